@@ -1,0 +1,200 @@
+//! What the bytes of quantized weights mean: every weight type's blocks, decoded to one common form of 32 weights.
+//!
+//! The layouts are those of the GGML tensor library (`ggml-common.h` and the `dequantize_row_*` functions of
+//! `ggml-quants.c` in llama.cpp). Weight `i` of a block is
+//!
+//! ```text
+//! d * sub_scale[i / 16] * (code[i] - offset)  +  minimum
+//! ```
+
+use half::f16;
+
+use crate::WeightType;
+
+/// 32 consecutive weights of a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    /// Integer codes: unsigned, or the bits of signed bytes for `Q8_0`.
+    pub(crate) codes: [u8; 32],
+    /// The scale, as bits of a half.
+    pub(crate) d: u16,
+    /// The scale of the minimum, as bits of a half; 0 where the type has none.
+    pub(crate) d_min: u16,
+    /// Integer scales of the two halves; 1 where the type has none.
+    pub(crate) sub_scales: [i8; 2],
+    /// Integer minimum; 1 where the type has only `d_min`.
+    pub(crate) sub_min: u8,
+}
+
+impl WeightType {
+    /// Whether weights are integer codes, multiplied with activations quantized to integers.
+    pub const fn is_quantized(self) -> bool {
+        !matches!(self, Self::F32 | Self::F16 | Self::Bf16)
+    }
+
+    /// What is subtracted from an unsigned code.
+    pub(crate) const fn offset(self) -> i32 {
+        match self {
+            Self::Q4_0 => 8,
+            Self::Q5_0 => 16,
+            Self::Q6K => 32,
+            _ => 0,
+        }
+    }
+
+    /// Whether a minimum is added to the scaled codes, and its sign: `Q4_1` adds it, K-quants subtract it.
+    pub(crate) const fn minimum_sign(self) -> f32 {
+        match self {
+            Self::Q4_1 | Self::Q5_1 => 1.0,
+            Self::Q4K | Self::Q5K => -1.0,
+            _ => 0.0,
+        }
+    }
+}
+
+fn half_at(bytes: &[u8], offset: usize) -> u16 {
+    u16::from_le_bytes([bytes[offset], bytes[offset + 1]])
+}
+
+/// The 6-bit scale and minimum of sub-block `j` of a K-quant's 12 packed bytes.
+fn packed_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
+    if j < 4 {
+        (packed[j] & 63, packed[j + 4] & 63)
+    } else {
+        let scale = (packed[j + 4] & 15) | (packed[j - 4] >> 6) << 4;
+        let min = (packed[j + 4] >> 4) | (packed[j] >> 6) << 4;
+        (scale, min)
+    }
+}
+
+/// Decodes one block of the file (32 or 256 weights) and calls `emit` for each 32 weights, in order.
+///
+/// # Panics
+/// If `bytes` is not one block of a quantized type.
+pub(crate) fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(Block)) {
+    assert!(weight_type.is_quantized() && bytes.len() == weight_type.block_bytes(), "one quantized block");
+    let simple = |codes, d_min| Block { codes, d: half_at(bytes, 0), d_min, sub_scales: [1, 1], sub_min: 1 };
+    let nibble = |nibbles: &[u8], i: usize| nibbles[i % 16] >> (4 * (i / 16)) & 15;
+    match weight_type {
+        WeightType::F32 | WeightType::F16 | WeightType::Bf16 => unreachable!("not quantized"),
+        WeightType::Q8_0 => emit(simple(std::array::from_fn(|i| bytes[2 + i]), 0)),
+        WeightType::Q4_0 => emit(simple(std::array::from_fn(|i| nibble(&bytes[2..], i)), 0)),
+        WeightType::Q4_1 => emit(simple(std::array::from_fn(|i| nibble(&bytes[4..], i)), half_at(bytes, 2))),
+        WeightType::Q5_0 => {
+            let fifth = |i: usize| bytes[2 + i / 8] >> (i % 8) & 1;
+            emit(simple(std::array::from_fn(|i| nibble(&bytes[6..], i) | fifth(i) << 4), 0));
+        }
+        WeightType::Q5_1 => {
+            let fifth = |i: usize| bytes[4 + i / 8] >> (i % 8) & 1;
+            let codes = std::array::from_fn(|i| nibble(&bytes[8..], i) | fifth(i) << 4);
+            emit(simple(codes, half_at(bytes, 2)));
+        }
+        WeightType::Q4K | WeightType::Q5K => {
+            let (fifths, nibbles) = if weight_type == WeightType::Q5K {
+                (&bytes[16..48], &bytes[48..])
+            } else {
+                (&[][..], &bytes[16..])
+            };
+            for j in 0..8 {
+                let (scale, min) = packed_scale_min(&bytes[4..16], j);
+                let codes = std::array::from_fn(|i| {
+                    let low = nibbles[32 * (j / 2) + i] >> (4 * (j % 2)) & 15;
+                    low | fifths.get(i).map_or(0, |byte| (byte >> j & 1) << 4)
+                });
+                emit(Block {
+                    codes,
+                    d: half_at(bytes, 0),
+                    d_min: half_at(bytes, 2),
+                    sub_scales: [scale as i8; 2],
+                    sub_min: min,
+                });
+            }
+        }
+        WeightType::Q6K => {
+            let (nibbles, pairs, scales) = (&bytes[..128], &bytes[128..192], &bytes[192..208]);
+            for j in 0..8 {
+                // Each half of 128 weights has 64 bytes of nibbles and 32 bytes of upper bit pairs.
+                let (half, quarter) = (j / 4, j % 4);
+                let codes = std::array::from_fn(|i| {
+                    let low = nibbles[64 * half + 32 * (quarter % 2) + i] >> (4 * (quarter / 2)) & 15;
+                    low | (pairs[32 * half + i] >> (2 * quarter) & 3) << 4
+                });
+                emit(Block {
+                    codes,
+                    d: half_at(bytes, 208),
+                    d_min: 0,
+                    sub_scales: [scales[2 * j] as i8, scales[2 * j + 1] as i8],
+                    sub_min: 0,
+                });
+            }
+        }
+    }
+}
+
+impl Block {
+    /// The float scale of the block's integer sums. Exact: 11 significant bits times at most 6.
+    pub(crate) fn scale(&self, weight_type: WeightType) -> f32 {
+        let d = f16::from_bits(self.d).to_f32();
+        // Q6_K's sub-scales stay integers: its halves differ.
+        if weight_type == WeightType::Q6K { d } else { d * f32::from(self.sub_scales[0]) }
+    }
+
+    /// The minimum that is added to every weight. Exact.
+    pub(crate) fn minimum(&self, weight_type: WeightType) -> f32 {
+        weight_type.minimum_sign() * (f16::from_bits(self.d_min).to_f32() * f32::from(self.sub_min))
+    }
+
+    /// The integer factor of weight `i`: its code without the offset, times its half's sub-scale where that is an
+    /// integer.
+    pub(crate) fn integer(&self, weight_type: WeightType, i: usize) -> i32 {
+        match weight_type {
+            WeightType::Q8_0 => i32::from(self.codes[i] as i8),
+            WeightType::Q6K => i32::from(self.sub_scales[i / 16]) * (i32::from(self.codes[i]) - 32),
+            _ => i32::from(self.codes[i]) - weight_type.offset(),
+        }
+    }
+
+    /// The weights as floats.
+    pub(crate) fn dequantize(&self, weight_type: WeightType) -> [f32; 32] {
+        let (scale, minimum) = (self.scale(weight_type), self.minimum(weight_type));
+        std::array::from_fn(|i| {
+            let scaled = scale * self.integer(weight_type, i) as f32;
+            if weight_type.minimum_sign() == 0.0 { scaled } else { scaled + minimum }
+        })
+    }
+}
+
+/// Dequantizes (or widens) a row of a weight tensor as it lies in the file.
+///
+/// # Panics
+/// If `bytes` is not the row of `out.len()` weights.
+pub fn dequantize_row(weight_type: WeightType, bytes: &[u8], out: &mut [f32]) {
+    assert_eq!(Some(bytes.len()), weight_type.row_bytes(out.len()), "a row of whole blocks");
+    match weight_type {
+        WeightType::F32 => {
+            for (value, bytes) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                *value = f32::from_le_bytes(*bytes);
+            }
+        }
+        WeightType::F16 => {
+            for (value, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *value = f16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+        WeightType::Bf16 => {
+            for (value, bytes) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                *value = half::bf16::from_le_bytes(*bytes).to_f32();
+            }
+        }
+        _ => {
+            let mut blocks = out.as_chunks_mut::<32>().0.iter_mut();
+            for bytes in bytes.chunks_exact(weight_type.block_bytes()) {
+                decode_block(weight_type, bytes, |block| {
+                    if let Some(out) = blocks.next() {
+                        *out = block.dequantize(weight_type);
+                    }
+                });
+            }
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! Operators on single rows: normalisation, activations, sums.
+//!
+//! Plain Rust, compiled for the instruction set at hand: the language does not reorder float operations, so the bits
+//! are the same everywhere. Sums are kept in eight lanes by column modulo eight and added in the order of
+//! [`Simd::sum`](crate::simd::Simd::sum).
+
+use crate::Isa;
+use crate::math;
+use crate::simd::{Scalar, Simd, dispatch};
+
+/// The activation function of a gated feed-forward network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Activation {
+    /// `x / (1 + e^-x)`: SwiGLU.
+    Silu,
+    /// The tanh approximation of GELU: GeGLU.
+    GeluTanh,
+}
+
+/// The sum of `f(x)` over a row: lane `i` adds the columns `i` modulo 8 in ascending order.
+#[inline(always)]
+fn lane_sum(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    let (chunks, rest) = x.as_chunks::<8>();
+    for x in chunks {
+        for i in 0..8 {
+            lanes[i] = add(lanes[i], x[i]);
+        }
+    }
+    for (lane, &x) in lanes.iter_mut().zip(rest) {
+        *lane = add(*lane, x);
+    }
+    Scalar.sum(lanes)
+}
+
+/// Root-mean-square normalisation (Zhang and Sennrich, 2019): `out = x / sqrt(mean(x^2) + epsilon) * weight`.
+///
+/// # Panics
+/// If the lengths differ.
+pub fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+    assert!(x.len() == weight.len() && x.len() == out.len(), "a row, its weights, its result");
+    dispatch!(isa, _simd => {
+        let squares = lane_sum(x, |sum, x| x.mul_add(x, sum));
+        let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+        for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
+            *out = (x * scale) * weight;
+        }
+    });
+}
+
+/// As [`rms_norm`], in place.
+pub fn rms_norm_in_place(isa: Isa, x: &mut [f32], weight: &[f32], epsilon: f32) {
+    assert_eq!(x.len(), weight.len(), "a row and its weights");
+    dispatch!(isa, _simd => {
+        let squares = lane_sum(x, |sum, x| x.mul_add(x, sum));
+        let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+        for (x, weight) in x.iter_mut().zip(weight) {
+            *x = (*x * scale) * weight;
+        }
+    });
+}
+
+/// `x += y`
+///
+/// # Panics
+/// If the lengths differ.
+pub fn add(isa: Isa, x: &mut [f32], y: &[f32]) {
+    assert_eq!(x.len(), y.len(), "two rows");
+    dispatch!(isa, _simd => {
+        for (x, y) in x.iter_mut().zip(y) {
+            *x += y;
+        }
+    });
+}
+
+/// `x *= factor`
+pub fn scale(isa: Isa, x: &mut [f32], factor: f32) {
+    dispatch!(isa, _simd => {
+        for x in x.iter_mut() {
+            *x *= factor;
+        }
+    });
+}
+
+/// `out = activation(gate) * up`
+///
+/// # Panics
+/// If the lengths differ.
+pub fn gate(isa: Isa, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+    assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and their product");
+    dispatch!(isa, _simd => match activation {
+        Activation::Silu => {
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = math::silu(*gate) * up;
+            }
+        }
+        Activation::GeluTanh => {
+            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                *out = math::gelu_tanh(*gate) * up;
+            }
+        }
+    });
+}
+
+/// Replaces scores by `e^(score - maximum)` and returns their sum: a softmax but for the division.
+pub(crate) fn exp_sum(isa: Isa, scores: &mut [f32]) -> f32 {
+    dispatch!(isa, _simd => {
+        let mut largest = [f32::NEG_INFINITY; 8];
+        let (chunks, rest) = scores.as_chunks::<8>();
+        for x in chunks {
+            for i in 0..8 {
+                largest[i] = if x[i] > largest[i] { x[i] } else { largest[i] };
+            }
+        }
+        let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
+        for x in scores.iter_mut() {
+            *x = math::exp(*x - largest);
+        }
+        lane_sum(scores, |sum, x| sum + x)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn bits(values: &[f32]) -> Vec<u32> {
+        values.iter().map(|value| value.to_bits()).collect()
+    }
+
+    proptest! {
+        #[test]
+        fn every_instruction_set_gives_the_scalar_bits(
+            x in prop::collection::vec(-30f32..30.0, 1..70),
+            seed in 0.1f32..3.0,
+        ) {
+            let weight: Vec<f32> = x.iter().map(|x| x * seed + 0.5).collect();
+            let run = |isa: Isa| {
+                let mut rows = vec![vec![0.0; x.len()]; 5];
+                rms_norm(isa, &x, &weight, 1e-5, &mut rows[0]);
+                gate(isa, Activation::Silu, &x, &weight, &mut rows[1]);
+                gate(isa, Activation::GeluTanh, &x, &weight, &mut rows[2]);
+                rows[3].copy_from_slice(&x);
+                rms_norm_in_place(isa, &mut rows[3], &weight, 1e-5);
+                add(isa, &mut rows[3], &weight);
+                scale(isa, &mut rows[3], seed);
+                rows[4].copy_from_slice(&x);
+                let sum = exp_sum(isa, &mut rows[4]);
+                rows.push(vec![sum]);
+                rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
+            };
+            let expected = run(Isa::SCALAR);
+            for isa in Isa::available() {
+                prop_assert_eq!(run(isa), expected.clone(), "{:?}", isa);
+            }
+        }
+    }
+
+    #[test]
+    fn rms_norm_divides_by_the_root_of_the_mean_square() {
+        let mut out = [0.0; 2];
+        rms_norm(Isa::SCALAR, &[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
+        let root = (12.5f32).sqrt();
+        assert!((out[0] - 3.0 / root).abs() < 1e-6 && (out[1] - 8.0 / root).abs() < 1e-6);
+    }
+
+    #[test]
+    fn exp_sum_is_a_softmax_but_for_the_division() {
+        let mut scores = [1.0, 2.0, 3.0];
+        let sum = exp_sum(Isa::SCALAR, &mut scores);
+        let expected = [(-2f32).exp(), (-1f32).exp(), 1.0];
+        assert!(scores.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
+        assert!((sum - expected.iter().sum::<f32>()).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,70 @@
+//! What every operator runs on: an instruction set and a pool of threads.
+
+use crate::Isa;
+use crate::pool::Pool;
+
+/// Multiply-adds below which a job is not worth sharing out: about a microsecond of one core.
+const SERIAL_WORK: usize = 16 << 10;
+
+/// An instruction set and the threads to run it on. Results do not depend on either.
+#[derive(Debug)]
+pub struct Kernels {
+    isa: Isa,
+    pool: Pool,
+}
+
+impl Kernels {
+    /// The best instruction set of this CPU on `threads` threads, the caller's included.
+    pub fn new(threads: usize) -> Self {
+        Self::with_isa(Isa::detect(), threads)
+    }
+
+    /// A chosen instruction set on `threads` threads, the caller's included.
+    pub fn with_isa(isa: Isa, threads: usize) -> Self {
+        Self { isa, pool: Pool::new(threads) }
+    }
+
+    /// The instruction set.
+    pub fn isa(&self) -> Isa {
+        self.isa
+    }
+
+    /// The number of threads.
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// Calls `f(thread, task)` once for each task, each of about `task_work` multiply-adds, in parallel if that pays.
+    /// No two calls at the same time have the same `thread`, which is below [`Kernels::threads`].
+    pub fn run(&self, tasks: usize, task_work: usize, f: impl Fn(usize, usize) + Sync) {
+        if tasks.saturating_mul(task_work) < SERIAL_WORK {
+            (0..tasks).for_each(|task| f(0, task));
+        } else {
+            self.pool.run(tasks, f);
+        }
+    }
+
+    /// Calls `f(row, values)` for each row of `values`, `row_len` values a row, each of about `row_work`
+    /// multiply-adds, in parallel if that pays.
+    ///
+    /// # Panics
+    /// If `values` is not a whole number of rows.
+    pub fn for_each_row(
+        &self,
+        values: &mut [f32],
+        row_len: usize,
+        row_work: usize,
+        f: impl Fn(usize, &mut [f32]) + Sync,
+    ) {
+        if values.is_empty() {
+            return;
+        }
+        assert!(values.len().is_multiple_of(row_len), "whole rows");
+        let rows = values.len() / row_len;
+        let values = crate::pool::Disjoint::new(values);
+        self.run(rows, row_work, |_, row| {
+            // SAFETY: each task has its own row.
+            f(row, unsafe { values.part(row * row_len, row_len) });
+        });
+    }
+}

@@ -1,0 +1,45 @@
+//! Bit-exact CPU kernels for transformer inference: matrix products with quantized weights, attention over trees,
+//! norms, rotary embeddings, activations.
+//!
+//! **Contract.** The result of every operator is defined value by value, in one canonical order of additions (see each
+//! module). It does not depend on the instruction set, the number of threads, or how many tokens are computed together.
+//! The scalar code is the definition; vector code is tested against it for equality of bits.
+//!
+//! `unsafe` is confined to `simd` (instructions, behind tokens that prove the CPU has them), `pool` (sharing a job
+//! with threads) and the disjoint writes of parallel tasks.
+//!
+//! ```
+//! use lookahead_kernels::{Activations, Kernels, Matrix, WeightType, multiply};
+//!
+//! let kernels = Kernels::new(2);
+//! let weights: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|w| w.to_le_bytes()).collect();
+//! let matrix = Matrix::pack(&kernels, WeightType::F32, 2, 2, &weights)?;
+//! let mut x = Activations::new();
+//! x.reset(1, 2).copy_from_slice(&[10.0, 1.0]);
+//! let mut out = [0.0; 2];
+//! multiply(&kernels, &x, [(&matrix, &mut out)]);
+//! assert_eq!(out, [12.0, 34.0]);
+//! # Ok::<(), lookahead_kernels::MatrixError>(())
+//! ```
+
+mod activations;
+mod attention;
+mod block;
+mod elementwise;
+mod kernels;
+mod math;
+mod matrix;
+mod pool;
+mod rope;
+mod simd;
+mod weight_type;
+
+pub use activations::Activations;
+pub use attention::{AttentionScratch, AttentionShape, KeysValues, VisibleRows, attention};
+pub use block::dequantize_row;
+pub use elementwise::{Activation, add, gate, rms_norm, rms_norm_in_place, scale};
+pub use kernels::Kernels;
+pub use matrix::{Matrix, MatrixError, multiply};
+pub use rope::{RopePairs, RopeTable};
+pub use simd::Isa;
+pub use weight_type::WeightType;

@@ -1,0 +1,239 @@
+//! Weight matrices: repacked once at load into the order in which the kernels read them.
+//!
+//! Eight rows are interleaved, so that the eight lanes of a vector are eight rows: every output element is then summed
+//! in its own lane, column by column, and no sum depends on the vector's width. A product reads each weight from memory
+//! once for all tokens.
+
+#[cfg(test)]
+mod definition;
+mod dense;
+mod quantized;
+
+use crate::pool::Disjoint;
+use crate::simd::dispatch;
+use crate::{Activations, Kernels, WeightType};
+
+/// Rows that lie interleaved: one to a lane.
+pub(crate) const GROUP_ROWS: usize = 8;
+
+/// Weight bytes to a task: enough to cover its cost, little enough to balance the threads.
+const TASK_BYTES: usize = 16 << 10;
+
+/// A weight matrix of `rows` outputs by `columns` inputs.
+pub struct Matrix {
+    weight_type: WeightType,
+    rows: usize,
+    columns: usize,
+    /// Groups of [`GROUP_ROWS`] rows; the last is filled up with zeros.
+    data: Aligned,
+    group_bytes: usize,
+}
+
+/// Why bytes are no matrix.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MatrixError {
+    /// A row must be a whole number of blocks.
+    #[error("rows of {columns} weights are no whole number of {weight_type} blocks of {block}")]
+    PartialBlock {
+        /// The type of the weights.
+        weight_type: WeightType,
+        /// Weights in a row.
+        columns: usize,
+        /// Weights in a block.
+        block: usize,
+    },
+    /// The bytes do not have the size that rows and columns ask for.
+    #[error("{rows} rows of {columns} {weight_type} weights need {expected} bytes, not {found}")]
+    WrongSize {
+        /// The type of the weights.
+        weight_type: WeightType,
+        /// Number of rows.
+        rows: usize,
+        /// Weights in a row.
+        columns: usize,
+        /// Bytes needed.
+        expected: usize,
+        /// Bytes given.
+        found: usize,
+    },
+}
+
+impl Matrix {
+    /// Repacks `rows` rows of `columns` weights as they lie in a file (row-major, whole blocks).
+    ///
+    /// # Errors
+    /// If the bytes are not such rows.
+    pub fn pack(
+        kernels: &Kernels,
+        weight_type: WeightType,
+        rows: usize,
+        columns: usize,
+        bytes: &[u8],
+    ) -> Result<Self, MatrixError> {
+        let block = weight_type.block_weights();
+        let row_bytes = weight_type.row_bytes(columns).ok_or(MatrixError::PartialBlock {
+            weight_type,
+            columns,
+            block,
+        })?;
+        let expected = row_bytes.saturating_mul(rows);
+        if bytes.len() != expected {
+            return Err(MatrixError::WrongSize { weight_type, rows, columns, expected, found: bytes.len() });
+        }
+        let group_bytes = if weight_type.is_quantized() {
+            quantized::group_bytes(weight_type, columns)
+        } else {
+            dense::group_bytes(weight_type, columns)
+        };
+        let groups = rows.div_ceil(GROUP_ROWS);
+        let mut data = Aligned::zeroed(groups * group_bytes);
+        let packed = Disjoint::new(data.bytes_mut());
+        kernels.run(groups, columns * GROUP_ROWS * 8, |_, group| {
+            // SAFETY: each task writes its own group.
+            let packed = unsafe { packed.part(group * group_bytes, group_bytes) };
+            let rows: Vec<&[u8]> =
+                bytes.chunks_exact(row_bytes.max(1)).skip(group * GROUP_ROWS).take(GROUP_ROWS).collect();
+            if weight_type.is_quantized() {
+                quantized::pack_group(weight_type, &rows, packed);
+            } else {
+                dense::pack_group(weight_type, &rows, packed);
+            }
+        });
+        Ok(Self { weight_type, rows, columns, data, group_bytes })
+    }
+
+    /// How the weights are stored.
+    pub fn weight_type(&self) -> WeightType {
+        self.weight_type
+    }
+
+    /// Outputs.
+    pub fn rows(&self) -> usize {
+        self.rows
+    }
+
+    /// Inputs.
+    pub fn columns(&self) -> usize {
+        self.columns
+    }
+
+    /// Bytes in memory.
+    pub fn bytes(&self) -> usize {
+        self.data.bytes().len()
+    }
+
+    /// Writes the weights of row `row` as floats to `out`: an embedding.
+    ///
+    /// # Panics
+    /// If there is no such row or `out` has another length.
+    pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
+        assert!(row < self.rows && out.len() == self.columns, "a row of the matrix");
+        let group = self.group(row / GROUP_ROWS);
+        if self.weight_type.is_quantized() {
+            quantized::unpack_row(self.weight_type, group, row % GROUP_ROWS, out);
+        } else {
+            dense::unpack_row(self.weight_type, group, row % GROUP_ROWS, out);
+        }
+    }
+
+    fn groups(&self) -> usize {
+        self.rows.div_ceil(GROUP_ROWS)
+    }
+
+    fn group(&self, group: usize) -> &[u8] {
+        &self.data.bytes()[group * self.group_bytes..][..self.group_bytes]
+    }
+
+    /// Groups to a task.
+    fn task_groups(&self) -> usize {
+        (TASK_BYTES / self.group_bytes.max(1)).next_multiple_of(dense::TILE_GROUPS).max(dense::TILE_GROUPS)
+    }
+}
+
+impl std::fmt::Debug for Matrix {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Matrix({} x {} {})", self.rows, self.columns, self.weight_type)
+    }
+}
+
+/// Where a product goes: `tokens` rows of `matrix.rows()` values.
+pub(crate) struct Output<'a> {
+    values: Disjoint<'a, f32>,
+    rows: usize,
+}
+
+impl Output<'_> {
+    /// Writes the eight lanes of a group of rows for one token.
+    ///
+    /// # Safety
+    /// No other task writes the same group of the same token.
+    #[inline(always)]
+    pub(crate) unsafe fn store(&self, token: usize, group: usize, lanes: &[f32; 8]) {
+        let first = group * GROUP_ROWS;
+        let len = GROUP_ROWS.min(self.rows - first);
+        // SAFETY: as promised by the caller.
+        let out = unsafe { self.values.part(token * self.rows + first, len) };
+        out.copy_from_slice(&lanes[..len]);
+    }
+}
+
+/// Multiplies `x` (tokens by columns) with several matrices in one parallel operator, each product into its own slice:
+/// `out[token * rows + row] = dot(matrix row, x token)`.
+///
+/// # Panics
+/// If a slice has not `x.tokens() * matrix.rows()` values or a matrix not `x.columns()` columns, or if `x` is not
+/// quantized for a matrix that needs it.
+pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(&Matrix, &mut [f32]); N]) {
+    let mut tasks = 0;
+    let products = products.map(|(matrix, out)| {
+        assert_eq!(matrix.columns, x.columns(), "{matrix:?}: inputs");
+        assert_eq!(out.len(), x.tokens() * matrix.rows, "{matrix:?}: outputs");
+        let first_task = tasks;
+        tasks += matrix.groups().div_ceil(matrix.task_groups());
+        (first_task, matrix, Output { values: Disjoint::new(out), rows: matrix.rows })
+    });
+    let weights: usize = products.iter().map(|(_, matrix, _)| matrix.rows * matrix.columns).sum();
+    kernels.run(tasks, weights * x.tokens() / tasks.max(1), |_, task| {
+        let index = products.iter().rposition(|(first, ..)| *first <= task).unwrap_or(0);
+        let (first_task, matrix, out) = &products[index];
+        let first = (task - first_task) * matrix.task_groups();
+        let groups = first..(first + matrix.task_groups()).min(matrix.groups());
+        // SAFETY: each group of each matrix belongs to one task.
+        unsafe {
+            if matrix.weight_type.is_quantized() {
+                dispatch!(kernels.isa(), simd => quantized::multiply(simd, matrix, x, groups, out));
+            } else {
+                dispatch!(kernels.isa(), simd => dense::multiply(simd, matrix, x, groups, out));
+            }
+        }
+    });
+}
+
+/// Bytes that begin on a cache line, so that no vector load of aligned data crosses one.
+struct Aligned {
+    lines: Vec<Line>,
+    len: usize,
+}
+
+#[derive(Clone, Copy)]
+#[repr(C, align(64))]
+struct Line([u8; 64]);
+
+impl Aligned {
+    fn zeroed(len: usize) -> Self {
+        Self { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        // SAFETY: lines are plain bytes without padding, and `len` of them were allocated.
+        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+    }
+
+    fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as above, borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,203 @@
+use half::{bf16, f16};
+use proptest::prelude::*;
+
+use super::*;
+use crate::Isa;
+use crate::block::dequantize_row;
+
+/// A deterministic stream of bytes.
+struct Noise(u64);
+
+impl Noise {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 ^ self.0 >> 29).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 16
+    }
+
+    /// Around zero, with exact zeros of both signs and denormals among them.
+    fn float(&mut self) -> f32 {
+        match self.next() % 32 {
+            0 => 0.0,
+            1 => -0.0,
+            2 => f32::from_bits(self.next() as u32 & 0x007f_ffff),
+            _ => (self.next() as u16 as f32 / 32768.0 - 1.0) * 3.0,
+        }
+    }
+}
+
+/// Rows of random blocks with sane scales: any codes, finite halves.
+fn random_weights(weight_type: WeightType, weights: usize, noise: &mut Noise) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let blocks = weights / weight_type.block_weights();
+    for _ in 0..blocks {
+        let mut block: Vec<u8> = (0..weight_type.block_bytes()).map(|_| noise.next() as u8).collect();
+        let half = |noise: &mut Noise| f16::from_f32(noise.float() / 64.0).to_le_bytes();
+        match weight_type {
+            WeightType::F32 => block.copy_from_slice(&noise.float().to_le_bytes()),
+            WeightType::F16 => block.copy_from_slice(&half(noise)),
+            WeightType::Bf16 => block.copy_from_slice(&bf16::from_f32(noise.float()).to_le_bytes()),
+            WeightType::Q6K => block[208..].copy_from_slice(&half(noise)),
+            WeightType::Q8_0 | WeightType::Q4_0 | WeightType::Q5_0 => {
+                block[..2].copy_from_slice(&half(noise));
+            }
+            _ => {
+                block[..2].copy_from_slice(&half(noise));
+                block[2..4].copy_from_slice(&half(noise));
+            }
+        }
+        bytes.extend(block);
+    }
+    bytes
+}
+
+fn random_activations(
+    kernels: &Kernels,
+    weight_type: WeightType,
+    tokens: usize,
+    columns: usize,
+    noise: &mut Noise,
+) -> Activations {
+    let mut x = Activations::new();
+    x.reset(tokens, columns).fill_with(|| noise.float());
+    x.quantize(kernels, weight_type);
+    x
+}
+
+/// Multiplies on every instruction set and number of threads and compares bits with the definition.
+fn check_product(weight_type: WeightType, rows: usize, columns: usize, tokens: usize, seed: u64) {
+    let mut noise = Noise(seed);
+    let bytes = random_weights(weight_type, rows * columns, &mut noise);
+    let row_bytes = weight_type.row_bytes(columns).unwrap();
+    let scalar = Kernels::with_isa(Isa::SCALAR, 1);
+    let x = random_activations(&scalar, weight_type, tokens, columns, &mut noise);
+    let expected: Vec<u32> = (0..tokens)
+        .flat_map(|token| {
+            let x = &x;
+            bytes.chunks(row_bytes).map(move |row| definition::element(weight_type, row, x, token).to_bits())
+        })
+        .collect();
+    for isa in Isa::available() {
+        for threads in [1, 2, 3] {
+            let kernels = Kernels::with_isa(isa, threads);
+            let matrix = Matrix::pack(&kernels, weight_type, rows, columns, &bytes).unwrap();
+            let mut out = vec![f32::NAN; tokens * rows];
+            multiply(&kernels, &x, [(&matrix, &mut out)]);
+            let found: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
+            assert_eq!(
+                found, expected,
+                "{weight_type} {rows}x{columns}, {tokens} tokens, {isa:?}, {threads} threads"
+            );
+        }
+    }
+}
+
+#[test]
+fn every_kernel_gives_the_bits_of_the_definition_for_1_to_64_tokens() {
+    for weight_type in WeightType::ALL {
+        for tokens in [1, 2, 3, 4, 5, 7, 8, 16, 33, 64] {
+            check_product(weight_type, 21, 512, tokens, tokens as u64);
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #[test]
+    fn every_kernel_gives_the_bits_of_the_definition_for_any_shape(
+        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        rows in 1usize..80,
+        blocks in 1usize..5,
+        tokens in 1usize..12,
+        seed: u64,
+    ) {
+        check_product(weight_type, rows, blocks * weight_type.block_weights().max(16), tokens, seed);
+    }
+
+    #[test]
+    fn a_packed_row_dequantizes_to_the_floats_of_the_file(
+        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        rows in 1usize..20,
+        seed: u64,
+    ) {
+        let columns = 512;
+        let kernels = Kernels::with_isa(Isa::SCALAR, 1);
+        let bytes = random_weights(weight_type, rows * columns, &mut Noise(seed));
+        let matrix = Matrix::pack(&kernels, weight_type, rows, columns, &bytes).unwrap();
+        let (mut found, mut expected) = (vec![0.0; columns], vec![0.0; columns]);
+        for (row, bytes) in bytes.chunks(weight_type.row_bytes(columns).unwrap()).enumerate() {
+            matrix.dequantize_row(row, &mut found);
+            dequantize_row(weight_type, bytes, &mut expected);
+            prop_assert_eq!(&found, &expected);
+        }
+    }
+}
+
+#[test]
+fn the_largest_codes_and_activations_do_not_overflow_the_narrow_sums() {
+    for weight_type in WeightType::ALL.into_iter().filter(|t| t.is_quantized()) {
+        for fill in [0x00, 0xff, 0x80, 0x7f] {
+            let columns = 256;
+            let mut bytes = vec![fill; weight_type.row_bytes(columns).unwrap()];
+            let one = f16::ONE.to_le_bytes();
+            for block in bytes.chunks_mut(weight_type.block_bytes()) {
+                if weight_type == WeightType::Q6K {
+                    block[208..].copy_from_slice(&one);
+                } else {
+                    block[..2].copy_from_slice(&one);
+                }
+                if weight_type.minimum_sign() != 0.0 {
+                    block[2..4].copy_from_slice(&one);
+                }
+            }
+            for sign in [1.0, -1.0] {
+                let kernels = Kernels::with_isa(Isa::SCALAR, 1);
+                let mut x = Activations::new();
+                x.reset(1, columns).fill(sign);
+                x.quantize(&kernels, weight_type);
+                let expected = definition::element(weight_type, &bytes, &x, 0);
+                for isa in Isa::available() {
+                    let kernels = Kernels::with_isa(isa, 1);
+                    let matrix = Matrix::pack(&kernels, weight_type, 1, columns, &bytes).unwrap();
+                    let mut out = [0.0];
+                    multiply(&kernels, &x, [(&matrix, &mut out)]);
+                    assert_eq!(out[0].to_bits(), expected.to_bits(), "{weight_type} {fill:#x} {isa:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn several_products_in_one_operator_are_those_of_several_operators() {
+    let mut noise = Noise(7);
+    let kernels = Kernels::new(2);
+    let x = random_activations(&kernels, WeightType::Q4K, 5, 256, &mut noise);
+    let matrices: Vec<Matrix> = [(WeightType::Q4K, 300), (WeightType::F16, 40), (WeightType::Q6K, 9)]
+        .into_iter()
+        .map(|(weight_type, rows)| {
+            let bytes = random_weights(weight_type, rows * 256, &mut noise);
+            Matrix::pack(&kernels, weight_type, rows, 256, &bytes).unwrap()
+        })
+        .collect();
+    let [a, b, c] = &matrices[..] else { unreachable!() };
+    let (mut x1, mut x2, mut x3) = (vec![0.0; 1500], vec![0.0; 200], vec![0.0; 45]);
+    multiply(&kernels, &x, [(a, &mut x1), (b, &mut x2), (c, &mut x3)]);
+    for (matrix, together) in [(a, x1), (b, x2), (c, x3)] {
+        let mut alone = vec![0.0; together.len()];
+        multiply(&kernels, &x, [(matrix, &mut alone)]);
+        assert_eq!(alone, together);
+    }
+}
+
+#[test]
+fn bytes_of_another_size_are_refused() {
+    let kernels = Kernels::with_isa(Isa::SCALAR, 1);
+    assert_eq!(
+        Matrix::pack(&kernels, WeightType::Q4_0, 2, 48, &[0; 54]).unwrap_err().to_string(),
+        "rows of 48 weights are no whole number of Q4_0 blocks of 32"
+    );
+    assert_eq!(
+        Matrix::pack(&kernels, WeightType::F16, 2, 3, &[0; 13]).unwrap_err().to_string(),
+        "2 rows of 3 F16 weights need 12 bytes, not 13"
+    );
+}

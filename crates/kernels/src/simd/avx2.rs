@@ -1,0 +1,248 @@
+//! AVX2 with FMA and F16C (x86-64 since 2013), and the same with the byte dot product of VNNI.
+
+use std::arch::x86_64::*;
+
+use super::Simd;
+
+/// Proof that the CPU has AVX2, FMA and F16C.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2(());
+
+/// Proof that the CPU has AVX2, FMA, F16C and AVX-VNNI.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Avx2Vnni(());
+
+impl Avx2 {
+    pub(crate) fn detect() -> Option<Self> {
+        (is_x86_feature_detected!("avx2")
+            && is_x86_feature_detected!("fma")
+            && is_x86_feature_detected!("f16c"))
+        .then_some(Self(()))
+    }
+}
+
+impl Avx2Vnni {
+    pub(crate) fn detect() -> Option<Self> {
+        (Avx2::detect().is_some() && is_x86_feature_detected!("avxvnni")).then_some(Self(()))
+    }
+}
+
+/// Implements [`Simd`] for a token: all operations but the unsigned dot product, whose sums are 16 bits wide in one
+/// and 32 in the other.
+macro_rules! implement_simd {
+    ($token:ty, $features:literal, $dot:expr, $dot_finish:expr) => {
+        impl Simd for $token {
+            type F32 = __m256;
+            type I32 = __m256i;
+            type Bytes = __m256i;
+            type DotSum = __m256i;
+
+            #[inline(always)]
+            fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
+                #[target_feature(enable = $features)]
+                fn compiled_for_isa<R>(f: impl FnOnce() -> R) -> R {
+                    f()
+                }
+                // SAFETY: `self` proves that the CPU has these features.
+                unsafe { compiled_for_isa(f) }
+            }
+
+            #[inline(always)]
+            fn splat(self, value: f32) -> __m256 {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_set1_ps(value) }
+            }
+
+            #[inline(always)]
+            fn load(self, values: &[f32; 8]) -> __m256 {
+                // SAFETY: `self` proves AVX; the array has 32 bytes; the load may be unaligned.
+                unsafe { _mm256_loadu_ps(values.as_ptr()) }
+            }
+
+            #[inline(always)]
+            fn load_f32(self, bytes: &[u8; 32]) -> __m256 {
+                // SAFETY: `self` proves AVX; the array has 32 bytes; the load may be unaligned.
+                unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
+            }
+
+            #[inline(always)]
+            fn load_f16(self, bytes: &[u8; 16]) -> __m256 {
+                // SAFETY: `self` proves F16C; the array has 16 bytes; the load may be unaligned.
+                unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
+            }
+
+            #[inline(always)]
+            fn load_bf16(self, bytes: &[u8; 16]) -> __m256 {
+                // SAFETY: `self` proves AVX2; the array has 16 bytes; the load may be unaligned.
+                unsafe {
+                    let widened = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
+                    _mm256_castsi256_ps(_mm256_slli_epi32::<16>(widened))
+                }
+            }
+
+            #[inline(always)]
+            fn load_u8(self, bytes: [u8; 8]) -> __m256 {
+                // SAFETY: `self` proves AVX2; the array has 8 bytes; the load may be unaligned.
+                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()))) }
+            }
+
+            #[inline(always)]
+            fn store(self, vector: __m256, values: &mut [f32; 8]) {
+                // SAFETY: `self` proves AVX; the array has 32 bytes; the store may be unaligned.
+                unsafe { _mm256_storeu_ps(values.as_mut_ptr(), vector) }
+            }
+
+            #[inline(always)]
+            fn add(self, a: __m256, b: __m256) -> __m256 {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_add_ps(a, b) }
+            }
+
+            #[inline(always)]
+            fn mul(self, a: __m256, b: __m256) -> __m256 {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_mul_ps(a, b) }
+            }
+
+            #[inline(always)]
+            fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
+                // SAFETY: `self` proves FMA.
+                unsafe { _mm256_fmadd_ps(a, b, c) }
+            }
+
+            #[inline(always)]
+            fn sum(self, vector: __m256) -> f32 {
+                // SAFETY: `self` proves AVX.
+                unsafe {
+                    let four = _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
+                    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+                    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
+                }
+            }
+
+            #[inline(always)]
+            fn load_bytes(self, bytes: &[u8; 32]) -> __m256i {
+                // SAFETY: `self` proves AVX; the array has 32 bytes; the load may be unaligned.
+                unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+            }
+
+            #[inline(always)]
+            fn splat4(self, bytes: [i8; 4]) -> __m256i {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_set1_epi32(i32::from_ne_bytes(bytes.map(|byte| byte as u8))) }
+            }
+
+            #[inline(always)]
+            fn low_nibbles(self, bytes: __m256i) -> __m256i {
+                // SAFETY: `self` proves AVX2.
+                unsafe { _mm256_and_si256(bytes, _mm256_set1_epi8(15)) }
+            }
+
+            #[inline(always)]
+            fn high_nibbles(self, bytes: __m256i) -> __m256i {
+                // SAFETY: `self` proves AVX2.
+                unsafe { _mm256_and_si256(_mm256_srli_epi16::<4>(bytes), _mm256_set1_epi8(15)) }
+            }
+
+            #[inline(always)]
+            fn bits_to_4(self, bytes: __m256i, from: u32, width: u32) -> __m256i {
+                // There is no shift of bytes; the mask removes what a shift of 16-bit lanes carries between them.
+                let mask = (((1 << width) - 1) << 4) as i8;
+                // SAFETY: `self` proves AVX2.
+                unsafe {
+                    let moved = if from <= 4 {
+                        _mm256_sll_epi16(bytes, _mm_cvtsi32_si128(4 - from as i32))
+                    } else {
+                        _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(from as i32 - 4))
+                    };
+                    _mm256_and_si256(moved, _mm256_set1_epi8(mask))
+                }
+            }
+
+            #[inline(always)]
+            fn or(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: `self` proves AVX2.
+                unsafe { _mm256_or_si256(a, b) }
+            }
+
+            #[inline(always)]
+            fn dot_zero(self) -> __m256i {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_setzero_si256() }
+            }
+
+            #[inline(always)]
+            fn dot(self, sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+                // SAFETY: `self` proves the features that the operation uses.
+                unsafe { $dot(sum, weights, x) }
+            }
+
+            #[inline(always)]
+            #[allow(unused_unsafe, reason = "VNNI's sums are finished already")]
+            fn dot_finish(self, sum: __m256i) -> __m256i {
+                // SAFETY: `self` proves the features that the operation uses.
+                unsafe { $dot_finish(sum) }
+            }
+
+            #[inline(always)]
+            fn dot_signed(self, weights: __m256i, x: __m256i) -> __m256i {
+                // |w| is unsigned even for w = -128; x takes the sign of w instead.
+                // SAFETY: `self` proves AVX2; 2 * 128 * 127 does not saturate 16 bits.
+                unsafe {
+                    let x_signed = _mm256_sign_epi8(x, weights);
+                    self.dot_finish(self.dot(self.dot_zero(), _mm256_abs_epi8(weights), x_signed))
+                }
+            }
+
+            #[inline(always)]
+            fn i32_splat(self, value: i32) -> __m256i {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_set1_epi32(value) }
+            }
+
+            #[inline(always)]
+            fn i32_load_i8(self, bytes: [u8; 8]) -> __m256i {
+                // SAFETY: `self` proves AVX2; the array has 8 bytes; the load may be unaligned.
+                unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast())) }
+            }
+
+            #[inline(always)]
+            fn i32_add(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: `self` proves AVX2.
+                unsafe { _mm256_add_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            fn i32_sub(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: `self` proves AVX2.
+                unsafe { _mm256_sub_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            fn i32_mul(self, a: __m256i, b: __m256i) -> __m256i {
+                // SAFETY: `self` proves AVX2.
+                unsafe { _mm256_mullo_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            fn i32_to_f32(self, a: __m256i) -> __m256 {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_cvtepi32_ps(a) }
+            }
+        }
+    };
+}
+
+implement_simd!(
+    Avx2,
+    "avx2,fma,f16c",
+    |sum, weights, x| _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, x)),
+    |sum| _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
+);
+
+implement_simd!(
+    Avx2Vnni,
+    "avx2,fma,f16c,avxvnni",
+    |sum, weights, x| _mm256_dpbusd_avx_epi32(sum, weights, x),
+    |sum| sum
+);

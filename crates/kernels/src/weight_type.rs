@@ -1,0 +1,106 @@
+//! The weight types that a matrix can have, and the sizes of their blocks.
+
+use std::fmt;
+
+/// How the weights of a tensor are stored: plain floats, or blocks of quantized integers with shared scales.
+///
+/// Layouts are those of the GGML tensor library (`ggml-common.h`); a row is a whole number of blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WeightType {
+    /// IEEE 754 single precision.
+    F32,
+    /// IEEE 754 half precision.
+    F16,
+    /// bfloat16: the upper half of a single.
+    Bf16,
+    /// 32 weights: f16 scale, signed bytes.
+    Q8_0,
+    /// 32 weights: f16 scale, nibbles minus 8.
+    Q4_0,
+    /// 32 weights: f16 scale and minimum, nibbles.
+    Q4_1,
+    /// 32 weights: f16 scale, 5 bits minus 16.
+    Q5_0,
+    /// 32 weights: f16 scale and minimum, 5 bits.
+    Q5_1,
+    /// 256 weights: 8 sub-blocks of 32 with 6-bit scales and minima, nibbles.
+    Q4K,
+    /// 256 weights: as `Q4K` with 5 bits.
+    Q5K,
+    /// 256 weights: 16 sub-blocks of 16 with 8-bit scales, 6 bits minus 32.
+    Q6K,
+}
+
+impl WeightType {
+    /// Every weight type, in the order in which help texts and errors list them.
+    pub const ALL: [Self; 11] = [
+        Self::F32,
+        Self::F16,
+        Self::Bf16,
+        Self::Q8_0,
+        Self::Q4_0,
+        Self::Q4_1,
+        Self::Q5_0,
+        Self::Q5_1,
+        Self::Q4K,
+        Self::Q5K,
+        Self::Q6K,
+    ];
+
+    /// Weights in one block: a row's length is a multiple of it.
+    pub const fn block_weights(self) -> usize {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => 1,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
+            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+        }
+    }
+
+    /// Bytes of one block.
+    pub const fn block_bytes(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+            Self::Q8_0 => 34,
+            Self::Q4_0 => 18,
+            Self::Q4_1 => 20,
+            Self::Q5_0 => 22,
+            Self::Q5_1 => 24,
+            Self::Q4K => 144,
+            Self::Q5K => 176,
+            Self::Q6K => 210,
+        }
+    }
+
+    /// Bytes of a row of `columns` weights, or `None` where the row is not a whole number of blocks.
+    pub const fn row_bytes(self, columns: usize) -> Option<usize> {
+        if columns.is_multiple_of(self.block_weights()) {
+            (columns / self.block_weights()).checked_mul(self.block_bytes())
+        } else {
+            None
+        }
+    }
+
+    /// The name that GGUF tools use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "F32",
+            Self::F16 => "F16",
+            Self::Bf16 => "BF16",
+            Self::Q8_0 => "Q8_0",
+            Self::Q4_0 => "Q4_0",
+            Self::Q4_1 => "Q4_1",
+            Self::Q5_0 => "Q5_0",
+            Self::Q5_1 => "Q5_1",
+            Self::Q4K => "Q4_K",
+            Self::Q5K => "Q5_K",
+            Self::Q6K => "Q6_K",
+        }
+    }
+}
+
+impl fmt::Display for WeightType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,132 @@
+//! The one trait between an engine and a model: a batch of token trees with their KV caches in, logits out.
+//!
+//! The CPU is its first implementation. The contract that every implementation keeps: the logits of a token are a pure
+//! function of the token ids at and before it on its path. They do not depend on the shape of the tree, on how a
+//! prompt was cut into chunks, on other sequences in the batch, or on the number of threads; not in a single bit.
+
+use crate::{TokenId, TokenTree};
+
+/// What a sequence remembers between forward passes: keys and values of its tokens, by layer.
+///
+/// A forward pass appends one row per node of the tree, in node order, behind the `len` committed rows. The rows of the
+/// pass stay *pending* until [`Cache::keep`] says which of them lie on the accepted path; the rest are dropped.
+pub trait Cache {
+    /// Committed tokens: the length of the context that the next tree hangs off.
+    fn len(&self) -> usize;
+
+    /// Whether nothing is committed yet.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many tokens, committed and pending together, the cache has room for.
+    fn capacity(&self) -> usize;
+
+    /// Commits the pending rows `path` (node indices of the last pass, ascending, root first) and drops the others.
+    ///
+    /// # Panics
+    /// If `path` names a node that is not pending, or is not ascending: a bug of the caller.
+    fn keep(&mut self, path: &[u32]);
+
+    /// Forgets every committed token from position `len` on, and all pending ones.
+    fn truncate(&mut self, len: usize);
+}
+
+/// Which nodes of a tree the caller wants logits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogitsOf {
+    /// None: all chunks of a prefill but the last.
+    Nothing,
+    /// The last node only: the last chunk of a prefill.
+    Last,
+    /// Every node: verification of a draft tree.
+    Every,
+}
+
+/// One sequence's part of a forward pass.
+pub struct SequenceStep<'a, C> {
+    /// The tokens to run, a tree behind the cache's committed tokens.
+    pub tree: &'a TokenTree,
+    /// The sequence's cache.
+    pub cache: &'a mut C,
+    /// The nodes to return logits for.
+    pub logits_of: LogitsOf,
+}
+
+/// Logits of a forward pass: one row of `vocabulary_size` values per node asked for; sequences in batch order, nodes
+/// in tree order. Reused between passes, so that a decode step does not allocate.
+#[derive(Clone, Debug, Default)]
+pub struct Logits {
+    values: Vec<f32>,
+    vocabulary_size: usize,
+}
+
+impl Logits {
+    /// Makes room for `rows` rows and returns them all, row-major. For implementers of [`LanguageModel`].
+    pub fn reset(&mut self, rows: usize, vocabulary_size: usize) -> &mut [f32] {
+        self.vocabulary_size = vocabulary_size;
+        self.values.resize(rows * vocabulary_size, 0.0);
+        &mut self.values
+    }
+
+    /// Number of rows.
+    pub fn rows(&self) -> usize {
+        self.values.len().checked_div(self.vocabulary_size).unwrap_or(0)
+    }
+
+    /// The logits of row `row`, one value per token of the vocabulary.
+    pub fn row(&self, row: usize) -> &[f32] {
+        &self.values[row * self.vocabulary_size..][..self.vocabulary_size]
+    }
+}
+
+/// Why a forward pass could not run. Nothing was changed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ForwardError {
+    /// A token id outside the vocabulary.
+    #[error("token id {token} is outside the vocabulary of {vocabulary_size} tokens")]
+    UnknownToken {
+        /// The id.
+        token: TokenId,
+        /// Tokens that the model knows.
+        vocabulary_size: usize,
+    },
+    /// The cache has no room for the tree.
+    #[error("the KV cache holds {capacity} tokens; {committed} are in it and {new} more do not fit")]
+    CacheFull {
+        /// Room in tokens.
+        capacity: usize,
+        /// Committed tokens.
+        committed: usize,
+        /// Nodes of the tree.
+        new: usize,
+    },
+}
+
+/// A decoder-only language model.
+pub trait LanguageModel {
+    /// The cache of one sequence.
+    type Cache: Cache;
+
+    /// Tokens in the vocabulary: the width of a row of logits.
+    fn vocabulary_size(&self) -> usize;
+
+    /// The most tokens that a sequence may have: the context length that the model was trained for.
+    fn context_length(&self) -> usize;
+
+    /// An empty cache with room for `capacity` tokens.
+    fn new_cache(&self, capacity: usize) -> Self::Cache;
+
+    /// Runs the trees of `batch` in one pass and writes the logits asked for to `logits`.
+    ///
+    /// Afterwards each tree's rows are pending in its cache, until [`Cache::keep`]. Rows that were still pending
+    /// before the call are dropped.
+    ///
+    /// # Errors
+    /// If a token is outside the vocabulary or a cache is full; nothing has changed then.
+    fn forward(
+        &mut self,
+        batch: &mut [SequenceStep<'_, Self::Cache>],
+        logits: &mut Logits,
+    ) -> Result<(), ForwardError>;
+}
