@@ -4,7 +4,7 @@
 //! even. What a token's codes are depends on that token alone.
 
 use crate::pool::Disjoint;
-use crate::simd::{Isa, dispatch};
+use crate::simd::simd_fn;
 use crate::{Kernels, WeightType};
 
 /// The sums that a block's offset and minimum need.
@@ -88,13 +88,13 @@ impl Activations {
     }
 }
 
-/// Plain Rust without reordering: compiled for any instruction set, the bits are the same.
-fn quantize_row(isa: Isa, row: &[f32], codes: &mut [[i8; 32]], sums: &mut [BlockSums]) {
-    dispatch!(isa, _simd => {
+simd_fn! {
+    /// Plain Rust, which is not reordered: compiled for any instruction set, the bits are the same.
+    fn quantize_row(_simd, row: &[f32], codes: &mut [[i8; 32]], sums: &mut [BlockSums]) {
         for ((x, codes), sums) in row.as_chunks::<32>().0.iter().zip(codes).zip(sums) {
             *sums = quantize_block(x, codes);
         }
-    });
+    }
 }
 
 /// Adding 1.5 * 2^23 rounds a small float to an integer, ties to even, and leaves it in the low bits.

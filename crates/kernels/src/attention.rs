@@ -14,7 +14,7 @@ use std::ops::Range;
 
 use crate::elementwise::exp_sum;
 use crate::pool::Disjoint;
-use crate::simd::{Simd, dispatch};
+use crate::simd::{Simd, simd_fn};
 use crate::{Isa, Kernels};
 
 /// Nodes to a task: they read the same keys and values, which then come from the cache.
@@ -125,20 +125,40 @@ fn attend(
     out: &mut [f32],
 ) {
     let (in_range, on_path) = scores.split_at_mut(visible.range.len());
-    dispatch!(isa, simd => {
-        score_rows(simd, scale, query, keys, visible.range.clone(), in_range);
-        score_rows(simd, scale, query, keys, visible.path.iter().map(|&row| row as usize), on_path);
-    });
+    score_range(isa, scale, query, keys, visible.range.clone(), in_range);
+    score_path(isa, scale, query, keys, &visible.path, on_path);
     let sum = exp_sum(isa, scores);
     let (in_range, on_path) = scores.split_at(visible.range.len());
     out.fill(0.0);
-    dispatch!(isa, simd => {
-        add_values(simd, in_range, values, visible.range.clone(), out);
-        add_values(simd, on_path, values, visible.path.iter().map(|&row| row as usize), out);
-        for out in out.iter_mut() {
-            *out /= sum;
-        }
-    });
+    add_range(isa, in_range, values, visible.range.clone(), out);
+    add_path(isa, on_path, values, &visible.path, out);
+    for out in out {
+        *out /= sum;
+    }
+}
+
+simd_fn! {
+    fn score_range(simd, scale: f32, query: &[f32], keys: &[f32], rows: Range<usize>, scores: &mut [f32]) {
+        score_rows(simd, scale, query, keys, rows, scores);
+    }
+}
+
+simd_fn! {
+    fn score_path(simd, scale: f32, query: &[f32], keys: &[f32], path: &[u32], scores: &mut [f32]) {
+        score_rows(simd, scale, query, keys, path.iter().map(|&row| row as usize), scores);
+    }
+}
+
+simd_fn! {
+    fn add_range(simd, scores: &[f32], values: &[f32], rows: Range<usize>, out: &mut [f32]) {
+        add_values(simd, scores, values, rows, out);
+    }
+}
+
+simd_fn! {
+    fn add_path(simd, scores: &[f32], values: &[f32], path: &[u32], out: &mut [f32]) {
+        add_values(simd, scores, values, path.iter().map(|&row| row as usize), out);
+    }
 }
 
 /// `scores[i] = dot(query, row i) * scale`
@@ -191,7 +211,11 @@ fn dot<S: Simd, const N: usize>(simd: S, query: &[f32], rows: [&[f32]; N]) -> [f
             lanes[n] = simd.fma(query, simd.load(&pad(&rows[n][tail..])), lanes[n]);
         }
     }
-    lanes.map(|lanes| simd.sum(lanes))
+    let mut dots = [0.0; N];
+    for n in 0..N {
+        dots[n] = simd.sum(lanes[n]);
+    }
+    dots
 }
 
 /// `out[d] += scores[i] * value row i[d]`, in the order of the rows.
@@ -206,7 +230,10 @@ fn add_values<S: Simd>(
     let head_dim = out.len();
     let (tiles, rest) = out.as_chunks_mut::<64>();
     for (t, out) in tiles.iter_mut().enumerate() {
-        let mut sums: [S::F32; 8] = std::array::from_fn(|i| simd.load(chunk(out, 8 * i)));
+        let mut sums = [simd.splat(0.0); 8];
+        for i in 0..8 {
+            sums[i] = simd.load(chunk(out, 8 * i));
+        }
         for (score, row) in scores.iter().zip(rows.clone()) {
             let p = simd.splat(*score);
             let value = &values[row * head_dim + 64 * t..][..64];

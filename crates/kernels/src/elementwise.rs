@@ -4,9 +4,8 @@
 //! are the same everywhere. Sums are kept in eight lanes by column modulo eight and added in the order of
 //! [`Simd::sum`](crate::simd::Simd::sum).
 
-use crate::Isa;
 use crate::math;
-use crate::simd::{Scalar, Simd, dispatch};
+use crate::simd::{Scalar, Simd, simd_fn};
 
 /// The activation function of a gated feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,78 +32,80 @@ fn lane_sum(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
     Scalar.sum(lanes)
 }
 
-/// Root-mean-square normalisation (Zhang and Sennrich, 2019): `out = x / sqrt(mean(x^2) + epsilon) * weight`.
-///
-/// # Panics
-/// If the lengths differ.
-pub fn rms_norm(isa: Isa, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
-    assert!(x.len() == weight.len() && x.len() == out.len(), "a row, its weights, its result");
-    dispatch!(isa, _simd => {
+simd_fn! {
+    /// Root-mean-square normalisation (Zhang and Sennrich, 2019): `out = x / sqrt(mean(x^2) + epsilon) * weight`.
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn rms_norm(_simd, x: &[f32], weight: &[f32], epsilon: f32, out: &mut [f32]) {
+        assert!(x.len() == weight.len() && x.len() == out.len(), "a row, its weights, its result");
         let squares = lane_sum(x, |sum, x| x.mul_add(x, sum));
         let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
         for ((out, x), weight) in out.iter_mut().zip(x).zip(weight) {
             *out = (x * scale) * weight;
         }
-    });
+    }
 }
 
-/// As [`rms_norm`], in place.
-pub fn rms_norm_in_place(isa: Isa, x: &mut [f32], weight: &[f32], epsilon: f32) {
-    assert_eq!(x.len(), weight.len(), "a row and its weights");
-    dispatch!(isa, _simd => {
+simd_fn! {
+    /// As [`rms_norm`], in place.
+    pub fn rms_norm_in_place(_simd, x: &mut [f32], weight: &[f32], epsilon: f32) {
+        assert_eq!(x.len(), weight.len(), "a row and its weights");
         let squares = lane_sum(x, |sum, x| x.mul_add(x, sum));
         let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
         for (x, weight) in x.iter_mut().zip(weight) {
             *x = (*x * scale) * weight;
         }
-    });
+    }
 }
 
-/// `x += y`
-///
-/// # Panics
-/// If the lengths differ.
-pub fn add(isa: Isa, x: &mut [f32], y: &[f32]) {
-    assert_eq!(x.len(), y.len(), "two rows");
-    dispatch!(isa, _simd => {
+simd_fn! {
+    /// `x += y`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add(_simd, x: &mut [f32], y: &[f32]) {
+        assert_eq!(x.len(), y.len(), "two rows");
         for (x, y) in x.iter_mut().zip(y) {
             *x += y;
         }
-    });
+    }
 }
 
-/// `x *= factor`
-pub fn scale(isa: Isa, x: &mut [f32], factor: f32) {
-    dispatch!(isa, _simd => {
+simd_fn! {
+    /// `x *= factor`
+    pub fn scale(_simd, x: &mut [f32], factor: f32) {
         for x in x.iter_mut() {
             *x *= factor;
         }
-    });
+    }
 }
 
-/// `out = activation(gate) * up`
-///
-/// # Panics
-/// If the lengths differ.
-pub fn gate(isa: Isa, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
-    assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and their product");
-    dispatch!(isa, _simd => match activation {
-        Activation::Silu => {
-            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = math::silu(*gate) * up;
+simd_fn! {
+    /// `out = activation(gate) * up`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn gate(_simd, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
+        assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and their product");
+        match activation {
+            Activation::Silu => {
+                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = math::silu(*gate) * up;
+                }
+            }
+            Activation::GeluTanh => {
+                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
+                    *out = math::gelu_tanh(*gate) * up;
+                }
             }
         }
-        Activation::GeluTanh => {
-            for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                *out = math::gelu_tanh(*gate) * up;
-            }
-        }
-    });
+    }
 }
 
-/// Replaces scores by `e^(score - maximum)` and returns their sum: a softmax but for the division.
-pub(crate) fn exp_sum(isa: Isa, scores: &mut [f32]) -> f32 {
-    dispatch!(isa, _simd => {
+simd_fn! {
+    /// Replaces scores by `e^(score - maximum)` and returns their sum: a softmax but for the division.
+    pub(crate) fn exp_sum(_simd, scores: &mut [f32]) -> f32 {
         let mut largest = [f32::NEG_INFINITY; 8];
         let (chunks, rest) = scores.as_chunks::<8>();
         for x in chunks {
@@ -117,7 +118,7 @@ pub(crate) fn exp_sum(isa: Isa, scores: &mut [f32]) -> f32 {
             *x = math::exp(*x - largest);
         }
         lane_sum(scores, |sum, x| sum + x)
-    })
+    }
 }
 
 #[cfg(test)]
@@ -125,6 +126,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::Isa;
 
     fn bits(values: &[f32]) -> Vec<u32> {
         values.iter().map(|value| value.to_bits()).collect()

@@ -2,7 +2,7 @@
 //! the position, at a frequency that falls with the pair.
 
 use crate::Isa;
-use crate::simd::dispatch;
+use crate::simd::simd_fn;
 
 /// Which dimensions form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,24 +61,28 @@ impl RopeTable {
     pub fn rotate(&self, isa: Isa, heads: &mut [f32], head_dim: usize, position: usize) {
         let half = self.dimensions / 2;
         let angles = &self.angles[position * half..][..half];
-        dispatch!(isa, _simd => {
-            for head in heads.chunks_exact_mut(head_dim) {
-                let rotated = &mut head[..2 * half];
-                match self.pairs {
-                    RopePairs::Interleaved => {
-                        for ([a, b], [cos, sin]) in rotated.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
-                            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-                        }
+        rotate_heads(isa, self.pairs, angles, heads, head_dim);
+    }
+}
+
+simd_fn! {
+    fn rotate_heads(_simd, pairs: RopePairs, angles: &[[f32; 2]], heads: &mut [f32], head_dim: usize) {
+        for head in heads.chunks_exact_mut(head_dim) {
+            let rotated = &mut head[..2 * angles.len()];
+            match pairs {
+                RopePairs::Interleaved => {
+                    for ([a, b], [cos, sin]) in rotated.as_chunks_mut::<2>().0.iter_mut().zip(angles) {
+                        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
                     }
-                    RopePairs::Halves => {
-                        let (first, second) = rotated.split_at_mut(half);
-                        for ((a, b), [cos, sin]) in first.iter_mut().zip(second).zip(angles) {
-                            (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
-                        }
+                }
+                RopePairs::Halves => {
+                    let (first, second) = rotated.split_at_mut(angles.len());
+                    for ((a, b), [cos, sin]) in first.iter_mut().zip(second).zip(angles) {
+                        (*a, *b) = (*a * cos - *b * sin, *a * sin + *b * cos);
                     }
                 }
             }
-        });
+        }
     }
 }
 

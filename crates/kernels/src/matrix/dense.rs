@@ -4,10 +4,8 @@
 //! multiply-adds within a block, then the block's sum is added to the element. That bounds the rounding error of long
 //! rows, and the blocks are independent work for the processor.
 
-use std::ops::Range;
-
 use super::{GROUP_ROWS, Matrix, Output};
-use crate::simd::Simd;
+use crate::simd::{Simd, simd_fn};
 use crate::{Activations, WeightType};
 
 /// Groups of rows that a tile covers, at most: each loaded activation serves all of them.
@@ -53,7 +51,10 @@ macro_rules! element {
             const BYTES: usize = $bytes;
             #[inline(always)]
             fn load<S: Simd>(simd: S, lanes: &[u8]) -> S::F32 {
-                lanes.first_chunk().map_or_else(|| simd.splat(0.0), |lanes| simd.$load(lanes))
+                match lanes.first_chunk() {
+                    Some(lanes) => simd.$load(lanes),
+                    None => simd.splat(0.0),
+                }
             }
         }
     };
@@ -62,38 +63,20 @@ element!(Single, 32, load_f32);
 element!(Half, 16, load_f16);
 element!(Brain, 16, load_bf16);
 
-/// Computes the products of `groups`.
-///
-/// # Safety
-/// No other task writes these groups of `out`.
-#[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(
-    simd: S,
-    matrix: &Matrix,
-    x: &Activations,
-    groups: Range<usize>,
-    out: &Output<'_>,
-) {
-    // SAFETY: the caller's promise.
-    unsafe {
+simd_fn! {
+    /// Computes the groups of `out`.
+    pub(super) fn multiply(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
         match matrix.weight_type {
-            WeightType::F16 => multiply_elements::<S, Half>(simd, matrix, x, groups, out),
-            WeightType::Bf16 => multiply_elements::<S, Brain>(simd, matrix, x, groups, out),
-            _ => multiply_elements::<S, Single>(simd, matrix, x, groups, out),
+            WeightType::F16 => multiply_elements::<S, Half>(simd, matrix, x, out),
+            WeightType::Bf16 => multiply_elements::<S, Brain>(simd, matrix, x, out),
+            _ => multiply_elements::<S, Single>(simd, matrix, x, out),
         }
     }
 }
 
-/// # Safety
-/// As [`multiply`].
 #[inline(always)]
-unsafe fn multiply_elements<S: Simd, E: Element>(
-    simd: S,
-    matrix: &Matrix,
-    x: &Activations,
-    groups: Range<usize>,
-    out: &Output<'_>,
-) {
+fn multiply_elements<S: Simd, E: Element>(simd: S, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+    let groups = out.groups.clone();
     let mut group = groups.start;
     while group < groups.end {
         // Few tokens leave registers for more rows.
@@ -104,17 +87,14 @@ unsafe fn multiply_elements<S: Simd, E: Element>(
         };
         let mut token = 0;
         while token < x.tokens() {
-            // SAFETY: the caller's promise.
-            token += unsafe {
-                match (step, x.tokens() - token) {
-                    (4, _) => tile::<S, E, 4, 1>(simd, matrix, x, group, token, out),
-                    (2, 4..) => tile::<S, E, 2, 4>(simd, matrix, x, group, token, out),
-                    (2, 2..) => tile::<S, E, 2, 2>(simd, matrix, x, group, token, out),
-                    (2, _) => tile::<S, E, 2, 1>(simd, matrix, x, group, token, out),
-                    (_, 4..) => tile::<S, E, 1, 4>(simd, matrix, x, group, token, out),
-                    (_, 2..) => tile::<S, E, 1, 2>(simd, matrix, x, group, token, out),
-                    _ => tile::<S, E, 1, 1>(simd, matrix, x, group, token, out),
-                }
+            token += match (step, x.tokens() - token) {
+                (4, _) => tile::<S, E, 4, 1>(simd, matrix, x, group, token, out),
+                (2, 4..) => tile::<S, E, 2, 4>(simd, matrix, x, group, token, out),
+                (2, 2..) => tile::<S, E, 2, 2>(simd, matrix, x, group, token, out),
+                (2, _) => tile::<S, E, 2, 1>(simd, matrix, x, group, token, out),
+                (_, 4..) => tile::<S, E, 1, 4>(simd, matrix, x, group, token, out),
+                (_, 2..) => tile::<S, E, 1, 2>(simd, matrix, x, group, token, out),
+                _ => tile::<S, E, 1, 1>(simd, matrix, x, group, token, out),
             };
         }
         group += step;
@@ -122,17 +102,14 @@ unsafe fn multiply_elements<S: Simd, E: Element>(
 }
 
 /// `G` groups of rows times `T` tokens; returns `T`.
-///
-/// # Safety
-/// As [`multiply`].
 #[inline(always)]
-unsafe fn tile<S: Simd, E: Element, const G: usize, const T: usize>(
+fn tile<S: Simd, E: Element, const G: usize, const T: usize>(
     simd: S,
     matrix: &Matrix,
     x: &Activations,
     group: usize,
     token: usize,
-    out: &Output<'_>,
+    out: &mut Output<'_>,
 ) -> usize {
     let weights: [&[u8]; G] = std::array::from_fn(|g| matrix.group(group + g));
     let rows: [&[f32]; T] = std::array::from_fn(|t| x.row(token + t));
@@ -144,7 +121,10 @@ unsafe fn tile<S: Simd, E: Element, const G: usize, const T: usize>(
         let weights: [&[u8]; G] = weights.map(|w| &w[columns.start * E::BYTES..][..len * E::BYTES]);
         let mut block_sums = [[simd.splat(0.0); T]; G];
         for i in 0..len {
-            let w: [S::F32; G] = std::array::from_fn(|g| E::load(simd, &weights[g][i * E::BYTES..]));
+            let mut w = [simd.splat(0.0); G];
+            for g in 0..G {
+                w[g] = E::load(simd, &weights[g][i * E::BYTES..]);
+            }
             for t in 0..T {
                 let x = simd.splat(rows[t][i]);
                 for g in 0..G {
@@ -162,8 +142,7 @@ unsafe fn tile<S: Simd, E: Element, const G: usize, const T: usize>(
         for t in 0..T {
             let mut lanes = [0.0; 8];
             simd.store(sums[g][t], &mut lanes);
-            // SAFETY: the caller's promise.
-            unsafe { out.store(token + t, group + g, &lanes) };
+            out.store(token + t, group + g, &lanes);
         }
     }
     T

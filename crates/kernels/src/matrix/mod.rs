@@ -9,8 +9,9 @@ mod definition;
 mod dense;
 mod quantized;
 
+use std::ops::Range;
+
 use crate::pool::Disjoint;
-use crate::simd::dispatch;
 use crate::{Activations, Kernels, WeightType};
 
 /// Rows that lie interleaved: one to a lane.
@@ -156,22 +157,30 @@ impl std::fmt::Debug for Matrix {
     }
 }
 
-/// Where a product goes: `tokens` rows of `matrix.rows()` values.
-pub(crate) struct Output<'a> {
-    values: Disjoint<'a, f32>,
+/// Where a task's part of a product goes: some groups of rows, for all tokens.
+struct Output<'a> {
+    /// `[token][row]`, all groups.
+    values: &'a Disjoint<'a, f32>,
     rows: usize,
+    groups: Range<usize>,
 }
 
-impl Output<'_> {
-    /// Writes the eight lanes of a group of rows for one token.
+impl<'a> Output<'a> {
+    /// The part `groups` of a product with `rows` rows.
     ///
     /// # Safety
-    /// No other task writes the same group of the same token.
+    /// No other part of the same `values` in use has one of these groups.
+    unsafe fn new(values: &'a Disjoint<'a, f32>, rows: usize, groups: Range<usize>) -> Self {
+        Self { values, rows, groups }
+    }
+
+    /// Writes the eight lanes of a group of rows for one token.
     #[inline(always)]
-    pub(crate) unsafe fn store(&self, token: usize, group: usize, lanes: &[f32; 8]) {
+    fn store(&mut self, token: usize, group: usize, lanes: &[f32; 8]) {
+        assert!(self.groups.contains(&group), "a group of this part");
         let first = group * GROUP_ROWS;
         let len = GROUP_ROWS.min(self.rows - first);
-        // SAFETY: as promised by the caller.
+        // SAFETY: only this part has the group (`new`), and it is borrowed mutably.
         let out = unsafe { self.values.part(token * self.rows + first, len) };
         out.copy_from_slice(&lanes[..len]);
     }
@@ -190,7 +199,7 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
         assert_eq!(out.len(), x.tokens() * matrix.rows, "{matrix:?}: outputs");
         let first_task = tasks;
         tasks += matrix.groups().div_ceil(matrix.task_groups());
-        (first_task, matrix, Output { values: Disjoint::new(out), rows: matrix.rows })
+        (first_task, matrix, Disjoint::new(out))
     });
     let weights: usize = products.iter().map(|(_, matrix, _)| matrix.rows * matrix.columns).sum();
     kernels.run(tasks, weights * x.tokens() / tasks.max(1), |_, task| {
@@ -199,12 +208,11 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
         let first = (task - first_task) * matrix.task_groups();
         let groups = first..(first + matrix.task_groups()).min(matrix.groups());
         // SAFETY: each group of each matrix belongs to one task.
-        unsafe {
-            if matrix.weight_type.is_quantized() {
-                dispatch!(kernels.isa(), simd => quantized::multiply(simd, matrix, x, groups, out));
-            } else {
-                dispatch!(kernels.isa(), simd => dense::multiply(simd, matrix, x, groups, out));
-            }
+        let mut out = unsafe { Output::new(out, matrix.rows, groups) };
+        if matrix.weight_type.is_quantized() {
+            quantized::multiply(kernels.isa(), matrix, x, &mut out);
+        } else {
+            dense::multiply(kernels.isa(), matrix, x, &mut out);
         }
     });
 }

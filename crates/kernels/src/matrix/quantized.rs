@@ -8,13 +8,11 @@
 //! to 3 hold columns 0 to 15 and vectors 4 to 7 hold columns 16 to 31; narrow codes put vector `v` into the low and
 //! vector `v + 4` into the high nibbles, with further bits in planes behind them.
 
-use std::ops::Range;
-
 use super::{Matrix, Output};
 use crate::activations::BlockSums;
 use crate::block::{Block, decode_block};
-use crate::simd::Simd;
-use crate::{Activations, WeightType};
+use crate::simd::{Simd, simd_fn};
+use crate::{Activations, Isa, WeightType};
 
 /// Tokens that a tile covers, at most: unpacked weights serve all of them.
 const TILE_TOKENS: usize = 4;
@@ -92,7 +90,11 @@ impl Codes for Signed {
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, packed: &[u8]) -> [S::Bytes; 8] {
-        std::array::from_fn(|v| simd.load_bytes(vector(packed, v)))
+        let mut vectors = [simd.load_bytes(&[0; 32]); 8];
+        for v in 0..8 {
+            vectors[v] = simd.load_bytes(vector(packed, v));
+        }
+        vectors
     }
 }
 
@@ -132,16 +134,17 @@ impl<const PLANE_BITS: usize, const OFFSET: i32> Codes for Unsigned<PLANE_BITS, 
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, packed: &[u8]) -> [S::Bytes; 8] {
-        std::array::from_fn(|v| {
+        let mut vectors = [simd.load_bytes(&[0; 32]); 8];
+        for v in 0..8 {
             let nibbles = simd.load_bytes(vector(packed, v % 4));
-            let low = if v < 4 { simd.low_nibbles(nibbles) } else { simd.high_nibbles(nibbles) };
-            if PLANE_BITS == 0 {
-                return low;
+            vectors[v] = if v < 4 { simd.low_nibbles(nibbles) } else { simd.high_nibbles(nibbles) };
+            if PLANE_BITS > 0 {
+                let bit = v * PLANE_BITS;
+                let plane = simd.load_bytes(vector(packed, 4 + bit / 8));
+                vectors[v] = simd.or(vectors[v], simd.bits_to_4(plane, (bit % 8) as u32, PLANE_BITS as u32));
             }
-            let bit = v * PLANE_BITS;
-            let plane = simd.load_bytes(vector(packed, 4 + bit / 8));
-            simd.or(low, simd.bits_to_4(plane, (bit % 8) as u32, PLANE_BITS as u32))
-        })
+        }
+        vectors
     }
 }
 
@@ -157,7 +160,10 @@ fn half_at(packed: &[u8], index: usize) -> u16 {
 
 #[inline(always)]
 fn load_halves<S: Simd>(simd: S, packed: &[u8]) -> S::F32 {
-    packed.first_chunk().map_or_else(|| simd.splat(0.0), |halves| simd.load_f16(halves))
+    match packed.first_chunk() {
+        Some(halves) => simd.load_f16(halves),
+        None => simd.splat(0.0),
+    }
 }
 
 #[inline(always)]
@@ -351,48 +357,36 @@ pub(super) fn unpack_row(weight_type: WeightType, group: &[u8], row: usize, out:
     });
 }
 
-/// Computes the products of `groups`.
-///
-/// # Safety
-/// No other task writes these groups of `out`.
-#[inline(always)]
-pub(super) unsafe fn multiply<S: Simd>(
-    simd: S,
-    matrix: &Matrix,
-    x: &Activations,
-    groups: Range<usize>,
-    out: &Output<'_>,
-) {
-    with_layout!(matrix.weight_type, C, K => {
-        for group in groups {
+/// Computes the groups of `out`.
+pub(super) fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+    with_layout!(matrix.weight_type, C, K => multiply_layout::<C, K>(isa, matrix, x, out));
+}
+
+simd_fn! {
+    fn multiply_layout<C: Codes, K: Scales>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+        for group in out.groups.clone() {
             let mut token = 0;
             while token < x.tokens() {
-                // SAFETY: the caller's promise.
-                token += unsafe {
-                    match x.tokens() - token {
-                        1 => tile::<S, C, K, 1>(simd, matrix, x, group, token, out),
-                        2 => tile::<S, C, K, 2>(simd, matrix, x, group, token, out),
-                        3 => tile::<S, C, K, 3>(simd, matrix, x, group, token, out),
-                        _ => tile::<S, C, K, TILE_TOKENS>(simd, matrix, x, group, token, out),
-                    }
+                token += match x.tokens() - token {
+                    1 => tile::<S, C, K, 1>(simd, matrix, x, group, token, out),
+                    2 => tile::<S, C, K, 2>(simd, matrix, x, group, token, out),
+                    3 => tile::<S, C, K, 3>(simd, matrix, x, group, token, out),
+                    _ => tile::<S, C, K, TILE_TOKENS>(simd, matrix, x, group, token, out),
                 };
             }
         }
-    });
+    }
 }
 
 /// A group of rows times `T` tokens; returns `T`.
-///
-/// # Safety
-/// As [`multiply`].
 #[inline(always)]
-unsafe fn tile<S: Simd, C: Codes, K: Scales, const T: usize>(
+fn tile<S: Simd, C: Codes, K: Scales, const T: usize>(
     simd: S,
     matrix: &Matrix,
     x: &Activations,
     group: usize,
     token: usize,
-    out: &Output<'_>,
+    out: &mut Output<'_>,
 ) -> usize {
     let rows: [(&[[i8; 32]], &[BlockSums]); T] = std::array::from_fn(|t| x.quantized_row(token + t));
     let mut elements = [simd.splat(0.0); T];
@@ -418,8 +412,7 @@ unsafe fn tile<S: Simd, C: Codes, K: Scales, const T: usize>(
     for t in 0..T {
         let mut lanes = [0.0; 8];
         simd.store(elements[t], &mut lanes);
-        // SAFETY: the caller's promise.
-        unsafe { out.store(token + t, group, &lanes) };
+        out.store(token + t, group, &lanes);
     }
     T
 }
@@ -433,33 +426,29 @@ fn integer_sum<S: Simd, C: Codes, K: Scales>(
     x: &[i8; 32],
     sums: &BlockSums,
 ) -> S::I32 {
-    let x = |v: usize| simd.splat4([x[4 * v], x[4 * v + 1], x[4 * v + 2], x[4 * v + 3]]);
-    let halves: [S::I32; 2] = std::array::from_fn(|half| {
-        let v = 4 * half;
-        let sum = match C::SUMMANDS {
-            0 => {
-                let products: [S::I32; 4] =
-                    std::array::from_fn(|i| simd.dot_signed(weights[v + i], x(v + i)));
-                simd.i32_add(simd.i32_add(products[0], products[1]), simd.i32_add(products[2], products[3]))
+    let mut halves = [simd.i32_splat(0); 2];
+    for half in 0..2 {
+        let mut narrow = simd.dot_zero();
+        for v in 4 * half..4 * half + 4 {
+            let x = simd.splat4([x[4 * v], x[4 * v + 1], x[4 * v + 2], x[4 * v + 3]]);
+            if C::SUMMANDS == 0 {
+                halves[half] = simd.i32_add(halves[half], simd.dot_signed(weights[v], x));
+            } else {
+                narrow = simd.dot(narrow, weights[v], x);
+                if (v + 1) % C::SUMMANDS == 0 {
+                    halves[half] = simd.i32_add(halves[half], simd.dot_finish(narrow));
+                    narrow = simd.dot_zero();
+                }
             }
-            2 => {
-                let first = simd.dot(simd.dot(simd.dot_zero(), weights[v], x(v)), weights[v + 1], x(v + 1));
-                let second =
-                    simd.dot(simd.dot(simd.dot_zero(), weights[v + 2], x(v + 2)), weights[v + 3], x(v + 3));
-                simd.i32_add(simd.dot_finish(first), simd.dot_finish(second))
-            }
-            _ => simd.dot_finish((v..v + 4).fold(simd.dot_zero(), |sum, v| simd.dot(sum, weights[v], x(v)))),
-        };
-        if K::HALVES {
-            let sum = simd.i32_sub(sum, simd.i32_splat(C::OFFSET * sums.halves[half]));
-            simd.i32_mul(sum, scales.halves[half])
-        } else {
-            sum
         }
-    });
-    let sum = simd.i32_add(halves[0], halves[1]);
-    if C::OFFSET != 0 && !K::HALVES {
-        return simd.i32_sub(sum, simd.i32_splat(C::OFFSET * (sums.halves[0] + sums.halves[1])));
+        if K::HALVES {
+            let offset = simd.i32_splat(C::OFFSET * sums.halves[half]);
+            halves[half] = simd.i32_mul(simd.i32_sub(halves[half], offset), scales.halves[half]);
+        }
     }
-    sum
+    let sum = simd.i32_add(halves[0], halves[1]);
+    if C::OFFSET == 0 || K::HALVES {
+        return sum;
+    }
+    simd.i32_sub(sum, simd.i32_splat(C::OFFSET * (sums.halves[0] + sums.halves[1])))
 }

@@ -30,22 +30,12 @@ impl Avx2Vnni {
 /// Implements [`Simd`] for a token: all operations but the unsigned dot product, whose sums are 16 bits wide in one
 /// and 32 in the other.
 macro_rules! implement_simd {
-    ($token:ty, $features:literal, $dot:expr, $dot_finish:expr) => {
+    ($token:ty, $dot:expr, $dot_finish:expr) => {
         impl Simd for $token {
             type F32 = __m256;
             type I32 = __m256i;
             type Bytes = __m256i;
             type DotSum = __m256i;
-
-            #[inline(always)]
-            fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
-                #[target_feature(enable = $features)]
-                fn compiled_for_isa<R>(f: impl FnOnce() -> R) -> R {
-                    f()
-                }
-                // SAFETY: `self` proves that the CPU has these features.
-                unsafe { compiled_for_isa(f) }
-            }
 
             #[inline(always)]
             fn splat(self, value: f32) -> __m256 {
@@ -233,16 +223,8 @@ macro_rules! implement_simd {
     };
 }
 
-implement_simd!(
-    Avx2,
-    "avx2,fma,f16c",
-    |sum, weights, x| _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, x)),
-    |sum| _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
-);
+implement_simd!(Avx2, |sum, weights, x| _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, x)), |sum| {
+    _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
+});
 
-implement_simd!(
-    Avx2Vnni,
-    "avx2,fma,f16c,avxvnni",
-    |sum, weights, x| _mm256_dpbusd_avx_epi32(sum, weights, x),
-    |sum| sum
-);
+implement_simd!(Avx2Vnni, |sum, weights, x| _mm256_dpbusd_avx_epi32(sum, weights, x), |sum| sum);

@@ -26,9 +26,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Partial sums of byte products on their way to eight `i32` lanes.
     type DotSum: Copy;
 
-    /// Calls `f` compiled for this instruction set. Everything in it must inline.
-    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R;
-
     /// Eight times `value`.
     fn splat(self, value: f32) -> Self::F32;
     /// Eight values.
@@ -137,17 +134,44 @@ impl Isa {
     }
 }
 
-/// Evaluates `$body` with `$simd` bound to the token of the instruction set `$isa`, compiled for it.
-macro_rules! dispatch {
-    ($isa:expr, $simd:ident => $body:expr) => {{
-        use $crate::simd::Simd as _;
-        match $isa.0 {
-            $crate::simd::IsaKind::Scalar($simd) => $simd.vectorize(|| $body),
+/// Defines a function once, generic over the instruction set, and compiles it for each of them.
+///
+/// `fn name(simd, x: X) -> R { … }` becomes `fn name(isa: Isa, x: X) -> R`. Everything that the body calls with `simd`
+/// must be `#[inline(always)]`: vector instructions inline only into functions that are compiled for them. Closures
+/// and library functions that take them (`array::from_fn`, `map`) are not, so kernels use loops.
+macro_rules! simd_fn {
+    (
+        $(#[$attribute:meta])*
+        $visibility:vis fn $name:ident $(<$($generic:ident: $bound:ident),*>)? ($simd:ident $(, $argument:ident: $type:ty)* $(,)?) $(-> $result:ty)?
+        $body:block
+    ) => {
+        $(#[$attribute])*
+        $visibility fn $name $(<$($generic: $bound),*>)? (isa: $crate::simd::Isa $(, $argument: $type)*) $(-> $result)? {
+            #[inline(always)]
+            fn generic<S: $crate::simd::Simd $($(, $generic: $bound)*)?>($simd: S $(, $argument: $type)*) $(-> $result)? $body
+
             #[cfg(target_arch = "x86_64")]
-            $crate::simd::IsaKind::Avx2($simd) => $simd.vectorize(|| $body),
+            #[target_feature(enable = "avx2,fma,f16c")]
+            fn avx2 $(<$($generic: $bound),*>)? (simd: $crate::simd::Avx2 $(, $argument: $type)*) $(-> $result)? {
+                generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
+            }
+
             #[cfg(target_arch = "x86_64")]
-            $crate::simd::IsaKind::Avx2Vnni($simd) => $simd.vectorize(|| $body),
+            #[target_feature(enable = "avx2,fma,f16c,avxvnni")]
+            fn avx2_vnni $(<$($generic: $bound),*>)? (simd: $crate::simd::Avx2Vnni $(, $argument: $type)*) $(-> $result)? {
+                generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
+            }
+
+            match isa.0 {
+                $crate::simd::IsaKind::Scalar(simd) => generic::<_ $($(, $generic)*)?>(simd $(, $argument)*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the token proves that the CPU has the features.
+                $crate::simd::IsaKind::Avx2(simd) => unsafe { avx2 $(::<$($generic),*>)? (simd $(, $argument)*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the token proves that the CPU has the features.
+                $crate::simd::IsaKind::Avx2Vnni(simd) => unsafe { avx2_vnni $(::<$($generic),*>)? (simd $(, $argument)*) },
+            }
         }
-    }};
+    };
 }
-pub(crate) use dispatch;
+pub(crate) use simd_fn;

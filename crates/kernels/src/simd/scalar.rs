@@ -15,11 +15,6 @@ impl Simd for Scalar {
     type DotSum = [i32; 8];
 
     #[inline(always)]
-    fn vectorize<R>(self, f: impl FnOnce() -> R) -> R {
-        f()
-    }
-
-    #[inline(always)]
     fn splat(self, value: f32) -> [f32; 8] {
         [value; 8]
     }

@@ -1,0 +1,204 @@
+//! The flags that several commands share, each group under its own heading of the help.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, ValueEnum};
+
+use crate::catalogue::DEFAULT_MODEL;
+
+/// Which model.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ModelArgs {
+    /// The model: the path of a .gguf file, a name that `lookahead models` lists, or
+    /// hf:OWNER/REPO[/FILE.gguf]; fetched on first use
+    #[arg(short, long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
+    pub(crate) model: String,
+}
+
+/// How many threads run it.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct ThreadArgs {
+    /// Threads that compute; never changes the result
+    #[arg(short, long, value_name = "N", default_value_t = available_threads())]
+    pub(crate) threads: NonZeroUsize,
+}
+
+/// The threads that this machine runs at once.
+pub(crate) fn available_threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// How the next token is chosen.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Sampling")]
+pub(crate) struct SamplingArgs {
+    /// Randomness: 0 always takes the likeliest token (greedy), 1 samples from the model's own distribution
+    #[arg(long, value_name = "T", default_value_t = 0.0, allow_negative_numbers = true,
+          value_parser = number(|t| t >= 0.0, "a number of at least 0"))]
+    pub(crate) temperature: f32,
+
+    /// Sample among the K likeliest tokens only; 0 for all
+    #[arg(long, value_name = "K", default_value_t = 0)]
+    pub(crate) top_k: usize,
+
+    /// Sample among the likeliest tokens that together reach probability P; 1 for all
+    #[arg(long, value_name = "P", default_value_t = 1.0, allow_negative_numbers = true,
+          value_parser = number(|p| p > 0.0 && p <= 1.0, "a number above 0 and up to 1"))]
+    pub(crate) top_p: f32,
+
+    /// Drop tokens less likely than P times the likeliest one; 0 for none
+    #[arg(long, value_name = "P", default_value_t = 0.0, allow_negative_numbers = true,
+          value_parser = number(|p| (0.0..=1.0).contains(&p), "a number from 0 to 1"))]
+    pub(crate) min_p: f32,
+
+    /// Divide the logits of tokens that have occurred by R; 1 for no penalty
+    #[arg(long, value_name = "R", default_value_t = 1.0, allow_negative_numbers = true,
+          value_parser = number(|r| r > 0.0, "a number above 0"))]
+    pub(crate) repetition_penalty: f32,
+
+    /// Subtract A from the logits of tokens that have been generated
+    #[arg(long, value_name = "A", default_value_t = 0.0, allow_negative_numbers = true,
+          value_parser = number(|a| (-2.0..=2.0).contains(&a), "a number from -2 to 2"))]
+    pub(crate) presence_penalty: f32,
+
+    /// Subtract A from the logits of a token for each time it has been generated
+    #[arg(long, value_name = "A", default_value_t = 0.0, allow_negative_numbers = true,
+          value_parser = number(|a| (-2.0..=2.0).contains(&a), "a number from -2 to 2"))]
+    pub(crate) frequency_penalty: f32,
+
+    /// Seed of the random numbers: the same seed gives the same text, with and without lookahead [default: a
+    /// new one]
+    #[arg(long, value_name = "N")]
+    pub(crate) seed: Option<u64>,
+}
+
+/// How drafts are made.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Lookahead")]
+pub(crate) struct DraftArgs {
+    /// Nodes of the draft tree, at most [default: chosen by the engine]
+    #[arg(long, value_name = "N")]
+    pub(crate) draft_length: Option<NonZeroUsize>,
+
+    /// Tokens of one branch of the draft tree, at most [default: chosen by the engine]
+    #[arg(long, value_name = "N")]
+    pub(crate) branch_length: Option<NonZeroUsize>,
+
+    /// Shape of the draft tree
+    #[arg(long, value_name = "SHAPE", value_enum, default_value_t)]
+    pub(crate) draft_shape: DraftShape,
+
+    /// Learn drafts from texts or earlier answers first: JSON lines; may be given several times
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) warmup: Vec<PathBuf>,
+
+    /// Keep the draft trie in this file: loaded at the start if it exists, saved at the end
+    #[arg(long, value_name = "FILE")]
+    pub(crate) trie: Option<PathBuf>,
+}
+
+/// Shape of the draft tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum DraftShape {
+    /// Branches that share a beginning are merged
+    #[default]
+    Hierarchical,
+    /// Branches side by side
+    Parallel,
+    /// The best branch alone
+    Single,
+}
+
+/// How tokens are decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Decoding {
+    /// Draft, and verify several tokens in one pass
+    #[default]
+    Lookahead,
+    /// One token a pass
+    Plain,
+}
+
+/// A parser of finite numbers that `accept` accepts; `rule` tells the user which those are.
+fn number(
+    accept: fn(f32) -> bool,
+    rule: &'static str,
+) -> impl Fn(&str) -> Result<f32, String> + Clone + Send + Sync + 'static {
+    move |text| match f32::from_str(text) {
+        Ok(value) if value.is_finite() && accept(value) => Ok(value),
+        _ => Err(format!("must be {rule}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        sampling: SamplingArgs,
+        #[command(flatten)]
+        draft: DraftArgs,
+    }
+
+    #[test]
+    fn values_out_of_range_are_refused_with_flag_value_and_range() {
+        for (flag, value, range) in [
+            ("--temperature", "-0.1", "at least 0"),
+            ("--temperature", "nan", "at least 0"),
+            ("--temperature", "inf", "at least 0"),
+            ("--top-p", "0", "above 0 and up to 1"),
+            ("--top-p", "1.5", "above 0 and up to 1"),
+            ("--min-p", "-0.5", "from 0 to 1"),
+            ("--repetition-penalty", "0", "above 0"),
+            ("--presence-penalty", "-3", "from -2 to 2"),
+            ("--frequency-penalty", "many", "from -2 to 2"),
+            ("--top-k", "-1", "unexpected"),
+            ("--draft-length", "0", "zero"),
+            ("--draft-shape", "round", "hierarchical, parallel, single"),
+        ] {
+            let error = Line::try_parse_from(["x", flag, value]).unwrap_err().to_string();
+            assert!(error.contains(flag) || flag == "--top-k", "{error}");
+            assert!(
+                error.contains(value.trim_end_matches(|c: char| c == '1' && flag == "--top-k")),
+                "{error}"
+            );
+            assert!(error.contains(range), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_ends_of_the_ranges_are_accepted() {
+        let line = Line::try_parse_from([
+            "x",
+            "--temperature",
+            "0",
+            "--top-p",
+            "1",
+            "--min-p",
+            "0",
+            "--presence-penalty",
+            "-2",
+            "--frequency-penalty",
+            "2",
+            "--top-k",
+            "0",
+            "--warmup",
+            "a.jsonl",
+            "--warmup",
+            "b.jsonl",
+        ])
+        .unwrap();
+        assert_eq!(line.sampling.top_p, 1.0);
+        assert_eq!(line.sampling.presence_penalty, -2.0);
+        assert_eq!(line.draft.warmup.len(), 2);
+        assert_eq!(line.draft.draft_shape, DraftShape::Hierarchical);
+    }
+}

@@ -1,0 +1,32 @@
+//! The subcommands, a file each.
+
+mod models;
+mod pull;
+
+mod chat;
+mod generate;
+mod inspect;
+mod logits;
+mod tokenize;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+/// A subcommand with its arguments.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    Pull(pull::PullArgs),
+    Models(models::ModelsArgs),
+}
+
+impl Command {
+    /// Runs the command; the exit code is its verdict, an error that it could not be reached.
+    pub(crate) fn run(self) -> anyhow::Result<ExitCode> {
+        match self {
+            Self::Pull(arguments) => pull::run(&arguments),
+            Self::Models(arguments) => models::run(&arguments),
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Lossless lookahead decoding: the decode loop, drafters, sampling, verification and statistics.
+//!
+//! Start reading at [`Engine::step`]. The contract: for a given model, prompt and [`SamplingParams`], the
+//! tokens and the bits of the logits that chose them are the same whatever a [`Drafter`] drafts, however the
+//! prompt is cut into chunks and whoever shares the batch. Plain decoding is the case of [`NoDraft`].
+//!
+//! ```
+//! use std::ops::ControlFlow;
+//!
+//! use lookahead_engine::{
+//!     DraftPolicy, Engine, EngineError, EngineOptions, GenerationRequest, SharedTrie, TrieDrafter,
+//! };
+//! use lookahead_model::{LanguageModel, TokenId};
+//!
+//! /// Continues `prompt` by up to 100 tokens and prints each, drafted ones with a star.
+//! fn answer<M: LanguageModel>(
+//!     model: M,
+//!     trie: &SharedTrie,
+//!     prompt: Vec<TokenId>,
+//! ) -> Result<Vec<TokenId>, EngineError> {
+//!     let mut engine = Engine::new(model, EngineOptions::default());
+//!     let drafter = TrieDrafter::new(trie.clone(), DraftPolicy::default());
+//!     let request = GenerationRequest { prompt, max_tokens: 100, ..GenerationRequest::default() };
+//!     let generation = engine.generate(request, Box::new(drafter), |token| {
+//!         println!("{}{}", token.id, if token.drafted { "*" } else { "" });
+//!         ControlFlow::Continue(())
+//!     })?;
+//!     println!("{:.2} tokens per forward pass", generation.stats.edl());
+//!     Ok(generation.token_ids)
+//! }
+//! ```
+
+mod drafter;
+mod engine;
+mod error;
+mod generate;
+mod logits_trace;
+mod sampling;
+mod sequence;
+mod stats;
+mod stop_strings;
+mod verify;
+
+pub use drafter::{AdversarialDrafter, DraftLimits, DraftPolicy, Drafter, NoDraft, SharedTrie, TrieDrafter};
+pub use engine::{Engine, EngineOptions};
+pub use error::EngineError;
+pub use generate::Generation;
+pub use logits_trace::LogitsTrace;
+pub use lookahead_trie::{DraftShape, DraftSource, DraftTrie, OutputSharing, TrieConfig};
+pub use sampling::{Sampler, SamplingError, SamplingParams};
+pub use sequence::{FinishReason, GeneratedToken, GenerationRequest, Sequence};
+pub use stats::{GenerationStats, Histogram};
+pub use stop_strings::{StopCheck, StopStrings};
+pub use verify::{Verified, verify};

@@ -1,0 +1,137 @@
+//! A model whose logits are hashes: cheap, repetitive, and sensitive to every row that its cache keeps.
+#![allow(dead_code, unreachable_pub)] // each test binary uses a part
+
+use lookahead_model::{Cache, ForwardError, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId};
+
+/// Each row of logits is a pseudo-random function of the cached rows and the node's ancestors. The token that
+/// follows the last two is favoured by `peak`, so that text repeats the more the higher it is.
+pub struct HashModel {
+    pub vocabulary_size: usize,
+    pub context_length: usize,
+    pub peak: f32,
+    pub seed: u64,
+    /// Nodes of each pass, by sequence.
+    pub passes: Vec<Vec<usize>>,
+}
+
+impl HashModel {
+    pub fn new(vocabulary_size: usize, peak: f32, seed: u64) -> Self {
+        Self { vocabulary_size, context_length: 4096, peak, seed, passes: Vec::new() }
+    }
+
+    /// Writes the logits after the rows `path`.
+    fn logits_after(&self, path: &[Row], logits: &mut [f32]) {
+        let digest = path.iter().fold(self.seed, |digest, row| mix(digest ^ row.state));
+        let last = path[path.len() - 1].token;
+        let last_but_one = if path.len() > 1 { path[path.len() - 2].token } else { 0 };
+        let favourite =
+            mix(self.seed ^ u64::from(last) << 32 ^ u64::from(last_but_one)) as usize % logits.len();
+        for (token, logit) in logits.iter_mut().enumerate() {
+            let noise = (mix(digest ^ token as u64) >> 40) as f32 / (1 << 24) as f32;
+            *logit = 2.0 * noise + if token == favourite { self.peak } else { 0.0 };
+        }
+    }
+}
+
+/// SplitMix64's finaliser.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ x >> 31
+}
+
+/// What a real cache row is: a function of its token and of all rows before it when it was made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Row {
+    token: TokenId,
+    state: u64,
+}
+
+#[derive(Clone, Debug)]
+pub struct HashCache {
+    committed: Vec<Row>,
+    pending: Vec<Row>,
+    capacity: usize,
+}
+
+impl Cache for HashCache {
+    fn len(&self) -> usize {
+        self.committed.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn keep(&mut self, path: &[u32]) {
+        assert!(path.windows(2).all(|pair| pair[0] < pair[1]), "a path ascends: {path:?}");
+        self.committed.extend(path.iter().map(|&node| self.pending[node as usize]));
+        self.pending.clear();
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.committed.truncate(len);
+        self.pending.clear();
+    }
+}
+
+impl LanguageModel for HashModel {
+    type Cache = HashCache;
+
+    fn vocabulary_size(&self) -> usize {
+        self.vocabulary_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    fn new_cache(&self, capacity: usize) -> HashCache {
+        HashCache { committed: Vec::new(), pending: Vec::new(), capacity }
+    }
+
+    fn forward(
+        &mut self,
+        batch: &mut [SequenceStep<'_, HashCache>],
+        logits: &mut Logits,
+    ) -> Result<(), ForwardError> {
+        let vocabulary_size = self.vocabulary_size;
+        for step in batch.iter() {
+            if let Some(&token) = step.tree.tokens().iter().find(|&&t| t as usize >= vocabulary_size) {
+                return Err(ForwardError::UnknownToken { token, vocabulary_size });
+            }
+            let (committed, capacity, new) = (step.cache.len(), step.cache.capacity, step.tree.len());
+            if committed + new > capacity {
+                return Err(ForwardError::CacheFull { capacity, committed, new });
+            }
+            let deepest = step.tree.depths().iter().max().unwrap();
+            assert!(committed + (*deepest as usize) < self.context_length, "a position beyond the context");
+        }
+        self.passes.push(batch.iter().map(|step| step.tree.len()).collect());
+
+        let asked = |step: &SequenceStep<'_, HashCache>| match step.logits_of {
+            LogitsOf::Nothing => step.tree.len()..step.tree.len(),
+            LogitsOf::Last => step.tree.len() - 1..step.tree.len(),
+            LogitsOf::Every => 0..step.tree.len(),
+        };
+        let rows = batch.iter().map(|step| asked(step).len()).sum();
+        let mut values = logits.reset(rows, vocabulary_size).chunks_exact_mut(vocabulary_size);
+        for step in batch {
+            step.cache.pending.clear();
+            for node in 0..step.tree.len() {
+                let mut path = step.cache.committed.clone();
+                let ancestors = step.tree.path_to(node);
+                path.extend(ancestors[..ancestors.len() - 1].iter().map(|&n| step.cache.pending[n as usize]));
+                let token = step.tree.tokens()[node];
+                let before = path.iter().fold(0, |digest, row| mix(digest ^ row.state));
+                path.push(Row { token, state: mix(before ^ u64::from(token) << 20 ^ path.len() as u64) });
+                step.cache.pending.push(path[path.len() - 1]);
+                if asked(step).contains(&node) {
+                    self.logits_after(&path, values.next().unwrap());
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! Limits, statistics, errors and the ways in which a generation ends.
+#![allow(clippy::unwrap_used)] // tests
+
+mod common;
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use common::HashModel;
+use lookahead_engine::{
+    AdversarialDrafter, DraftLimits, DraftPolicy, DraftTrie, Drafter, Engine, EngineError, EngineOptions,
+    FinishReason, GeneratedToken, Generation, GenerationRequest, NoDraft, SamplingParams, SharedTrie,
+    TrieConfig, TrieDrafter,
+};
+use lookahead_model::{ForwardError, TokenId, TokenTree};
+
+fn request(prompt: &[TokenId], max_tokens: usize) -> GenerationRequest {
+    GenerationRequest { prompt: prompt.to_vec(), max_tokens, ..GenerationRequest::default() }
+}
+
+fn engine(model: HashModel) -> Engine<HashModel> {
+    Engine::new(model, EngineOptions { prefill_chunk: 4 })
+}
+
+fn generate(model: HashModel, request: GenerationRequest, drafter: impl Drafter + 'static) -> Generation {
+    engine(model).generate(request, Box::new(drafter), |_| ControlFlow::Continue(())).unwrap()
+}
+
+fn trie_drafter() -> TrieDrafter {
+    let trie = SharedTrie::new(DraftTrie::new(TrieConfig::default()).unwrap().into());
+    TrieDrafter::new(trie, DraftPolicy::default())
+}
+
+/// Drafts the right path, known beforehand, as a chain of up to `length` nodes.
+struct Oracle {
+    reference: Vec<TokenId>,
+    length: usize,
+}
+
+impl Drafter for Oracle {
+    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> TokenTree {
+        let from = context.len() - 1;
+        let to = self.reference.len().min(from + 1 + self.length);
+        TokenTree::chain(&self.reference[from..to]).unwrap()
+    }
+}
+
+const PROMPT: [TokenId; 6] = [1, 2, 3, 4, 5, 6];
+
+fn oracle(model: HashModel, length: usize) -> Oracle {
+    let plain = generate(model, request(&PROMPT, 100), NoDraft);
+    Oracle { reference: [PROMPT.to_vec(), plain.token_ids].concat(), length }
+}
+
+#[test]
+fn a_repetitive_text_takes_few_steps_out_of_the_trie() {
+    let model = || HashModel::new(16, 4.0, 3);
+    let plain = generate(model(), request(&PROMPT, 200), NoDraft);
+    let lookahead = generate(model(), request(&PROMPT, 200), trie_drafter());
+    assert_eq!(plain.token_ids, lookahead.token_ids);
+    assert_eq!((plain.stats.edl(), plain.stats.steps()), (1.0, 199));
+    assert!(lookahead.stats.edl() > 3.0, "EDL {}", lookahead.stats.edl());
+}
+
+#[test]
+fn the_statistics_add_up() {
+    let model = || HashModel::new(16, 4.0, 3);
+    let oracle = oracle(model(), 4);
+    let stats = generate(model(), request(&PROMPT, 41), oracle).stats;
+    // A prefill of two chunks gives the first token; then 8 steps of 4 drafted tokens and one free.
+    assert_eq!((stats.prompt_tokens, stats.prefill_passes), (6, 2));
+    assert_eq!((stats.completion_tokens, stats.decode_tokens, stats.steps()), (41, 40, 8));
+    assert_eq!((stats.draft_tokens(), stats.accepted_tokens(), stats.edl()), (32, 32, 5.0));
+    assert_eq!(stats.accepted_lengths.counts(), [0, 0, 0, 0, 8]);
+    assert!(stats.retrieval + stats.forward + stats.verify <= stats.decode);
+    assert!(stats.decode_tokens_per_s() > 0.0 && stats.prefill_tokens_per_s() > 0.0);
+}
+
+#[test]
+fn an_end_token_inside_an_accepted_path_ends_the_answer_there() {
+    let model = || HashModel::new(16, 0.5, 8);
+    let reference = oracle(model(), 10);
+    let answer = &reference.reference[PROMPT.len()..];
+    // A token that comes up for the first time within the first path.
+    let index = (3..10).find(|&index| !answer[..index].contains(&answer[index])).unwrap();
+    let end = answer[index];
+    let with_end = |max_tokens| GenerationRequest { end_tokens: vec![end], ..request(&PROMPT, max_tokens) };
+    let plain = generate(model(), with_end(50), NoDraft);
+    let lookahead = generate(model(), with_end(50), reference);
+    assert_eq!(lookahead.token_ids, plain.token_ids);
+    assert_eq!((lookahead.finish_reason, plain.finish_reason), (FinishReason::Stop, FinishReason::Stop));
+    assert_eq!(lookahead.token_ids.last(), Some(&end), "the end token is part of the answer");
+    assert_eq!(lookahead.stats.steps(), 1, "the path was accepted in one step and cut");
+    assert_eq!(lookahead.stats.accepted_tokens() as usize, lookahead.token_ids.len() - 1);
+}
+
+#[test]
+fn tokens_say_whether_they_were_drafted() {
+    let model = || HashModel::new(16, 4.0, 3);
+    let oracle = oracle(model(), 2);
+    let mut tokens: Vec<GeneratedToken> = Vec::new();
+    let on_token = |token| {
+        tokens.push(token);
+        ControlFlow::Continue(())
+    };
+    let generation = engine(model()).generate(request(&PROMPT, 8), Box::new(oracle), on_token).unwrap();
+    assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), generation.token_ids);
+    assert_eq!(tokens.iter().map(|token| token.position).collect::<Vec<_>>(), (6..14).collect::<Vec<_>>());
+    let drafted: Vec<bool> = tokens.iter().map(|token| token.drafted).collect();
+    // From the prefill; two steps of two drafted and one free; then one drafted, as one token more comes
+    // free.
+    assert_eq!(drafted, [false, true, true, false, true, true, false, false]);
+}
+
+#[test]
+fn a_break_inside_an_accepted_path_ends_with_that_token_and_reason() {
+    for reason in [FinishReason::Stop, FinishReason::Cancelled] {
+        let model = || HashModel::new(16, 4.0, 3);
+        let oracle = oracle(model(), 10);
+        let expected = oracle.reference[PROMPT.len()..][..5].to_vec();
+        let mut left = 5;
+        let on_token = |_| {
+            left -= 1;
+            if left == 0 { ControlFlow::Break(reason) } else { ControlFlow::Continue(()) }
+        };
+        let generation = engine(model()).generate(request(&PROMPT, 50), Box::new(oracle), on_token).unwrap();
+        assert_eq!((generation.token_ids, generation.finish_reason), (expected, reason));
+    }
+}
+
+#[test]
+fn the_cancel_flag_ends_a_generation_even_in_its_prefill() {
+    let flag = Arc::new(AtomicBool::new(false));
+    let request = GenerationRequest { cancel: Some(flag.clone()), ..request(&[1; 50], 50) };
+    let mut engine = engine(HashModel::new(16, 4.0, 3));
+    let mut sequence = [engine.start(request, Box::new(NoDraft)).unwrap()];
+    engine.step(&mut sequence, |_, _| ControlFlow::Continue(())).unwrap();
+    flag.store(true, Ordering::Relaxed);
+    engine.step(&mut sequence, |_, _| unreachable!("cancelled")).unwrap();
+    assert_eq!(sequence[0].finish_reason(), Some(FinishReason::Cancelled));
+    assert_eq!(engine.model().passes.len(), 1);
+}
+
+#[test]
+fn the_context_length_ends_an_answer_and_no_draft_reaches_beyond_it() {
+    // The model asserts that no position lies beyond its context.
+    let model = || HashModel { context_length: 30, ..HashModel::new(16, 4.0, 3) };
+    for length in [0, 3, 100] {
+        let oracle = Oracle { reference: oracle(HashModel::new(16, 4.0, 3), 0).reference, length };
+        let generation = generate(model(), request(&PROMPT, 1000), oracle);
+        assert_eq!((generation.token_ids.len(), generation.finish_reason), (24, FinishReason::Length));
+    }
+    let drafter = AdversarialDrafter::new(16, 500, 1);
+    assert_eq!(generate(model(), request(&PROMPT, usize::MAX), drafter).token_ids.len(), 24);
+}
+
+/// Drafts more children of the root than any cache holds.
+struct WideStar;
+
+impl Drafter for WideStar {
+    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> TokenTree {
+        let mut tokens = vec![3; 1000];
+        tokens[0] = context[context.len() - 1];
+        TokenTree::new(tokens, vec![0; 1000]).unwrap()
+    }
+}
+
+#[test]
+fn a_draft_larger_than_the_cache_is_cut_to_fit() {
+    let model = || HashModel::new(16, 4.0, 3);
+    let mut engine = engine(model());
+    let on_token = |_| ControlFlow::Continue(());
+    let generation = engine.generate(request(&PROMPT, 20), Box::new(WideStar), on_token).unwrap();
+    assert_eq!(generation.token_ids, generate(model(), request(&PROMPT, 20), NoDraft).token_ids);
+    let widest = engine.model().passes.iter().flatten().max();
+    assert!((30..100).contains(widest.unwrap()), "{widest:?} nodes: the cache's room, used in full");
+}
+
+/// Drafts behind a token that is not the context's last.
+struct WrongRoot;
+
+impl Drafter for WrongRoot {
+    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> TokenTree {
+        TokenTree::chain(&[(context[context.len() - 1] + 1) % 16, 2, 3]).unwrap()
+    }
+}
+
+#[test]
+fn a_draft_with_another_root_is_ignored() {
+    let model = || HashModel::new(16, 4.0, 3);
+    let generation = generate(model(), request(&PROMPT, 20), WrongRoot);
+    assert_eq!(generation.token_ids, generate(model(), request(&PROMPT, 20), NoDraft).token_ids);
+    assert_eq!(generation.stats.draft_tokens(), 0);
+}
+
+#[test]
+fn sequences_of_a_batch_share_each_forward_pass_until_they_end() {
+    let mut engine = engine(HashModel::new(16, 4.0, 3));
+    let mut sequences: Vec<_> = [(3, 2), (6, 4), (1, 0)]
+        .map(|(prompt, max_tokens)| {
+            engine.start(request(&PROMPT[..prompt], max_tokens), Box::new(NoDraft)).unwrap()
+        })
+        .into();
+    while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
+        engine.step(&mut sequences, |_, _| ControlFlow::Continue(())).unwrap();
+    }
+    // Prompts of 3 and 6 in chunks of 4, then a token each, until the first has its 2 and the second its 4.
+    let passes: Vec<Vec<usize>> = vec![vec![3, 4], vec![1, 2], vec![1], vec![1], vec![1]];
+    assert_eq!(engine.model().passes, passes);
+    assert_eq!(sequences.iter().map(|s| s.completion().len()).collect::<Vec<_>>(), [2, 4, 0]);
+}
+
+#[test]
+fn what_cannot_start_is_refused_with_the_reason() {
+    let model = HashModel { context_length: 8, ..HashModel::new(16, 4.0, 3) };
+    let engine = engine(model);
+    let error = |request| engine.start(request, Box::new(NoDraft)).err().map(|error| error.to_string());
+    let cases = [
+        (request(&[], 5), "the prompt is empty: a generation needs at least one token to continue"),
+        (
+            request(&[1; 8], 5),
+            "the prompt has 8 tokens, but the model's context holds 8 and the answer needs at least one of them",
+        ),
+        (request(&[1, 16], 5), "forward pass: token id 16 is outside the vocabulary of 16 tokens"),
+        (
+            GenerationRequest {
+                sampling: SamplingParams { top_p: 7.0, ..SamplingParams::greedy() },
+                ..request(&[1], 5)
+            },
+            "sampling: top_p is 7; it must be above 0 and at most 1",
+        ),
+    ];
+    for (request, message) in cases {
+        assert_eq!(error(request).as_deref(), Some(message));
+    }
+    assert_eq!(error(request(&[1; 7], 5)), None);
+}
+
+#[test]
+fn a_refused_forward_pass_is_an_error_of_the_generation() {
+    let mut engine = engine(HashModel::new(16, 4.0, 3));
+    let mut sequence = [engine.start(request(&[1, 2], 5), Box::new(NoDraft)).unwrap()];
+    engine.model_mut().vocabulary_size = 2;
+    let error = engine.step(&mut sequence, |_, _| ControlFlow::Continue(())).unwrap_err();
+    let unknown = ForwardError::UnknownToken { token: 2, vocabulary_size: 2 };
+    assert_eq!(error, EngineError::Forward(unknown));
+    engine.model_mut().vocabulary_size = 16;
+    engine.step(&mut sequence, |_, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(sequence[0].completion().len(), 1, "the sequence can go on");
+}

@@ -1,0 +1,77 @@
+//! GGML's tensor type numbers: which are weight types of ours, and what the others are called.
+
+use lookahead_kernels::WeightType;
+
+/// The number that GGUF files use for a weight type (`enum ggml_type`).
+pub(super) const fn number(weight_type: WeightType) -> u32 {
+    match weight_type {
+        WeightType::F32 => 0,
+        WeightType::F16 => 1,
+        WeightType::Q4_0 => 2,
+        WeightType::Q4_1 => 3,
+        WeightType::Q5_0 => 6,
+        WeightType::Q5_1 => 7,
+        WeightType::Q8_0 => 8,
+        WeightType::Q4K => 12,
+        WeightType::Q5K => 13,
+        WeightType::Q6K => 14,
+        WeightType::Bf16 => 30,
+    }
+}
+
+/// The weight type with this number, if there are kernels for it.
+pub(super) fn from_number(wanted: u32) -> Option<WeightType> {
+    WeightType::ALL.into_iter().find(|&weight_type| number(weight_type) == wanted)
+}
+
+/// A type number for an error: the name that GGML gives it, where it has one, and the number.
+pub(super) fn describe(number: u32) -> String {
+    // Types that are not weight types of ours; gaps in the numbers are types that GGML has withdrawn.
+    let name = match number {
+        9 => "Q8_1",
+        10 => "Q2_K",
+        11 => "Q3_K",
+        15 => "Q8_K",
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        24 => "I8",
+        25 => "I16",
+        26 => "I32",
+        27 => "I64",
+        28 => "F64",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        40 => "NVFP4",
+        41 => "Q1_0",
+        42 => "Q2_0",
+        _ => {
+            return from_number(number).map_or_else(|| format!("number {number}"), |known| known.to_string());
+        }
+    };
+    format!("{name} (number {number})")
+}
+
+/// The names of the supported types, for an error.
+pub(super) fn supported() -> String {
+    WeightType::ALL.map(WeightType::name).join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_weight_type_has_its_own_number() {
+        for weight_type in WeightType::ALL {
+            assert_eq!(from_number(number(weight_type)), Some(weight_type));
+        }
+    }
+}
