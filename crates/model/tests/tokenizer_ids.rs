@@ -1,7 +1,9 @@
-//! Ids of real models' tokenizers. Expected ids are those of `llama.cpp` (`llama-server`, `POST /tokenize` with
-//! `add_special` and `parse_special` off).
+//! Ids of real models' tokenizers. Expected ids are those of `llama.cpp` (`llama-server`, `POST /tokenize`
+//! with `add_special` and `parse_special` off).
 //!
 //! The models are not part of the repository: set `LOOKAHEAD_MODELS` to a directory that holds them.
+
+#![allow(clippy::unreadable_literal)] // ids, as the reference prints them
 
 use std::path::PathBuf;
 

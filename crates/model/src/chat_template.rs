@@ -1,0 +1,188 @@
+//! Chat templates: the Jinja program in `tokenizer.chat_template` that turns messages into the text of a
+//! prompt.
+//!
+//! The environment is the one that Hugging Face's `transformers` gives to templates: blocks trimmed, Python's
+//! string and dictionary methods, `raise_exception`, `strftime_now`, `tojson` as Python's `json.dumps` writes
+//! it, loop controls, and `bos_token` and `eos_token`. A template comes with the model file and is not
+//! trusted: it can reach nothing but the messages, and its work and recursion are bounded.
+
+mod json;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
+use minijinja_contrib::pycompat;
+use serde::Deserialize;
+
+use crate::{
+    TokenId,
+    gguf::{GgufError, GgufFile},
+    tokenizer::Tokenizer,
+};
+
+const FIELD: &str = "tokenizer.chat_template";
+
+/// Instructions that one rendering may take, and 64-byte units that it may make: a few hundred messages of a
+/// hundred thousand tokens take less than a tenth of it, and all of it less than a second or so.
+const FUEL: u64 = 10_000_000;
+
+/// One message of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Message {
+    /// Who speaks: `system`, `user` or `assistant` in most templates.
+    pub role: String,
+    /// What they say.
+    pub content: String,
+}
+
+/// Why a chat template could not be loaded or rendered.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatTemplateError {
+    /// The metadata field has the wrong type.
+    #[error(transparent)]
+    Metadata(#[from] GgufError),
+    /// The template is not valid.
+    #[error("{file}: {FIELD}: {source}")]
+    Syntax {
+        /// The model file.
+        file: String,
+        /// What is wrong, with the line.
+        source: Error,
+    },
+    /// The template itself refuses the messages, by `raise_exception`.
+    #[error("the model's chat template refuses these messages: {0}")]
+    Refused(String),
+    /// The template failed on these messages.
+    #[error("the model's chat template failed: {0}")]
+    Render(Error),
+}
+
+/// A model's chat template.
+#[derive(Debug)]
+pub struct ChatTemplate {
+    environment: Environment<'static>,
+    bos_token: String,
+    eos_token: String,
+}
+
+impl ChatTemplate {
+    /// The chat template of a model file, or `None` where the model has none (base models): the caller then
+    /// uses the text as it is.
+    ///
+    /// # Errors
+    /// If the field is no string or the template is not valid.
+    pub fn from_gguf(file: &GgufFile, tokenizer: &Tokenizer) -> Result<Option<Self>, ChatTemplateError> {
+        let Some(source) = file.metadata().str(FIELD)? else { return Ok(None) };
+        let text = |token: Option<TokenId>| {
+            token
+                .map(|id| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned())
+                .unwrap_or_default()
+        };
+        Self::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
+            .map(Some)
+            .map_err(|source| ChatTemplateError::Syntax { file: file.name().to_owned(), source })
+    }
+
+    fn new(source: &str, bos_token: String, eos_token: String) -> Result<Self, Error> {
+        let mut environment = Environment::new();
+        environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
+        environment.set_fuel(Some(FUEL));
+        environment.set_unknown_method_callback(pycompat::unknown_method_callback);
+        environment.add_function("raise_exception", raise_exception);
+        environment.add_function("strftime_now", strftime_now);
+        environment.add_filter("tojson", json::tojson);
+        // For minijinja none is an empty list; templates ask `tools is iterable` before they count the tools.
+        environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
+        environment.add_template_owned(FIELD, without_generation_tags(source))?;
+        Ok(Self { environment, bos_token, eos_token })
+    }
+
+    /// The prompt for `messages`. With `add_generation_prompt` it ends where the assistant's answer begins.
+    ///
+    /// The text may begin with the name of the beginning-of-sequence token and holds names of control tokens:
+    /// encode it with `parse_special`.
+    ///
+    /// # Errors
+    /// If the template refuses the messages, fails on them, or takes too long.
+    pub fn render(
+        &self,
+        messages: &[Message],
+        add_generation_prompt: bool,
+    ) -> Result<String, ChatTemplateError> {
+        let template = self.environment.get_template(FIELD).map_err(ChatTemplateError::Render)?;
+        let messages: Vec<Value> = messages
+            .iter()
+            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
+            .collect();
+        let rendered = template.render(context! {
+            messages,
+            add_generation_prompt,
+            bos_token => self.bos_token.as_str(),
+            eos_token => self.eos_token.as_str(),
+            tools => (),
+            documents => (),
+        });
+        rendered.map_err(|error| match refusal(&error) {
+            Some(message) => ChatTemplateError::Refused(message),
+            None => ChatTemplateError::Render(error),
+        })
+    }
+}
+
+/// What the template said when it called `raise_exception`.
+#[derive(Debug)]
+struct Raised(String);
+
+impl fmt::Display for Raised {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Raised {}
+
+fn raise_exception(message: &str) -> Result<Value, Error> {
+    Err(Error::new(ErrorKind::InvalidOperation, message.to_owned()).with_source(Raised(message.to_owned())))
+}
+
+fn refusal(error: &Error) -> Option<String> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(Raised(message)) = error.downcast_ref() {
+            return Some(message.clone());
+        }
+        cause = error.source();
+    }
+    None
+}
+
+/// The local time, as Python's `datetime.now().strftime` writes it.
+fn strftime_now(format: &str) -> Result<String, Error> {
+    jiff::fmt::strtime::format(format, &jiff::Zoned::now())
+        .map_err(|error| Error::new(ErrorKind::InvalidOperation, format!("strftime_now: {error}")))
+}
+
+/// `transformers` marks the assistant's words with `{% generation %}` for training. In a prompt the tag does
+/// nothing, but its whitespace control does; so it becomes an `if` that always holds.
+fn without_generation_tags(source: &str) -> String {
+    let mut plain = String::with_capacity(source.len());
+    let mut rest = source;
+    while let Some(start) = rest.find("{%") {
+        let (before, tag) = rest.split_at(start);
+        plain.push_str(before);
+        let length = tag.find("%}").map_or(tag.len(), |end| end + 2);
+        let (tag, after) = tag.split_at(length);
+        let name =
+            tag.trim_matches(|c: char| matches!(c, '{' | '%' | '}' | '-' | '+') || c.is_ascii_whitespace());
+        match name {
+            "generation" => plain.push_str(&tag.replacen("generation", "if true", 1)),
+            "endgeneration" => plain.push_str(&tag.replacen("endgeneration", "endif", 1)),
+            _ => plain.push_str(tag),
+        }
+        rest = after;
+    }
+    plain.push_str(rest);
+    plain
+}

@@ -1,0 +1,202 @@
+//! Text to tokens and back, from the `tokenizer.ggml.*` metadata of a GGUF file.
+//!
+//! Two kinds of vocabulary: byte-level BPE (`gpt2`; merged by the `tokenizers` crate) and SentencePiece
+//! (`llama`; merged by score, with byte fallback). The ids are those of `llama.cpp` for the same file and
+//! text.
+//!
+//! Control tokens, such as the end of a turn, are never made from plain text: only
+//! [`EncodeOptions::parse_special`], for text that the caller vouches for (a rendered chat template), turns
+//! their names into tokens.
+
+mod byte_level;
+mod byte_pair;
+mod pre_tokenizer;
+mod sentence_piece;
+mod special_tokens;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod vocabulary;
+
+use std::sync::Arc;
+
+pub use stream::{DecodeOptions, TokenStream};
+
+use self::{
+    byte_pair::BytePair,
+    pre_tokenizer::PreTokenizer,
+    sentence_piece::SentencePiece,
+    special_tokens::{Fragment, SpecialTokens},
+    vocabulary::{Pieces, Spelling, Vocabulary, field},
+};
+use crate::{
+    TokenId,
+    gguf::{GgufError, GgufFile},
+};
+
+/// Why a tokenizer could not be built or a text not be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A field of the metadata is missing or has the wrong type.
+    #[error(transparent)]
+    Metadata(#[from] GgufError),
+    /// A field of the metadata makes no sense.
+    #[error("{file}: {field}: {problem}")]
+    Invalid {
+        /// The model file.
+        file: String,
+        /// The metadata key.
+        field: &'static str,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The text could not be encoded.
+    #[error("the text could not be encoded: {0}")]
+    Encode(String),
+}
+
+/// How text is turned into tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EncodeOptions {
+    /// Whether the text is the beginning of a prompt: the beginning-of-sequence token is put before it where
+    /// the model asks for one, unless the text already begins with it (many chat templates write it).
+    pub add_bos: bool,
+    /// Whether the names of control tokens in the text become those tokens. For rendered chat templates;
+    /// never for text that a user typed.
+    pub parse_special: bool,
+}
+
+/// A model's tokenizer.
+#[derive(Debug)]
+pub struct Tokenizer {
+    pieces: Arc<Pieces>,
+    special: SpecialTokens,
+    merging: Merging,
+    bos: Option<TokenId>,
+    eos: Option<TokenId>,
+    /// Ascending.
+    end_of_generation: Vec<TokenId>,
+    add_bos: bool,
+    fingerprint: u64,
+}
+
+/// How the text between special tokens becomes tokens.
+#[derive(Debug)]
+enum Merging {
+    BytePair(Box<BytePair>),
+    SentencePiece(SentencePiece),
+}
+
+impl Tokenizer {
+    /// Builds the tokenizer of a model file.
+    ///
+    /// # Errors
+    /// If a field of the metadata is missing, has the wrong type or makes no sense.
+    pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
+        Self::new(&Vocabulary::from_gguf(file)?)
+    }
+
+    fn new(vocabulary: &Vocabulary<'_>) -> Result<Self, TokenizerError> {
+        let spelling = vocabulary.spelling()?;
+        let ids = vocabulary.ids_by_text()?;
+        vocabulary.check_special_ids()?;
+        let end_of_generation = vocabulary.end_of_generation(&ids);
+        let kinds = vocabulary.kinds(spelling, &end_of_generation)?;
+        let special = SpecialTokens::new(&vocabulary.tokens, &kinds)
+            .map_err(|error| vocabulary.invalid(field::TOKENS, error.to_string()))?;
+        let (merging, adds_bos) = match spelling {
+            Spelling::ByteLevel => {
+                let words = PreTokenizer::for_name(vocabulary.pre);
+                let merging = BytePair::new(vocabulary, &kinds, &ids, words)?;
+                (Merging::BytePair(Box::new(merging)), words.adds_bos)
+            }
+            Spelling::SentencePiece => {
+                (Merging::SentencePiece(SentencePiece::new(vocabulary, &kinds)?), true)
+            }
+        };
+        Ok(Self {
+            pieces: Pieces::new(&vocabulary.tokens, kinds, spelling),
+            special,
+            merging,
+            bos: vocabulary.bos,
+            eos: vocabulary.eos,
+            end_of_generation,
+            add_bos: vocabulary.add_bos.unwrap_or(adds_bos),
+            fingerprint: vocabulary.fingerprint(),
+        })
+    }
+
+    /// The ids of `text`. An end-of-sequence token is never added, as a prompt is there to be continued.
+    ///
+    /// # Errors
+    /// If the merging model fails; no text is known to make it.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<TokenId>, TokenizerError> {
+        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        let mut begins = true;
+        for fragment in self.special.split(text, options.parse_special) {
+            match (fragment, &self.merging) {
+                (Fragment::Token(id), _) => ids.push(id),
+                (Fragment::Text(text), Merging::BytePair(model)) => model.encode(text, &mut ids)?,
+                (Fragment::Text(text), Merging::SentencePiece(model)) => model.encode(text, begins, &mut ids),
+            }
+            begins = matches!(fragment, Fragment::Token(_));
+        }
+        if let Some(bos) = self.bos
+            && options.add_bos
+            && self.add_bos
+            && ids.first() != Some(&bos)
+        {
+            ids.insert(0, bos);
+        }
+        Ok(ids)
+    }
+
+    /// The text of `ids`. Bytes that are no UTF-8 come out as U+FFFD.
+    pub fn decode(&self, ids: &[TokenId], options: DecodeOptions) -> String {
+        let mut stream = self.stream(options);
+        let mut text = String::with_capacity(ids.len() * 4);
+        for &id in ids {
+            text.push_str(stream.push(id));
+        }
+        text.push_str(stream.finish());
+        text
+    }
+
+    /// A stream that turns tokens into text as they come.
+    pub fn stream(&self, options: DecodeOptions) -> TokenStream {
+        let prefixed = matches!(&self.merging, Merging::SentencePiece(model) if model.adds_space_prefix());
+        TokenStream::new(Arc::clone(&self.pieces), options.show_special, prefixed && !options.continuation)
+    }
+
+    /// The bytes that a token stands for, a part of a character perhaps. For a control token its name;
+    /// nothing for an id outside the vocabulary.
+    pub fn token_bytes(&self, id: TokenId) -> &[u8] {
+        self.pieces.bytes(id)
+    }
+
+    /// Whether the token ends an answer: end of sequence, turn or message, and others known by their names.
+    pub fn is_end_of_generation(&self, id: TokenId) -> bool {
+        self.end_of_generation.binary_search(&id).is_ok()
+    }
+
+    /// The beginning-of-sequence token.
+    pub fn bos(&self) -> Option<TokenId> {
+        self.bos
+    }
+
+    /// The end-of-sequence token.
+    pub fn eos(&self) -> Option<TokenId> {
+        self.eos
+    }
+
+    /// Number of tokens. A model's logits may be wider: embedding matrices are often padded.
+    pub fn vocabulary_size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    /// A hash over the token list, the same in every process: tokenizers with equal fingerprints give ids the
+    /// same meaning.
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+}

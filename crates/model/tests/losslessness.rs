@@ -1,0 +1,134 @@
+//! The contract of the forward pass: a token's logits are a function of the tokens at and before it, to the last bit,
+//! however the work is cut.
+
+use lookahead_fixtures::{TinyModel, tiny_model};
+use lookahead_kernels::{Kernels, WeightType};
+use lookahead_model::gguf::GgufFile;
+use lookahead_model::{
+    Cache, CpuModel, ForwardError, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+};
+use proptest::prelude::*;
+
+const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "gemma3"];
+/// The fixtures' vocabulary.
+const VOCABULARY: TokenId = 512;
+
+fn model(architecture: &'static str, weight_type: WeightType, threads: usize) -> CpuModel {
+    let bytes = tiny_model(&TinyModel { architecture, weight_type, ..TinyModel::default() });
+    CpuModel::load(&GgufFile::from_bytes("tiny", bytes).unwrap(), Kernels::new(threads)).unwrap()
+}
+
+/// Bits of the logits after each token, one token a pass.
+fn plain(model: &mut CpuModel, tokens: &[TokenId]) -> Vec<Vec<u32>> {
+    let mut cache = model.new_cache(tokens.len());
+    let mut logits = Logits::default();
+    tokens
+        .iter()
+        .map(|&token| {
+            let tree = TokenTree::chain(&[token]).unwrap();
+            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+            model.forward(&mut [step], &mut logits).unwrap();
+            cache.keep(&[0]);
+            bits(logits.row(0))
+        })
+        .collect()
+}
+
+fn bits(logits: &[f32]) -> Vec<u32> {
+    logits.iter().map(|value| value.to_bits()).collect()
+}
+
+/// A random tree over random tokens.
+fn tree(seeds: &[(u32, TokenId)]) -> TokenTree {
+    let parents = seeds.iter().enumerate().map(|(node, (seed, _))| seed % (node.max(1) as u32)).collect();
+    TokenTree::new(seeds.iter().map(|seed| seed.1).collect(), parents).unwrap()
+}
+
+fn tokens(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<TokenId>> {
+    prop::collection::vec(0..VOCABULARY, len)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+
+    /// Prefill in two chunks, a random tree, a random path of it kept, then another tree.
+    #[test]
+    fn tree_logits_are_those_of_plain_decoding_to_the_last_bit(
+        architecture in prop::sample::select(ARCHITECTURES.to_vec()),
+        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        threads in 1usize..4,
+        prompt in tokens(2..40),
+        cut in 1usize..40,
+        seeds in prop::collection::vec((any::<u32>(), 0..VOCABULARY), 1..24),
+        kept in any::<prop::sample::Index>(),
+        next_seeds in prop::collection::vec((any::<u32>(), 0..VOCABULARY), 1..8),
+    ) {
+        let mut model = model(architecture, weight_type, threads);
+        let mut cache = model.new_cache(128);
+        let mut logits = Logits::default();
+        for chunk in [&prompt[..cut.min(prompt.len())], &prompt[cut.min(prompt.len())..]] {
+            let Ok(tree) = TokenTree::chain(chunk) else { continue };
+            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing };
+            model.forward(&mut [step], &mut logits).unwrap();
+            cache.keep(&tree.path_to(tree.len() - 1));
+        }
+        let mut context = prompt;
+        for (round, tree) in [tree(&seeds), tree(&next_seeds)].iter().enumerate() {
+            let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every };
+            model.forward(&mut [step], &mut logits).unwrap();
+            for node in 0..tree.len() {
+                let path = tree.path_to(node);
+                let sequence: Vec<TokenId> =
+                    context.iter().copied().chain(path.iter().map(|&n| tree.tokens()[n as usize])).collect();
+                let expected = plain(&mut model, &sequence);
+                prop_assert_eq!(&bits(logits.row(node)), &expected[sequence.len() - 1], "round {}, node {}", round, node);
+            }
+            let path = tree.path_to(kept.index(tree.len()));
+            cache.keep(&path);
+            context.extend(path.iter().map(|&n| tree.tokens()[n as usize]));
+        }
+    }
+
+    #[test]
+    fn sequences_of_a_batch_do_not_see_each_other(
+        architecture in prop::sample::select(ARCHITECTURES.to_vec()),
+        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        prompts in prop::collection::vec(tokens(1..20), 2..5),
+    ) {
+        let mut model = model(architecture, weight_type, 2);
+        let trees: Vec<TokenTree> = prompts.iter().map(|prompt| TokenTree::chain(prompt).unwrap()).collect();
+        let mut caches: Vec<_> = prompts.iter().map(|_| model.new_cache(20)).collect();
+        let mut batch: Vec<_> = trees
+            .iter()
+            .zip(&mut caches)
+            .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last })
+            .collect();
+        let mut logits = Logits::default();
+        model.forward(&mut batch, &mut logits).unwrap();
+        for (row, prompt) in prompts.iter().enumerate() {
+            let alone = plain(&mut model, prompt);
+            prop_assert_eq!(&bits(logits.row(row)), &alone[prompt.len() - 1]);
+        }
+    }
+}
+
+#[test]
+fn what_cannot_run_is_refused_and_changes_nothing() {
+    let mut model = model("llama", WeightType::F32, 1);
+    let mut cache = model.new_cache(4);
+    let mut logits = Logits::default();
+    let mut attempt = |cache: &mut _, tokens: &[TokenId]| {
+        let tree = TokenTree::chain(tokens).unwrap();
+        model.forward(&mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Last }], &mut logits)
+    };
+    assert_eq!(attempt(&mut cache, &[1, 2, 3]), Ok(()));
+    cache.keep(&[0, 1, 2]);
+    assert_eq!(
+        attempt(&mut cache, &[1, 2]),
+        Err(ForwardError::CacheFull { capacity: 4, committed: 3, new: 2 })
+    );
+    let unknown = ForwardError::UnknownToken { token: VOCABULARY, vocabulary_size: VOCABULARY as usize };
+    assert_eq!(attempt(&mut cache, &[VOCABULARY]), Err(unknown));
+    assert_eq!(cache.len(), 3);
+    assert_eq!(attempt(&mut cache, &[1]), Ok(()));
+}
