@@ -21,7 +21,10 @@ fn every_quantized_type_dequantizes_to_the_values_of_the_python_package() {
         // The package multiplies in the same precision; the order of factors may differ in the last place.
         for (index, (found, expected)) in found.iter().zip(&expected).enumerate() {
             let tolerance = expected.abs().max(1e-3) * 2e-7;
-            assert!((found - expected).abs() <= tolerance, "{weight_type}[{index}]: {found} is not {expected}");
+            assert!(
+                (found - expected).abs() <= tolerance,
+                "{weight_type}[{index}]: {found} is not {expected}"
+            );
         }
     }
 }

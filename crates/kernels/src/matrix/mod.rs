@@ -11,14 +11,22 @@ mod quantized;
 
 use std::ops::Range;
 
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::MmapMut;
+
 use crate::pool::Disjoint;
 use crate::{Activations, Kernels, WeightType};
 
 /// Rows that lie interleaved: one to a lane.
 pub(crate) const GROUP_ROWS: usize = 8;
 
-/// Weight bytes to a task: enough to cover its cost, little enough to balance the threads.
-const TASK_BYTES: usize = 16 << 10;
+/// Weight bytes to a task: enough to cover the cost of claiming it and of a fresh start for the prefetcher…
+const MIN_TASK_BYTES: usize = 16 << 10;
+/// …and little enough that a late thread does not hold up the others.
+const MAX_TASK_BYTES: usize = 256 << 10;
+/// Tasks of a large matrix, between these limits.
+const TASKS: usize = 32;
 
 /// A weight matrix of `rows` outputs by `columns` inputs.
 pub struct Matrix {
@@ -26,7 +34,7 @@ pub struct Matrix {
     rows: usize,
     columns: usize,
     /// Groups of [`GROUP_ROWS`] rows; the last is filled up with zeros.
-    data: Aligned,
+    data: MmapMut,
     group_bytes: usize,
 }
 
@@ -57,13 +65,19 @@ pub enum MatrixError {
         /// Bytes given.
         found: usize,
     },
+    /// The system has no memory left.
+    #[error("no memory for {bytes} bytes of weights; free some, or take a smaller model")]
+    OutOfMemory {
+        /// Bytes needed.
+        bytes: usize,
+    },
 }
 
 impl Matrix {
     /// Repacks `rows` rows of `columns` weights as they lie in a file (row-major, whole blocks).
     ///
     /// # Errors
-    /// If the bytes are not such rows.
+    /// If the bytes are not such rows, or there is no memory for them.
     pub fn pack(
         kernels: &Kernels,
         weight_type: WeightType,
@@ -87,8 +101,8 @@ impl Matrix {
             dense::group_bytes(weight_type, columns)
         };
         let groups = rows.div_ceil(GROUP_ROWS);
-        let mut data = Aligned::zeroed(groups * group_bytes);
-        let packed = Disjoint::new(data.bytes_mut());
+        let mut data = allocate(groups * group_bytes)?;
+        let packed = Disjoint::new(&mut data[..]);
         kernels.run(groups, columns * GROUP_ROWS * 8, |_, group| {
             // SAFETY: each task writes its own group.
             let packed = unsafe { packed.part(group * group_bytes, group_bytes) };
@@ -120,7 +134,7 @@ impl Matrix {
 
     /// Bytes in memory.
     pub fn bytes(&self) -> usize {
-        self.data.bytes().len()
+        self.data.len()
     }
 
     /// Writes the weights of row `row` as floats to `out`: an embedding.
@@ -142,12 +156,13 @@ impl Matrix {
     }
 
     fn group(&self, group: usize) -> &[u8] {
-        &self.data.bytes()[group * self.group_bytes..][..self.group_bytes]
+        &self.data[group * self.group_bytes..][..self.group_bytes]
     }
 
     /// Groups to a task.
     fn task_groups(&self) -> usize {
-        (TASK_BYTES / self.group_bytes.max(1)).next_multiple_of(dense::TILE_GROUPS).max(dense::TILE_GROUPS)
+        let bytes = (self.data.len() / TASKS).clamp(MIN_TASK_BYTES, MAX_TASK_BYTES);
+        (bytes / self.group_bytes.max(1)).next_multiple_of(dense::TILE_GROUPS).max(dense::TILE_GROUPS)
     }
 }
 
@@ -217,30 +232,15 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
     });
 }
 
-/// Bytes that begin on a cache line, so that no vector load of aligned data crosses one.
-struct Aligned {
-    lines: Vec<Line>,
-    len: usize,
-}
-
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([u8; 64]);
-
-impl Aligned {
-    fn zeroed(len: usize) -> Self {
-        Self { lines: vec![Line([0; 64]); len.div_ceil(64)], len }
-    }
-
-    fn bytes(&self) -> &[u8] {
-        // SAFETY: lines are plain bytes without padding, and `len` of them were allocated.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
-    }
-
-    fn bytes_mut(&mut self) -> &mut [u8] {
-        // SAFETY: as above, borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
-    }
+/// Zeroed memory for `len` bytes, in huge pages where the system has them: products stream through it, and small pages
+/// would stop the processor's prefetching every 4 KiB.
+fn allocate(len: usize) -> Result<MmapMut, MatrixError> {
+    // An empty mapping is an error to some systems.
+    let memory = MmapMut::map_anon(len.max(1)).map_err(|_| MatrixError::OutOfMemory { bytes: len })?;
+    #[cfg(target_os = "linux")]
+    // A hint: without huge pages, it is only slower.
+    let _ = memory.advise(Advice::HugePage);
+    Ok(memory)
 }
 
 #[cfg(test)]
