@@ -1,5 +1,7 @@
 //! Block layouts against the `gguf` Python package (0.x, NumPy): see `golden/make_dequantize.py`.
 
+#![allow(clippy::unwrap_used)] // a test
+
 use lookahead_kernels::{WeightType, dequantize_row};
 use serde_json::Value;
 

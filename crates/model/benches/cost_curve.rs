@@ -2,6 +2,8 @@
 //!
 //! `cargo bench -p lookahead-model --bench cost_curve -- MODEL.gguf [THREADS] [CONTEXT]`
 
+#![allow(clippy::print_stdout)] // its output is the result
+
 use std::time::Instant;
 
 use lookahead_kernels::{Isa, Kernels};

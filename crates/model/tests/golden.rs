@@ -1,5 +1,7 @@
 //! Logits against Hugging Face transformers: tiny random-weight models in float32.
 
+#![allow(clippy::unwrap_used)] // a test
+
 use lookahead_fixtures::Golden;
 use lookahead_kernels::{Isa, Kernels};
 use lookahead_model::gguf::GgufFile;

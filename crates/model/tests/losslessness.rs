@@ -1,6 +1,8 @@
 //! The contract of the forward pass: a token's logits are a function of the tokens at and before it, to the last bit,
 //! however the work is cut.
 
+#![allow(clippy::unwrap_used)] // a test
+
 use lookahead_fixtures::{TinyModel, tiny_model};
 use lookahead_kernels::{Kernels, WeightType};
 use lookahead_model::gguf::GgufFile;

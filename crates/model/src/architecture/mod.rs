@@ -1,8 +1,7 @@
 //! Architectures as data: what a decoder-only transformer consists of, layer by layer.
 //!
 //! A family is one short file that reads a model's hyperparameters and returns an [`Architecture`]; the forward pass
-//! ([`crate::transformer`]) knows no families, only what is described here. To add one, write its file and list it in
-//! [`FAMILIES`].
+//! knows no families, only what is described here. To add one, write its file and list it in `FAMILIES`.
 
 mod gemma3;
 mod hyperparameters;
