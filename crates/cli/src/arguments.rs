@@ -1,10 +1,12 @@
 //! The flags that several commands share, each group under its own heading of the help.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::{Args, ValueEnum};
+use lookahead_engine::{DraftPolicy, SamplingParams};
 
 use crate::catalogue::DEFAULT_MODEL;
 
@@ -76,6 +78,29 @@ pub(crate) struct SamplingArgs {
     pub(crate) seed: Option<u64>,
 }
 
+impl SamplingArgs {
+    /// The engine's parameters; each call draws a new seed where the user gave none.
+    pub(crate) fn params(&self) -> SamplingParams {
+        SamplingParams {
+            temperature: self.temperature,
+            top_k: self.top_k,
+            top_p: self.top_p,
+            min_p: self.min_p,
+            repetition_penalty: self.repetition_penalty,
+            presence_penalty: self.presence_penalty,
+            frequency_penalty: self.frequency_penalty,
+            seed: self.seed.unwrap_or_else(new_seed),
+            ..SamplingParams::greedy()
+        }
+    }
+}
+
+/// A seed that was hardly used before: 32 bits of the system's randomness, so that people can copy it and every
+/// JSON reader keeps all of it.
+fn new_seed() -> u64 {
+    u64::from(RandomState::new().hash_one(()) as u32)
+}
+
 /// How drafts are made.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Lookahead")]
@@ -93,12 +118,31 @@ pub(crate) struct DraftArgs {
     pub(crate) draft_shape: DraftShape,
 
     /// Learn drafts from texts or earlier answers first: JSON lines; may be given several times
+    ///
+    /// Each line is an object. What a model is likely to say is learned: the fields `text`, `output`, `answer` and
+    /// `reference` (a text or a list of texts each), and in `messages` what the assistant says. Other fields are
+    /// ignored, prompts among them. What `generate --json` prints can be used as it is.
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) warmup: Vec<PathBuf>,
 
     /// Keep the draft trie in this file: loaded at the start if it exists, saved at the end
+    ///
+    /// It holds answers and what --warmup taught, never prompts, and fits models with the same tokenizer.
     #[arg(long, value_name = "FILE")]
     pub(crate) trie: Option<PathBuf>,
+}
+
+impl DraftArgs {
+    /// The engine's policy.
+    pub(crate) fn policy(&self) -> DraftPolicy {
+        let default = DraftPolicy::default();
+        DraftPolicy {
+            draft_length: self.draft_length.map_or(default.draft_length, NonZeroUsize::get),
+            branch_length: self.branch_length.map_or(default.branch_length, NonZeroUsize::get),
+            shape: self.draft_shape.into(),
+            ..default
+        }
+    }
 }
 
 /// Shape of the draft tree.
@@ -111,6 +155,16 @@ pub(crate) enum DraftShape {
     Parallel,
     /// The best branch alone
     Single,
+}
+
+impl From<DraftShape> for lookahead_engine::DraftShape {
+    fn from(shape: DraftShape) -> Self {
+        match shape {
+            DraftShape::Hierarchical => Self::Hierarchical,
+            DraftShape::Parallel => Self::Parallel,
+            DraftShape::Single => Self::Single,
+        }
+    }
 }
 
 /// How tokens are decoded.
@@ -200,5 +254,21 @@ mod tests {
         assert_eq!(line.sampling.presence_penalty, -2.0);
         assert_eq!(line.draft.warmup.len(), 2);
         assert_eq!(line.draft.draft_shape, DraftShape::Hierarchical);
+        assert_eq!(line.sampling.params().validate(), Ok(()));
+    }
+
+    #[test]
+    fn flags_that_are_not_given_leave_the_engine_its_defaults() {
+        let line = Line::try_parse_from(["x"]).unwrap();
+        assert_eq!(line.draft.policy(), DraftPolicy::default());
+        let SamplingParams { seed, .. } = line.sampling.params();
+        assert_eq!(SamplingParams { seed: 0, ..line.sampling.params() }, SamplingParams::greedy());
+        assert!((0..20).any(|_| line.sampling.params().seed != seed), "seeds are new each time");
+        let line =
+            Line::try_parse_from(["x", "--seed", "7", "--draft-length", "5", "--draft-shape", "single"])
+                .unwrap();
+        assert_eq!(line.sampling.params().seed, 7);
+        assert_eq!(line.draft.policy().draft_length, 5);
+        assert_eq!(line.draft.policy().shape, lookahead_engine::DraftShape::Single);
     }
 }

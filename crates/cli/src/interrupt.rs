@@ -5,13 +5,13 @@
 //! clean up, and a chat can stop its answer without stopping itself.
 
 use std::process;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::progress;
 
 /// The exit code of a program that Ctrl-C ended, by the shells' convention (128 + SIGINT).
-const EXIT_CODE: i32 = 130;
+pub(crate) const EXIT_CODE: u8 = 130;
 
 /// What an action wants to happen after it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +42,7 @@ pub(crate) fn install() -> Result<(), ctrlc::Error> {
         }
         // On a line of its own, below a progress bar or half a sentence.
         progress::note("\nInterrupted");
-        process::exit(EXIT_CODE);
+        process::exit(EXIT_CODE.into());
     })
 }
 
@@ -51,6 +51,14 @@ pub(crate) fn on_interrupt(action: impl Fn() -> After + Send + Sync + 'static) -
     let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
     lock(&ACTIONS).push((id, Arc::new(action)));
     Guard { id }
+}
+
+/// A flag that the first Ctrl-C raises instead of ending the program; a second one ends it.
+pub(crate) fn raise_on_interrupt() -> (Arc<AtomicBool>, Guard) {
+    let flag = Arc::new(AtomicBool::new(false));
+    let raised = Arc::clone(&flag);
+    let raise = move || if raised.swap(true, Ordering::Relaxed) { After::End } else { After::GoOn };
+    (flag, on_interrupt(raise))
 }
 
 /// Returns when no handler runs; never, where the handler is ending the program.

@@ -3,13 +3,20 @@
 //! Exit codes: 0 when all went well, 1 when something failed (or `verify` found a difference), 2 for a wrong
 //! command line, 130 after Ctrl-C. Results go to stdout; progress, logs and errors go to stderr.
 
+mod answer;
 mod arguments;
 mod catalogue;
+mod chat;
 mod commands;
+mod drafts;
 mod interrupt;
+mod loaded_model;
 mod output;
 mod progress;
+mod prompts;
+mod report;
 mod store;
+mod warm_up;
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
@@ -42,7 +49,8 @@ struct CommandLine {
 
 const HELP: &str = "\
 Examples:
-  lookahead pull smollm2-135m      Fetch the default model, 98 MB
+  lookahead generate --prompt Hi   Answer with the default model, fetched on first use (98 MB)
+  lookahead chat --show-drafts     Talk to it, and see in colour which tokens came for free
   lookahead models                 What can be pulled, and what is here already
   lookahead pull --help            More about one command, with examples
 

@@ -1,7 +1,8 @@
 //! How results and errors reach the person or the program that reads them.
 
+use std::borrow::Cow;
 use std::fmt::{self, Write as _};
-use std::io::{self, Write};
+use std::io::{self, IsTerminal as _, Write};
 
 /// Stdout was closed by its reader, as in `lookahead models | head -1`: a reason to stop, not to complain.
 #[derive(Debug)]
@@ -16,20 +17,47 @@ impl fmt::Display for Closed {
 impl std::error::Error for Closed {}
 
 /// Locked stdout whose broken pipe can be told from any other (such as that of a network connection).
-pub(crate) struct Stdout(io::StdoutLock<'static>);
+pub(crate) struct Stdout {
+    lock: io::StdoutLock<'static>,
+    is_terminal: bool,
+}
 
 /// Locks stdout for writing results.
 pub(crate) fn stdout() -> Stdout {
-    Stdout(io::stdout().lock())
+    let lock = io::stdout().lock();
+    Stdout { is_terminal: lock.is_terminal(), lock }
+}
+
+impl Stdout {
+    /// Writes what a model said: to a file or a pipe as it is, to a terminal so that it cannot command it.
+    pub(crate) fn write_said(&mut self, text: &str) -> io::Result<()> {
+        let text = if self.is_terminal { without_controls(text) } else { text.into() };
+        self.write_all(text.as_bytes())
+    }
 }
 
 impl Write for Stdout {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.write(bytes).map_err(mark_closed)
+        self.lock.write(bytes).map_err(mark_closed)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.0.flush().map_err(mark_closed)
+        self.lock.flush().map_err(mark_closed)
+    }
+}
+
+/// `text` with control characters, but line feed and tab, as pictures: escape sequences could move the cursor or
+/// retitle the window.
+fn without_controls(text: &str) -> Cow<'_, str> {
+    let is_command = |c: char| c.is_control() && c != '\n' && c != '\t';
+    let picture = |c: char| match c {
+        '\0'..' ' => char::from_u32(0x2400 + c as u32).unwrap_or(char::REPLACEMENT_CHARACTER),
+        _ => char::REPLACEMENT_CHARACTER,
+    };
+    if text.contains(is_command) {
+        text.chars().map(|c| if is_command(c) { picture(c) } else { c }).collect()
+    } else {
+        text.into()
     }
 }
 
@@ -78,6 +106,12 @@ mod tests {
             describe(&error),
             "error: cannot pull x\n    hint: try y\n  because: cannot write: disk on fire\n"
         );
+    }
+
+    #[test]
+    fn a_terminal_gets_no_escape_sequences() {
+        assert_eq!(without_controls("a\x1b[31m\tb\n\u{9b}é\x7f"), "a␛[31m\tb\n\u{fffd}é\u{fffd}");
+        assert!(matches!(without_controls("a\tb\né"), Cow::Borrowed(_)));
     }
 
     #[test]

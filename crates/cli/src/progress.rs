@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 const BYTES: &str =
     "{msg} [{wide_bar}] {decimal_bytes}/{decimal_total_bytes}  {decimal_bytes_per_sec}  {eta}";
+const STEPS: &str = "{wide_msg} [{bar:30}] {pos}/{len}  {elapsed}, {eta} left";
 const SPINNER: &str = "{spinner} {msg}  {elapsed}";
 
 /// Prints one line.
@@ -18,6 +19,13 @@ pub(crate) fn note(line: &str) {
 /// A bar of `total_bytes`. It shows on a terminal only; indicatif sees to that.
 pub(crate) fn bytes(message: impl Into<String>, total_bytes: u64) -> ProgressBar {
     ProgressBar::new(total_bytes).with_style(style(BYTES)).with_message(message.into())
+}
+
+/// A bar of `total` steps of some work, with the time left; on a terminal only.
+pub(crate) fn steps(total: u64) -> ProgressBar {
+    let bar = ProgressBar::new(total).with_style(style(STEPS));
+    bar.enable_steady_tick(Duration::from_millis(500));
+    bar
 }
 
 /// A sign of life for a job of unknown length, on a terminal only.
@@ -37,7 +45,7 @@ mod tests {
 
     #[test]
     fn templates_are_valid() {
-        for template in [BYTES, SPINNER] {
+        for template in [BYTES, STEPS, SPINNER] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
     }

@@ -1,11 +1,17 @@
 //! `lookahead chat`: a conversation in the terminal.
 
 use std::num::NonZeroUsize;
+use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::Args;
 
 use super::generate::LookaheadArgs;
 use crate::arguments::{ModelArgs, SamplingArgs, ThreadArgs};
+use crate::chat::{Chat, Settings};
+use crate::drafts::Drafts;
+use crate::loaded_model::LoadedModel;
+use crate::store::ModelStore;
 
 const HELP: &str = "\
 Examples:
@@ -16,8 +22,14 @@ Examples:
   lookahead chat --model qwen2.5-1.5b --system \"You are terse.\" --temperature 0.7
       Another model, a system prompt, and some randomness
 
+  printf 'What is DNA?\\nAnd RNA?\\n' | lookahead chat
+      Questions from a pipe, one a line
+
 Keys: Enter sends; a backslash at the end of a line continues on the next one; Ctrl-C stops the answer;
-Ctrl-D ends the chat.";
+Ctrl-D ends the chat. /help within the chat lists its commands.
+
+Earlier answers draft later ones; --trie keeps them for the next chat. When the conversation outgrows the model's
+context, the oldest turns are forgotten. Questions are kept beside the models, in `chat_history`, for the arrow keys.";
 
 /// Talk to a model in the terminal
 #[derive(Debug, Args)]
@@ -43,4 +55,38 @@ pub(crate) struct ChatArgs {
     /// Colour the tokens that came out of accepted drafts
     #[arg(long, help_heading = "Output")]
     pub(crate) show_drafts: bool,
+
+    /// Neither read nor write the history of questions
+    #[arg(long, help_heading = "Output")]
+    pub(crate) no_history: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
+    let ChatArgs { system, model, threads, sampling, lookahead, max_tokens, show_drafts, no_history } =
+        arguments;
+    let loaded = LoadedModel::load(&model.model, threads.threads.get())?;
+    if loaded.template.is_none() {
+        let model = model.model;
+        bail!(
+            "{model} has no chat template: it was made to continue texts, not to talk\n\
+             Try `lookahead generate --raw --model {model} --prompt \"Once upon a time\"`, or another model: \
+             `lookahead models` lists some"
+        );
+    }
+    let drafts = Drafts::prepare(&lookahead.draft, &loaded.tokenizer)?;
+    let history = if no_history {
+        None
+    } else {
+        Some(ModelStore::of_user()?.directory().with_file_name("chat_history"))
+    };
+    let settings = Settings {
+        system,
+        sampling,
+        decoding: lookahead.decoding,
+        show_drafts,
+        max_tokens: max_tokens.get(),
+        history,
+    };
+    Chat::new(loaded, drafts, settings).run()
 }

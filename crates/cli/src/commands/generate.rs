@@ -1,11 +1,22 @@
 //! `lookahead generate`: complete one prompt.
 
+use std::fs;
+use std::io::{self, Read as _, Write as _};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
+use anyhow::{Context as _, ensure};
 use clap::Args;
+use lookahead_engine::{Engine, EngineOptions, FinishReason, GenerationRequest};
 
+use crate::answer::{answer, check_prompt_fits, end_tokens};
 use crate::arguments::{Decoding, DraftArgs, ModelArgs, SamplingArgs, ThreadArgs};
+use crate::drafts::Drafts;
+use crate::loaded_model::LoadedModel;
+use crate::prompts::PromptContent;
+use crate::report::{self, Setup};
+use crate::{interrupt, output, progress};
 
 const HELP: &str = "\
 Examples:
@@ -24,7 +35,13 @@ Examples:
   lookahead generate --prompt \"Hi\" --json
       One JSON object with the text, the token ids, timings and statistics of lookahead
 
-The text goes to stdout as it is generated, a line of statistics to stderr.";
+The text goes to stdout as it is generated, a line of statistics to stderr. Ctrl-C ends the answer, not the work:
+the statistics come, the trie is saved, and the exit code is 130.
+
+Fields of --json: `prompt_tokens`, `completion_tokens`, `token_ids` (the token that ended the answer included),
+`text` (without it, and without stop strings), `finish_reason` (`stop`, `length` or `cancelled`), `timings`,
+`lookahead` (steps, EDL, drafted and accepted tokens, where the time went), `logits_hash` (with --logits-hash),
+`model`, `threads`, `decoding`, `seed` (null for greedy).";
 
 /// Generate text from a prompt
 ///
@@ -71,11 +88,11 @@ pub(crate) struct PromptSource {
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) prompt: Option<String>,
 
-    /// Read the prompt from this file
+    /// Read the prompt from this file; the line feed at its end is dropped unless --raw is given
     #[arg(long, value_name = "FILE")]
     pub(crate) prompt_file: Option<PathBuf>,
 
-    /// Read the prompt from stdin
+    /// Read the prompt from stdin, likewise
     #[arg(value_name = "-", value_parser = ["-"], hide_possible_values = true)]
     pub(crate) stdin: Option<String>,
 }
@@ -111,6 +128,118 @@ pub(crate) struct OutputArgs {
     /// Add a hash over the bits of the logits that chose each token
     #[arg(long, requires = "json")]
     pub(crate) logits_hash: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
+    let text = arguments.prompt.read()?;
+    let loaded = LoadedModel::load(&arguments.model.model, arguments.threads.threads.get())?;
+    let PromptArgs { raw, system, .. } = &arguments.prompt;
+    if loaded.template.is_none() && !raw {
+        progress::note(
+            "The model has no chat template: it continues the prompt as it stands (as with --raw)",
+        );
+    }
+    let prompt = loaded.encode_prompt(&PromptContent::Text(text), system.as_deref(), *raw)?;
+    check_prompt_fits(prompt.len(), &loaded.model)?;
+    let drafts = Drafts::prepare(&arguments.lookahead.draft, &loaded.tokenizer)?;
+    let (cancel, _interrupt) = interrupt::raise_on_interrupt();
+    let request = GenerationRequest {
+        prompt,
+        max_tokens: arguments.output.max_tokens.get(),
+        sampling: arguments.sampling.params(),
+        end_tokens: end_tokens(&loaded.tokenizer),
+        trace_logits: arguments.output.logits_hash,
+        cancel: Some(cancel),
+    };
+    let answered = respond(arguments, loaded, request, &drafts);
+    // What was learned is kept, whatever became of the answer.
+    let saved = drafts.save();
+    let finish_reason = answered?;
+    saved?;
+    Ok(match finish_reason {
+        FinishReason::Cancelled => ExitCode::from(interrupt::EXIT_CODE),
+        FinishReason::Stop | FinishReason::Length => ExitCode::SUCCESS,
+    })
+}
+
+/// Generates the answer and prints it: the text as it comes and a line about it, or the object.
+fn respond(
+    GenerateArgs { threads, lookahead, output, .. }: &GenerateArgs,
+    loaded: LoadedModel,
+    request: GenerationRequest,
+    drafts: &Drafts,
+) -> anyhow::Result<FinishReason> {
+    let sampling = request.sampling.clone();
+    let mut engine = Engine::new(loaded.model, EngineOptions::default());
+    let mut stdout = output::stdout();
+    let drafter = drafts.drafter(lookahead.decoding);
+    let answer = answer(&mut engine, &loaded.tokenizer, request, drafter, &output.stop, |piece| {
+        if !output.json {
+            stdout.write_said(piece.text)?;
+            if piece.ends_step {
+                stdout.flush()?;
+            }
+        }
+        Ok(())
+    })?;
+    if output.json {
+        let setup = Setup {
+            model: &loaded.path,
+            load_time: loaded.load_time,
+            threads: threads.threads.get(),
+            decoding: lookahead.decoding,
+            sampling: &sampling,
+        };
+        writeln!(stdout, "{}", report::to_json(&answer, &setup))?;
+        stdout.flush()?;
+    } else {
+        if !answer.text.ends_with('\n') {
+            writeln!(stdout)?;
+        }
+        stdout.flush()?;
+        progress::note(&report::summary(&answer.generation, &sampling));
+    }
+    Ok(answer.generation.finish_reason)
+}
+
+impl PromptArgs {
+    /// The prompt's text, wherever it comes from.
+    fn read(&self) -> anyhow::Result<String> {
+        let PromptSource { prompt, prompt_file, .. } = &self.source;
+        let (name, mut text) = if let Some(prompt) = prompt {
+            ("--prompt".to_owned(), prompt.clone())
+        } else if let Some(path) = prompt_file {
+            let name = path.display().to_string();
+            let bytes = fs::read(path).with_context(|| format!("cannot read the prompt from {name}"))?;
+            let text = utf8(bytes, &name)?;
+            (name, text)
+        } else {
+            let mut bytes = Vec::new();
+            io::stdin().lock().read_to_end(&mut bytes).context("cannot read the prompt from stdin")?;
+            ("stdin".to_owned(), utf8(bytes, "stdin")?)
+        };
+        // Editors and `echo` end a text with a line feed that nobody means; --raw takes a text as it stands.
+        if prompt.is_none() && !self.raw && text.ends_with('\n') {
+            text.pop();
+            if text.ends_with('\r') {
+                text.pop();
+            }
+        }
+        let is_empty = if self.raw { text.is_empty() } else { text.trim().is_empty() };
+        ensure!(!is_empty, "the prompt is empty ({name})");
+        Ok(text)
+    }
+}
+
+/// The text that `bytes` are; `name` is what errors call them.
+fn utf8(bytes: Vec<u8>, name: &str) -> anyhow::Result<String> {
+    String::from_utf8(bytes).map_err(|error| {
+        anyhow::anyhow!(
+            "{name} is not UTF-8 text (byte {} cannot be read)\nConvert it, with `iconv` for example",
+            error.utf8_error().valid_up_to() + 1
+        )
+    })
 }
 
 #[cfg(test)]

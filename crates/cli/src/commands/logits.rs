@@ -1,10 +1,21 @@
 //! `lookahead logits`: raw logits, for comparing with other implementations.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
+use lookahead_model::{
+    Cache as _, CpuModel, LanguageModel as _, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+};
+use serde_json::Value;
 
 use crate::arguments::ThreadArgs;
+use crate::interrupt::{self, After};
+use crate::loaded_model::LoadedModel;
+use crate::progress;
 
 const HELP: &str = "\
 Examples:
@@ -13,6 +24,11 @@ Examples:
       Writes 3 rows of as many numbers as the vocabulary has tokens
   python3 -c \"import numpy; print(numpy.fromfile('logits.f32', '<f4').reshape(3, -1).argmax(1))\"
       Reads them";
+
+/// Most bytes of logits in memory at a time, unless one row takes more.
+const LOGITS_BYTES: usize = 64 << 20;
+/// Most tokens of a forward pass.
+const MAX_CHUNK: usize = 256;
 
 /// Feed token ids to a model and write the logits of every position
 ///
@@ -34,4 +50,101 @@ pub(crate) struct LogitsArgs {
     /// Where to write the logits
     #[arg(long, value_name = "FILE.f32", help_heading = "Output")]
     pub(crate) out: PathBuf,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &LogitsArgs) -> anyhow::Result<ExitCode> {
+    let ids = read_ids(&arguments.ids)?;
+    let mut model = LoadedModel::load(&arguments.model, arguments.threads.threads.get())?.model;
+    check(&ids, &model).with_context(|| arguments.ids.display().to_string())?;
+    write_whole(&arguments.out, |out| write_logits(&ids, &mut model, out))?;
+    progress::note(&format!(
+        "Wrote {} rows of {} logits to {}",
+        ids.len(),
+        model.vocabulary_size(),
+        arguments.out.display()
+    ));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Reads a JSON array of token ids.
+fn read_ids(path: &Path) -> anyhow::Result<Vec<TokenId>> {
+    let name = path.display();
+    let text = fs::read(path).with_context(|| format!("cannot read token ids from {name}"))?;
+    let json: Value = serde_json::from_slice(&text).with_context(|| format!("{name} is not JSON"))?;
+    let Value::Array(elements) = json else { bail!("{name}: expected a JSON array of token ids") };
+    ensure!(!elements.is_empty(), "{name}: the array of token ids is empty");
+    let ids = elements.iter().enumerate().map(|(index, element)| {
+        let id = element.as_u64().and_then(|id| TokenId::try_from(id).ok());
+        id.with_context(|| format!("{name}: element {index} is {element}, not a token id"))
+    });
+    ids.collect()
+}
+
+/// Refuses what the model cannot be fed.
+fn check(ids: &[TokenId], model: &CpuModel) -> anyhow::Result<()> {
+    let (vocabulary_size, context_length) = (model.vocabulary_size(), model.context_length());
+    if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocabulary_size) {
+        bail!("element {index} is {id}, outside the vocabulary of {vocabulary_size} tokens");
+    }
+    ensure!(
+        ids.len() <= context_length,
+        "there are {} token ids, but the model's context holds {context_length}",
+        ids.len()
+    );
+    Ok(())
+}
+
+/// Feeds the ids chunk by chunk and writes a row for each.
+fn write_logits(ids: &[TokenId], model: &mut CpuModel, out: &mut impl Write) -> anyhow::Result<()> {
+    let row_bytes = model.vocabulary_size() * size_of::<f32>();
+    let chunk = (LOGITS_BYTES / row_bytes.max(1)).clamp(1, MAX_CHUNK);
+    let mut cache = model.new_cache(ids.len());
+    let mut logits = Logits::default();
+    let bar = progress::steps(ids.len() as u64);
+    for ids in ids.chunks(chunk) {
+        let tree = TokenTree::chain(ids)?;
+        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Every };
+        model.forward(&mut [step], &mut logits)?;
+        cache.keep(&(0..ids.len() as u32).collect::<Vec<_>>());
+        for row in 0..logits.rows() {
+            let bytes: Vec<u8> = logits.row(row).iter().flat_map(|logit| logit.to_le_bytes()).collect();
+            out.write_all(&bytes)?;
+        }
+        bar.inc(ids.len() as u64);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+/// Writes a file that has its name only once it is whole. What ends the program earlier leaves nothing behind.
+fn write_whole(
+    path: &Path,
+    write: impl FnOnce(&mut BufWriter<&mut fs::File>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let name = path.display();
+    // A device or a pipe would be replaced by a file.
+    ensure!(!path.exists() || path.is_file(), "{name} is not a file");
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        // As any new file: readable for others if the user's mask allows it.
+        use std::os::unix::fs::PermissionsExt as _;
+        builder.permissions(fs::Permissions::from_mode(0o666));
+    }
+    let mut file = builder
+        .prefix(".logits-")
+        .tempfile_in(directory)
+        .with_context(|| format!("cannot write to {}", directory.display()))?;
+    let temporary = file.path().to_owned();
+    let _cleanup = interrupt::on_interrupt(move || {
+        let _ = fs::remove_file(&temporary);
+        After::End
+    });
+    let mut out = BufWriter::new(file.as_file_mut());
+    write(&mut out).and_then(|()| Ok(out.flush()?)).with_context(|| format!("cannot write {name}"))?;
+    drop(out);
+    file.persist(path).map_err(io::Error::from).with_context(|| format!("cannot write {name}"))?;
+    Ok(())
 }

@@ -19,6 +19,12 @@ use clap::Subcommand;
 pub(crate) enum Command {
     Pull(pull::PullArgs),
     Models(models::ModelsArgs),
+    Generate(generate::GenerateArgs),
+    Chat(chat::ChatArgs),
+    Verify(verify::VerifyArgs),
+    Inspect(inspect::InspectArgs),
+    Logits(logits::LogitsArgs),
+    Tokenize(tokenize::TokenizeArgs),
 }
 
 impl Command {
@@ -27,6 +33,12 @@ impl Command {
         match self {
             Self::Pull(arguments) => pull::run(&arguments),
             Self::Models(arguments) => models::run(&arguments),
+            Self::Generate(arguments) => generate::run(&arguments),
+            Self::Chat(arguments) => chat::run(arguments),
+            Self::Verify(arguments) => verify::run(&arguments),
+            Self::Inspect(arguments) => inspect::run(&arguments),
+            Self::Logits(arguments) => logits::run(&arguments),
+            Self::Tokenize(arguments) => tokenize::run(&arguments),
         }
     }
 }

@@ -19,7 +19,7 @@ mod reference;
 mod source;
 
 pub(crate) use list::Listed;
-pub(crate) use pull::Standing;
+pub(crate) use pull::{Standing, resolve_model};
 pub(crate) use reference::Reference;
 pub(crate) use source::Source;
 

@@ -173,7 +173,6 @@ impl ModelStore {
 ///
 /// # Errors
 /// If there is no such model, or it cannot be fetched.
-#[expect(dead_code, reason = "for the commands that run a model")]
 pub(crate) fn resolve_model(name: &str) -> anyhow::Result<PathBuf> {
     ModelStore::of_user()?.resolve(&Reference::parse(name)?)
 }

@@ -1,0 +1,108 @@
+//! Decoding one case in one way.
+
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use lookahead_engine::{
+    AdversarialDrafter, DraftTrie, Drafter, Engine, EngineOptions, GenerationRequest, NoDraft,
+    SamplingParams, Sequence, SharedTrie, TrieConfig, TrieDrafter,
+};
+use lookahead_kernels::Kernels;
+use lookahead_model::{KvCache, LanguageModel as _, TokenId};
+
+use super::case::Case;
+use super::comparison::Outcome;
+use super::plan::{Candidate, Drafts, Setting};
+use crate::answer::end_tokens;
+use crate::loaded_model::LoadedModel;
+
+/// Decodes, with a model and sampling parameters that stay the same.
+pub(super) struct Runner<'a> {
+    loaded: &'a LoadedModel,
+    sampling: SamplingParams,
+    end_tokens: Vec<TokenId>,
+    cancelled: Arc<AtomicBool>,
+}
+
+impl<'a> Runner<'a> {
+    /// A runner that gives up once `cancelled` is true.
+    pub(super) fn new(loaded: &'a LoadedModel, sampling: SamplingParams, cancelled: Arc<AtomicBool>) -> Self {
+        Self { loaded, sampling, end_tokens: end_tokens(&loaded.tokenizer), cancelled }
+    }
+
+    /// The outcome of each sequence of the candidate's batch; `None` if it was cancelled. `plain` is what plain
+    /// decoding made of the case, for drafts that need to know.
+    ///
+    /// # Errors
+    /// If the forward pass is refused.
+    pub(super) fn decode(
+        &self,
+        case: &Case,
+        candidate: &Candidate,
+        setting: &Setting,
+        plain: Option<&Outcome>,
+    ) -> anyhow::Result<Option<Vec<Outcome>>> {
+        let kernels = Kernels::with_isa(setting.isa, setting.threads);
+        let model = self.loaded.model.with_kernels(kernels);
+        let mut engine = Engine::new(model, EngineOptions { prefill_chunk: setting.prefill_chunk });
+        let answer = plain.map_or(&[][..], |plain| &plain.tokens);
+        let mut sequences = Vec::with_capacity(candidate.batch.len());
+        // Hostile drafts that vary with the prompt, and are the same each time.
+        for (drafts, seed) in candidate.batch.iter().zip(case.prompt.len() as u64..) {
+            let drafter = self.drafter(drafts, &candidate.trie, &case.prompt, answer, seed)?;
+            sequences.push(engine.start(self.request(case), drafter)?);
+        }
+        while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
+            engine.step(&mut sequences, |_, _| ControlFlow::Continue(()))?;
+        }
+        if self.cancelled.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        Ok(sequences.iter().map(outcome).collect())
+    }
+
+    fn request(&self, case: &Case) -> GenerationRequest {
+        GenerationRequest {
+            prompt: case.prompt.clone(),
+            max_tokens: case.max_tokens,
+            sampling: self.sampling.clone(),
+            end_tokens: self.end_tokens.clone(),
+            trace_logits: true,
+            cancel: Some(Arc::clone(&self.cancelled)),
+        }
+    }
+
+    fn drafter(
+        &self,
+        drafts: &Drafts,
+        trie: &SharedTrie,
+        prompt: &[TokenId],
+        answer: &[TokenId],
+        seed: u64,
+    ) -> anyhow::Result<Box<dyn Drafter>> {
+        let reference = || [prompt, answer].concat();
+        let adversarial = |length| AdversarialDrafter::new(self.loaded.model.vocabulary_size(), length, seed);
+        Ok(match *drafts {
+            Drafts::Nothing => Box::new(NoDraft),
+            Drafts::Trie(policy) => Box::new(TrieDrafter::new(Arc::clone(trie), policy)),
+            Drafts::KnownAnswer(policy) => {
+                let mut trie = DraftTrie::new(TrieConfig::default())?;
+                trie.warm_up(&reference());
+                Box::new(TrieDrafter::new(SharedTrie::new(trie.into()), policy))
+            }
+            Drafts::Random(length) => Box::new(adversarial(length)),
+            Drafts::NearMisses(length) => Box::new(adversarial(length).with_reference(reference())),
+        })
+    }
+}
+
+/// What a sequence that has ended produced; `None` while it goes on.
+fn outcome(sequence: &Sequence<KvCache>) -> Option<Outcome> {
+    Some(Outcome {
+        tokens: sequence.completion().to_vec(),
+        logits: sequence.logits_trace().map(|trace| trace.rows().to_vec()).unwrap_or_default(),
+        finish_reason: sequence.finish_reason()?,
+        stats: sequence.stats().clone(),
+    })
+}

@@ -1,0 +1,199 @@
+//! Prompt files: JSON lines, a prompt on each.
+//!
+//! A line is an object with `prompt` (text) or `messages` (a list of `role` and `content`), and optionally `id`,
+//! `task`, `mode` (`completion` for text that is continued as it stands, `chat` otherwise) and `reference` (an
+//! answer that somebody wrote; the first one of a list). Other fields are ignored, and so are blank lines.
+
+use std::fs::File;
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+
+use anyhow::{Context as _, bail};
+use lookahead_model::chat_template::Message;
+use serde::Deserialize;
+
+/// What a model is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PromptContent {
+    /// One question, or a text to be continued.
+    Text(String),
+    /// A conversation.
+    Messages(Vec<Message>),
+}
+
+/// One line of a prompt file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct PromptRecord {
+    /// What the file calls it.
+    pub(crate) id: Option<String>,
+    /// What kind of prompt it is.
+    pub(crate) task: Option<String>,
+    /// The prompt.
+    pub(crate) content: PromptContent,
+    /// Whether it is for the model as it stands, without the chat template.
+    pub(crate) raw: bool,
+    /// An answer to it.
+    pub(crate) reference: Option<String>,
+}
+
+/// Reads the prompts of a file, at most the first `limit`.
+///
+/// Of a conversation that lists several user turns in a row, to be asked one after the other, the first is taken.
+///
+/// # Errors
+/// If the file cannot be read, or a line is no prompt; the message names file and line.
+pub(crate) fn read_prompts(path: &Path, limit: Option<usize>) -> anyhow::Result<Vec<PromptRecord>> {
+    let name = path.display();
+    let file = File::open(path).with_context(|| format!("cannot read prompts from {name}"))?;
+    let mut prompts = Vec::new();
+    for (line, number) in BufReader::new(file).lines().zip(1..) {
+        if limit.is_some_and(|limit| prompts.len() >= limit) {
+            break;
+        }
+        let line = line.with_context(|| format!("{name}, line {number}: cannot be read"))?;
+        if !line.trim().is_empty() {
+            prompts.push(parse(&line).with_context(|| format!("{name}, line {number}: not a prompt"))?);
+        }
+    }
+    Ok(prompts)
+}
+
+/// A line as it is written.
+#[derive(Deserialize)]
+struct Line {
+    id: Option<Id>,
+    task: Option<String>,
+    mode: Option<Mode>,
+    prompt: Option<String>,
+    messages: Option<Vec<Message>>,
+    reference: Option<Reference>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Id {
+    Text(String),
+    Number(serde_json::Number),
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Mode {
+    Chat,
+    Completion,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Reference {
+    One(String),
+    Several(Vec<String>),
+}
+
+fn parse(line: &str) -> anyhow::Result<PromptRecord> {
+    let line: Line = serde_json::from_str(line)?;
+    let content = match (line.prompt, line.messages) {
+        (Some(text), None) => PromptContent::Text(text),
+        (None, Some(messages)) if messages.is_empty() => bail!("`messages` is empty"),
+        (None, Some(messages)) => PromptContent::Messages(first_question(messages)),
+        (None, None) => bail!("neither `prompt` nor `messages`"),
+        (Some(_), Some(_)) => bail!("both `prompt` and `messages`"),
+    };
+    Ok(PromptRecord {
+        id: line.id.map(|id| match id {
+            Id::Text(text) => text,
+            Id::Number(number) => number.to_string(),
+        }),
+        task: line.task,
+        content,
+        raw: line.mode == Some(Mode::Completion),
+        reference: line.reference.and_then(|reference| match reference {
+            Reference::One(text) => Some(text),
+            Reference::Several(texts) => texts.into_iter().next(),
+        }),
+    })
+}
+
+/// The messages up to the first user turn that is followed by another one.
+fn first_question(mut messages: Vec<Message>) -> Vec<Message> {
+    let unanswered = messages.windows(2).position(|pair| pair.iter().all(|message| message.role == "user"));
+    if let Some(at) = unanswered {
+        messages.truncate(at + 1);
+    }
+    messages
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    fn read(text: &str, limit: Option<usize>) -> anyhow::Result<Vec<PromptRecord>> {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        read_prompts(file.path(), limit)
+    }
+
+    fn message(role: &str, content: &str) -> Message {
+        Message { role: role.to_owned(), content: content.to_owned() }
+    }
+
+    #[test]
+    fn a_line_is_a_text_or_a_conversation() {
+        let text = r#"{"id": "a/1", "task": "code", "mode": "completion", "prompt": "def f", "reference": ["x", "y"]}
+
+            {"id": 7, "mode": "chat", "messages": [{"role": "user", "content": "Hi"}], "source": {"any": 1}, "reference": null}
+            {"prompt": "third"}"#;
+        let prompts = read(text, None).unwrap();
+        assert_eq!(
+            prompts[0],
+            PromptRecord {
+                id: Some("a/1".to_owned()),
+                task: Some("code".to_owned()),
+                content: PromptContent::Text("def f".to_owned()),
+                raw: true,
+                reference: Some("x".to_owned()),
+            }
+        );
+        assert_eq!(prompts[1].id.as_deref(), Some("7"));
+        assert_eq!(prompts[1].content, PromptContent::Messages(vec![message("user", "Hi")]));
+        assert!(!prompts[1].raw && prompts[1].reference.is_none());
+        assert_eq!(prompts.len(), 3);
+        assert_eq!(read(text, Some(2)).unwrap(), prompts[..2]);
+    }
+
+    #[test]
+    fn of_user_turns_in_a_row_the_first_is_taken() {
+        let turns = |roles: &[&str]| roles.iter().map(|role| message(role, "x")).collect::<Vec<_>>();
+        for (roles, kept) in [
+            (&["user", "user"][..], 1),
+            (&["system", "user", "user"], 2),
+            (&["user", "assistant", "user"], 3),
+            (&["user", "assistant", "user", "user"], 3),
+        ] {
+            assert_eq!(first_question(turns(roles)), turns(&roles[..kept]), "{roles:?}");
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_line_and_what_is_wrong_with_it() {
+        let good = "{\"prompt\": \"x\"}\n\n";
+        for (line, problem) in [
+            ("{\"prompt\": ", "EOF"),
+            ("[1]", "invalid"),
+            ("{\"id\": \"x\"}", "neither `prompt` nor `messages`"),
+            ("{\"prompt\": \"x\", \"messages\": []}", "both"),
+            ("{\"messages\": []}", "`messages` is empty"),
+            ("{\"messages\": [{\"role\": \"user\"}]}", "content"),
+            ("{\"prompt\": \"x\", \"mode\": \"chta\"}", "chta"),
+            ("{\"prompt\": 3}", "expected a string"),
+        ] {
+            let error = format!("{:#}", read(&format!("{good}{line}"), None).unwrap_err());
+            assert!(error.contains("line 3: not a prompt") && error.contains(problem), "{error}");
+        }
+        assert!(
+            read_prompts(Path::new("no/such.jsonl"), None).unwrap_err().to_string().contains("no/such.jsonl")
+        );
+    }
+}
