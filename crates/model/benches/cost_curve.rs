@@ -11,7 +11,7 @@ use lookahead_model::gguf::GgufFile;
 use lookahead_model::{Cache, CpuModel, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree};
 
 const REPEATS: usize = 15;
-const TOKENS: [usize; 10] = [1, 2, 3, 4, 6, 8, 12, 16, 32, 64];
+const TOKENS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64];
 
 fn main() {
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");

@@ -14,7 +14,8 @@ use crate::block::{Block, decode_block};
 use crate::simd::{Simd, simd_fn};
 use crate::{Activations, Isa, WeightType};
 
-/// Tokens that a tile covers, at most: unpacked weights serve all of them.
+/// Tokens that a tile covers: unpacked weights serve all of them. Up to six fit into one; of more, fours keep their sums
+/// in registers.
 const TILE_TOKENS: usize = 4;
 
 /// How the integer codes of a block lie and how wide they are.
@@ -371,6 +372,9 @@ simd_fn! {
                     1 => tile::<S, C, K, 1>(simd, matrix, x, group, token, out),
                     2 => tile::<S, C, K, 2>(simd, matrix, x, group, token, out),
                     3 => tile::<S, C, K, 3>(simd, matrix, x, group, token, out),
+                    4 => tile::<S, C, K, 4>(simd, matrix, x, group, token, out),
+                    5 => tile::<S, C, K, 5>(simd, matrix, x, group, token, out),
+                    6 => tile::<S, C, K, 6>(simd, matrix, x, group, token, out),
                     _ => tile::<S, C, K, TILE_TOKENS>(simd, matrix, x, group, token, out),
                 };
             }
