@@ -5,8 +5,10 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
 
+use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use lookahead_engine::{DraftPolicy, SamplingParams};
+use lookahead_kernels::KvType;
 
 use crate::catalogue::DEFAULT_MODEL;
 
@@ -18,6 +20,17 @@ pub(crate) struct ModelArgs {
     /// hf:OWNER/REPO[/FILE.gguf]; fetched on first use
     #[arg(short, long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
     pub(crate) model: String,
+}
+
+/// How the model remembers the context.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct KvArgs {
+    /// Numbers that the KV cache holds: f16 takes half the memory of f32, q8_0 about a quarter; each has results of its
+    /// own, exact and the same every time
+    #[arg(long, value_name = "TYPE", default_value_t,
+          value_parser = PossibleValuesParser::new(KvType::ALL.map(KvType::name)).try_map(|name| name.parse::<KvType>()))]
+    pub(crate) kv_type: KvType,
 }
 
 /// How many threads run it.

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use lookahead_kernels::Kernels;
+use lookahead_kernels::{Kernels, KvType};
 use lookahead_model::chat_template::{ChatTemplate, Message};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};
@@ -31,12 +31,12 @@ pub(crate) struct LoadedModel {
 
 impl LoadedModel {
     /// Loads the model that the user calls `model` (a path, a name of the catalogue, or `hf:OWNER/REPO[/FILE.gguf]`)
-    /// to run on `threads` threads. It is fetched on first use.
+    /// to run on `threads` threads with KV caches of type `kv_type`. It is fetched on first use.
     ///
     /// # Errors
     /// If there is no such model, it cannot be fetched, or the file is not a complete model of a known
     /// architecture.
-    pub(crate) fn load(model: &str, threads: usize) -> anyhow::Result<Self> {
+    pub(crate) fn load(model: &str, threads: usize, kv_type: KvType) -> anyhow::Result<Self> {
         let path = resolve_model(model)?;
         let began = Instant::now();
         let spinner = progress::spinner(format!("Loading {model}"));
@@ -44,7 +44,7 @@ impl LoadedModel {
             let file = GgufFile::open(&path)?;
             let tokenizer = Tokenizer::from_gguf(&file)?;
             let template = ChatTemplate::from_gguf(&file, &tokenizer)?;
-            let model = CpuModel::load(&file, Kernels::new(threads))?;
+            let model = CpuModel::load(&file, Kernels::new(threads))?.with_kv_type(kv_type);
             anyhow::Ok((model, tokenizer, template))
         })();
         spinner.finish_and_clear();
@@ -181,7 +181,7 @@ mod tests {
     fn load(architecture: &'static str) -> LoadedModel {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&tiny_model(&TinyModel { architecture, layers: 1, ..TinyModel::default() })).unwrap();
-        LoadedModel::load(file.path().to_str().unwrap(), 1).unwrap()
+        LoadedModel::load(file.path().to_str().unwrap(), 1, KvType::default()).unwrap()
     }
 
     fn text(text: &str) -> PromptContent {

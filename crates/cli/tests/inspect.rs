@@ -23,8 +23,8 @@ fn a_model_is_described_in_words_and_numbers() {
         "4 heads of 64 over 2 key-value heads, window of 16 tokens, queries and keys normalised (1 of 2 layers)",
         "feed-forward: width 512, gated by GELU, results normalised",
         "base 1000000",
-        // 2 layers x keys and values x 2 heads x 64 values x 4 bytes.
-        "KV cache 2.05 kB a token: 1.05 MB for 512 tokens",
+        // 2 layers x keys and values x 2 heads x 64 values x 2 bytes.
+        "KV cache 1.02 kB a token: 524.29 kB for 512 tokens",
         "general.architecture",
         "\"gemma3\"",
         "… 512 string]",
@@ -52,7 +52,7 @@ fn json_holds_the_same() {
     assert_eq!(json["types"]["F32"]["tensors"], 3);
     assert_eq!(json["architecture"], "llama");
     assert_eq!(json["context_length"], 512);
-    assert_eq!(json["kv_cache"]["bytes_per_token"], 1024);
+    assert_eq!(json["kv_cache"]["bytes_per_token"], 512);
     assert_eq!(json["metadata"]["tokenizer.ggml.tokens"]["length"], 512);
     assert_eq!(json["tensors"][0]["shape"], serde_json::json!([256, 512]));
     assert!(json["problem"].is_null());

@@ -23,7 +23,7 @@ fn logits_are_those_of_transformers() {
         let directory = Directory::new();
         directory.write("model.gguf", &golden.gguf);
         directory.write("ids.json", format!("{:?}", golden.input_ids));
-        let run = directory.run("logits model.gguf --ids ids.json --out logits.f32");
+        let run = directory.run("logits model.gguf --ids ids.json --out logits.f32 --kv-type f32");
         assert!(run.stderr.contains(&format!("Wrote {} rows", golden.input_ids.len())), "{}", run.stderr);
         run.success();
         let found = floats(&directory.read("logits.f32"));
@@ -67,7 +67,8 @@ fn wrong_ids_are_refused_and_nothing_is_written() {
         (&format!("{:?}", [1; 17]), "there are 17 token ids, but the model's context holds 16"),
     ] {
         directory.write("ids.json", content);
-        let error = directory.run("logits model.gguf --ids ids.json --out logits.f32").failure();
+        let error =
+            directory.run("logits model.gguf --ids ids.json --out logits.f32 --kv-type f32").failure();
         assert!(error.contains(problem) && error.contains("ids.json"), "{content}: {error}");
     }
     let error = directory.run("logits model.gguf --ids missing.json --out logits.f32").failure();

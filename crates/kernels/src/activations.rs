@@ -3,19 +3,25 @@
 //! Quantization is per token and per block of 32: `scale = max|x| / 127`, `code = round(x * (127 / max|x|))`, ties to
 //! even. What a token's codes are depends on that token alone.
 
-use crate::pool::Disjoint;
+use crate::Kernels;
+use crate::pool::{Disjoint, DisjointRows};
 use crate::simd::simd_fn;
-use crate::{Kernels, WeightType};
 
-/// The sums that a block's offset and minimum need.
+/// The most tokens that a kernel takes at once.
+pub(crate) const MAX_TILE: usize = 6;
+
+/// 32 values of a row, quantized.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(crate) struct BlockSums {
+pub(crate) struct Quantized {
+    pub(crate) codes: [i8; 32],
     /// `max|x| / 127`
     pub(crate) scale: f32,
-    /// `scale` times the sum of all 32 codes.
+    /// `scale` times the sum of all codes.
     pub(crate) scaled_sum: f32,
-    /// Sums of the codes of the two halves.
-    pub(crate) halves: [i32; 2],
+    /// The sum of all codes, negated: as an offset of the weights needs it.
+    pub(crate) negated_sum: i32,
+    /// The same of the first 16 codes.
+    pub(crate) negated_first_half: i32,
 }
 
 /// The rows that a matrix is multiplied with: `tokens` rows of `columns` values. Buffers are reused.
@@ -24,8 +30,8 @@ pub struct Activations {
     tokens: usize,
     columns: usize,
     values: Vec<f32>,
-    codes: Vec<[i8; 32]>,
-    sums: Vec<BlockSums>,
+    /// `[block][token]`: a tile of tokens lies together. Filled up by a tile.
+    quantized: Vec<Quantized>,
 }
 
 impl Activations {
@@ -44,35 +50,36 @@ impl Activations {
         self.columns
     }
 
-    /// Makes room for `tokens` rows of `columns` values and returns them for writing, row-major. Call
-    /// [`Activations::quantize`] afterwards if a quantized matrix will be multiplied with them.
-    pub fn reset(&mut self, tokens: usize, columns: usize) -> &mut [f32] {
-        (self.tokens, self.columns) = (tokens, columns);
-        self.values.resize(tokens * columns, 0.0);
-        &mut self.values
-    }
-
-    /// Quantizes the rows, if `weight_type` is multiplied in integers.
+    /// Makes `tokens` rows of `columns` values: `f(token, sources, row)` writes row `token`, reading or changing the
+    /// same row of each of `sources` (values, and how many a row). With `codes`, the rows are quantized as well, as
+    /// matrices of integers need it. `row_work` is what `f` takes, in multiply-adds.
     ///
     /// # Panics
-    /// If it is, and rows are not whole blocks of 32.
-    pub fn quantize(&mut self, kernels: &Kernels, weight_type: WeightType) {
-        if !weight_type.is_quantized() || self.values.is_empty() {
-            return;
-        }
-        assert!(self.columns.is_multiple_of(32), "quantized rows are whole blocks of 32");
-        let blocks = self.columns / 32;
-        self.codes.resize(self.tokens * blocks, [0; 32]);
-        self.sums.resize(self.tokens * blocks, BlockSums::default());
-        let (values, columns) = (&self.values, self.columns);
-        let codes = Disjoint::new(&mut self.codes);
-        let sums = Disjoint::new(&mut self.sums);
-        kernels.run(self.tokens, columns, |_, token| {
-            let row = &values[token * columns..][..columns];
-            // SAFETY: each task writes its own token's blocks.
-            let (codes, sums) =
-                unsafe { (codes.part(token * blocks, blocks), sums.part(token * blocks, blocks)) };
-            quantize_row(kernels.isa(), row, codes, sums);
+    /// If a source has not `tokens` rows, or, with `codes`, rows are not whole blocks of 32.
+    pub fn compute<const N: usize>(
+        &mut self,
+        kernels: &Kernels,
+        [tokens, columns]: [usize; 2],
+        codes: bool,
+        sources: [(&mut [f32], usize); N],
+        row_work: usize,
+        f: impl Fn(usize, [&mut [f32]; N], &mut [f32]) + Sync,
+    ) {
+        assert!(!codes || columns.is_multiple_of(32), "quantized rows are whole blocks of 32");
+        (self.tokens, self.columns) = (tokens, columns);
+        self.values.resize(tokens * columns, 0.0);
+        let blocks = if codes { columns / 32 } else { 0 };
+        self.quantized.resize(blocks * tokens + MAX_TILE, Quantized::default());
+        let sources = DisjointRows::new(sources, tokens);
+        let values = Disjoint::new(&mut self.values);
+        let quantized = Disjoint::new(&mut self.quantized);
+        kernels.run(tokens, row_work + blocks * 32, |_, token| {
+            // SAFETY: each task has its own token's rows.
+            let (sources, row) = unsafe { (sources.row(token), values.part(token * columns, columns)) };
+            f(token, sources, row);
+            if codes {
+                quantize_row(kernels.isa(), row, &TokenBlocks { all: &quantized, tokens, token });
+            }
         });
     }
 
@@ -81,18 +88,36 @@ impl Activations {
         &self.values[token * self.columns..][..self.columns]
     }
 
-    /// Codes and sums of row `token`, by block.
-    pub(crate) fn quantized_row(&self, token: usize) -> (&[[i8; 32]], &[BlockSums]) {
-        let blocks = self.columns / 32;
-        (&self.codes[token * blocks..][..blocks], &self.sums[token * blocks..][..blocks])
+    /// Block `block` of `T` tokens from `token` on. What lies behind the last token is anything.
+    #[inline(always)]
+    pub(crate) fn quantized<const T: usize>(&self, block: usize, token: usize) -> &[Quantized; T] {
+        const { assert!(T <= MAX_TILE, "the blocks are filled up by so many") };
+        self.quantized[block * self.tokens + token..].first_chunk().expect("a row, quantized")
+    }
+}
+
+/// The blocks of one token, which one task writes.
+struct TokenBlocks<'a> {
+    all: &'a Disjoint<'a, Quantized>,
+    tokens: usize,
+    token: usize,
+}
+
+impl TokenBlocks<'_> {
+    #[inline(always)]
+    fn store(&self, block: usize, quantized: Quantized) {
+        // SAFETY: a token's blocks are written by its task alone, which has the only `TokenBlocks` of it.
+        unsafe { self.all.part(block * self.tokens + self.token, 1)[0] = quantized };
     }
 }
 
 simd_fn! {
+    /// Quantizes a row.
+    ///
     /// Plain Rust, which is not reordered: compiled for any instruction set, the bits are the same.
-    fn quantize_row(_simd, row: &[f32], codes: &mut [[i8; 32]], sums: &mut [BlockSums]) {
-        for ((x, codes), sums) in row.as_chunks::<32>().0.iter().zip(codes).zip(sums) {
-            *sums = quantize_block(x, codes);
+    fn quantize_row(_simd, row: &[f32], blocks: &TokenBlocks<'_>) {
+        for (index, x) in row.as_chunks::<32>().0.iter().enumerate() {
+            blocks.store(index, quantize_block(x));
         }
     }
 }
@@ -101,7 +126,7 @@ simd_fn! {
 const ROUND: f32 = 12_582_912.0;
 
 #[inline(always)]
-fn quantize_block(x: &[f32; 32], codes: &mut [i8; 32]) -> BlockSums {
+fn quantize_block(x: &[f32; 32]) -> Quantized {
     let mut largest = [0.0f32; 8];
     for x in x.as_chunks::<8>().0 {
         for i in 0..8 {
@@ -113,10 +138,10 @@ fn quantize_block(x: &[f32; 32], codes: &mut [i8; 32]) -> BlockSums {
     let scale = largest / 127.0;
     // Blocks of zeros, and of values so small that the inverse would overflow.
     if scale < f32::MIN_POSITIVE {
-        *codes = [0; 32];
-        return BlockSums::default();
+        return Quantized::default();
     }
     let inverse = 127.0 / largest;
+    let mut codes = [0; 32];
     let mut halves = [0i32; 2];
     for half in 0..2 {
         for i in 0..16 {
@@ -125,7 +150,14 @@ fn quantize_block(x: &[f32; 32], codes: &mut [i8; 32]) -> BlockSums {
             halves[half] += i32::from(code);
         }
     }
-    BlockSums { scale, scaled_sum: scale * (halves[0] + halves[1]) as f32, halves }
+    let sum = halves[0] + halves[1];
+    Quantized {
+        codes,
+        scale,
+        scaled_sum: scale * sum as f32,
+        negated_sum: -sum,
+        negated_first_half: -halves[0],
+    }
 }
 
 #[cfg(test)]
@@ -139,23 +171,22 @@ mod tests {
         fn a_code_is_the_value_over_the_scale_rounded_to_even(
             x in prop::array::uniform32(prop_oneof![-1e3f32..1e3, -1e-3f32..1e-3, Just(0.0), Just(-0.0)])
         ) {
-            let mut codes = [0; 32];
-            let sums = quantize_block(&x, &mut codes);
+            let found = quantize_block(&x);
             let largest = x.iter().fold(0.0f32, |a, b| a.max(b.abs()));
-            prop_assert_eq!(sums.scale, largest / 127.0);
-            for (x, code) in x.iter().zip(codes) {
+            prop_assert_eq!(found.scale, largest / 127.0);
+            for (x, code) in x.iter().zip(found.codes) {
                 let expected = if largest == 0.0 { 0.0 } else { (x * (127.0 / largest)).round_ties_even() };
                 prop_assert_eq!(f32::from(code), expected + 0.0);
             }
-            prop_assert_eq!(sums.halves[0], codes[..16].iter().map(|&c| i32::from(c)).sum::<i32>());
-            prop_assert_eq!(sums.halves[1], codes[16..].iter().map(|&c| i32::from(c)).sum::<i32>());
+            let sum = |codes: &[i8]| codes.iter().map(|&code| i32::from(code)).sum::<i32>();
+            prop_assert_eq!(found.scaled_sum, found.scale * sum(&found.codes) as f32);
+            prop_assert_eq!(found.negated_sum, -sum(&found.codes));
+            prop_assert_eq!(found.negated_first_half, -sum(&found.codes[..16]));
         }
     }
 
     #[test]
     fn blocks_too_small_to_scale_become_zeros() {
-        let mut codes = [1; 32];
-        assert_eq!(quantize_block(&[1e-40; 32], &mut codes), BlockSums::default());
-        assert_eq!(codes, [0; 32]);
+        assert_eq!(quantize_block(&[1e-40; 32]), Quantized::default());
     }
 }

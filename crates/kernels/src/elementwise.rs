@@ -1,11 +1,11 @@
 //! Operators on single rows: normalisation, activations, sums.
 //!
 //! Plain Rust, compiled for the instruction set at hand: the language does not reorder float operations, so the bits
-//! are the same everywhere. Sums are kept in eight lanes by column modulo eight and added in the order of
-//! [`Simd::sum`](crate::simd::Simd::sum).
+//! are the same everywhere. Sums are kept in eight lanes by column modulo eight and added in the order
+//! `((0+4)+(2+6)) + ((1+5)+(3+7))`.
 
 use crate::math;
-use crate::simd::{Scalar, Simd, simd_fn};
+use crate::simd::simd_fn;
 
 /// The activation function of a gated feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +29,7 @@ fn lane_sum(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
     for (lane, &x) in lanes.iter_mut().zip(rest) {
         *lane = add(*lane, x);
     }
-    Scalar.sum(lanes)
+    ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
 }
 
 simd_fn! {
@@ -104,8 +104,8 @@ simd_fn! {
 }
 
 simd_fn! {
-    /// Replaces scores by `e^(score - maximum)` and returns their sum: a softmax but for the division.
-    pub(crate) fn exp_sum(_simd, scores: &mut [f32]) -> f32 {
+    /// Replaces scores by `e^(score - maximum)` and returns the maximum and their sum: a softmax but for the division.
+    pub(crate) fn softmax_numerators(_simd, scores: &mut [f32]) -> (f32, f32) {
         let mut largest = [f32::NEG_INFINITY; 8];
         let (chunks, rest) = scores.as_chunks::<8>();
         for x in chunks {
@@ -117,7 +117,7 @@ simd_fn! {
         for x in scores.iter_mut() {
             *x = math::exp(*x - largest);
         }
-        lane_sum(scores, |sum, x| sum + x)
+        (largest, lane_sum(scores, |sum, x| sum + x))
     }
 }
 
@@ -149,8 +149,8 @@ mod tests {
                 add(isa, &mut rows[3], &weight);
                 scale(isa, &mut rows[3], seed);
                 rows[4].copy_from_slice(&x);
-                let sum = exp_sum(isa, &mut rows[4]);
-                rows.push(vec![sum]);
+                let (largest, sum) = softmax_numerators(isa, &mut rows[4]);
+                rows.push(vec![largest, sum]);
                 rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
             };
             let expected = run(Isa::SCALAR);
@@ -169,9 +169,10 @@ mod tests {
     }
 
     #[test]
-    fn exp_sum_is_a_softmax_but_for_the_division() {
+    fn softmax_numerators_are_a_softmax_but_for_the_division() {
         let mut scores = [1.0, 2.0, 3.0];
-        let sum = exp_sum(Isa::SCALAR, &mut scores);
+        let (largest, sum) = softmax_numerators(Isa::SCALAR, &mut scores);
+        assert_eq!(largest, 3.0);
         let expected = [(-2f32).exp(), (-1f32).exp(), 1.0];
         assert!(scores.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6));
         assert!((sum - expected.iter().sum::<f32>()).abs() < 1e-6);

@@ -1,7 +1,7 @@
 //! What every operator runs on: an instruction set and a pool of threads.
 
 use crate::Isa;
-use crate::pool::Pool;
+use crate::pool::{DisjointRows, Pool};
 
 /// Multiply-adds below which a job is not worth sharing out: about a microsecond of one core.
 const SERIAL_WORK: usize = 16 << 10;
@@ -44,27 +44,22 @@ impl Kernels {
         }
     }
 
-    /// Calls `f(row, values)` for each row of `values`, `row_len` values a row, each of about `row_work`
-    /// multiply-adds, in parallel if that pays.
+    /// Calls `f(row, slices)` for each of `rows` rows of the slices (values, and how many a row), each of about
+    /// `row_work` multiply-adds, in parallel if that pays.
     ///
     /// # Panics
-    /// If `values` is not a whole number of rows.
-    pub fn for_each_row(
+    /// If a slice has not `rows` rows.
+    pub fn for_each_row<const N: usize>(
         &self,
-        values: &mut [f32],
-        row_len: usize,
+        rows: usize,
         row_work: usize,
-        f: impl Fn(usize, &mut [f32]) + Sync,
+        slices: [(&mut [f32], usize); N],
+        f: impl Fn(usize, [&mut [f32]; N]) + Sync,
     ) {
-        if values.is_empty() {
-            return;
-        }
-        assert!(values.len().is_multiple_of(row_len), "whole rows");
-        let rows = values.len() / row_len;
-        let values = crate::pool::Disjoint::new(values);
+        let slices = DisjointRows::new(slices, rows);
         self.run(rows, row_work, |_, row| {
             // SAFETY: each task has its own row.
-            f(row, unsafe { values.part(row * row_len, row_len) });
+            f(row, unsafe { slices.row(row) });
         });
     }
 }

@@ -15,7 +15,7 @@
 //! let weights: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|w| w.to_le_bytes()).collect();
 //! let matrix = Matrix::pack(&kernels, WeightType::F32, 2, 2, &weights)?;
 //! let mut x = Activations::new();
-//! x.reset(1, 2).copy_from_slice(&[10.0, 1.0]);
+//! x.compute(&kernels, [1, 2], false, [], 0, |_, [], row| row.copy_from_slice(&[10.0, 1.0]));
 //! let mut out = [0.0; 2];
 //! multiply(&kernels, &x, [(&matrix, &mut out)]);
 //! assert_eq!(out, [12.0, 34.0]);
@@ -25,6 +25,7 @@
 mod activations;
 mod attention;
 mod block;
+mod ceilings;
 mod elementwise;
 mod kernels;
 mod math;
@@ -35,8 +36,11 @@ mod simd;
 mod weight_type;
 
 pub use activations::Activations;
-pub use attention::{AttentionScratch, AttentionShape, KeysValues, VisibleRows, attention};
+pub use attention::{
+    AttentionScratch, AttentionShape, KvLayer, KvType, UnknownKvType, VisibleRows, attention,
+};
 pub use block::dequantize_row;
+pub use ceilings::Ceilings;
 pub use elementwise::{Activation, add, gate, rms_norm, rms_norm_in_place, scale};
 pub use kernels::Kernels;
 pub use matrix::{Matrix, MatrixError, multiply};

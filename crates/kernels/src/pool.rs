@@ -230,6 +230,32 @@ impl<'a, T> Disjoint<'a, T> {
     }
 }
 
+/// Slices of as many rows each, whose rows the tasks of a job write.
+pub(crate) struct DisjointRows<'a, const N: usize>([(Disjoint<'a, f32>, usize); N]);
+
+impl<'a, const N: usize> DisjointRows<'a, N> {
+    /// `values` and their number in a row, for each slice.
+    ///
+    /// # Panics
+    /// If a slice has not `rows` rows.
+    pub(crate) fn new(slices: [(&'a mut [f32], usize); N], rows: usize) -> Self {
+        Self(slices.map(|(values, width)| {
+            assert_eq!(values.len(), rows * width, "{rows} rows of {width} values");
+            (Disjoint::new(values), width)
+        }))
+    }
+
+    /// Row `row` of each slice.
+    ///
+    /// # Safety
+    /// No other use of this row is going on.
+    #[allow(clippy::mut_from_ref, reason = "disjointness is the caller's promise")]
+    pub(crate) unsafe fn row(&self, row: usize) -> [&mut [f32]; N] {
+        // SAFETY: the caller's promise; rows do not overlap.
+        self.0.each_ref().map(|(values, width)| unsafe { values.part(row * width, *width) })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,9 +1,9 @@
 //! The KV cache of one sequence: keys and values of its tokens, by layer.
 //!
-//! Per layer and head, rows lie one after the other in the order in which they were computed: committed tokens first,
-//! then the nodes of the tree of the last forward pass. Keeping a path moves its rows up.
+//! Per layer, rows lie in the order in which they were computed: committed tokens first, then the nodes of the tree of
+//! the last forward pass. Keeping a path moves its rows up.
 
-use lookahead_kernels::KeysValues;
+use lookahead_kernels::{KvLayer, KvType};
 
 use crate::Cache;
 use crate::architecture::Architecture;
@@ -11,32 +11,17 @@ use crate::architecture::Architecture;
 /// Keys and values of one sequence.
 #[derive(Clone, Debug)]
 pub struct KvCache {
-    layers: Vec<LayerCache>,
+    layers: Vec<KvLayer>,
     capacity: usize,
     committed: usize,
     pending: usize,
 }
 
-/// One layer: `[kv_head][row][head_dim]`.
-#[derive(Clone, Debug)]
-struct LayerCache {
-    head_dim: usize,
-    keys: Vec<f32>,
-    values: Vec<f32>,
-}
-
 impl KvCache {
     /// An empty cache. Memory for `capacity` tokens is reserved, but taken from the system only as it fills.
-    pub(crate) fn new(architecture: &Architecture, capacity: usize) -> Self {
-        let layers = architecture
-            .layers
-            .iter()
-            .map(|layer| {
-                let head_dim = layer.attention.head_dim;
-                let values = layer.attention.kv_heads * capacity * head_dim;
-                LayerCache { head_dim, keys: vec![0.0; values], values: vec![0.0; values] }
-            })
-            .collect();
+    pub(crate) fn new(architecture: &Architecture, kv_type: KvType, capacity: usize) -> Self {
+        let attention = architecture.layers.iter().map(|layer| &layer.attention);
+        let layers = attention.map(|a| KvLayer::new(kv_type, a.kv_heads, a.head_dim, capacity)).collect();
         Self { layers, capacity, committed: 0, pending: 0 }
     }
 
@@ -49,20 +34,12 @@ impl KvCache {
     /// Writes the key and value of pending node `node`, all heads side by side.
     pub(crate) fn write(&mut self, layer: usize, node: usize, key: &[f32], value: &[f32]) {
         debug_assert!(node < self.pending, "begun before");
-        let row = self.committed + node;
-        let LayerCache { head_dim, keys, values } = &mut self.layers[layer];
-        let heads = key.chunks_exact(*head_dim).zip(value.chunks_exact(*head_dim));
-        for (head, (key, value)) in heads.enumerate() {
-            let start = (head * self.capacity + row) * *head_dim;
-            keys[start..][..*head_dim].copy_from_slice(key);
-            values[start..][..*head_dim].copy_from_slice(value);
-        }
+        self.layers[layer].write(self.committed + node, key, value);
     }
 
     /// A layer's rows, for attention.
-    pub(crate) fn layer(&self, layer: usize) -> KeysValues<'_> {
-        let LayerCache { keys, values, .. } = &self.layers[layer];
-        KeysValues { keys, values, capacity: self.capacity }
+    pub(crate) fn layer(&self, layer: usize) -> &KvLayer {
+        &self.layers[layer]
     }
 }
 
@@ -78,15 +55,9 @@ impl Cache for KvCache {
     fn keep(&mut self, path: &[u32]) {
         assert!(path.is_sorted_by(|a, b| a < b), "a path's nodes ascend");
         assert!(path.last().is_none_or(|&last| (last as usize) < self.pending), "a path's nodes are pending");
-        let moves = || path.iter().enumerate().filter(|&(to, &from)| to != from as usize);
-        for LayerCache { head_dim, keys, values } in &mut self.layers {
-            for rows in [keys, values] {
-                for head in rows.chunks_exact_mut(self.capacity * *head_dim) {
-                    for (to, &from) in moves() {
-                        let from = (self.committed + from as usize) * *head_dim;
-                        head.copy_within(from..from + *head_dim, (self.committed + to) * *head_dim);
-                    }
-                }
+        for (to, from) in path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from) {
+            for layer in &mut self.layers {
+                layer.copy_row(self.committed + from, self.committed + to);
             }
         }
         self.committed += path.len();

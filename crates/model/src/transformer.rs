@@ -3,11 +3,12 @@
 //! All sequences' nodes are rows of the same matrix products, so that every weight is read once for all of them;
 //! attention looks at each sequence's own cache. It reads like the formulas of the architecture, and knows no families.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, Kernels, Matrix, RopeTable, VisibleRows, add, attention,
-    gate, multiply, rms_norm, rms_norm_in_place, scale,
+    Activations, AttentionScratch, AttentionShape, Kernels, KvType, Matrix, RopeTable, VisibleRows, add,
+    attention, gate, multiply, rms_norm, rms_norm_in_place, scale,
 };
 
 use crate::architecture::{Architecture, Layer};
@@ -23,6 +24,7 @@ pub struct CpuModel {
     architecture: Arc<Architecture>,
     weights: Arc<Weights>,
     kernels: Kernels,
+    kv_type: KvType,
     ropes: Vec<RopeTable>,
     buffers: Buffers,
 }
@@ -30,28 +32,34 @@ pub struct CpuModel {
 /// Intermediate values of a pass, kept for the next one.
 #[derive(Debug, Default)]
 struct Buffers {
+    placements: Placements,
     /// The residual stream: `[node][hidden]`.
     residual: Vec<f32>,
+    /// What the last block adds to it; empty before the first.
+    result: Vec<f32>,
     /// The input of the next matrix product.
     input: Activations,
     queries: Vec<f32>,
     keys: Vec<f32>,
     values: Vec<f32>,
+    /// What attention makes of the values.
+    mixed: Vec<f32>,
     gate: Vec<f32>,
     up: Vec<f32>,
-    /// What a block adds to the residual stream.
-    result: Vec<f32>,
     scratch: AttentionScratch,
 }
 
-/// The rows of one sequence in a pass.
-struct Placement {
-    /// Its first row.
-    first: usize,
-    /// Position of each node.
+/// Where the nodes of a pass stand.
+#[derive(Debug, Default)]
+struct Placements {
+    /// The nodes of each sequence.
+    sequences: Vec<Range<usize>>,
+    /// The position of each node.
     positions: Vec<usize>,
-    /// Cache rows that each node sees, without a window.
+    /// For each sequence, the cache rows that its nodes see. There may be more entries than sequences.
     visible: Vec<VisibleRows>,
+    /// A node's path.
+    path: Vec<u32>,
 }
 
 impl CpuModel {
@@ -62,16 +70,27 @@ impl CpuModel {
     pub fn load(file: &GgufFile, kernels: Kernels) -> Result<Self, LoadError> {
         let architecture = Architecture::describe(file)?;
         let weights = Weights::load(file, &architecture, &kernels)?;
-        Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels))
+        Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels, KvType::default()))
     }
 
     /// The same model on other kernels; the weights are shared.
     #[must_use]
     pub fn with_kernels(&self, kernels: Kernels) -> Self {
-        Self::assemble(Arc::clone(&self.architecture), Arc::clone(&self.weights), kernels)
+        Self::assemble(Arc::clone(&self.architecture), Arc::clone(&self.weights), kernels, self.kv_type)
     }
 
-    fn assemble(architecture: Arc<Architecture>, weights: Arc<Weights>, kernels: Kernels) -> Self {
+    /// The same model with KV caches of another type. Logits are a pure function of the tokens for each type.
+    #[must_use]
+    pub fn with_kv_type(self, kv_type: KvType) -> Self {
+        Self { kv_type, ..self }
+    }
+
+    fn assemble(
+        architecture: Arc<Architecture>,
+        weights: Arc<Weights>,
+        kernels: Kernels,
+        kv_type: KvType,
+    ) -> Self {
         let ropes = architecture.ropes.iter().zip(&weights.rope_factors);
         let ropes = ropes
             .map(|(rope, factors)| {
@@ -84,7 +103,7 @@ impl CpuModel {
                 )
             })
             .collect();
-        Self { architecture, weights, kernels, ropes, buffers: Buffers::default() }
+        Self { architecture, weights, kernels, kv_type, ropes, buffers: Buffers::default() }
     }
 
     /// What the model consists of.
@@ -104,7 +123,7 @@ impl CpuModel {
 
     /// Bytes of the KV cache for one token.
     pub fn kv_bytes_per_token(&self) -> usize {
-        self.architecture.kv_values_per_token() * size_of::<f32>()
+        self.architecture.kv_bytes_per_token(self.kv_type)
     }
 
     fn check(&self, batch: &[SequenceStep<'_, KvCache>]) -> Result<(), ForwardError> {
@@ -135,7 +154,7 @@ impl LanguageModel for CpuModel {
     }
 
     fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(&self.architecture, capacity)
+        KvCache::new(&self.architecture, self.kv_type, capacity)
     }
 
     fn forward(
@@ -144,64 +163,60 @@ impl LanguageModel for CpuModel {
         logits: &mut Logits,
     ) -> Result<(), ForwardError> {
         self.check(batch)?;
-        let Self { architecture, weights, kernels, ropes, buffers } = self;
-        let placements = place(batch, ropes);
+        let Self { architecture, weights, kernels, ropes, buffers, .. } = self;
+        buffers.placements.place(batch, ropes);
         embed(kernels, architecture, weights, batch, &mut buffers.residual);
+        buffers.result.clear();
+        let mut post_norm = None;
         for (index, (layer, weights)) in architecture.layers.iter().zip(&weights.layers).enumerate() {
             let pass = LayerPass { kernels, index, layer, weights, epsilon: architecture.norm_epsilon };
-            pass.attend(batch, &placements, &ropes[layer.attention.rope], buffers);
+            pass.attend(batch, &ropes[layer.attention.rope], post_norm, buffers);
             pass.feed_forward(buffers);
+            post_norm = weights.post_norms.as_ref().map(|norms| &norms[1]);
         }
-        write_logits(kernels, architecture, weights, batch, &placements, buffers, logits);
+        write_logits(kernels, architecture, weights, batch, post_norm, buffers, logits);
         Ok(())
     }
 }
 
-/// Finds out where each node stands, and begins the pass in the caches.
-fn place(batch: &mut [SequenceStep<'_, KvCache>], ropes: &mut [RopeTable]) -> Vec<Placement> {
-    let mut first = 0;
-    batch
-        .iter_mut()
-        .map(|SequenceStep { tree, cache, .. }| {
+impl Placements {
+    /// Finds out where each node stands, and begins the pass in the caches.
+    fn place(&mut self, batch: &mut [SequenceStep<'_, KvCache>], ropes: &mut [RopeTable]) {
+        self.sequences.clear();
+        self.positions.clear();
+        if self.visible.len() < batch.len() {
+            self.visible.resize_with(batch.len(), VisibleRows::default);
+        }
+        for (SequenceStep { tree, cache, .. }, visible) in batch.iter_mut().zip(&mut self.visible) {
             cache.begin(tree.len());
-            let positions: Vec<usize> =
-                tree.depths().iter().map(|&depth| cache.len() + depth as usize).collect();
-            let longest = positions.iter().max().map_or(0, |last| last + 1);
-            for rope in ropes.iter_mut() {
-                rope.reserve(longest);
+            let first = self.positions.len();
+            self.positions.extend(tree.depths().iter().map(|&depth| cache.len() + depth as usize));
+            self.sequences.push(first..self.positions.len());
+            visible.clear();
+            for node in 0..tree.len() {
+                see_path(tree, node, cache.len(), &mut self.path, visible);
             }
-            let visible = (0..tree.len()).map(|node| visible_rows(tree, node, cache.len())).collect();
-            let placement = Placement { first, positions, visible };
-            first += tree.len();
-            placement
-        })
-        .collect()
+        }
+        let longest = self.positions.iter().max().map_or(0, |last| last + 1);
+        for rope in ropes {
+            rope.reserve(longest);
+        }
+    }
 }
 
-/// The cache rows of the context and of the path to `node`. The part of a path that numbers its nodes in order, as all
-/// of a chain does, extends the range.
-fn visible_rows(tree: &TokenTree, node: usize, context: usize) -> VisibleRows {
+/// Adds to `visible` the rows that `node` sees: the `context` rows before the tree and its path. The part of a path
+/// that numbers its nodes in order, as all of a chain does, extends the context.
+fn see_path(tree: &TokenTree, node: usize, context: usize, path: &mut Vec<u32>, visible: &mut VisibleRows) {
     let depth = tree.depths()[node] as usize;
-    if depth == node {
-        return VisibleRows { range: 0..context + node + 1, path: Vec::new() };
+    path.clear();
+    let mut ancestor = node as u32;
+    // Where a node's number is its depth, so are those of its ancestors.
+    while ancestor != tree.depths()[ancestor as usize] {
+        path.push(ancestor + context as u32);
+        ancestor = tree.parents()[ancestor as usize];
     }
-    let mut path = tree.path_to(node);
-    let in_order = path.iter().enumerate().take_while(|&(depth, &node)| depth == node as usize).count();
-    path.drain(..in_order);
-    for row in &mut path {
-        *row += context as u32;
-    }
-    VisibleRows { range: 0..context + in_order, path }
-}
-
-/// Restricts `visible` to the last `window` rows.
-fn within_window(visible: &VisibleRows, window: usize) -> VisibleRows {
-    let hidden = visible.len().saturating_sub(window);
-    let from_range = hidden.min(visible.range.len());
-    VisibleRows {
-        range: visible.range.start + from_range..visible.range.end,
-        path: visible.path[hidden - from_range..].to_vec(),
-    }
+    let in_order = depth + 1 - path.len();
+    visible.push(context + in_order, path.iter().rev().copied());
 }
 
 fn embed(
@@ -233,131 +248,117 @@ struct LayerPass<'a> {
 }
 
 impl LayerPass<'_> {
-    /// `residual += output(attention(norm(residual)))`
+    /// `result = output(attention(norm(residual)))`; `post_norm` is that of the block before.
     fn attend(
         &self,
         batch: &mut [SequenceStep<'_, KvCache>],
-        placements: &[Placement],
         rope: &RopeTable,
+        post_norm: Option<&Vec<f32>>,
         buffers: &mut Buffers,
     ) {
-        let Self { kernels, weights, .. } = self;
-        let attention_spec = &self.layer.attention;
-        let (heads, kv_heads) = (attention_spec.heads, attention_spec.kv_heads);
-        let head_dim = attention_spec.head_dim;
-        let Buffers { residual, input, queries, keys, values, result, scratch, .. } = buffers;
-
-        self.normalised(residual, &weights.attention_norm, input);
+        let Self { kernels, weights, epsilon, .. } = *self;
+        let codes = [&weights.query, &weights.key, &weights.value].map(needs_codes).contains(&true);
+        normalise(kernels, &weights.attention_norm, post_norm, epsilon, codes, buffers);
+        let Buffers { placements, input, queries, keys, values, mixed, result, scratch, .. } = buffers;
         apply(kernels, input, [(&weights.query, queries), (&weights.key, keys), (&weights.value, values)]);
-        let [query_norm, key_norm] =
-            weights.qk_norms.as_ref().map_or([None, None], |[q, k]| [Some(q), Some(k)]);
-        let position: Vec<usize> = placements.iter().flat_map(|p| p.positions.iter().copied()).collect();
-        for (rows, norm, heads) in [(&mut *queries, query_norm, heads), (&mut *keys, key_norm, kv_heads)] {
-            let width = heads * head_dim;
-            kernels.for_each_row(rows, width, 4 * width, |node, row| {
+
+        let spec = &self.layer.attention;
+        let (width, kv_width) = (spec.heads * spec.head_dim, spec.kv_heads * spec.head_dim);
+        let tokens = placements.positions.len();
+        let rows = [(&mut queries[..], width), (&mut keys[..], kv_width)];
+        kernels.for_each_row(tokens, 4 * (width + kv_width), rows, |token, [query, key]| {
+            let norms = weights.qk_norms.as_ref().map_or([None; 2], |norms| norms.each_ref().map(Some));
+            for (row, norm) in [query, key].into_iter().zip(norms) {
                 if let Some(norm) = norm {
-                    for head in row.chunks_exact_mut(head_dim) {
-                        rms_norm_in_place(kernels.isa(), head, norm, self.epsilon);
+                    for head in row.chunks_exact_mut(spec.head_dim) {
+                        rms_norm_in_place(kernels.isa(), head, norm, epsilon);
                     }
                 }
-                rope.rotate(kernels.isa(), row, head_dim, position[node]);
-            });
-        }
+                rope.rotate(kernels.isa(), row, spec.head_dim, placements.positions[token]);
+            }
+        });
 
-        let shape = AttentionShape { heads, kv_heads, head_dim, scale: attention_spec.scale };
-        let (width, kv_width) = (heads * head_dim, kv_heads * head_dim);
-        let mixed = input.reset(position.len(), width);
-        for (step, placement) in batch.iter_mut().zip(placements) {
-            let nodes = placement.first..placement.first + placement.positions.len();
+        let shape = AttentionShape { heads: spec.heads, scale: spec.scale, window: spec.window };
+        let codes = needs_codes(&weights.attention_output);
+        mixed.resize(tokens * width, 0.0);
+        let sequences = batch.iter_mut().zip(&placements.sequences).zip(&placements.visible);
+        for ((step, nodes), visible) in sequences {
             for (node, row) in nodes.clone().enumerate() {
                 let kv = row * kv_width..(row + 1) * kv_width;
                 step.cache.write(self.index, node, &keys[kv.clone()], &values[kv]);
             }
-            let windowed: Vec<VisibleRows>;
-            let visible = match attention_spec.window {
-                Some(window) => {
-                    windowed = placement.visible.iter().map(|v| within_window(v, window)).collect();
-                    &windowed
-                }
-                None => &placement.visible,
-            };
             let rows = nodes.start * width..nodes.end * width;
-            let cache = step.cache.layer(self.index);
-            attention(kernels, shape, &queries[rows.clone()], cache, visible, scratch, &mut mixed[rows]);
+            let layer = step.cache.layer(self.index);
+            attention(kernels, shape, &queries[rows.clone()], layer, visible, scratch, &mut mixed[rows]);
         }
-        self.add_result(
-            &weights.attention_output,
-            input,
-            weights.post_norms.as_ref().map(|n| &n[0]),
-            result,
-            residual,
-        );
+        input.compute(kernels, [tokens, width], codes, [(mixed, width)], width, |_, [mixed], row| {
+            row.copy_from_slice(mixed);
+        });
+        apply(kernels, input, [(&weights.attention_output, result)]);
     }
 
-    /// `residual += down(activation(gate(norm(residual))) * up(norm(residual)))`
+    /// `result = down(activation(gate(norm(residual))) * up(norm(residual)))`
     fn feed_forward(&self, buffers: &mut Buffers) {
-        let Self { kernels, weights, .. } = self;
-        let Buffers { residual, input, gate: gates, up: ups, result, .. } = buffers;
-        self.normalised(residual, &weights.feed_forward_norm, input);
+        let Self { kernels, weights, epsilon, .. } = *self;
+        let post_norm = weights.post_norms.as_ref().map(|norms| &norms[0]);
+        let codes = [&weights.gate, &weights.up].map(needs_codes).contains(&true);
+        normalise(kernels, &weights.feed_forward_norm, post_norm, epsilon, codes, buffers);
+        let Buffers { input, gate: gates, up: ups, result, .. } = buffers;
         apply(kernels, input, [(&weights.gate, gates), (&weights.up, ups)]);
         let (size, activation) = (self.layer.feed_forward.size, self.layer.feed_forward.activation);
-        let products = input.reset(gates.len() / size, size);
-        kernels.for_each_row(products, size, 8 * size, |node, row| {
-            let part = node * size..(node + 1) * size;
-            gate(kernels.isa(), activation, &gates[part.clone()], &ups[part], row);
-        });
-        self.add_result(&weights.down, input, weights.post_norms.as_ref().map(|n| &n[1]), result, residual);
-    }
-
-    /// `input = norm(residual)`
-    fn normalised(&self, residual: &[f32], weight: &[f32], input: &mut Activations) {
-        normalise(self.kernels, residual, weight, self.epsilon, input);
-    }
-
-    /// `residual += norm(linear(input))`
-    fn add_result(
-        &self,
-        linear: &Linear,
-        input: &mut Activations,
-        norm: Option<&Vec<f32>>,
-        result: &mut Vec<f32>,
-        residual: &mut [f32],
-    ) {
-        apply(self.kernels, input, [(linear, &mut *result)]);
-        let isa = self.kernels.isa();
-        let hidden = linear.matrix.rows();
-        if let Some(norm) = norm {
-            self.kernels.for_each_row(result, hidden, 2 * hidden, |_, row| {
-                rms_norm_in_place(isa, row, norm, self.epsilon);
-            });
-        }
-        add(isa, residual, result);
+        let shape = [gates.len() / size, size];
+        let sources = [(&mut gates[..], size), (&mut ups[..], size)];
+        input.compute(
+            kernels,
+            shape,
+            needs_codes(&weights.down),
+            sources,
+            8 * size,
+            |_, [gates, ups], row| {
+                gate(kernels.isa(), activation, gates, ups, row);
+            },
+        );
+        apply(kernels, input, [(&weights.down, result)]);
     }
 }
 
-/// `input = norm(x)`, row by row.
-fn normalise(kernels: &Kernels, x: &[f32], weight: &[f32], epsilon: f32, input: &mut Activations) {
-    let width = weight.len();
-    let normalised = input.reset(x.len() / width, width);
-    kernels.for_each_row(normalised, width, 2 * width, |node, row| {
-        rms_norm(kernels.isa(), &x[node * width..][..width], weight, epsilon, row);
+/// Whether the linear map is computed in integers.
+fn needs_codes(linear: &Linear) -> bool {
+    linear.matrix.weight_type().is_quantized()
+}
+
+/// `residual += post_norm(result)` with the result of the block before, if any, then `input = norm(residual)`.
+fn normalise(
+    kernels: &Kernels,
+    weight: &[f32],
+    post_norm: Option<&Vec<f32>>,
+    epsilon: f32,
+    codes: bool,
+    buffers: &mut Buffers,
+) {
+    let Buffers { residual, result, input, .. } = buffers;
+    let hidden = weight.len();
+    let shape = [residual.len() / hidden, hidden];
+    let result_width = if result.is_empty() { 0 } else { hidden };
+    let sources = [(&mut residual[..], hidden), (&mut result[..], result_width)];
+    input.compute(kernels, shape, codes, sources, 3 * hidden, |_, [residual, result], row| {
+        if !result.is_empty() {
+            if let Some(norm) = post_norm {
+                rms_norm_in_place(kernels.isa(), result, norm, epsilon);
+            }
+            add(kernels.isa(), residual, result);
+        }
+        rms_norm(kernels.isa(), residual, weight, epsilon, row);
     });
 }
 
 /// Multiplies `input` with several matrices at once and adds their biases.
 fn apply<const N: usize>(
     kernels: &Kernels,
-    input: &mut Activations,
-    products: [(&Linear, &mut Vec<f32>); N],
+    input: &Activations,
+    mut products: [(&Linear, &mut Vec<f32>); N],
 ) {
-    for (linear, _) in &products {
-        if linear.matrix.weight_type().is_quantized() {
-            input.quantize(kernels, linear.matrix.weight_type());
-            break;
-        }
-    }
     let tokens = input.tokens();
-    let mut products = products;
     for (linear, out) in &mut products {
         out.resize(tokens * linear.matrix.rows(), 0.0);
     }
@@ -366,9 +367,9 @@ fn apply<const N: usize>(
     multiply(kernels, input, outputs);
     for (linear, out) in products {
         if let Some(bias) = &linear.bias {
-            for row in out.chunks_exact_mut(bias.len()) {
+            kernels.for_each_row(tokens, bias.len(), [(out, bias.len())], |_, [row]| {
                 add(kernels.isa(), row, bias);
-            }
+            });
         }
     }
 }
@@ -379,33 +380,35 @@ fn write_logits(
     architecture: &Architecture,
     weights: &Weights,
     batch: &[SequenceStep<'_, KvCache>],
-    placements: &[Placement],
+    post_norm: Option<&Vec<f32>>,
     buffers: &mut Buffers,
     logits: &mut Logits,
 ) {
     let hidden = architecture.hidden_size;
-    let Buffers { residual, result: asked, input, .. } = buffers;
-    asked.clear();
-    for (step, Placement { first, positions, .. }) in batch.iter().zip(placements) {
-        let end = first + positions.len();
-        let rows = match step.logits_of {
-            LogitsOf::Nothing => end..end,
-            LogitsOf::Last => end - 1..end,
-            LogitsOf::Every => *first..end,
+    let mut asked = 0;
+    for (step, nodes) in batch.iter().zip(&buffers.placements.sequences) {
+        let nodes = match step.logits_of {
+            LogitsOf::Nothing => nodes.end..nodes.end,
+            LogitsOf::Last => nodes.end - 1..nodes.end,
+            LogitsOf::Every => nodes.clone(),
         };
-        asked.extend_from_slice(&residual[rows.start * hidden..rows.end * hidden]);
+        for values in [&mut buffers.residual, &mut buffers.result] {
+            values.copy_within(nodes.start * hidden..nodes.end * hidden, asked * hidden);
+        }
+        asked += nodes.len();
     }
+    buffers.residual.truncate(asked * hidden);
+    buffers.result.truncate(asked * hidden);
     let head = weights.head();
-    let out = logits.reset(asked.len() / hidden, head.rows());
-    if asked.is_empty() {
+    let out = logits.reset(asked, head.rows());
+    if asked == 0 {
         return;
     }
-    normalise(kernels, asked, &weights.output_norm, architecture.norm_epsilon, input);
-    input.quantize(kernels, head.weight_type());
-    multiply(kernels, input, [(head, &mut *out)]);
+    let codes = head.weight_type().is_quantized();
+    normalise(kernels, &weights.output_norm, post_norm, architecture.norm_epsilon, codes, buffers);
+    multiply(kernels, &buffers.input, [(head, &mut *out)]);
     if let Some(bias) = weights.output.as_ref().and_then(|output| output.bias.as_ref()) {
-        for row in out.chunks_exact_mut(head.rows()) {
-            add(kernels.isa(), row, bias);
-        }
+        kernels
+            .for_each_row(asked, bias.len(), [(out, bias.len())], |_, [row]| add(kernels.isa(), row, bias));
     }
 }

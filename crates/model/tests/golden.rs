@@ -3,7 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test
 
 use lookahead_fixtures::Golden;
-use lookahead_kernels::{Isa, Kernels};
+use lookahead_kernels::{Isa, Kernels, KvType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{Cache, CpuModel, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree};
 
@@ -35,7 +35,7 @@ fn logits_of_every_position_agree_with_transformers() {
     for name in Golden::NAMES {
         let golden = Golden::load(name);
         for isa in Isa::available() {
-            let mut model = load(&golden, isa);
+            let mut model = load(&golden, isa).with_kv_type(KvType::F32);
             let mut cache = model.new_cache(golden.input_ids.len());
             let logits = run(&mut model, &mut cache, &golden.input_ids);
             let expected = golden.logits.chunks(golden.vocabulary_size);

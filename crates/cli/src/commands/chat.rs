@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::generate::LookaheadArgs;
-use crate::arguments::{ModelArgs, SamplingArgs, ThreadArgs};
+use crate::arguments::{KvArgs, ModelArgs, SamplingArgs, ThreadArgs};
 use crate::chat::{Chat, Settings};
 use crate::drafts::Drafts;
 use crate::loaded_model::LoadedModel;
@@ -44,6 +44,8 @@ pub(crate) struct ChatArgs {
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
+    pub(crate) kv: KvArgs,
+    #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) lookahead: LookaheadArgs,
@@ -63,9 +65,9 @@ pub(crate) struct ChatArgs {
 
 /// Runs the command.
 pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
-    let ChatArgs { system, model, threads, sampling, lookahead, max_tokens, show_drafts, no_history } =
+    let ChatArgs { system, model, threads, kv, sampling, lookahead, max_tokens, show_drafts, no_history } =
         arguments;
-    let loaded = LoadedModel::load(&model.model, threads.threads.get())?;
+    let loaded = LoadedModel::load(&model.model, threads.threads.get(), kv.kv_type)?;
     if loaded.template.is_none() {
         let model = model.model;
         bail!(

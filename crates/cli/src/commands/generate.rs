@@ -11,7 +11,7 @@ use clap::Args;
 use lookahead_engine::{Engine, EngineOptions, FinishReason, GenerationRequest};
 
 use crate::answer::{answer, check_prompt_fits, end_tokens};
-use crate::arguments::{Decoding, DraftArgs, ModelArgs, SamplingArgs, ThreadArgs};
+use crate::arguments::{Decoding, DraftArgs, KvArgs, ModelArgs, SamplingArgs, ThreadArgs};
 use crate::drafts::Drafts;
 use crate::loaded_model::LoadedModel;
 use crate::prompts::PromptContent;
@@ -56,6 +56,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) model: ModelArgs,
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
@@ -133,7 +135,8 @@ pub(crate) struct OutputArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let text = arguments.prompt.read()?;
-    let loaded = LoadedModel::load(&arguments.model.model, arguments.threads.threads.get())?;
+    let loaded =
+        LoadedModel::load(&arguments.model.model, arguments.threads.threads.get(), arguments.kv.kv_type)?;
     let PromptArgs { raw, system, .. } = &arguments.prompt;
     if loaded.template.is_none() && !raw {
         progress::note(

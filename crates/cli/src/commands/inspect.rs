@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::{DecimalBytes, HumanCount};
+use lookahead_kernels::KvType;
 use lookahead_model::LoadError;
 use lookahead_model::architecture::Architecture;
 use lookahead_model::gguf::{GgufFile, TensorInfo};
@@ -111,7 +112,7 @@ impl<'a> Inspection<'a> {
 
     fn cache_memory(&self) -> Option<CacheMemory> {
         let architecture = self.architecture.as_ref().ok()?;
-        let bytes_per_token = (architecture.kv_values_per_token() * size_of::<f32>()) as u64;
+        let bytes_per_token = architecture.kv_bytes_per_token(KvType::default()) as u64;
         let full = architecture.context_length;
         let mut contexts = vec![USUAL_CONTEXT.min(full), full];
         contexts.dedup();

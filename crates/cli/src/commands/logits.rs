@@ -12,7 +12,7 @@ use lookahead_model::{
 };
 use serde_json::Value;
 
-use crate::arguments::ThreadArgs;
+use crate::arguments::{KvArgs, ThreadArgs};
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
 use crate::progress;
@@ -47,6 +47,9 @@ pub(crate) struct LogitsArgs {
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
 
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
+
     /// Where to write the logits
     #[arg(long, value_name = "FILE.f32", help_heading = "Output")]
     pub(crate) out: PathBuf,
@@ -55,7 +58,8 @@ pub(crate) struct LogitsArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let ids = read_ids(&arguments.ids)?;
-    let mut model = LoadedModel::load(&arguments.model, arguments.threads.threads.get())?.model;
+    let mut model =
+        LoadedModel::load(&arguments.model, arguments.threads.threads.get(), arguments.kv.kv_type)?.model;
     check(&ids, &model).with_context(|| arguments.ids.display().to_string())?;
     write_whole(&arguments.out, |out| write_logits(&ids, &mut model, out))?;
     progress::note(&format!(

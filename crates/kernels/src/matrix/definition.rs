@@ -1,15 +1,13 @@
 //! What a product is, from the file's bytes, without packing, tiles or vectors. Kernels must give the same bits.
 
 use super::dense::BLOCK;
-use crate::activations::BlockSums;
 use crate::block::{decode_block, dequantize_row};
 use crate::{Activations, WeightType};
 
 /// The product of one row of a weight tensor, as it lies in the file, with token `token` of `x`.
 pub(super) fn element(weight_type: WeightType, row: &[u8], x: &Activations, token: usize) -> f32 {
     if weight_type.is_quantized() {
-        let (codes, sums) = x.quantized_row(token);
-        quantized_element(weight_type, row, codes, sums)
+        quantized_element(weight_type, row, x, token)
     } else {
         dense_element(weight_type, row, x.row(token))
     }
@@ -29,15 +27,16 @@ fn dense_element(weight_type: WeightType, row: &[u8], x: &[f32]) -> f32 {
     element
 }
 
-fn quantized_element(weight_type: WeightType, row: &[u8], x: &[[i8; 32]], sums: &[BlockSums]) -> f32 {
+fn quantized_element(weight_type: WeightType, row: &[u8], x: &Activations, token: usize) -> f32 {
     let mut element = 0.0f32;
     let mut b = 0;
     for bytes in row.chunks_exact(weight_type.block_bytes()) {
         decode_block(weight_type, bytes, |block| {
-            let sum: i32 = (0..32).map(|i| block.integer(weight_type, i) * i32::from(x[b][i])).sum();
-            element = (block.scale(weight_type) * sums[b].scale).mul_add(sum as f32, element);
+            let [x] = x.quantized(b, token);
+            let sum: i32 = (0..32).map(|i| block.integer(weight_type, i) * i32::from(x.codes[i])).sum();
+            element = (block.scale(weight_type) * x.scale).mul_add(sum as f32, element);
             if weight_type.minimum_sign() != 0.0 {
-                element = block.minimum(weight_type).mul_add(sums[b].scaled_sum, element);
+                element = block.minimum(weight_type).mul_add(x.scaled_sum, element);
             }
             b += 1;
         });

@@ -1,8 +1,8 @@
 //! Weight matrices: repacked once at load into the order in which the kernels read them.
 //!
-//! Eight rows are interleaved, so that the eight lanes of a vector are eight rows: every output element is then summed
-//! in its own lane, column by column, and no sum depends on the vector's width. A product reads each weight from memory
-//! once for all tokens.
+//! Sixteen rows are interleaved, so that the lanes of a vector are rows: every output element is then summed in its own
+//! lane, column by column, and no sum depends on the vector's width. A product reads each weight from memory once for
+//! all tokens.
 
 #[cfg(test)]
 mod definition;
@@ -16,10 +16,8 @@ use memmap2::Advice;
 use memmap2::MmapMut;
 
 use crate::pool::Disjoint;
+use crate::simd::GROUP;
 use crate::{Activations, Kernels, WeightType};
-
-/// Rows that lie interleaved: one to a lane.
-pub(crate) const GROUP_ROWS: usize = 8;
 
 /// Weight bytes to a task: enough to cover the cost of claiming it and of a fresh start for the prefetcher…
 const MIN_TASK_BYTES: usize = 16 << 10;
@@ -27,13 +25,19 @@ const MIN_TASK_BYTES: usize = 16 << 10;
 const MAX_TASK_BYTES: usize = 256 << 10;
 /// Tasks of a large matrix, between these limits.
 const TASKS: usize = 32;
+/// The most groups that a tile covers.
+const TILE_GROUPS: usize = 4;
+
+/// Tokens that a task multiplies all its rows with before it turns to the next: their activations stay in the cache
+/// while the rows stream by.
+const BLOCK_TOKENS: usize = 32;
 
 /// A weight matrix of `rows` outputs by `columns` inputs.
 pub struct Matrix {
     weight_type: WeightType,
     rows: usize,
     columns: usize,
-    /// Groups of [`GROUP_ROWS`] rows; the last is filled up with zeros.
+    /// Groups of [`GROUP`] rows; the last is filled up with zeros.
     data: MmapMut,
     group_bytes: usize,
 }
@@ -100,14 +104,14 @@ impl Matrix {
         } else {
             dense::group_bytes(weight_type, columns)
         };
-        let groups = rows.div_ceil(GROUP_ROWS);
+        let groups = rows.div_ceil(GROUP);
         let mut data = allocate(groups * group_bytes)?;
         let packed = Disjoint::new(&mut data[..]);
-        kernels.run(groups, columns * GROUP_ROWS * 8, |_, group| {
+        kernels.run(groups, columns * GROUP * 8, |_, group| {
             // SAFETY: each task writes its own group.
             let packed = unsafe { packed.part(group * group_bytes, group_bytes) };
             let rows: Vec<&[u8]> =
-                bytes.chunks_exact(row_bytes.max(1)).skip(group * GROUP_ROWS).take(GROUP_ROWS).collect();
+                bytes.chunks_exact(row_bytes.max(1)).skip(group * GROUP).take(GROUP).collect();
             if weight_type.is_quantized() {
                 quantized::pack_group(weight_type, &rows, packed);
             } else {
@@ -143,16 +147,16 @@ impl Matrix {
     /// If there is no such row or `out` has another length.
     pub fn dequantize_row(&self, row: usize, out: &mut [f32]) {
         assert!(row < self.rows && out.len() == self.columns, "a row of the matrix");
-        let group = self.group(row / GROUP_ROWS);
+        let group = self.group(row / GROUP);
         if self.weight_type.is_quantized() {
-            quantized::unpack_row(self.weight_type, group, row % GROUP_ROWS, out);
+            quantized::unpack_row(self.weight_type, group, row % GROUP, out);
         } else {
-            dense::unpack_row(self.weight_type, group, row % GROUP_ROWS, out);
+            dense::unpack_row(self.weight_type, group, row % GROUP, out);
         }
     }
 
     fn groups(&self) -> usize {
-        self.rows.div_ceil(GROUP_ROWS)
+        self.rows.div_ceil(GROUP)
     }
 
     fn group(&self, group: usize) -> &[u8] {
@@ -162,7 +166,7 @@ impl Matrix {
     /// Groups to a task.
     fn task_groups(&self) -> usize {
         let bytes = (self.data.len() / TASKS).clamp(MIN_TASK_BYTES, MAX_TASK_BYTES);
-        (bytes / self.group_bytes.max(1)).next_multiple_of(dense::TILE_GROUPS).max(dense::TILE_GROUPS)
+        (bytes / self.group_bytes.max(1)).next_multiple_of(TILE_GROUPS).max(TILE_GROUPS)
     }
 }
 
@@ -189,16 +193,21 @@ impl<'a> Output<'a> {
         Self { values, rows, groups }
     }
 
-    /// Writes the eight lanes of a group of rows for one token.
+    /// Writes a group of rows for one token.
     #[inline(always)]
-    fn store(&mut self, token: usize, group: usize, lanes: &[f32; 8]) {
+    fn store(&mut self, token: usize, group: usize, lanes: &[f32; GROUP]) {
         assert!(self.groups.contains(&group), "a group of this part");
-        let first = group * GROUP_ROWS;
-        let len = GROUP_ROWS.min(self.rows - first);
+        let first = group * GROUP;
+        let len = GROUP.min(self.rows - first);
         // SAFETY: only this part has the group (`new`), and it is borrowed mutably.
         let out = unsafe { self.values.part(token * self.rows + first, len) };
         out.copy_from_slice(&lanes[..len]);
     }
+}
+
+/// The tokens of a product, in the portions in which a task takes them.
+fn token_blocks(tokens: usize) -> impl Iterator<Item = Range<usize>> {
+    (0..tokens).step_by(BLOCK_TOKENS).map(move |first| first..(first + BLOCK_TOKENS).min(tokens))
 }
 
 /// Multiplies `x` (tokens by columns) with several matrices in one parallel operator, each product into its own slice:
@@ -234,7 +243,7 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
 
 /// Zeroed memory for `len` bytes, in huge pages where the system has them: products stream through it, and small pages
 /// would stop the processor's prefetching every 4 KiB.
-fn allocate(len: usize) -> Result<MmapMut, MatrixError> {
+pub(crate) fn allocate(len: usize) -> Result<MmapMut, MatrixError> {
     // An empty mapping is an error to some systems.
     let memory = MmapMut::map_anon(len.max(1)).map_err(|_| MatrixError::OutOfMemory { bytes: len })?;
     #[cfg(target_os = "linux")]

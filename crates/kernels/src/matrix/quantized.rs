@@ -3,32 +3,39 @@
 //! An element is summed block by block: the exact integer sum of products, then `fma(w_scale * x_scale, sum, element)`,
 //! then, for types with a minimum, `fma(minimum, x_scale * x_sum, element)`.
 //!
-//! Packed, a super-block (256 columns for K-quants, 32 otherwise) of eight rows is its scales ([`Scales`]), then its
-//! blocks, each its own scales and the codes ([`Codes`]). Codes lie in vectors of eight rows by four columns: vectors 0
-//! to 3 hold columns 0 to 15 and vectors 4 to 7 hold columns 16 to 31; narrow codes put vector `v` into the low and
+//! Packed, a super-block (256 columns for K-quants, 32 otherwise) of sixteen rows is its scales ([`Scales`]), then its
+//! blocks, each its own scales and the codes ([`Codes`]). Codes lie in vectors of sixteen rows by four columns: vectors
+//! 0 to 3 hold columns 0 to 15 and vectors 4 to 7 hold columns 16 to 31; narrow codes put vector `v` into the low and
 //! vector `v + 4` into the high nibbles, with further bits in planes behind them.
 
-use super::{Matrix, Output};
-use crate::activations::BlockSums;
+use std::ops::Range;
+
+use super::{Matrix, Output, token_blocks};
+use crate::activations::Quantized;
 use crate::block::{Block, decode_block};
-use crate::simd::{Simd, simd_fn};
+use crate::simd::{GROUP, Simd, simd_fn};
 use crate::{Activations, Isa, WeightType};
 
-/// Tokens that a tile covers: unpacked weights serve all of them. Up to six fit into one; of more, fours keep their sums
-/// in registers.
-const TILE_TOKENS: usize = 4;
+/// Bytes of a vector: sixteen rows by four columns.
+const VECTOR: usize = 4 * GROUP;
+
+/// Bytes of a half for each row.
+const HALVES: usize = 2 * GROUP;
 
 /// How the integer codes of a block lie and how wide they are.
 trait Codes {
-    /// Bytes of 8 rows by 32 columns.
+    /// Bytes of 16 rows by 32 columns.
     const BYTES: usize;
-    /// Subtracted from every code.
-    const OFFSET: i32;
-    /// Calls of [`Simd::dot`] whose sums fit 16 bits; 0 for signed bytes.
+    /// Signed bytes, stored plus 128; unsigned codes otherwise.
+    const BIASED: bool;
+    /// What is subtracted from every unsigned code is 2 to this power, if anything.
+    const OFFSET_BITS: Option<u32>;
+    /// Calls of [`Simd::dot`] whose sums fit 16 bits.
     const SUMMANDS: usize;
     fn pack(blocks: &[Block], packed: &mut [u8]);
     fn code(packed: &[u8], row: usize, column: usize) -> u8;
-    fn load<S: Simd>(simd: S, packed: &[u8]) -> [S::Bytes; 8];
+    /// Part `part` of vector `vector`.
+    fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes;
 }
 
 /// Which scales there are and how they lie.
@@ -47,105 +54,109 @@ trait Scales {
     fn pack_block(blocks: &[Block], packed: &mut [u8]);
     /// Fills in everything but the codes.
     fn unpack(super_bytes: &[u8], block_bytes: &[u8], row: usize) -> Block;
-    fn load<S: Simd>(simd: S, super_bytes: &[u8], block_bytes: &[u8]) -> BlockScales<S>;
+    fn load<S: Simd>(simd: S, super_bytes: &[u8], block_bytes: &[u8], part: usize) -> BlockScales<S>;
 }
 
+#[derive(Clone, Copy)]
 struct BlockScales<S: Simd> {
     scale: S::F32,
     minimum: S::F32,
     halves: [S::I32; 2],
 }
 
-/// Byte of row `row` in a vector of eight rows by four columns, and the vector, of column `column`.
+impl<S: Simd> BlockScales<S> {
+    #[inline(always)]
+    fn zero(simd: S) -> Self {
+        let zero = simd.splat(0.0);
+        Self { scale: zero, minimum: zero, halves: [simd.i32_splat(0); 2] }
+    }
+}
+
+/// The vector of column `column`, and the byte in it of row `row`.
 const fn place(row: usize, column: usize) -> (usize, usize) {
     (column / 4, row * 4 + column % 4)
 }
 
+/// The first bytes of `packed`; zeros where there are too few, which the layouts rule out.
 #[inline(always)]
-fn vector(packed: &[u8], index: usize) -> &[u8; 32] {
-    const ZEROS: &[u8; 32] = &[0; 32];
-    packed[32 * index..].first_chunk().unwrap_or(ZEROS)
+fn first<const N: usize>(packed: &[u8]) -> &[u8; N] {
+    packed.first_chunk().unwrap_or(&[0; N])
 }
 
-/// Signed bytes.
-struct Signed;
+/// Signed bytes, plus 128: the byte products of most instruction sets take unsigned weights.
+struct Bytes;
 
-impl Codes for Signed {
-    const BYTES: usize = 256;
-    const OFFSET: i32 = 0;
-    const SUMMANDS: usize = 0;
+impl Codes for Bytes {
+    const BYTES: usize = 8 * VECTOR;
+    const BIASED: bool = true;
+    const OFFSET_BITS: Option<u32> = None;
+    const SUMMANDS: usize = 1;
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
         for (row, block) in blocks.iter().enumerate() {
             for (column, &code) in block.codes.iter().enumerate() {
                 let (vector, byte) = place(row, column);
-                packed[32 * vector + byte] = code;
+                packed[VECTOR * vector + byte] = code ^ 128;
             }
         }
     }
 
     fn code(packed: &[u8], row: usize, column: usize) -> u8 {
         let (vector, byte) = place(row, column);
-        packed[32 * vector + byte]
+        packed[VECTOR * vector + byte] ^ 128
     }
 
     #[inline(always)]
-    fn load<S: Simd>(simd: S, packed: &[u8]) -> [S::Bytes; 8] {
-        let mut vectors = [simd.load_bytes(&[0; 32]); 8];
-        for v in 0..8 {
-            vectors[v] = simd.load_bytes(vector(packed, v));
-        }
-        vectors
+    fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes {
+        simd.load_bytes(first(&packed[VECTOR * vector..]), part)
     }
 }
 
-/// Unsigned codes of `4 + PLANE_BITS` bits.
-struct Unsigned<const PLANE_BITS: usize, const OFFSET: i32>;
+/// Unsigned codes of `4 + PLANE_BITS` bits, minus 2 to the power of `OFFSET_BITS` unless that is 0.
+struct Nibbles<const PLANE_BITS: usize, const OFFSET_BITS: u32>;
 
-impl<const PLANE_BITS: usize, const OFFSET: i32> Codes for Unsigned<PLANE_BITS, OFFSET> {
-    const BYTES: usize = 128 + 32 * PLANE_BITS;
-    const OFFSET: i32 = OFFSET;
-    // 2 * 127 * 31 * 4 = 31,496 and 2 * 127 * 63 * 2 = 32,004 are below 2^15.
-    const SUMMANDS: usize = if PLANE_BITS == 2 { 2 } else { 4 };
+impl<const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes for Nibbles<PLANE_BITS, OFFSET_BITS> {
+    const BYTES: usize = (4 + PLANE_BITS) * VECTOR;
+    const BIASED: bool = false;
+    const OFFSET_BITS: Option<u32> = if OFFSET_BITS == 0 { None } else { Some(OFFSET_BITS) };
+    // 2 * 127 * 15 * 8 = 30,480, 2 * 127 * 31 * 4 = 31,496 and 2 * 127 * 63 * 2 = 32,004 are below 2^15.
+    const SUMMANDS: usize = 8 >> PLANE_BITS;
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
-        let (nibbles, planes) = packed.split_at_mut(128);
+        let (nibbles, planes) = packed.split_at_mut(4 * VECTOR);
         for (row, block) in blocks.iter().enumerate() {
             for (column, &code) in block.codes.iter().enumerate() {
                 let (vector, byte) = place(row, column);
-                nibbles[32 * (vector % 4) + byte] |= (code & 15) << (4 * (vector / 4));
+                nibbles[VECTOR * (vector % 4) + byte] |= (code & 15) << (4 * (vector / 4));
                 if PLANE_BITS > 0 {
                     let bit = vector * PLANE_BITS;
-                    planes[32 * (bit / 8) + byte] |= (code >> 4) << (bit % 8);
+                    planes[VECTOR * (bit / 8) + byte] |= (code >> 4) << (bit % 8);
                 }
             }
         }
     }
 
     fn code(packed: &[u8], row: usize, column: usize) -> u8 {
-        let (nibbles, planes) = packed.split_at(128);
+        let (nibbles, planes) = packed.split_at(4 * VECTOR);
         let (vector, byte) = place(row, column);
-        let low = nibbles[32 * (vector % 4) + byte] >> (4 * (vector / 4)) & 15;
+        let low = nibbles[VECTOR * (vector % 4) + byte] >> (4 * (vector / 4)) & 15;
         if PLANE_BITS == 0 {
             return low;
         }
         let bit = vector * PLANE_BITS;
-        low | (planes[32 * (bit / 8) + byte] >> (bit % 8) & ((1 << PLANE_BITS) - 1)) << 4
+        low | (planes[VECTOR * (bit / 8) + byte] >> (bit % 8) & ((1 << PLANE_BITS) - 1)) << 4
     }
 
     #[inline(always)]
-    fn load<S: Simd>(simd: S, packed: &[u8]) -> [S::Bytes; 8] {
-        let mut vectors = [simd.load_bytes(&[0; 32]); 8];
-        for v in 0..8 {
-            let nibbles = simd.load_bytes(vector(packed, v % 4));
-            vectors[v] = if v < 4 { simd.low_nibbles(nibbles) } else { simd.high_nibbles(nibbles) };
-            if PLANE_BITS > 0 {
-                let bit = v * PLANE_BITS;
-                let plane = simd.load_bytes(vector(packed, 4 + bit / 8));
-                vectors[v] = simd.or(vectors[v], simd.bits_to_4(plane, (bit % 8) as u32, PLANE_BITS as u32));
-            }
+    fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes {
+        let nibbles = simd.load_bytes(first(&packed[VECTOR * (vector % 4)..]), part);
+        let low = if vector < 4 { simd.low_nibbles(nibbles) } else { simd.high_nibbles(nibbles) };
+        if PLANE_BITS == 0 {
+            return low;
         }
-        vectors
+        let bit = vector * PLANE_BITS;
+        let plane = simd.load_bytes(first(&packed[VECTOR * (4 + bit / 8)..]), part);
+        simd.or(low, simd.bits_to_4(plane, (bit % 8) as u32, PLANE_BITS as u32))
     }
 }
 
@@ -159,45 +170,37 @@ fn half_at(packed: &[u8], index: usize) -> u16 {
     u16::from_le_bytes([packed[2 * index], packed[2 * index + 1]])
 }
 
-#[inline(always)]
-fn load_halves<S: Simd>(simd: S, packed: &[u8]) -> S::F32 {
-    match packed.first_chunk() {
-        Some(halves) => simd.load_f16(halves),
-        None => simd.splat(0.0),
-    }
-}
-
-#[inline(always)]
-fn eight(packed: &[u8]) -> [u8; 8] {
-    packed.first_chunk().copied().unwrap_or_default()
-}
-
 /// A half per block, and another for the minimum if `MINIMUM`.
 struct Simple<const MINIMUM: bool>;
 
 impl<const MINIMUM: bool> Scales for Simple<MINIMUM> {
     const BLOCKS: usize = 1;
     const SUPER_BYTES: usize = 0;
-    const BLOCK_BYTES: usize = if MINIMUM { 32 } else { 16 };
+    const BLOCK_BYTES: usize = if MINIMUM { 2 * HALVES } else { HALVES };
     const MINIMUM: bool = MINIMUM;
     const HALVES: bool = false;
 
     fn pack_super(_: &[Block], _: &mut [u8]) {}
 
     fn pack_block(blocks: &[Block], packed: &mut [u8]) {
-        put_halves(&mut packed[..16], blocks.iter().map(|block| block.d));
-        put_halves(&mut packed[16..], blocks.iter().map(|block| block.d_min));
+        put_halves(&mut packed[..HALVES], blocks.iter().map(|block| block.d));
+        put_halves(&mut packed[HALVES..], blocks.iter().map(|block| block.d_min));
     }
 
     fn unpack(_: &[u8], block_bytes: &[u8], row: usize) -> Block {
-        let d_min = if MINIMUM { half_at(block_bytes, 8 + row) } else { 0 };
+        let d_min = if MINIMUM { half_at(block_bytes, GROUP + row) } else { 0 };
         Block { codes: [0; 32], d: half_at(block_bytes, row), d_min, sub_scales: [1, 1], sub_min: 1 }
     }
 
     #[inline(always)]
-    fn load<S: Simd>(simd: S, _: &[u8], block_bytes: &[u8]) -> BlockScales<S> {
-        let minimum = if MINIMUM { load_halves(simd, &block_bytes[16..]) } else { simd.splat(0.0) };
-        BlockScales { scale: load_halves(simd, block_bytes), minimum, halves: [simd.i32_splat(1); 2] }
+    fn load<S: Simd>(simd: S, _: &[u8], block_bytes: &[u8], part: usize) -> BlockScales<S> {
+        let minimum =
+            if MINIMUM { simd.load_f16(first(&block_bytes[HALVES..]), part) } else { simd.splat(0.0) };
+        BlockScales {
+            scale: simd.load_f16(first(block_bytes), part),
+            minimum,
+            halves: [simd.i32_splat(1); 2],
+        }
     }
 }
 
@@ -206,20 +209,20 @@ struct SuperMinimum;
 
 impl Scales for SuperMinimum {
     const BLOCKS: usize = 8;
-    const SUPER_BYTES: usize = 32;
-    const BLOCK_BYTES: usize = 16;
+    const SUPER_BYTES: usize = 2 * HALVES;
+    const BLOCK_BYTES: usize = 2 * GROUP;
     const MINIMUM: bool = true;
     const HALVES: bool = false;
 
     fn pack_super(blocks: &[Block], packed: &mut [u8]) {
-        put_halves(&mut packed[..16], blocks.iter().map(|block| block.d));
-        put_halves(&mut packed[16..], blocks.iter().map(|block| block.d_min));
+        put_halves(&mut packed[..HALVES], blocks.iter().map(|block| block.d));
+        put_halves(&mut packed[HALVES..], blocks.iter().map(|block| block.d_min));
     }
 
     fn pack_block(blocks: &[Block], packed: &mut [u8]) {
         for (row, block) in blocks.iter().enumerate() {
             packed[row] = block.sub_scales[0] as u8;
-            packed[8 + row] = block.sub_min;
+            packed[GROUP + row] = block.sub_min;
         }
     }
 
@@ -227,19 +230,19 @@ impl Scales for SuperMinimum {
         Block {
             codes: [0; 32],
             d: half_at(super_bytes, row),
-            d_min: half_at(super_bytes, 8 + row),
+            d_min: half_at(super_bytes, GROUP + row),
             sub_scales: [block_bytes[row] as i8; 2],
-            sub_min: block_bytes[8 + row],
+            sub_min: block_bytes[GROUP + row],
         }
     }
 
     #[inline(always)]
-    fn load<S: Simd>(simd: S, super_bytes: &[u8], block_bytes: &[u8]) -> BlockScales<S> {
-        let d = load_halves(simd, super_bytes);
-        let d_min = load_halves(simd, &super_bytes[16..]);
-        let minimum = simd.mul(d_min, simd.load_u8(eight(&block_bytes[8..])));
+    fn load<S: Simd>(simd: S, super_bytes: &[u8], block_bytes: &[u8], part: usize) -> BlockScales<S> {
+        let d = simd.load_f16(first(super_bytes), part);
+        let d_min = simd.load_f16(first(&super_bytes[HALVES..]), part);
+        let minimum = simd.mul(d_min, simd.load_u8(first(&block_bytes[GROUP..]), part));
         BlockScales {
-            scale: simd.mul(d, simd.load_u8(eight(block_bytes))),
+            scale: simd.mul(d, simd.load_u8(first(block_bytes), part)),
             // K-quants subtract the minimum; a negation is exact.
             minimum: simd.mul(minimum, simd.splat(-1.0)),
             halves: [simd.i32_splat(1); 2],
@@ -252,8 +255,8 @@ struct SuperHalves;
 
 impl Scales for SuperHalves {
     const BLOCKS: usize = 8;
-    const SUPER_BYTES: usize = 16;
-    const BLOCK_BYTES: usize = 16;
+    const SUPER_BYTES: usize = HALVES;
+    const BLOCK_BYTES: usize = 2 * GROUP;
     const MINIMUM: bool = false;
     const HALVES: bool = true;
 
@@ -264,21 +267,24 @@ impl Scales for SuperHalves {
     fn pack_block(blocks: &[Block], packed: &mut [u8]) {
         for (row, block) in blocks.iter().enumerate() {
             packed[row] = block.sub_scales[0] as u8;
-            packed[8 + row] = block.sub_scales[1] as u8;
+            packed[GROUP + row] = block.sub_scales[1] as u8;
         }
     }
 
     fn unpack(super_bytes: &[u8], block_bytes: &[u8], row: usize) -> Block {
-        let sub_scales = [block_bytes[row] as i8, block_bytes[8 + row] as i8];
+        let sub_scales = [block_bytes[row] as i8, block_bytes[GROUP + row] as i8];
         Block { codes: [0; 32], d: half_at(super_bytes, row), d_min: 0, sub_scales, sub_min: 0 }
     }
 
     #[inline(always)]
-    fn load<S: Simd>(simd: S, super_bytes: &[u8], block_bytes: &[u8]) -> BlockScales<S> {
+    fn load<S: Simd>(simd: S, super_bytes: &[u8], block_bytes: &[u8], part: usize) -> BlockScales<S> {
         BlockScales {
-            scale: load_halves(simd, super_bytes),
+            scale: simd.load_f16(first(super_bytes), part),
             minimum: simd.splat(0.0),
-            halves: [simd.i32_load_i8(eight(block_bytes)), simd.i32_load_i8(eight(&block_bytes[8..]))],
+            halves: [
+                simd.i32_load_i8(first(block_bytes), part),
+                simd.i32_load_i8(first(&block_bytes[GROUP..]), part),
+            ],
         }
     }
 }
@@ -287,14 +293,14 @@ impl Scales for SuperHalves {
 macro_rules! with_layout {
     ($weight_type:expr, $C:ident, $K:ident => $body:expr) => {
         match $weight_type {
-            WeightType::Q8_0 => with_layout!(@ $C = Signed, $K = Simple<false>, $body),
-            WeightType::Q4_0 => with_layout!(@ $C = Unsigned<0, 8>, $K = Simple<false>, $body),
-            WeightType::Q4_1 => with_layout!(@ $C = Unsigned<0, 0>, $K = Simple<true>, $body),
-            WeightType::Q5_0 => with_layout!(@ $C = Unsigned<1, 16>, $K = Simple<false>, $body),
-            WeightType::Q5_1 => with_layout!(@ $C = Unsigned<1, 0>, $K = Simple<true>, $body),
-            WeightType::Q4K => with_layout!(@ $C = Unsigned<0, 0>, $K = SuperMinimum, $body),
-            WeightType::Q5K => with_layout!(@ $C = Unsigned<1, 0>, $K = SuperMinimum, $body),
-            WeightType::Q6K => with_layout!(@ $C = Unsigned<2, 32>, $K = SuperHalves, $body),
+            WeightType::Q8_0 => with_layout!(@ $C = Bytes, $K = Simple<false>, $body),
+            WeightType::Q4_0 => with_layout!(@ $C = Nibbles<0, 3>, $K = Simple<false>, $body),
+            WeightType::Q4_1 => with_layout!(@ $C = Nibbles<0, 0>, $K = Simple<true>, $body),
+            WeightType::Q5_0 => with_layout!(@ $C = Nibbles<1, 4>, $K = Simple<false>, $body),
+            WeightType::Q5_1 => with_layout!(@ $C = Nibbles<1, 0>, $K = Simple<true>, $body),
+            WeightType::Q4K => with_layout!(@ $C = Nibbles<0, 0>, $K = SuperMinimum, $body),
+            WeightType::Q5K => with_layout!(@ $C = Nibbles<1, 0>, $K = SuperMinimum, $body),
+            WeightType::Q6K => with_layout!(@ $C = Nibbles<2, 5>, $K = SuperHalves, $body),
             WeightType::F32 | WeightType::F16 | WeightType::Bf16 => unreachable!("not quantized"),
         }
     };
@@ -317,7 +323,7 @@ pub(super) fn group_bytes(weight_type: WeightType, columns: usize) -> usize {
     with_layout!(weight_type, C, K => columns / (32 * K::BLOCKS) * super_block_bytes::<C, K>())
 }
 
-/// Packs up to eight rows of a file.
+/// Packs up to sixteen rows of a file.
 pub(super) fn pack_group(weight_type: WeightType, rows: &[&[u8]], packed: &mut [u8]) {
     with_layout!(weight_type, C, K => {
         for (index, packed) in packed.chunks_exact_mut(super_block_bytes::<C, K>()).enumerate() {
@@ -363,96 +369,193 @@ pub(super) fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Out
     with_layout!(matrix.weight_type, C, K => multiply_layout::<C, K>(isa, matrix, x, out));
 }
 
+/// How far ahead of their use weights are asked for: what a core computes while memory answers.
+const PREFETCH_BYTES: usize = 2 << 10;
+
 simd_fn! {
     fn multiply_layout<C: Codes, K: Scales>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-        for group in out.groups.clone() {
-            let mut token = 0;
-            while token < x.tokens() {
-                token += match x.tokens() - token {
-                    1 => tile::<S, C, K, 1>(simd, matrix, x, group, token, out),
-                    2 => tile::<S, C, K, 2>(simd, matrix, x, group, token, out),
-                    3 => tile::<S, C, K, 3>(simd, matrix, x, group, token, out),
-                    4 => tile::<S, C, K, 4>(simd, matrix, x, group, token, out),
-                    5 => tile::<S, C, K, 5>(simd, matrix, x, group, token, out),
-                    6 => tile::<S, C, K, 6>(simd, matrix, x, group, token, out),
-                    _ => tile::<S, C, K, TILE_TOKENS>(simd, matrix, x, group, token, out),
-                };
+        for tokens in token_blocks(x.tokens()) {
+            // Tiles of equal size, not full ones and a remainder.
+            let most = if K::HALVES { S::TILE_TOKENS.min(4) } else { S::TILE_TOKENS };
+            let size = tokens.len().div_ceil(tokens.len().div_ceil(most));
+            let mut group = out.groups.start;
+            while group < out.groups.end {
+                // Where memory is the limit, one stream at a time is what the processor follows best.
+                let is_light = tokens.len() == 1 || (tokens.len() <= 4 && !K::HALVES);
+                let vectors = if is_light { S::PARTS } else { 2.min((out.groups.end - group) * S::PARTS) };
+                for first in tokens.clone().step_by(size) {
+                    let tokens = first..tokens.end.min(first + size);
+                    match (vectors, tokens.len()) {
+                        (1, 1) => tile::<S, C, K, 1, 1>(simd, matrix, x, group, tokens, out),
+                        (1, 2) => tile::<S, C, K, 1, 2>(simd, matrix, x, group, tokens, out),
+                        (1, 3) => tile::<S, C, K, 1, 3>(simd, matrix, x, group, tokens, out),
+                        (1, 4) => tile::<S, C, K, 1, 4>(simd, matrix, x, group, tokens, out),
+                        (1, _) => tile::<S, C, K, 1, 6>(simd, matrix, x, group, tokens, out),
+                        (_, 1) => tile::<S, C, K, 2, 1>(simd, matrix, x, group, tokens, out),
+                        (_, 2) => tile::<S, C, K, 2, 2>(simd, matrix, x, group, tokens, out),
+                        (_, 3) => tile::<S, C, K, 2, 3>(simd, matrix, x, group, tokens, out),
+                        (_, 4) => tile::<S, C, K, 2, 4>(simd, matrix, x, group, tokens, out),
+                        _ => tile::<S, C, K, 2, 6>(simd, matrix, x, group, tokens, out),
+                    }
+                }
+                group += vectors / S::PARTS;
             }
         }
     }
 }
 
-/// A group of rows times `T` tokens; returns `T`.
+/// `V` vectors of rows, from group `group` on, times `tokens`, `T` at most; what is computed beyond goes nowhere.
 #[inline(always)]
-fn tile<S: Simd, C: Codes, K: Scales, const T: usize>(
+fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
     simd: S,
     matrix: &Matrix,
     x: &Activations,
     group: usize,
-    token: usize,
+    tokens: Range<usize>,
     out: &mut Output<'_>,
-) -> usize {
-    let rows: [(&[[i8; 32]], &[BlockSums]); T] = std::array::from_fn(|t| x.quantized_row(token + t));
-    let mut elements = [simd.splat(0.0); T];
+) {
+    if V < S::PARTS {
+        // Never: a group has all parts.
+        return;
+    }
+    let groups: [&[u8]; V] = std::array::from_fn(|v| matrix.group(group + v / S::PARTS));
+    let mut elements = [[simd.splat(0.0); T]; V];
     let mut b = 0;
-    for packed in matrix.group(group).chunks_exact(super_block_bytes::<C, K>()) {
-        let (super_bytes, packed) = packed.split_at(K::SUPER_BYTES);
-        for packed in packed.chunks_exact(block_bytes::<C, K>()) {
-            let (scales, codes) = packed.split_at(K::BLOCK_BYTES);
-            let scales = K::load(simd, super_bytes, scales);
-            let weights = C::load(simd, codes);
+    for at in (0..matrix.group_bytes).step_by(super_block_bytes::<C, K>()) {
+        let super_blocks = groups.map(|group| &group[at..][..super_block_bytes::<C, K>()]);
+        for block in 0..K::BLOCKS {
+            let start = K::SUPER_BYTES + block * block_bytes::<C, K>();
+            let blocks = super_blocks.map(|packed| &packed[start..][..block_bytes::<C, K>()]);
+            if V > S::PARTS {
+                for v in (0..V).step_by(S::PARTS) {
+                    // Where a group ends, the one after those of this tile follows.
+                    let ahead = at + start + PREFETCH_BYTES;
+                    let skipped =
+                        if ahead < matrix.group_bytes { 0 } else { (V / S::PARTS - 1) * matrix.group_bytes };
+                    for line in (0..block_bytes::<C, K>()).step_by(64) {
+                        simd.prefetch(groups[v], ahead + skipped + line);
+                    }
+                }
+            }
+            let x = x.quantized::<T>(b, tokens.start);
+            let mut scales = [BlockScales::zero(simd); V];
+            for v in 0..V {
+                scales[v] = K::load(simd, super_blocks[v], blocks[v], v % S::PARTS);
+            }
+            let codes = blocks.map(|packed| &packed[K::BLOCK_BYTES..]);
+            let sums = integer_sums::<S, C, K, V, T>(simd, codes, &scales, x);
             for t in 0..T {
-                let (codes, sums) = (&rows[t].0[b], &rows[t].1[b]);
-                let sum = integer_sum::<S, C, K>(simd, &weights, &scales, codes, sums);
-                let scale = simd.mul(scales.scale, simd.splat(sums.scale));
-                elements[t] = simd.fma(scale, simd.i32_to_f32(sum), elements[t]);
+                let x_scale = simd.splat(x[t].scale);
+                for v in 0..V {
+                    let scale = simd.mul(scales[v].scale, x_scale);
+                    elements[v][t] = simd.fma(scale, simd.i32_to_f32(sums[v][t]), elements[v][t]);
+                }
                 if K::MINIMUM {
-                    elements[t] = simd.fma(scales.minimum, simd.splat(sums.scaled_sum), elements[t]);
+                    let x_sum = simd.splat(x[t].scaled_sum);
+                    for v in 0..V {
+                        elements[v][t] = simd.fma(scales[v].minimum, x_sum, elements[v][t]);
+                    }
                 }
             }
             b += 1;
         }
     }
-    for t in 0..T {
-        let mut lanes = [0.0; 8];
-        simd.store(elements[t], &mut lanes);
-        out.store(token + t, group, &lanes);
+    for (t, token) in tokens.enumerate() {
+        for first in (0..V).step_by(S::PARTS) {
+            let mut lanes = [0.0; GROUP];
+            for part in 0..S::PARTS {
+                simd.store(elements[first + part][t], &mut lanes, part);
+            }
+            out.store(token, group + first / S::PARTS, &lanes);
+        }
     }
-    T
 }
 
-/// The exact sum of products of a block of eight rows with one token.
+/// The exact sums of products of a block of `V` vectors of rows with each of `T` tokens.
 #[inline(always)]
-fn integer_sum<S: Simd, C: Codes, K: Scales>(
+fn integer_sums<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
     simd: S,
-    weights: &[S::Bytes; 8],
-    scales: &BlockScales<S>,
-    x: &[i8; 32],
-    sums: &BlockSums,
-) -> S::I32 {
-    let mut halves = [simd.i32_splat(0); 2];
-    for half in 0..2 {
-        let mut narrow = simd.dot_zero();
-        for v in 4 * half..4 * half + 4 {
-            let x = simd.splat4([x[4 * v], x[4 * v + 1], x[4 * v + 2], x[4 * v + 3]]);
-            if C::SUMMANDS == 0 {
-                halves[half] = simd.i32_add(halves[half], simd.dot_signed(weights[v], x));
-            } else {
-                narrow = simd.dot(narrow, weights[v], x);
-                if (v + 1) % C::SUMMANDS == 0 {
-                    halves[half] = simd.i32_add(halves[half], simd.dot_finish(narrow));
-                    narrow = simd.dot_zero();
+    packed: [&[u8]; V],
+    scales: &[BlockScales<S>; V],
+    x: &[Quantized; T],
+) -> [[S::I32; T]; V] {
+    let mut sums = [[simd.i32_splat(0); T]; V];
+    if K::HALVES {
+        for half in 0..2 {
+            let mut half_sums = [[simd.i32_splat(0); T]; V];
+            for t in 0..T {
+                let Quantized { negated_sum, negated_first_half, .. } = x[t];
+                let of_half = if half == 0 { negated_first_half } else { negated_sum - negated_first_half };
+                let offset = negated_offset::<S, C>(simd, of_half);
+                for v in 0..V {
+                    half_sums[v][t] = offset;
+                }
+            }
+            add_products::<S, C, V, T>(simd, packed, 4 * half..4 * half + 4, x, &mut half_sums);
+            for v in 0..V {
+                for t in 0..T {
+                    let scaled = simd.i32_mul(half_sums[v][t], scales[v].halves[half]);
+                    sums[v][t] = simd.i32_add(sums[v][t], scaled);
                 }
             }
         }
-        if K::HALVES {
-            let offset = simd.i32_splat(C::OFFSET * sums.halves[half]);
-            halves[half] = simd.i32_mul(simd.i32_sub(halves[half], offset), scales.halves[half]);
+    } else {
+        for t in 0..T {
+            let offset = negated_offset::<S, C>(simd, x[t].negated_sum);
+            for v in 0..V {
+                sums[v][t] = offset;
+            }
+        }
+        add_products::<S, C, V, T>(simd, packed, 0..8, x, &mut sums);
+    }
+    sums
+}
+
+/// The offset of the codes times the negated sum of activations: where a sum of products starts.
+#[inline(always)]
+fn negated_offset<S: Simd, C: Codes>(simd: S, negated_sum: i32) -> S::I32 {
+    let bits = match (C::BIASED, C::OFFSET_BITS) {
+        (true, _) if S::BIAS != 0 => S::BIAS.ilog2(),
+        (false, Some(bits)) => bits,
+        _ => return simd.i32_splat(0),
+    };
+    simd.i32_shift_left(simd.i32_splat(negated_sum), bits)
+}
+
+/// Adds the products of `columns` (vectors of four), each unpacked once, with `T` tokens.
+#[inline(always)]
+fn add_products<S: Simd, C: Codes, const V: usize, const T: usize>(
+    simd: S,
+    packed: [&[u8]; V],
+    columns: Range<usize>,
+    x: &[Quantized; T],
+    sums: &mut [[S::I32; T]; V],
+) {
+    let mut products = [[simd.dot_zero(); T]; V];
+    for c in columns.clone() {
+        let mut weights = [simd.splat4([0; 4]); V];
+        for v in 0..V {
+            weights[v] = C::load(simd, packed[v], c, v % S::PARTS);
+        }
+        for t in 0..T {
+            let x = &x[t].codes;
+            let x = simd.splat4([x[4 * c], x[4 * c + 1], x[4 * c + 2], x[4 * c + 3]]);
+            for v in 0..V {
+                if C::BIASED {
+                    sums[v][t] = simd.dot_biased(sums[v][t], weights[v], x);
+                } else {
+                    products[v][t] = simd.dot(products[v][t], weights[v], x);
+                }
+            }
+        }
+        let is_full = !S::WIDE_DOT && (c + 1) % C::SUMMANDS == 0;
+        if !C::BIASED && (is_full || c + 1 == columns.end) {
+            for v in 0..V {
+                for t in 0..T {
+                    sums[v][t] = simd.dot_finish(sums[v][t], products[v][t]);
+                    products[v][t] = simd.dot_zero();
+                }
+            }
         }
     }
-    let sum = simd.i32_add(halves[0], halves[1]);
-    if C::OFFSET == 0 || K::HALVES {
-        return sum;
-    }
-    simd.i32_sub(sum, simd.i32_splat(C::OFFSET * (sums.halves[0] + sums.halves[1])))
 }

@@ -50,6 +50,20 @@ fn random_weights(weight_type: WeightType, weights: usize, noise: &mut Noise) ->
     bytes
 }
 
+fn activations(
+    kernels: &Kernels,
+    weight_type: WeightType,
+    values: &mut [f32],
+    columns: usize,
+) -> Activations {
+    let mut x = Activations::new();
+    let shape = [values.len() / columns, columns];
+    x.compute(kernels, shape, weight_type.is_quantized(), [(values, columns)], 0, |_, [from], row| {
+        row.copy_from_slice(from);
+    });
+    x
+}
+
 fn random_activations(
     kernels: &Kernels,
     weight_type: WeightType,
@@ -57,10 +71,8 @@ fn random_activations(
     columns: usize,
     noise: &mut Noise,
 ) -> Activations {
-    let mut x = Activations::new();
-    x.reset(tokens, columns).fill_with(|| noise.float());
-    x.quantize(kernels, weight_type);
-    x
+    let mut values: Vec<f32> = (0..tokens * columns).map(|_| noise.float()).collect();
+    activations(kernels, weight_type, &mut values, columns)
 }
 
 /// Multiplies on every instruction set and number of threads and compares bits with the definition.
@@ -151,9 +163,7 @@ fn the_largest_codes_and_activations_do_not_overflow_the_narrow_sums() {
             }
             for sign in [1.0, -1.0] {
                 let kernels = Kernels::with_isa(Isa::SCALAR, 1);
-                let mut x = Activations::new();
-                x.reset(1, columns).fill(sign);
-                x.quantize(&kernels, weight_type);
+                let x = activations(&kernels, weight_type, &mut vec![sign; columns], columns);
                 let expected = definition::element(weight_type, &bytes, &x, 0);
                 for isa in Isa::available() {
                     let kernels = Kernels::with_isa(isa, 1);

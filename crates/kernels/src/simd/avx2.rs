@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::Simd;
+use super::{GROUP, Simd};
 
 /// Proof that the CPU has AVX2, FMA and F16C.
 #[derive(Clone, Copy, Debug)]
@@ -27,15 +27,31 @@ impl Avx2Vnni {
     }
 }
 
-/// Implements [`Simd`] for a token: all operations but the unsigned dot product, whose sums are 16 bits wide in one
-/// and 32 in the other.
+/// The pointer to part `part` of a group of `len` elements.
+#[inline(always)]
+fn part_of<T, const N: usize>(group: &[T; N], part: usize) -> *const T {
+    group[part * (N / 2)..][..N / 2].as_ptr()
+}
+
+/// Implements [`Simd`] for a token: all operations but the dot products, whose sums are 16 bits wide in one and 32 in
+/// the other.
 macro_rules! implement_simd {
-    ($token:ty, $dot:expr, $dot_finish:expr) => {
+    ($token:ty, { $($dots:tt)* }) => {
         impl Simd for $token {
+            const LANES: usize = 8;
+
             type F32 = __m256;
             type I32 = __m256i;
             type Bytes = __m256i;
-            type DotSum = __m256i;
+            type Dot = __m256i;
+
+            $($dots)*
+
+            #[inline(always)]
+            fn prefetch(self, bytes: &[u8], at: usize) {
+                // SAFETY: a prefetch accesses nothing, whatever the address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(bytes.as_ptr().wrapping_add(at).cast()) }
+            }
 
             #[inline(always)]
             fn splat(self, value: f32) -> __m256 {
@@ -44,41 +60,42 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
-            fn load(self, values: &[f32; 8]) -> __m256 {
-                // SAFETY: `self` proves AVX; the array has 32 bytes; the load may be unaligned.
-                unsafe { _mm256_loadu_ps(values.as_ptr()) }
+            fn load(self, values: &[f32; GROUP], part: usize) -> __m256 {
+                // SAFETY: `self` proves AVX; the part lies within the group (`part_of`); the load may be unaligned.
+                unsafe { _mm256_loadu_ps(part_of(values, part)) }
             }
 
             #[inline(always)]
-            fn load_f32(self, bytes: &[u8; 32]) -> __m256 {
-                // SAFETY: `self` proves AVX; the array has 32 bytes; the load may be unaligned.
-                unsafe { _mm256_loadu_ps(bytes.as_ptr().cast()) }
+            fn load_f32(self, bytes: &[u8; 4 * GROUP], part: usize) -> __m256 {
+                // SAFETY: `self` proves AVX; the part lies within the group (`part_of`); the load may be unaligned.
+                unsafe { _mm256_loadu_ps(part_of(bytes, part).cast()) }
             }
 
             #[inline(always)]
-            fn load_f16(self, bytes: &[u8; 16]) -> __m256 {
-                // SAFETY: `self` proves F16C; the array has 16 bytes; the load may be unaligned.
-                unsafe { _mm256_cvtph_ps(_mm_loadu_si128(bytes.as_ptr().cast())) }
+            fn load_f16(self, bytes: &[u8; 2 * GROUP], part: usize) -> __m256 {
+                // SAFETY: `self` proves F16C; the part lies within the group (`part_of`); the load may be unaligned.
+                unsafe { _mm256_cvtph_ps(_mm_loadu_si128(part_of(bytes, part).cast())) }
             }
 
             #[inline(always)]
-            fn load_bf16(self, bytes: &[u8; 16]) -> __m256 {
-                // SAFETY: `self` proves AVX2; the array has 16 bytes; the load may be unaligned.
+            fn load_bf16(self, bytes: &[u8; 2 * GROUP], part: usize) -> __m256 {
+                // SAFETY: `self` proves AVX2; the part lies within the group (`part_of`); the load may be unaligned.
                 unsafe {
-                    let widened = _mm256_cvtepu16_epi32(_mm_loadu_si128(bytes.as_ptr().cast()));
+                    let widened = _mm256_cvtepu16_epi32(_mm_loadu_si128(part_of(bytes, part).cast()));
                     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(widened))
-                }
+                 }
             }
 
             #[inline(always)]
-            fn load_u8(self, bytes: [u8; 8]) -> __m256 {
-                // SAFETY: `self` proves AVX2; the array has 8 bytes; the load may be unaligned.
-                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast()))) }
+            fn load_u8(self, bytes: &[u8; GROUP], part: usize) -> __m256 {
+                // SAFETY: `self` proves AVX2; the part lies within the group (`part_of`); the load may be unaligned.
+                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(part_of(bytes, part).cast()))) }
             }
 
             #[inline(always)]
-            fn store(self, vector: __m256, values: &mut [f32; 8]) {
-                // SAFETY: `self` proves AVX; the array has 32 bytes; the store may be unaligned.
+            fn store(self, vector: __m256, values: &mut [f32; GROUP], part: usize) {
+                let values = &mut values[8 * part..][..8];
+                // SAFETY: `self` proves AVX; the slice has 32 bytes; the store may be unaligned.
                 unsafe { _mm256_storeu_ps(values.as_mut_ptr(), vector) }
             }
 
@@ -101,19 +118,9 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
-            fn sum(self, vector: __m256) -> f32 {
-                // SAFETY: `self` proves AVX.
-                unsafe {
-                    let four = _mm_add_ps(_mm256_castps256_ps128(vector), _mm256_extractf128_ps::<1>(vector));
-                    let two = _mm_add_ps(four, _mm_movehl_ps(four, four));
-                    _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)))
-                }
-            }
-
-            #[inline(always)]
-            fn load_bytes(self, bytes: &[u8; 32]) -> __m256i {
-                // SAFETY: `self` proves AVX; the array has 32 bytes; the load may be unaligned.
-                unsafe { _mm256_loadu_si256(bytes.as_ptr().cast()) }
+            fn load_bytes(self, bytes: &[u8; 4 * GROUP], part: usize) -> __m256i {
+                // SAFETY: `self` proves AVX; the part lies within the group (`part_of`); the load may be unaligned.
+                unsafe { _mm256_loadu_si256(part_of(bytes, part).cast()) }
             }
 
             #[inline(always)]
@@ -162,38 +169,15 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
-            fn dot(self, sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {
-                // SAFETY: `self` proves the features that the operation uses.
-                unsafe { $dot(sum, weights, x) }
-            }
-
-            #[inline(always)]
-            #[allow(unused_unsafe, reason = "VNNI's sums are finished already")]
-            fn dot_finish(self, sum: __m256i) -> __m256i {
-                // SAFETY: `self` proves the features that the operation uses.
-                unsafe { $dot_finish(sum) }
-            }
-
-            #[inline(always)]
-            fn dot_signed(self, weights: __m256i, x: __m256i) -> __m256i {
-                // |w| is unsigned even for w = -128; x takes the sign of w instead.
-                // SAFETY: `self` proves AVX2; 2 * 128 * 127 does not saturate 16 bits.
-                unsafe {
-                    let x_signed = _mm256_sign_epi8(x, weights);
-                    self.dot_finish(self.dot(self.dot_zero(), _mm256_abs_epi8(weights), x_signed))
-                }
-            }
-
-            #[inline(always)]
             fn i32_splat(self, value: i32) -> __m256i {
                 // SAFETY: `self` proves AVX.
                 unsafe { _mm256_set1_epi32(value) }
             }
 
             #[inline(always)]
-            fn i32_load_i8(self, bytes: [u8; 8]) -> __m256i {
-                // SAFETY: `self` proves AVX2; the array has 8 bytes; the load may be unaligned.
-                unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(bytes.as_ptr().cast())) }
+            fn i32_load_i8(self, bytes: &[u8; GROUP], part: usize) -> __m256i {
+                // SAFETY: `self` proves AVX2; the part lies within the group (`part_of`); the load may be unaligned.
+                unsafe { _mm256_cvtepi8_epi32(_mm_loadl_epi64(part_of(bytes, part).cast())) }
             }
 
             #[inline(always)]
@@ -202,16 +186,17 @@ macro_rules! implement_simd {
                 unsafe { _mm256_add_epi32(a, b) }
             }
 
-            #[inline(always)]
-            fn i32_sub(self, a: __m256i, b: __m256i) -> __m256i {
-                // SAFETY: `self` proves AVX2.
-                unsafe { _mm256_sub_epi32(a, b) }
-            }
 
             #[inline(always)]
             fn i32_mul(self, a: __m256i, b: __m256i) -> __m256i {
                 // SAFETY: `self` proves AVX2.
                 unsafe { _mm256_mullo_epi32(a, b) }
+            }
+
+            #[inline(always)]
+            fn i32_shift_left(self, a: __m256i, bits: u32) -> __m256i {
+                // SAFETY: `self` proves AVX2.
+                unsafe { _mm256_sllv_epi32(a, _mm256_set1_epi32(bits as i32)) }
             }
 
             #[inline(always)]
@@ -223,8 +208,54 @@ macro_rules! implement_simd {
     };
 }
 
-implement_simd!(Avx2, |sum, weights, x| _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, x)), |sum| {
-    _mm256_madd_epi16(sum, _mm256_set1_epi16(1))
+implement_simd!(Avx2, {
+    const WIDE_DOT: bool = false;
+    const BIAS: i32 = 0;
+    const TILE_TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn dot(self, sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi16(sum, _mm256_maddubs_epi16(weights, x)) }
+    }
+
+    #[inline(always)]
+    fn dot_finish(self, sum: __m256i, products: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(products, _mm256_set1_epi16(1))) }
+    }
+
+    #[inline(always)]
+    fn dot_biased(self, sum: __m256i, biased: __m256i, x: __m256i) -> __m256i {
+        // |w| is unsigned even for w = -128, and x takes the sign of w: 2 * 128 * 127 does not saturate 16 bits.
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let weights = _mm256_xor_si256(biased, _mm256_set1_epi8(-128));
+            let x = _mm256_sign_epi8(x, weights);
+            let pairs = _mm256_maddubs_epi16(_mm256_abs_epi8(weights), x);
+            _mm256_add_epi32(sum, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))
+        }
+    }
 });
 
-implement_simd!(Avx2Vnni, |sum, weights, x| _mm256_dpbusd_avx_epi32(sum, weights, x), |sum| sum);
+implement_simd!(Avx2Vnni, {
+    const WIDE_DOT: bool = true;
+    const BIAS: i32 = 128;
+    const TILE_TOKENS: usize = 4;
+
+    #[inline(always)]
+    fn dot(self, sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX-VNNI.
+        unsafe { _mm256_dpbusd_avx_epi32(sum, weights, x) }
+    }
+
+    #[inline(always)]
+    fn dot_finish(self, sum: __m256i, products: __m256i) -> __m256i {
+        self.i32_add(sum, products)
+    }
+
+    #[inline(always)]
+    fn dot_biased(self, sum: __m256i, biased: __m256i, x: __m256i) -> __m256i {
+        self.dot(sum, biased, x)
+    }
+});

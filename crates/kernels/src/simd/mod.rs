@@ -1,57 +1,83 @@
 //! Instruction sets: one small vector trait, one thin file each.
 //!
 //! Kernels are written once, generic over [`Simd`]. [`Scalar`] defines what each operation computes; the others must give
-//! the same bits. A vector always has eight `f32` lanes, whatever the hardware's width, so that sums kept in lanes add
-//! the same terms in the same order everywhere.
+//! the same bits.
+//!
+//! The lanes of a vector are always independent results (rows of a matrix, rows or dimensions of a KV cache), never parts
+//! of one sum: so its width, eight or sixteen lanes, has no influence on any result. What lies in memory is interleaved
+//! by [`GROUP`]; a narrower vector takes a *part* of a group.
 //!
 //! A [`Simd`] value is a token of proof: a value of an instruction set's type exists only after its detection, so that
 //! the safe methods of the trait may use its instructions.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
+#[cfg(target_arch = "x86_64")]
+mod avx512;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Avx2, Avx2Vnni};
+#[cfg(target_arch = "x86_64")]
+pub(crate) use avx512::Avx512;
 pub(crate) use scalar::Scalar;
 
-/// Vector operations of one instruction set.
-pub(crate) trait Simd: Copy + Send + Sync {
-    /// Eight `f32` lanes.
-    type F32: Copy;
-    /// Eight `i32` lanes.
-    type I32: Copy;
-    /// 32 bytes, signed or unsigned as the operation says: eight lanes of four.
-    type Bytes: Copy;
-    /// Partial sums of byte products on their way to eight `i32` lanes.
-    type DotSum: Copy;
+/// Values that lie interleaved in memory: one to a lane of the widest vector.
+pub(crate) const GROUP: usize = 16;
 
-    /// Eight times `value`.
+/// Vectors to a group at most.
+pub(crate) const MAX_PARTS: usize = 2;
+
+/// Vector operations of one instruction set. Loads and stores take a whole group and the part of it that is meant.
+pub(crate) trait Simd: Copy + Send + Sync {
+    /// Lanes of a vector: divides [`GROUP`].
+    const LANES: usize;
+    /// Vectors to a group.
+    const PARTS: usize = GROUP / Self::LANES;
+    /// Whether [`Simd::dot`] keeps its sums in 32 bits, so that any number of calls may come before
+    /// [`Simd::dot_finish`].
+    const WIDE_DOT: bool;
+    /// What [`Simd::dot_biased`] adds to each weight.
+    const BIAS: i32;
+    /// The most tokens of an integer product with two vectors of rows whose sums stay in registers.
+    const TILE_TOKENS: usize;
+
+    /// Lanes of `f32`.
+    type F32: Copy;
+    /// Lanes of `i32`.
+    type I32: Copy;
+    /// Lanes of four bytes, signed or unsigned as the operation says.
+    type Bytes: Copy;
+    /// Partial sums of byte products on their way to `i32` lanes.
+    type Dot: Copy;
+
+    /// Asks for the cache line at `at` bytes behind the start of `bytes`, which may lie beyond its end. A hint.
+    fn prefetch(self, bytes: &[u8], at: usize);
+
+    /// `value` in every lane.
     fn splat(self, value: f32) -> Self::F32;
-    /// Eight values.
-    fn load(self, values: &[f32; 8]) -> Self::F32;
-    /// Eight little-endian singles.
-    fn load_f32(self, bytes: &[u8; 32]) -> Self::F32;
-    /// Eight little-endian halves, widened exactly.
-    fn load_f16(self, bytes: &[u8; 16]) -> Self::F32;
-    /// Eight little-endian bfloat16, widened exactly.
-    fn load_bf16(self, bytes: &[u8; 16]) -> Self::F32;
-    /// Eight unsigned bytes as floats.
-    fn load_u8(self, bytes: [u8; 8]) -> Self::F32;
-    /// Writes eight values.
-    fn store(self, vector: Self::F32, values: &mut [f32; 8]);
+    /// Floats.
+    fn load(self, values: &[f32; GROUP], part: usize) -> Self::F32;
+    /// Little-endian singles.
+    fn load_f32(self, bytes: &[u8; 4 * GROUP], part: usize) -> Self::F32;
+    /// Little-endian halves, widened exactly.
+    fn load_f16(self, bytes: &[u8; 2 * GROUP], part: usize) -> Self::F32;
+    /// Little-endian bfloat16, widened exactly.
+    fn load_bf16(self, bytes: &[u8; 2 * GROUP], part: usize) -> Self::F32;
+    /// Unsigned bytes as floats.
+    fn load_u8(self, bytes: &[u8; GROUP], part: usize) -> Self::F32;
+    /// Writes the part.
+    fn store(self, vector: Self::F32, values: &mut [f32; GROUP], part: usize);
     /// `a + b`
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b`
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
-    /// The sum of the lanes in the canonical order `((0+4)+(2+6)) + ((1+5)+(3+7))`.
-    fn sum(self, vector: Self::F32) -> f32;
 
-    /// 32 bytes.
-    fn load_bytes(self, bytes: &[u8; 32]) -> Self::Bytes;
-    /// Four signed bytes, eight times.
+    /// Four bytes a lane.
+    fn load_bytes(self, bytes: &[u8; 4 * GROUP], part: usize) -> Self::Bytes;
+    /// Four signed bytes, the same in every lane.
     fn splat4(self, bytes: [i8; 4]) -> Self::Bytes;
     /// The lower four bits of each byte.
     fn low_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
@@ -63,27 +89,28 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
 
     /// No products yet.
-    fn dot_zero(self) -> Self::DotSum;
+    fn dot_zero(self) -> Self::Dot;
     /// Adds the products of unsigned `weights` and signed `x` to `sum`, four neighbours to a lane.
     ///
-    /// Pairs are summed in 16 bits, so the caller bounds how many products meet before [`Simd::dot_finish`]:
-    /// `calls * 2 * max(weights) * 127 <= i16::MAX`.
-    fn dot(self, sum: Self::DotSum, weights: Self::Bytes, x: Self::Bytes) -> Self::DotSum;
-    /// The exact sums of products.
-    fn dot_finish(self, sum: Self::DotSum) -> Self::I32;
-    /// The sums of products of signed `weights` and signed `x` in `-127..=127`, four neighbours to a lane.
-    fn dot_signed(self, weights: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// Unless [`Simd::WIDE_DOT`], pairs are summed in 16 bits, so that the caller bounds how many products meet before
+    /// [`Simd::dot_finish`]: `calls * 2 * max(weights) * 127 <= i16::MAX`.
+    fn dot(self, sum: Self::Dot, weights: Self::Bytes, x: Self::Bytes) -> Self::Dot;
+    /// `sum` and the exact sums of products.
+    fn dot_finish(self, sum: Self::I32, products: Self::Dot) -> Self::I32;
+    /// Adds to `sum` the products of signed `x` in `-127..=127` and the weights `byte - 128 + BIAS` of `biased`, four
+    /// neighbours to a lane. What the bias adds is the caller's to take off.
+    fn dot_biased(self, sum: Self::I32, biased: Self::Bytes, x: Self::Bytes) -> Self::I32;
 
-    /// Eight times `value`.
+    /// `value` in every lane.
     fn i32_splat(self, value: i32) -> Self::I32;
-    /// Eight signed bytes, widened.
-    fn i32_load_i8(self, bytes: [u8; 8]) -> Self::I32;
+    /// Signed bytes, widened.
+    fn i32_load_i8(self, bytes: &[u8; GROUP], part: usize) -> Self::I32;
     /// `a + b`
     fn i32_add(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// `a - b`
-    fn i32_sub(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a * b`, the lower 32 bits.
     fn i32_mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// `a << bits`, `bits` below 32.
+    fn i32_shift_left(self, a: Self::I32, bits: u32) -> Self::I32;
     /// The nearest floats, ties to even.
     fn i32_to_f32(self, a: Self::I32) -> Self::F32;
 }
@@ -99,6 +126,8 @@ pub(crate) enum IsaKind {
     Avx2(Avx2),
     #[cfg(target_arch = "x86_64")]
     Avx2Vnni(Avx2Vnni),
+    #[cfg(target_arch = "x86_64")]
+    Avx512(Avx512),
 }
 
 impl Isa {
@@ -118,6 +147,7 @@ impl Isa {
         {
             all.extend(Avx2::detect().map(|simd| Self(IsaKind::Avx2(simd))));
             all.extend(Avx2Vnni::detect().map(|simd| Self(IsaKind::Avx2Vnni(simd))));
+            all.extend(Avx512::detect().map(|simd| Self(IsaKind::Avx512(simd))));
         }
         all
     }
@@ -130,6 +160,8 @@ impl Isa {
             IsaKind::Avx2(_) => "AVX2",
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx2Vnni(_) => "AVX2 + VNNI",
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx512(_) => "AVX-512 + VNNI",
         }
     }
 }
@@ -162,6 +194,12 @@ macro_rules! simd_fn {
                 generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
             }
 
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,f16c,avx512f,avx512bw,avx512vl,avx512dq,avx512vnni")]
+            fn avx512 $(<$($generic: $bound),*>)? (simd: $crate::simd::Avx512 $(, $argument: $type)*) $(-> $result)? {
+                generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
+            }
+
             match isa.0 {
                 $crate::simd::IsaKind::Scalar(simd) => generic::<_ $($(, $generic)*)?>(simd $(, $argument)*),
                 #[cfg(target_arch = "x86_64")]
@@ -170,6 +208,9 @@ macro_rules! simd_fn {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token proves that the CPU has the features.
                 $crate::simd::IsaKind::Avx2Vnni(simd) => unsafe { avx2_vnni $(::<$($generic),*>)? (simd $(, $argument)*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the token proves that the CPU has the features.
+                $crate::simd::IsaKind::Avx512(simd) => unsafe { avx512 $(::<$($generic),*>)? (simd $(, $argument)*) },
             }
         }
     };

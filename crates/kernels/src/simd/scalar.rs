@@ -1,157 +1,168 @@
 //! The definition: what every vector operation computes, in plain arithmetic.
 
+use std::array::from_fn;
+
 use half::{bf16, f16};
 
-use super::Simd;
+use super::{GROUP, Simd};
 
 /// Portable code.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Scalar;
 
+/// Little-endian words of two bytes.
+#[inline(always)]
+fn words(bytes: &[u8; 2 * GROUP]) -> [u16; GROUP] {
+    from_fn(|i| u16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]))
+}
+
+/// The sum of four products of a byte of `weights` and a signed byte of `x`, lane by lane.
+#[inline(always)]
+fn dot4(weights: [i32; 4 * GROUP], x: &[u8; 4 * GROUP]) -> [i32; GROUP] {
+    from_fn(|i| (4 * i..4 * i + 4).map(|j| weights[j] * i32::from(x[j] as i8)).sum())
+}
+
 impl Simd for Scalar {
-    type F32 = [f32; 8];
-    type I32 = [i32; 8];
-    type Bytes = [u8; 32];
-    type DotSum = [i32; 8];
+    const LANES: usize = GROUP;
+    const WIDE_DOT: bool = true;
+    const BIAS: i32 = 0;
+    const TILE_TOKENS: usize = 4;
+
+    type F32 = [f32; GROUP];
+    type I32 = [i32; GROUP];
+    type Bytes = [u8; 4 * GROUP];
+    type Dot = [i32; GROUP];
 
     #[inline(always)]
-    fn splat(self, value: f32) -> [f32; 8] {
-        [value; 8]
+    fn prefetch(self, _: &[u8], _: usize) {}
+
+    #[inline(always)]
+    fn splat(self, value: f32) -> Self::F32 {
+        [value; GROUP]
     }
 
     #[inline(always)]
-    fn load(self, values: &[f32; 8]) -> [f32; 8] {
+    fn load(self, values: &[f32; GROUP], _: usize) -> Self::F32 {
         *values
     }
 
     #[inline(always)]
-    fn load_f32(self, bytes: &[u8; 32]) -> [f32; 8] {
-        std::array::from_fn(|i| f32::from_le_bytes(std::array::from_fn(|j| bytes[4 * i + j])))
+    fn load_f32(self, bytes: &[u8; 4 * GROUP], _: usize) -> Self::F32 {
+        from_fn(|i| f32::from_le_bytes(from_fn(|j| bytes[4 * i + j])))
     }
 
     #[inline(always)]
-    fn load_f16(self, bytes: &[u8; 16]) -> [f32; 8] {
-        std::array::from_fn(|i| f16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
+    fn load_f16(self, bytes: &[u8; 2 * GROUP], _: usize) -> Self::F32 {
+        words(bytes).map(|bits| f16::from_bits(bits).to_f32())
     }
 
     #[inline(always)]
-    fn load_bf16(self, bytes: &[u8; 16]) -> [f32; 8] {
-        std::array::from_fn(|i| bf16::from_le_bytes([bytes[2 * i], bytes[2 * i + 1]]).to_f32())
+    fn load_bf16(self, bytes: &[u8; 2 * GROUP], _: usize) -> Self::F32 {
+        words(bytes).map(|bits| bf16::from_bits(bits).to_f32())
     }
 
     #[inline(always)]
-    fn load_u8(self, bytes: [u8; 8]) -> [f32; 8] {
+    fn load_u8(self, bytes: &[u8; GROUP], _: usize) -> Self::F32 {
         bytes.map(f32::from)
     }
 
     #[inline(always)]
-    fn store(self, vector: [f32; 8], values: &mut [f32; 8]) {
+    fn store(self, vector: Self::F32, values: &mut [f32; GROUP], _: usize) {
         *values = vector;
     }
 
     #[inline(always)]
-    fn add(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
-        std::array::from_fn(|i| a[i] + b[i])
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        from_fn(|i| a[i] + b[i])
     }
 
     #[inline(always)]
-    fn mul(self, a: [f32; 8], b: [f32; 8]) -> [f32; 8] {
-        std::array::from_fn(|i| a[i] * b[i])
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        from_fn(|i| a[i] * b[i])
     }
 
     #[inline(always)]
-    fn fma(self, a: [f32; 8], b: [f32; 8], c: [f32; 8]) -> [f32; 8] {
-        std::array::from_fn(|i| a[i].mul_add(b[i], c[i]))
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        from_fn(|i| a[i].mul_add(b[i], c[i]))
     }
 
     #[inline(always)]
-    fn sum(self, v: [f32; 8]) -> f32 {
-        ((v[0] + v[4]) + (v[2] + v[6])) + ((v[1] + v[5]) + (v[3] + v[7]))
-    }
-
-    #[inline(always)]
-    fn load_bytes(self, bytes: &[u8; 32]) -> [u8; 32] {
+    fn load_bytes(self, bytes: &[u8; 4 * GROUP], _: usize) -> Self::Bytes {
         *bytes
     }
 
     #[inline(always)]
-    fn splat4(self, bytes: [i8; 4]) -> [u8; 32] {
-        std::array::from_fn(|i| bytes[i % 4] as u8)
+    fn splat4(self, bytes: [i8; 4]) -> Self::Bytes {
+        from_fn(|i| bytes[i % 4] as u8)
     }
 
     #[inline(always)]
-    fn low_nibbles(self, bytes: [u8; 32]) -> [u8; 32] {
+    fn low_nibbles(self, bytes: Self::Bytes) -> Self::Bytes {
         bytes.map(|byte| byte & 15)
     }
 
     #[inline(always)]
-    fn high_nibbles(self, bytes: [u8; 32]) -> [u8; 32] {
+    fn high_nibbles(self, bytes: Self::Bytes) -> Self::Bytes {
         bytes.map(|byte| byte >> 4)
     }
 
     #[inline(always)]
-    fn bits_to_4(self, bytes: [u8; 32], from: u32, width: u32) -> [u8; 32] {
-        bytes.map(|byte| ((byte >> from) & ((1 << width) - 1)) << 4)
+    fn bits_to_4(self, bytes: Self::Bytes, from: u32, width: u32) -> Self::Bytes {
+        bytes.map(|byte| (byte >> from & ((1 << width) - 1)) << 4)
     }
 
     #[inline(always)]
-    fn or(self, a: [u8; 32], b: [u8; 32]) -> [u8; 32] {
-        std::array::from_fn(|i| a[i] | b[i])
+    fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes {
+        from_fn(|i| a[i] | b[i])
     }
 
     #[inline(always)]
-    fn dot_zero(self) -> [i32; 8] {
-        [0; 8]
+    fn dot_zero(self) -> Self::Dot {
+        [0; GROUP]
     }
 
     #[inline(always)]
-    fn dot(self, sum: [i32; 8], weights: [u8; 32], x: [u8; 32]) -> [i32; 8] {
-        std::array::from_fn(|lane| {
-            (0..4).fold(sum[lane], |sum, i| {
-                sum + i32::from(weights[4 * lane + i]) * i32::from(x[4 * lane + i] as i8)
-            })
-        })
+    fn dot(self, sum: Self::Dot, weights: Self::Bytes, x: Self::Bytes) -> Self::Dot {
+        self.i32_add(sum, dot4(weights.map(i32::from), &x))
     }
 
     #[inline(always)]
-    fn dot_finish(self, sum: [i32; 8]) -> [i32; 8] {
-        sum
+    fn dot_finish(self, sum: Self::I32, products: Self::Dot) -> Self::I32 {
+        self.i32_add(sum, products)
     }
 
     #[inline(always)]
-    fn dot_signed(self, weights: [u8; 32], x: [u8; 32]) -> [i32; 8] {
-        std::array::from_fn(|lane| {
-            (0..4).map(|i| i32::from(weights[4 * lane + i] as i8) * i32::from(x[4 * lane + i] as i8)).sum()
-        })
+    fn dot_biased(self, sum: Self::I32, biased: Self::Bytes, x: Self::Bytes) -> Self::I32 {
+        self.i32_add(sum, dot4(biased.map(|byte| i32::from(byte) - 128), &x))
     }
 
     #[inline(always)]
-    fn i32_splat(self, value: i32) -> [i32; 8] {
-        [value; 8]
+    fn i32_splat(self, value: i32) -> Self::I32 {
+        [value; GROUP]
     }
 
     #[inline(always)]
-    fn i32_load_i8(self, bytes: [u8; 8]) -> [i32; 8] {
+    fn i32_load_i8(self, bytes: &[u8; GROUP], _: usize) -> Self::I32 {
         bytes.map(|byte| i32::from(byte as i8))
     }
 
     #[inline(always)]
-    fn i32_add(self, a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
-        std::array::from_fn(|i| a[i].wrapping_add(b[i]))
+    fn i32_add(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        from_fn(|i| a[i].wrapping_add(b[i]))
     }
 
     #[inline(always)]
-    fn i32_sub(self, a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
-        std::array::from_fn(|i| a[i].wrapping_sub(b[i]))
+    fn i32_mul(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        from_fn(|i| a[i].wrapping_mul(b[i]))
     }
 
     #[inline(always)]
-    fn i32_mul(self, a: [i32; 8], b: [i32; 8]) -> [i32; 8] {
-        std::array::from_fn(|i| a[i].wrapping_mul(b[i]))
+    fn i32_shift_left(self, a: Self::I32, bits: u32) -> Self::I32 {
+        a.map(|value| value << bits)
     }
 
     #[inline(always)]
-    fn i32_to_f32(self, a: [i32; 8]) -> [f32; 8] {
+    fn i32_to_f32(self, a: Self::I32) -> Self::F32 {
         a.map(|value| value as f32)
     }
 }

@@ -8,7 +8,7 @@ mod hyperparameters;
 mod llama;
 mod qwen2;
 
-use lookahead_kernels::{Activation, RopePairs};
+use lookahead_kernels::{Activation, KvType, RopePairs};
 
 use crate::LoadError;
 use crate::gguf::GgufFile;
@@ -111,8 +111,9 @@ impl Architecture {
         describe(&Hyperparameters::new(file, family))
     }
 
-    /// Values of keys and values of one token, over all layers: what the KV cache grows by.
-    pub fn kv_values_per_token(&self) -> usize {
-        self.layers.iter().map(|layer| 2 * layer.attention.kv_heads * layer.attention.head_dim).sum()
+    /// Bytes of keys and values of one token, over all layers: what the KV cache grows by.
+    pub fn kv_bytes_per_token(&self, kv_type: KvType) -> usize {
+        let attention = self.layers.iter().map(|layer| &layer.attention);
+        attention.map(|a| 2 * a.kv_heads * kv_type.row_bytes(a.head_dim)).sum()
     }
 }

@@ -1,0 +1,340 @@
+//! Keys and values of one layer of one sequence, as attention reads them.
+//!
+//! Keys lie in blocks of sixteen rows, dimension by dimension, so that the lanes of a vector are rows and a dot product
+//! needs no sum across lanes. Values lie row by row, and lanes are dimensions. Dimensions are filled up with zeros to
+//! whole groups.
+
+use std::fmt;
+use std::str::FromStr;
+
+use half::f16;
+use half::slice::HalfFloatSliceExt;
+
+use crate::simd::{GROUP, Simd};
+
+/// Rows that a tile of scores takes; a cache has whole tiles.
+pub(super) const TILE_ROWS: usize = 2 * GROUP;
+
+/// Dimensions that share a scale in [`KvType::Q8_0`].
+const BLOCK: usize = 32;
+
+/// How keys and values are stored. Each choice has its own exact results.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum KvType {
+    /// Single precision.
+    F32,
+    /// Half precision, rounded to nearest: half the memory.
+    #[default]
+    F16,
+    /// Signed bytes with a half-precision scale for 32 dimensions: about a quarter of the memory.
+    Q8_0,
+}
+
+impl KvType {
+    /// Every type, in the order in which help texts list them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Q8_0];
+
+    /// Its name, for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Q8_0 => "q8_0",
+        }
+    }
+
+    /// Bytes of the keys or the values of one head of `head_dim` dimensions of one token.
+    pub const fn row_bytes(self, head_dim: usize) -> usize {
+        match self {
+            Self::F32 => 4 * head_dim.next_multiple_of(GROUP),
+            Self::F16 => 2 * head_dim.next_multiple_of(GROUP),
+            Self::Q8_0 => (2 + BLOCK) * head_dim.div_ceil(BLOCK),
+        }
+    }
+}
+
+/// A name that no type of KV cache has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no type of KV cache; there are f32, f16, q8_0")]
+pub struct UnknownKvType(String);
+
+impl FromStr for KvType {
+    type Err = UnknownKvType;
+
+    fn from_str(name: &str) -> Result<Self, UnknownKvType> {
+        Self::ALL.into_iter().find(|t| t.name() == name).ok_or_else(|| UnknownKvType(name.to_owned()))
+    }
+}
+
+impl fmt::Display for KvType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Keys and values of one layer of one sequence.
+#[derive(Clone, Debug)]
+pub struct KvLayer {
+    kv_type: KvType,
+    kv_heads: usize,
+    head_dim: usize,
+    /// Rows that a head has room for.
+    capacity: usize,
+    /// `[kv_head][block of 16 rows]`, see [`KvElement`].
+    keys: Vec<u8>,
+    /// `[kv_head][row]`
+    values: Vec<u8>,
+}
+
+impl KvLayer {
+    /// Room for `capacity` rows of `kv_heads` heads of `head_dim` dimensions. Memory is taken from the system as it
+    /// fills.
+    pub fn new(kv_type: KvType, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
+        let capacity = capacity.next_multiple_of(TILE_ROWS);
+        let bytes = kv_heads * capacity * kv_type.row_bytes(head_dim);
+        Self { kv_type, kv_heads, head_dim, capacity, keys: vec![0; bytes], values: vec![0; bytes] }
+    }
+
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    /// Writes row `row`: `key` and `value` of all heads side by side.
+    ///
+    /// # Panics
+    /// If there is no such row, or the lengths are not those of the layer.
+    pub fn write(&mut self, row: usize, key: &[f32], value: &[f32]) {
+        let width = self.kv_heads * self.head_dim;
+        assert!(row < self.capacity && key.len() == width && value.len() == width, "a row of the cache");
+        match self.kv_type {
+            KvType::F32 => self.write_elements::<Single>(row, key, value),
+            KvType::F16 => self.write_elements::<Half>(row, key, value),
+            KvType::Q8_0 => self.write_elements::<Byte>(row, key, value),
+        }
+    }
+
+    fn write_elements<E: KvElement>(&mut self, row: usize, key: &[f32], value: &[f32]) {
+        let head_bytes = self.head_bytes();
+        let row_bytes = self.row_bytes();
+        let heads = key.chunks_exact(self.head_dim).zip(value.chunks_exact(self.head_dim));
+        for (head, (key, value)) in heads.enumerate() {
+            E::write_key(&mut self.keys[head * head_bytes..][..head_bytes], row_bytes, row, key);
+            let at = head * head_bytes + row * row_bytes;
+            E::write_value(&mut self.values[at..][..row_bytes], value);
+        }
+    }
+
+    /// Copies row `from` over row `to`.
+    ///
+    /// # Panics
+    /// If there are no such rows.
+    pub fn copy_row(&mut self, from: usize, to: usize) {
+        assert!(from < self.capacity && to < self.capacity, "rows of the cache");
+        let row_bytes = self.row_bytes();
+        let head_bytes = self.head_bytes();
+        // A key's parts lie `GROUP` parts apart.
+        let part_bytes = match self.kv_type {
+            KvType::F32 => Single::KEY_PARTS,
+            KvType::F16 => Half::KEY_PARTS,
+            KvType::Q8_0 => Byte::KEY_PARTS,
+        };
+        for keys in self.keys.chunks_exact_mut(head_bytes) {
+            let starts = [from, to].map(|row| (row / GROUP * GROUP * row_bytes, row % GROUP));
+            let mut offset = 0;
+            for part in part_bytes.iter().cycle() {
+                if offset == GROUP * row_bytes {
+                    break;
+                }
+                let [from, to] = starts.map(|(block, lane)| block + offset + lane * part);
+                keys.copy_within(from..from + part, to);
+                offset += GROUP * part;
+            }
+        }
+        for values in self.values.chunks_exact_mut(head_bytes) {
+            values.copy_within(from * row_bytes..(from + 1) * row_bytes, to * row_bytes);
+        }
+    }
+
+    pub(super) fn kv_heads(&self) -> usize {
+        self.kv_heads
+    }
+
+    pub(super) fn head_dim(&self) -> usize {
+        self.head_dim
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Keys and values of head `head`.
+    pub(super) fn head(&self, head: usize) -> [&[u8]; 2] {
+        let head_bytes = self.head_bytes();
+        [&self.keys, &self.values].map(|bytes| &bytes[head * head_bytes..][..head_bytes])
+    }
+
+    /// Bytes of the keys or the values of a row of one head.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.kv_type.row_bytes(self.head_dim)
+    }
+
+    fn head_bytes(&self) -> usize {
+        self.capacity * self.row_bytes()
+    }
+}
+
+/// A storage type's layout. A key's bytes are cut into parts; a block of sixteen rows holds part after part, each of all
+/// its rows.
+pub(super) trait KvElement {
+    /// Bytes of the parts of a key, repeated to its end.
+    const KEY_PARTS: &'static [usize];
+    fn write_key(head: &mut [u8], row_bytes: usize, row: usize, key: &[f32]);
+    fn write_value(row: &mut [u8], value: &[f32]);
+    /// Dimension `dim` of the keys of a block of rows.
+    fn load_key<S: Simd>(simd: S, block: &[u8], dim: usize, part: usize) -> S::F32;
+    /// Group `group` of the dimensions of a value.
+    fn load_value<S: Simd>(simd: S, row: &[u8], group: usize, part: usize) -> S::F32;
+}
+
+/// The first bytes of `bytes`; zeros where there are too few, which the layouts rule out.
+#[inline(always)]
+fn first<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    bytes.first_chunk().unwrap_or(&[0; N])
+}
+
+/// Writes `parts` of `N` bytes, one per dimension, to the places of row `row`.
+fn scatter<const N: usize>(block: &mut [u8], row: usize, parts: impl Iterator<Item = [u8; N]>) {
+    for (lanes, part) in block.chunks_exact_mut(N * GROUP).zip(parts) {
+        lanes[row * N..][..N].copy_from_slice(&part);
+    }
+}
+
+/// The block of a head that row `row` lies in, and its place there.
+fn block_of(head: &mut [u8], row_bytes: usize, row: usize) -> (&mut [u8], usize) {
+    let block_bytes = GROUP * row_bytes;
+    (&mut head[row / GROUP * block_bytes..][..block_bytes], row % GROUP)
+}
+
+pub(super) struct Single;
+
+impl KvElement for Single {
+    const KEY_PARTS: &'static [usize] = &[4];
+
+    fn write_key(head: &mut [u8], row_bytes: usize, row: usize, key: &[f32]) {
+        let (block, row) = block_of(head, row_bytes, row);
+        scatter(block, row, key.iter().map(|key| key.to_le_bytes()));
+    }
+
+    fn write_value(row: &mut [u8], value: &[f32]) {
+        for (bytes, value) in row.as_chunks_mut::<4>().0.iter_mut().zip(value) {
+            *bytes = value.to_le_bytes();
+        }
+    }
+
+    #[inline(always)]
+    fn load_key<S: Simd>(simd: S, block: &[u8], dim: usize, part: usize) -> S::F32 {
+        simd.load_f32(first(&block[4 * GROUP * dim..]), part)
+    }
+
+    #[inline(always)]
+    fn load_value<S: Simd>(simd: S, row: &[u8], group: usize, part: usize) -> S::F32 {
+        simd.load_f32(first(&row[4 * GROUP * group..]), part)
+    }
+}
+
+pub(super) struct Half;
+
+/// Rounds a head's values, a few at a time, and hands them on.
+fn to_halves(values: &[f32], mut emit: impl FnMut(usize, &[f16])) {
+    let mut halves = [f16::ZERO; 64];
+    for (chunk, values) in values.chunks(64).enumerate() {
+        let halves = &mut halves[..values.len()];
+        halves.convert_from_f32_slice(values);
+        emit(chunk * 64, halves);
+    }
+}
+
+impl KvElement for Half {
+    const KEY_PARTS: &'static [usize] = &[2];
+
+    fn write_key(head: &mut [u8], row_bytes: usize, row: usize, key: &[f32]) {
+        let (block, row) = block_of(head, row_bytes, row);
+        to_halves(key, |dim, halves| {
+            scatter(&mut block[2 * GROUP * dim..], row, halves.iter().map(|half| half.to_le_bytes()));
+        });
+    }
+
+    fn write_value(row: &mut [u8], value: &[f32]) {
+        to_halves(value, |dim, halves| {
+            for (bytes, half) in row[2 * dim..].as_chunks_mut::<2>().0.iter_mut().zip(halves) {
+                *bytes = half.to_le_bytes();
+            }
+        });
+    }
+
+    #[inline(always)]
+    fn load_key<S: Simd>(simd: S, block: &[u8], dim: usize, part: usize) -> S::F32 {
+        simd.load_f16(first(&block[2 * GROUP * dim..]), part)
+    }
+
+    #[inline(always)]
+    fn load_value<S: Simd>(simd: S, row: &[u8], group: usize, part: usize) -> S::F32 {
+        simd.load_f16(first(&row[2 * GROUP * group..]), part)
+    }
+}
+
+/// A block of 32 dimensions is its scale, then its codes.
+pub(super) struct Byte;
+
+/// Scale and codes of up to 32 values: those of [`WeightType::Q8_0`](crate::WeightType::Q8_0).
+fn to_bytes(values: &[f32]) -> (f16, [u8; BLOCK]) {
+    let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+    let scale = f16::from_f32(largest / 127.0);
+    let inverse = if largest > 0.0 { 127.0 / largest } else { 0.0 };
+    let mut codes = [0; BLOCK];
+    for (code, value) in codes.iter_mut().zip(values) {
+        // Saturates, and makes 0 of what is no number.
+        *code = (value * inverse).round_ties_even() as i8 as u8;
+    }
+    (scale, codes)
+}
+
+impl KvElement for Byte {
+    const KEY_PARTS: &'static [usize] =
+        &[2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1];
+
+    fn write_key(head: &mut [u8], row_bytes: usize, row: usize, key: &[f32]) {
+        let (block, row) = block_of(head, row_bytes, row);
+        let blocks = block.chunks_exact_mut(GROUP * (2 + BLOCK));
+        for (block, key) in blocks.zip(key.chunks(BLOCK)) {
+            let (scale, codes) = to_bytes(key);
+            block[2 * row..][..2].copy_from_slice(&scale.to_le_bytes());
+            scatter(&mut block[2 * GROUP..], row, codes.iter().map(|&code| [code]));
+        }
+    }
+
+    fn write_value(row: &mut [u8], value: &[f32]) {
+        for (block, value) in row.chunks_exact_mut(2 + BLOCK).zip(value.chunks(BLOCK)) {
+            let (scale, codes) = to_bytes(value);
+            block[..2].copy_from_slice(&scale.to_le_bytes());
+            block[2..].copy_from_slice(&codes);
+        }
+    }
+
+    #[inline(always)]
+    fn load_key<S: Simd>(simd: S, block: &[u8], dim: usize, part: usize) -> S::F32 {
+        let block = &block[dim / BLOCK * GROUP * (2 + BLOCK)..];
+        let scale = simd.load_f16(first(block), part);
+        let codes = simd.i32_load_i8(first(&block[GROUP * (2 + dim % BLOCK)..]), part);
+        simd.mul(scale, simd.i32_to_f32(codes))
+    }
+
+    #[inline(always)]
+    fn load_value<S: Simd>(simd: S, row: &[u8], group: usize, part: usize) -> S::F32 {
+        let block = &row[group / 2 * (2 + BLOCK)..];
+        let scale = f16::from_le_bytes(*first(block)).to_f32_const();
+        let codes = simd.i32_load_i8(first(&block[2 + group % 2 * GROUP..]), part);
+        simd.mul(simd.splat(scale), simd.i32_to_f32(codes))
+    }
+}

@@ -1,0 +1,536 @@
+//! Attention of tree nodes over a KV cache.
+//!
+//! A node sees the context and its own ancestors: logical positions in ascending order, wherever their rows lie. The
+//! definition, for one node and head:
+//!
+//! - `score[j] = dot(query, key[j]) * scale`, the dimensions added in ascending order by fused multiply-add;
+//! - positions are taken in chunks of [`CHUNK`], from position 0 on. In each, `p[j] = e^(score[j] - max)`, `sum` adds the
+//!   `p[j]` in eight lanes, the visible positions in turn, and `out[d]` adds `p[j] * value[j][d]` in ascending order of
+//!   `j` by fused multiply-add;
+//! - the chunks are added in ascending order by fused multiply-add, each times `e^(max - largest max)`: `out[d]` and
+//!   `sum`, and the result is their quotient.
+//!
+//! Nothing in it depends on other nodes, so it does not matter what tree a node is part of. Query heads that share keys
+//! and values, and nodes that see the same rows, are computed together: what is loaded serves all of them.
+
+mod kv_layer;
+#[cfg(test)]
+mod tests;
+
+use std::ops::Range;
+
+use self::kv_layer::{Byte, Half, KvElement, Single, TILE_ROWS};
+pub use self::kv_layer::{KvLayer, KvType, UnknownKvType};
+use crate::elementwise::softmax_numerators;
+use crate::math::exp;
+use crate::pool::Disjoint;
+use crate::simd::{GROUP, MAX_PARTS, Simd, simd_fn};
+use crate::{Isa, Kernels};
+
+/// Positions whose part of the result is computed alone: long contexts have work for many threads.
+const CHUNK: usize = 512;
+
+/// Queries of a task: they read the same keys and values, which then come from the cache.
+const TASK_QUERIES: usize = 16;
+
+/// Sizes of an attention operator.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AttentionShape {
+    /// Query heads, a multiple of the heads of keys and values.
+    pub heads: usize,
+    /// Factor on the dot products.
+    pub scale: f32,
+    /// How many positions a node sees at most, itself the last; all if `None`.
+    pub window: Option<usize>,
+}
+
+/// The rows of a cache that each node of a tree sees: a context that all rows from 0 on belong to, then single rows.
+/// Reused between passes.
+#[derive(Clone, Debug, Default)]
+pub struct VisibleRows {
+    /// For each node, how many rows its context has, and where its other rows end in `paths`.
+    nodes: Vec<(usize, usize)>,
+    paths: Vec<u32>,
+}
+
+impl VisibleRows {
+    /// Forgets all nodes.
+    pub fn clear(&mut self) {
+        self.nodes.clear();
+        self.paths.clear();
+    }
+
+    /// Adds a node that sees the rows `0..context`, then those of `path`: ascending rows behind the context, itself the
+    /// last, where its path does not continue the context.
+    pub fn push(&mut self, context: usize, path: impl Iterator<Item = u32>) {
+        self.paths.extend(path);
+        self.nodes.push((context, self.paths.len()));
+    }
+
+    /// Number of nodes.
+    pub fn len(&self) -> usize {
+        self.nodes.len()
+    }
+
+    /// Whether there are no nodes.
+    pub fn is_empty(&self) -> bool {
+        self.nodes.is_empty()
+    }
+
+    fn node(&self, node: usize) -> Seen<'_> {
+        let start = if node == 0 { 0 } else { self.nodes[node - 1].1 };
+        let (context, end) = self.nodes[node];
+        Seen { context: 0..context, path: &self.paths[start..end] }
+    }
+}
+
+/// Rows in logical order: `context`, then `path`.
+#[derive(Clone, Debug, Default)]
+struct Seen<'a> {
+    context: Range<usize>,
+    path: &'a [u32],
+}
+
+impl Seen<'_> {
+    fn len(&self) -> usize {
+        self.context.len() + self.path.len()
+    }
+
+    /// Of a node that sees everything from position 0 on, the rows at `positions`.
+    fn at(&self, positions: Range<usize>) -> Self {
+        let context = self.context.end;
+        let clamp = |position: usize| position.saturating_sub(context).min(self.path.len());
+        Seen {
+            context: positions.start.min(context)..positions.end.min(context),
+            path: &self.path[clamp(positions.start)..clamp(positions.end)],
+        }
+    }
+
+    /// The rows from the first to the last, whether seen or not.
+    fn span(&self) -> Range<usize> {
+        let first = if self.context.is_empty() { self.path.first() } else { None };
+        let start = first.map_or(self.context.start, |&row| row as usize);
+        start..self.path.last().map_or(self.context.end, |&row| row as usize + 1)
+    }
+}
+
+/// What chunks of positions come to, and per-thread space for scores. Kept between operators.
+#[derive(Debug, Default)]
+pub struct AttentionScratch {
+    /// `[thread][query of the task][row]`
+    scores: Vec<f32>,
+    /// `[thread][query of the task][dimension]`
+    task_outs: Vec<f32>,
+    /// `[chunk][node][head]`: the greatest score and the sum of the numerators.
+    stats: Vec<[f32; 2]>,
+    /// `[chunk][node][head][dimension]`, unnormalised.
+    outs: Vec<f32>,
+}
+
+/// One sequence's nodes: `queries` and `out` are `[node][head][head_dim]`, `visible` has an entry a node.
+///
+/// # Panics
+/// If lengths do not fit the shape, or a visible row lies beyond the cache.
+pub fn attention(
+    kernels: &Kernels,
+    shape: AttentionShape,
+    queries: &[f32],
+    layer: &KvLayer,
+    visible: &VisibleRows,
+    scratch: &mut AttentionScratch,
+    out: &mut [f32],
+) {
+    let (heads, head_dim) = (shape.heads, layer.head_dim());
+    let nodes = visible.len();
+    assert!(heads > 0 && heads.is_multiple_of(layer.kv_heads()), "query heads share key heads evenly");
+    assert!(queries.len() == nodes * heads * head_dim && out.len() == queries.len(), "a row a node");
+    let longest = (0..nodes).map(|node| visible.node(node).len()).max().unwrap_or(0);
+    let first_chunk = (0..nodes).map(|node| window(&shape, &visible.node(node)).start / CHUNK).min();
+    let chunks = first_chunk.unwrap_or(0)..longest.div_ceil(CHUNK);
+
+    // The rows of a chunk's positions span no more than it and the tree; rounded up, so that a growing context
+    // allocates rarely.
+    let stride = (longest.min(CHUNK) + nodes + 2 * TILE_ROWS).next_multiple_of(CHUNK / 2);
+    let width = head_dim.next_multiple_of(GROUP);
+    let (queries_at_once, results) = (kernels.threads() * TASK_QUERIES, chunks.len() * nodes * heads);
+    grow(&mut scratch.scores, queries_at_once * stride);
+    grow(&mut scratch.task_outs, queries_at_once * width);
+    grow(&mut scratch.stats, results);
+    grow(&mut scratch.outs, results * head_dim);
+    let scores = Disjoint::new(&mut scratch.scores);
+    let task_outs = Disjoint::new(&mut scratch.task_outs);
+    let stats = Disjoint::new(&mut scratch.stats);
+    let outs = Disjoint::new(&mut scratch.outs);
+    let out = Disjoint::new(out);
+
+    let combine_query = |query: usize| {
+        let positions = window(&shape, &visible.node(query / heads));
+        let seen = positions.start / CHUNK..positions.end.div_ceil(CHUNK);
+        let parts = seen.map(|chunk| {
+            let at = (chunk - chunks.start) * nodes * heads + query;
+            // SAFETY: all parts of this query are computed; nobody writes them any more.
+            unsafe { (stats.part(at, 1)[0], &*outs.part(at * head_dim, head_dim)) }
+        });
+        // SAFETY: nobody else combines this query.
+        combine(kernels.isa(), parts, unsafe { out.part(query * head_dim, head_dim) });
+    };
+    let group = heads / layer.kv_heads();
+    let tiles = (nodes * group).div_ceil(TASK_QUERIES);
+    let tasks = chunks.len() * layer.kv_heads() * tiles;
+    let work = 2 * head_dim * longest.min(CHUNK) * (nodes * group).min(TASK_QUERIES);
+    kernels.run(tasks, work, |thread, task| {
+        let (tile, kv_head) = (task % tiles, task / tiles % layer.kv_heads());
+        let chunk = chunks.start + task / tiles / layer.kv_heads();
+        let first = tile * TASK_QUERIES;
+        // The queries of a head of keys, node by node; their numbers among all.
+        let number =
+            |query: usize| (first + query) / group * heads + kv_head * group + (first + query) % group;
+        let mut task = Task {
+            scale: shape.scale,
+            layer,
+            kv_head,
+            queries: [&[]; TASK_QUERIES],
+            seen: [const { Seen { context: 0..0, path: &[] } }; TASK_QUERIES],
+            len: TASK_QUERIES.min(nodes * group - first),
+        };
+        for query in 0..task.len {
+            let node = visible.node((first + query) / group);
+            let positions = window(&shape, &node);
+            let start = positions.start.max(chunk * CHUNK);
+            task.seen[query] = node.at(start..start.max((chunk + 1) * CHUNK));
+            task.queries[query] = &queries[number(query) * head_dim..][..head_dim];
+        }
+        let results = |query: usize| {
+            let at = (chunk - chunks.start) * nodes * heads + number(query);
+            // SAFETY: each query and chunk belongs to one task.
+            unsafe { (&mut stats.part(at, 1)[0], outs.part(at * head_dim, head_dim)) }
+        };
+        // SAFETY: a thread runs one task at a time.
+        let mut space = unsafe {
+            Space {
+                scores: scores.part(thread * TASK_QUERIES * stride, TASK_QUERIES * stride),
+                stride,
+                outs: task_outs.part(thread * TASK_QUERIES * width, TASK_QUERIES * width),
+            }
+        };
+        match layer.kv_type() {
+            KvType::F32 => task.run::<Single>(kernels.isa(), &mut space, results),
+            KvType::F16 => task.run::<Half>(kernels.isa(), &mut space, results),
+            KvType::Q8_0 => task.run::<Byte>(kernels.isa(), &mut space, results),
+        }
+        if chunks.len() == 1 {
+            (0..task.len).for_each(|query| combine_query(number(query)));
+        }
+    });
+    if chunks.len() > 1 {
+        kernels.run(nodes * heads, chunks.len() * head_dim, |_, query| combine_query(query));
+    }
+}
+
+fn grow<T: Clone + Default>(values: &mut Vec<T>, len: usize) {
+    if values.len() < len {
+        values.resize(len, T::default());
+    }
+}
+
+/// The positions that a node sees.
+fn window(shape: &AttentionShape, node: &Seen<'_>) -> Range<usize> {
+    node.len() - shape.window.unwrap_or(usize::MAX).min(node.len())..node.len()
+}
+
+simd_fn! {
+    /// `out += scale * part`
+    fn add_scaled(_simd, scale: f32, part: &[f32], out: &mut [f32]) {
+        for (out, part) in out.iter_mut().zip(part) {
+            *out = scale.mul_add(*part, *out);
+        }
+    }
+}
+
+/// `out = sum(e^(max_i - max) out_i) / sum(e^(max_i - max) sum_i)`
+fn combine<'a>(isa: Isa, parts: impl Iterator<Item = ([f32; 2], &'a [f32])> + Clone, out: &mut [f32]) {
+    let largest = parts.clone().fold(f32::NEG_INFINITY, |a, ([max, _], _)| if max > a { max } else { a });
+    let mut total = 0.0f32;
+    out.fill(0.0);
+    for ([max, sum], part) in parts {
+        let scale = exp(max - largest);
+        total = scale.mul_add(sum, total);
+        add_scaled(isa, scale, part, out);
+    }
+    for out in out {
+        *out /= total;
+    }
+}
+
+/// Some queries that share a head of keys and values, at a chunk of positions.
+struct Task<'a> {
+    scale: f32,
+    layer: &'a KvLayer,
+    kv_head: usize,
+    queries: [&'a [f32]; TASK_QUERIES],
+    /// What each query sees of the chunk.
+    seen: [Seen<'a>; TASK_QUERIES],
+    len: usize,
+}
+
+/// A thread's space for a task.
+struct Space<'a> {
+    /// `[query][row]`, `stride` rows a query.
+    scores: &'a mut [f32],
+    stride: usize,
+    /// `[query][dimension]`, whole groups of dimensions.
+    outs: &'a mut [f32],
+}
+
+impl Task<'_> {
+    /// Computes every query's greatest score, sum of numerators, and unnormalised output.
+    fn run<'b, E: KvElement>(
+        &self,
+        isa: Isa,
+        space: &mut Space<'_>,
+        results: impl Fn(usize) -> (&'b mut [f32; 2], &'b mut [f32]),
+    ) {
+        let spans = self.seen[..self.len].iter().filter(|seen| seen.len() > 0).map(Seen::span);
+        let Some(span) = spans.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
+        assert!(span.end <= self.layer.capacity(), "rows of the cache");
+        let first_row = span.start / TILE_ROWS * TILE_ROWS;
+        score_rows::<E>(isa, self, first_row..span.end, space);
+        let mut stats = [[0.0; 2]; TASK_QUERIES];
+        for (query, scores) in space.scores.chunks_exact_mut(space.stride).take(self.len).enumerate() {
+            let seen = &self.seen[query];
+            let start = seen.score_start(first_row);
+            let path_start = start + seen.context.len();
+            // A path ascends, so nothing is overwritten that is still to be moved.
+            for (to, &row) in seen.path.iter().enumerate() {
+                scores[path_start + to] = scores[row as usize - first_row];
+            }
+            let scores = &mut scores[start..start + seen.len()];
+            stats[query] = softmax_numerators(isa, scores).into();
+        }
+        let width = space.outs.len() / TASK_QUERIES;
+        space.outs[..self.len * width].fill(0.0);
+        add_values::<E>(isa, self, first_row, space);
+        for (query, out) in space.outs.chunks_exact(width).take(self.len).enumerate() {
+            let (result_stats, result) = results(query);
+            *result_stats = stats[query];
+            result.copy_from_slice(&out[..result.len()]);
+        }
+    }
+}
+
+impl Seen<'_> {
+    /// Where the seen rows' scores start among those of all rows from `first_row` on, once they are moved together.
+    fn score_start(&self, first_row: usize) -> usize {
+        if self.context.is_empty() { 0 } else { self.context.start - first_row }
+    }
+}
+
+simd_fn! {
+    /// `score = dot(query, key) * scale`, for all of `rows`, and some behind them.
+    fn score_rows<E: KvElement>(simd, task: &Task<'_>, rows: Range<usize>, space: &mut Space<'_>) {
+        let mut first = 0;
+        while first < task.len {
+            let rows = rows.clone();
+            first += match task.len - first {
+                1 => score_tile::<S, E, 1>(simd, task, first, rows, space),
+                2 => score_tile::<S, E, 2>(simd, task, first, rows, space),
+                3 => score_tile::<S, E, 3>(simd, task, first, rows, space),
+                5.. if S::LANES == GROUP => score_tile::<S, E, 8>(simd, task, first, rows, space),
+                _ => score_tile::<S, E, 4>(simd, task, first, rows, space),
+            };
+        }
+    }
+}
+
+/// The scores of `T` queries from `first` on; returns `T`. What is computed beyond the last query goes nowhere.
+#[inline(always)]
+fn score_tile<S: Simd, E: KvElement, const T: usize>(
+    simd: S,
+    task: &Task<'_>,
+    first: usize,
+    rows: Range<usize>,
+    space: &mut Space<'_>,
+) -> usize {
+    let [keys, _] = task.layer.head(task.kv_head);
+    let block_bytes = GROUP * task.layer.row_bytes();
+    let head_dim = task.layer.head_dim();
+    let queries: [&[f32]; T] =
+        std::array::from_fn(|t| &task.queries[(first + t).min(task.len - 1)][..head_dim]);
+    // Two vectors of rows at once: one alone would wait for its own additions.
+    let blocks = 2 / S::PARTS;
+    for row in rows.clone().step_by(blocks * GROUP) {
+        let keys = &keys[row / GROUP * block_bytes..][..blocks * block_bytes];
+        let mut dots = [[simd.splat(0.0); T]; 2];
+        for dim in 0..head_dim {
+            let mut key = [simd.splat(0.0); 2];
+            for v in 0..2 {
+                key[v] = E::load_key(simd, &keys[v / S::PARTS * block_bytes..], dim, v % S::PARTS);
+            }
+            for t in 0..T {
+                let query = simd.splat(queries[t][dim]);
+                for v in 0..2 {
+                    dots[v][t] = simd.fma(key[v], query, dots[v][t]);
+                }
+            }
+        }
+        let scale = simd.splat(task.scale);
+        for t in 0..T.min(task.len - first) {
+            for block in 0..blocks {
+                let mut lanes = [0.0; GROUP];
+                for part in 0..S::PARTS {
+                    simd.store(simd.mul(dots[block * S::PARTS + part][t], scale), &mut lanes, part);
+                }
+                let at = (first + t) * space.stride + row - rows.start + block * GROUP;
+                space.scores[at..][..GROUP].copy_from_slice(&lanes);
+            }
+        }
+    }
+    T
+}
+
+/// Rows of a cache, in logical order.
+trait Rows: Copy {
+    fn len(self) -> usize;
+    fn at(self, index: usize) -> usize;
+}
+
+/// So many rows from a first one on.
+#[derive(Clone, Copy)]
+struct From(usize, usize);
+
+impl Rows for From {
+    #[inline(always)]
+    fn len(self) -> usize {
+        self.1
+    }
+
+    #[inline(always)]
+    fn at(self, index: usize) -> usize {
+        self.0 + index
+    }
+}
+
+impl Rows for &[u32] {
+    #[inline(always)]
+    fn len(self) -> usize {
+        <[u32]>::len(self)
+    }
+
+    #[inline(always)]
+    fn at(self, index: usize) -> usize {
+        self[index] as usize
+    }
+}
+
+simd_fn! {
+    /// `out += p * value` for every row that a query sees: together those that all see, which are most of them.
+    fn add_values<E: KvElement>(simd, task: &Task<'_>, first_row: usize, space: &mut Space<'_>) {
+        let mut start = 0;
+        let mut end = usize::MAX;
+        for seen in &task.seen[..task.len] {
+            start = start.max(seen.context.start);
+            end = end.min(seen.context.end);
+        }
+        let is_shared = start < end && task.len > 1;
+        for query in 0..task.len {
+            let context = &task.seen[query].context;
+            let own = if is_shared { context.start..start } else { context.clone() };
+            let at = own.start.max(first_row) - first_row;
+            add_rows::<S, E, 1>(simd, task, query, From(own.start, own.len()), at, space);
+        }
+        if is_shared {
+            let mut first = 0;
+            while first < task.len {
+                let rows = From(start, end - start);
+                first += match task.len - first {
+                    1 => add_rows::<S, E, 1>(simd, task, first, rows, start - first_row, space),
+                    _ => add_rows::<S, E, 4>(simd, task, first, rows, start - first_row, space),
+                };
+            }
+        }
+        for query in 0..task.len {
+            let Seen { context, path } = &task.seen[query];
+            if is_shared {
+                add_rows::<S, E, 1>(simd, task, query, From(end, context.end - end), end - first_row, space);
+            }
+            let at = task.seen[query].score_start(first_row) + context.len();
+            add_rows::<S, E, 1>(simd, task, query, *path, at, space);
+        }
+    }
+}
+
+/// Adds `rows` to the outputs of `T` queries from `first` on; their numerators start at `at`. Returns `T`; what is
+/// computed beyond the last query is the last query's once more.
+#[inline(always)]
+fn add_rows<S: Simd, E: KvElement, const T: usize>(
+    simd: S,
+    task: &Task<'_>,
+    first: usize,
+    rows: impl Rows,
+    at: usize,
+    space: &mut Space<'_>,
+) -> usize {
+    if rows.len() == 0 {
+        return T;
+    }
+    let groups = task.layer.head_dim().div_ceil(GROUP);
+    let wide = if T == 1 || S::PARTS == 1 { 4 } else { 1 };
+    let mut group = 0;
+    while group < groups {
+        group += match groups - group {
+            4.. if wide == 4 => value_tile::<S, E, T, 4>(simd, task, first, rows, at, group, space),
+            _ => value_tile::<S, E, T, 1>(simd, task, first, rows, at, group, space),
+        };
+    }
+    T
+}
+
+/// [`add_rows`] for `G` groups of dimensions from `group` on; returns `G`.
+#[inline(always)]
+fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
+    simd: S,
+    task: &Task<'_>,
+    first: usize,
+    rows: impl Rows,
+    at: usize,
+    group: usize,
+    space: &mut Space<'_>,
+) -> usize {
+    let [_, values] = task.layer.head(task.kv_head);
+    let row_bytes = task.layer.row_bytes();
+    let width = space.outs.len() / TASK_QUERIES;
+    let queries: [usize; T] = std::array::from_fn(|t| (first + t).min(task.len - 1));
+    let numerators: [&[f32]; T] =
+        std::array::from_fn(|t| &space.scores[queries[t] * space.stride + at..][..rows.len()]);
+    let mut sums = [[[simd.splat(0.0); MAX_PARTS]; G]; T];
+    for t in 0..T {
+        for g in 0..G {
+            for part in 0..S::PARTS {
+                let lanes = &space.outs[queries[t] * width + (group + g) * GROUP..];
+                sums[t][g][part] = simd.load(lanes.first_chunk().unwrap_or(&[0.0; GROUP]), part);
+            }
+        }
+    }
+    for index in 0..rows.len() {
+        let row = &values[rows.at(index) * row_bytes..][..row_bytes];
+        for g in 0..G {
+            for part in 0..S::PARTS {
+                let value = E::load_value(simd, row, group + g, part);
+                for t in 0..T {
+                    let p = simd.splat(numerators[t][index]);
+                    sums[t][g][part] = simd.fma(p, value, sums[t][g][part]);
+                }
+            }
+        }
+    }
+    for t in 0..T {
+        for g in 0..G {
+            let mut lanes = [0.0; GROUP];
+            for part in 0..S::PARTS {
+                simd.store(sums[t][g][part], &mut lanes, part);
+            }
+            space.outs[queries[t] * width + (group + g) * GROUP..][..GROUP].copy_from_slice(&lanes);
+        }
+    }
+    G
+}

@@ -1,0 +1,205 @@
+use half::f16;
+use proptest::prelude::*;
+
+use super::*;
+use crate::math;
+
+/// A number for each index: noise of a few binary digits, the same every time.
+fn noise(index: usize) -> f32 {
+    let bits = (index as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15).rotate_left(23);
+    ((bits.wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 44) as f32 / 524_288.0 - 1.0) * 2.0
+}
+
+/// What a cache of type `kv_type` keeps of a head's row.
+fn stored(kv_type: KvType, row: &[f32]) -> Vec<f32> {
+    match kv_type {
+        KvType::F32 => row.to_vec(),
+        KvType::F16 => row.iter().map(|&value| f16::from_f32(value).to_f32()).collect(),
+        KvType::Q8_0 => row
+            .chunks(32)
+            .flat_map(|block| {
+                let largest = block.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+                let scale = f16::from_f32(largest / 127.0).to_f32();
+                block.iter().map(move |value| scale * (value * (127.0 / largest)).round_ties_even())
+            })
+            .collect(),
+    }
+}
+
+/// A cache's contents: `rows[row][head]`, keys and values as stored.
+struct Contents {
+    keys: Vec<Vec<Vec<f32>>>,
+    values: Vec<Vec<Vec<f32>>>,
+}
+
+fn fill(layer: &mut KvLayer, rows: usize, kv_heads: usize, head_dim: usize) -> Contents {
+    let width = kv_heads * head_dim;
+    let row = |row: usize, salt: usize| -> Vec<f32> {
+        (0..width).map(|i| noise((row * 2 + salt) * width + i)).collect()
+    };
+    let kv_type = layer.kv_type();
+    let heads = |row: &[f32]| row.chunks(head_dim).map(|head| stored(kv_type, head)).collect::<Vec<_>>();
+    let mut contents = Contents { keys: Vec::new(), values: Vec::new() };
+    for index in 0..rows {
+        let (key, value) = (row(index, 0), row(index, 1));
+        layer.write(index, &key, &value);
+        contents.keys.push(heads(&key));
+        contents.values.push(heads(&value));
+    }
+    contents
+}
+
+/// The formulas of the module's documentation, one value at a time: `rows` in logical order, from position `first` on.
+fn definition(
+    scale: f32,
+    query: &[f32],
+    contents: &Contents,
+    head: usize,
+    first: usize,
+    rows: &[usize],
+) -> Vec<f32> {
+    let mut parts: Vec<(f32, f32, Vec<f32>)> = Vec::new();
+    let mut position = first;
+    let mut rest = rows;
+    while !rest.is_empty() {
+        let (chunk, behind) = rest.split_at((CHUNK - position % CHUNK).min(rest.len()));
+        (rest, position) = (behind, position + chunk.len());
+        let scores: Vec<f32> = chunk
+            .iter()
+            .map(|&row| {
+                let dot = query
+                    .iter()
+                    .zip(&contents.keys[row][head])
+                    .fold(0.0f32, |dot, (q, k)| q.mul_add(*k, dot));
+                dot * scale
+            })
+            .collect();
+        let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+        let p: Vec<f32> = scores.iter().map(|score| math::exp(score - largest)).collect();
+        let mut lanes = [0.0f32; 8];
+        p.iter().enumerate().for_each(|(j, p)| lanes[j % 8] += p);
+        let sum =
+            ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
+        let out = (0..query.len())
+            .map(|d| {
+                chunk
+                    .iter()
+                    .zip(&p)
+                    .fold(0.0f32, |out, (&row, p)| p.mul_add(contents.values[row][head][d], out))
+            })
+            .collect();
+        parts.push((largest, sum, out));
+    }
+    let largest = parts.iter().map(|part| part.0).fold(f32::NEG_INFINITY, f32::max);
+    let scales: Vec<f32> = parts.iter().map(|part| math::exp(part.0 - largest)).collect();
+    let total = parts.iter().zip(&scales).fold(0.0f32, |total, (part, scale)| scale.mul_add(part.1, total));
+    (0..query.len())
+        .map(|d| {
+            parts.iter().zip(&scales).fold(0.0f32, |out, (part, scale)| scale.mul_add(part.2[d], out)) / total
+        })
+        .collect()
+}
+
+/// Nodes of a random tree behind `context` rows: node `i` hangs off `parents[i]`, an earlier node or the context.
+fn paths(parents: &[usize]) -> Vec<Vec<u32>> {
+    let mut paths: Vec<Vec<u32>> = Vec::new();
+    for (node, parent) in parents.iter().enumerate() {
+        let mut path = if *parent == 0 { Vec::new() } else { paths[parent - 1].clone() };
+        path.push(node as u32);
+        paths.push(path);
+    }
+    paths
+}
+
+fn check(
+    kv_type: KvType,
+    [head_dim, group, kv_heads]: [usize; 3],
+    context: usize,
+    parents: &[usize],
+    window: Option<usize>,
+) {
+    let rows = context + parents.len();
+    let mut layer = KvLayer::new(kv_type, kv_heads, head_dim, rows);
+    let contents = fill(&mut layer, rows, kv_heads, head_dim);
+    let shape = AttentionShape { heads: group * kv_heads, scale: 0.3, window };
+    let queries: Vec<f32> = (0..parents.len() * shape.heads * head_dim).map(|i| noise(i + 77)).collect();
+    let mut visible = VisibleRows::default();
+    let mut expected = Vec::new();
+    for (node, path) in paths(parents).iter().enumerate() {
+        // As the forward pass does, a path that goes on where the context ends belongs to it.
+        let in_order = path.iter().enumerate().take_while(|&(depth, &node)| depth == node as usize).count();
+        let path: Vec<u32> = path[in_order..].iter().map(|node| node + context as u32).collect();
+        visible.push(context + in_order, path.iter().copied());
+        let rows: Vec<usize> = (0..context + in_order).chain(path.iter().map(|&row| row as usize)).collect();
+        let first = window.map_or(0, |window| rows.len().saturating_sub(window));
+        for head in 0..shape.heads {
+            let query = &queries[(node * shape.heads + head) * head_dim..][..head_dim];
+            let values = definition(shape.scale, query, &contents, head / group, first, &rows[first..]);
+            expected.extend(values.iter().map(|value| value.to_bits()));
+        }
+    }
+    for isa in Isa::available() {
+        for threads in [1, 3] {
+            let kernels = Kernels::with_isa(isa, threads);
+            let mut out = vec![f32::NAN; queries.len()];
+            let mut scratch = AttentionScratch::default();
+            attention(&kernels, shape, &queries, &layer, &visible, &mut scratch, &mut out);
+            let found: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
+            assert_eq!(found, expected, "{isa:?}, {threads} threads");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn every_kernel_gives_the_bits_of_the_definition(
+        kv_type in prop::sample::select(KvType::ALL.to_vec()),
+        head_dim in prop::sample::select(vec![4usize, 8, 12, 16, 32, 64, 80, 128]),
+        group in 1usize..6,
+        kv_heads in 1usize..3,
+        context in prop_oneof![0usize..70, 500usize..530],
+        parents in prop::collection::vec(any::<prop::sample::Index>(), 1..24),
+        window in prop_oneof![Just(None), (1usize..100).prop_map(Some)],
+    ) {
+        let parents: Vec<usize> = parents.iter().enumerate().map(|(node, index)| index.index(node + 1)).collect();
+        check(kv_type, [head_dim, group, kv_heads], context, &parents, window);
+    }
+}
+
+#[test]
+fn a_chain_over_several_chunks_gives_the_bits_of_the_definition() {
+    let chain: Vec<usize> = (0..40).collect();
+    for kv_type in KvType::ALL {
+        check(kv_type, [32, 3, 1], 2 * CHUNK - 20, &chain, None);
+        check(kv_type, [32, 2, 2], 2 * CHUNK - 20, &chain, Some(CHUNK + 7));
+    }
+}
+
+#[test]
+fn a_copied_row_is_the_row() {
+    for kv_type in KvType::ALL {
+        for head_dim in [20, 64] {
+            let mut moved = KvLayer::new(kv_type, 2, head_dim, 40);
+            fill(&mut moved, 40, 2, head_dim);
+            let mut expected = moved.clone();
+            let row: Vec<f32> = (0..2 * head_dim).map(|i| noise(35 * 4 * head_dim + i)).collect();
+            let value: Vec<f32> =
+                (0..2 * head_dim).map(|i| noise(35 * 4 * head_dim + 2 * head_dim + i)).collect();
+            expected.write(3, &row, &value);
+            moved.copy_row(35, 3);
+            for head in 0..2 {
+                assert!(moved.head(head) == expected.head(head), "{kv_type}, {head_dim}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_type_is_found_by_its_name() {
+    for kv_type in KvType::ALL {
+        assert_eq!(kv_type.name().parse(), Ok(kv_type));
+    }
+    let error = "q4_0".parse::<KvType>().unwrap_err().to_string();
+    assert!(KvType::ALL.iter().all(|kv_type| error.contains(kv_type.name())), "{error}");
+}

@@ -1,0 +1,178 @@
+//! What the machine can do: the ceilings that kernels are measured against.
+
+use std::time::{Duration, Instant};
+
+use crate::matrix::allocate;
+use crate::pool::Disjoint;
+use crate::simd::{GROUP, MAX_PARTS, simd_fn};
+use crate::{Kernels, MatrixError};
+
+/// Bytes that are read: more than the caches hold.
+const MEMORY_BYTES: usize = 256 << 20;
+
+/// Bytes to a task.
+const TASK_BYTES: usize = 256 << 10;
+
+/// Vectors of weights that a round of arithmetic runs over: they stay in the first-level cache.
+const VECTORS: usize = 64;
+
+/// Rounds to a task: some tens of microseconds.
+const ROUNDS: usize = 100;
+
+/// The best rates that were seen on all threads of some kernels.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Ceilings {
+    /// Bytes read in order from memory, per second.
+    pub read_bytes_per_second: f64,
+    /// Multiply-adds of bytes, per second.
+    pub int8_macs_per_second: f64,
+    /// Multiply-adds of single floats, per second.
+    pub f32_macs_per_second: f64,
+}
+
+impl Ceilings {
+    /// Measures for about `time`.
+    ///
+    /// # Errors
+    /// If there is no memory for the buffer that is read.
+    pub fn measure(kernels: &Kernels, time: Duration) -> Result<Self, MatrixError> {
+        let mut memory = allocate(MEMORY_BYTES)?;
+        // Pages that were never written are all the same page of zeros.
+        let tasks = MEMORY_BYTES / TASK_BYTES;
+        let parts = Disjoint::new(&mut memory[..]);
+        kernels.run(tasks, usize::MAX, |_, task| {
+            // SAFETY: each task has its own part.
+            unsafe { parts.part(task * TASK_BYTES, TASK_BYTES) }.fill(1);
+        });
+        let rate = |time: Duration, amount: usize, job: &(dyn Fn(usize) + Sync)| {
+            let (mut best, began) = (Duration::MAX, Instant::now());
+            while best == Duration::MAX || began.elapsed() < time {
+                let round = Instant::now();
+                kernels.run(tasks, usize::MAX, |_, task| job(task));
+                best = best.min(round.elapsed());
+            }
+            amount as f64 / best.as_secs_f64()
+        };
+        let macs = |per_lane: usize| tasks * ROUNDS * VECTORS * GROUP * TOKENS * per_lane;
+        Ok(Self {
+            read_bytes_per_second: rate(time / 2, MEMORY_BYTES, &|task| {
+                std::hint::black_box(read(kernels.isa(), &memory[task * TASK_BYTES..][..TASK_BYTES]));
+            }),
+            int8_macs_per_second: rate(time / 4, macs(4), &|_| {
+                std::hint::black_box(multiply_bytes(
+                    kernels.isa(),
+                    std::hint::black_box(&[[1; 4 * GROUP]; VECTORS]),
+                ));
+            }),
+            f32_macs_per_second: rate(time / 4, macs(1), &|_| {
+                std::hint::black_box(multiply_floats(
+                    kernels.isa(),
+                    std::hint::black_box(&[[1.0; GROUP]; VECTORS]),
+                ));
+            }),
+        })
+    }
+}
+
+/// Independent sums: enough to hide the latency of an addition, and as many as fit the registers.
+const TOKENS: usize = 6;
+
+simd_fn! {
+    fn read(simd, bytes: &[u8]) -> [f32; GROUP] {
+        let mut all = [simd.splat4([0; 4]); 4];
+        for lines in bytes.as_chunks::<{ 16 * GROUP }>().0 {
+            for (i, line) in lines.as_chunks::<{ 4 * GROUP }>().0.iter().enumerate() {
+                for part in 0..S::PARTS {
+                    all[i] = simd.or(all[i], simd.load_bytes(line, part));
+                }
+            }
+        }
+        let mut lanes = [0.0; GROUP];
+        let any = simd.or(simd.or(all[0], all[1]), simd.or(all[2], all[3]));
+        let sum = simd.dot_finish(simd.i32_splat(0), simd.dot(simd.dot_zero(), any, simd.splat4([1; 4])));
+        simd.store(simd.i32_to_f32(sum), &mut lanes, 0);
+        lanes
+    }
+}
+
+simd_fn! {
+    fn multiply_bytes(simd, weights: &[[u8; 4 * GROUP]; VECTORS]) -> [f32; GROUP] {
+        let mut sums = [[simd.dot_zero(); TOKENS]; MAX_PARTS];
+        let mut x = [simd.splat4([1; 4]); TOKENS];
+        for (t, x) in x.iter_mut().enumerate() {
+            *x = simd.splat4([t as i8; 4]);
+        }
+        for _ in 0..ROUNDS {
+            // Two groups of sums, whatever the width of a vector.
+            for pair in weights.as_chunks::<2>().0 {
+                for i in 0..2 {
+                    for part in 0..S::PARTS {
+                        let weights = simd.load_bytes(&pair[i], part);
+                        let sums = &mut sums[(i + part) % MAX_PARTS];
+                        for t in 0..TOKENS {
+                            sums[t] = simd.dot(sums[t], weights, x[t]);
+                        }
+                    }
+                }
+            }
+        }
+        let mut total = simd.i32_splat(0);
+        for t in 0..TOKENS {
+            total = simd.dot_finish(simd.dot_finish(total, sums[0][t]), sums[1][t]);
+        }
+        let mut lanes = [0.0; GROUP];
+        simd.store(simd.i32_to_f32(total), &mut lanes, 0);
+        lanes
+    }
+}
+
+simd_fn! {
+    fn multiply_floats(simd, weights: &[[f32; GROUP]; VECTORS]) -> [f32; GROUP] {
+        let mut sums = [[simd.splat(0.0); TOKENS]; MAX_PARTS];
+        let mut x = [simd.splat(1.0); TOKENS];
+        for (t, x) in x.iter_mut().enumerate() {
+            *x = simd.splat(t as f32);
+        }
+        for _ in 0..ROUNDS {
+            for pair in weights.as_chunks::<2>().0 {
+                for i in 0..2 {
+                    for part in 0..S::PARTS {
+                        let weights = simd.load(&pair[i], part);
+                        let sums = &mut sums[(i + part) % MAX_PARTS];
+                        for t in 0..TOKENS {
+                            sums[t] = simd.fma(weights, x[t], sums[t]);
+                        }
+                    }
+                }
+            }
+        }
+        let mut total = simd.splat(0.0);
+        for t in 0..TOKENS {
+            total = simd.add(simd.add(total, sums[0][t]), sums[1][t]);
+        }
+        let mut lanes = [0.0; GROUP];
+        simd.store(total, &mut lanes, 0);
+        lanes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Isa;
+
+    #[test]
+    fn every_instruction_set_does_the_arithmetic_that_is_counted() {
+        // The sum over t of t, 64 * 100 times; each byte lane is four products.
+        let rounds = (ROUNDS * VECTORS * (TOKENS * (TOKENS - 1) / 2)) as f32;
+        for isa in Isa::available() {
+            let floats = multiply_floats(isa, &[[1.0; GROUP]; VECTORS]);
+            assert_eq!(floats[..8].iter().sum::<f32>(), 8.0 * rounds * lanes_share(isa), "{isa:?}");
+        }
+    }
+
+    /// A narrow vector's lanes take the products of both parts of a group.
+    fn lanes_share(isa: Isa) -> f32 {
+        if isa.name().starts_with("AVX2") { 2.0 } else { 1.0 }
+    }
+}
