@@ -13,7 +13,7 @@ use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use lookahead_kernels::{
     Activations, AttentionScratch, AttentionShape, Ceilings, Isa, Kernels, KvLayer, KvType, Matrix,
-    VisibleRows, WeightType, attention, multiply,
+    VisibleRows, WeightArena, WeightType, attention, multiply,
 };
 
 /// A matrix that no cache holds: its weights come from memory, as those of a model do.
@@ -62,7 +62,8 @@ fn weights(weight_type: WeightType) -> Matrix {
             _ => block[..4].copy_from_slice(&[0x00, 0x10, 0x00, 0x10]),
         }
     }
-    Matrix::pack(&KERNELS, weight_type, ROWS, COLUMNS, &row.repeat(ROWS)).expect("a matrix")
+    let (mut arena, bytes) = (WeightArena::new(), row.repeat(ROWS));
+    Matrix::pack(&KERNELS, &mut arena, weight_type, [ROWS, COLUMNS], &bytes).expect("a matrix")
 }
 
 fn product(bencher: Bencher<'_, '_>, weight_type: WeightType, tokens: usize) {

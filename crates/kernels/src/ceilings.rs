@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::matrix::allocate;
 use crate::pool::Disjoint;
 use crate::simd::{GROUP, MAX_PARTS, simd_fn};
-use crate::{Kernels, MatrixError};
+use crate::{Kernels, MatrixError, WeightArena};
 
 /// Bytes that are read: more than the caches hold.
 const MEMORY_BYTES: usize = 256 << 20;
@@ -36,10 +35,11 @@ impl Ceilings {
     /// # Errors
     /// If there is no memory for the buffer that is read.
     pub fn measure(kernels: &Kernels, time: Duration) -> Result<Self, MatrixError> {
-        let mut memory = allocate(MEMORY_BYTES)?;
+        let out_of_memory = |_| MatrixError::OutOfMemory { bytes: MEMORY_BYTES };
+        let mut memory = WeightArena::new().allocate(MEMORY_BYTES).map_err(out_of_memory)?;
         // Pages that were never written are all the same page of zeros.
         let tasks = MEMORY_BYTES / TASK_BYTES;
-        let parts = Disjoint::new(&mut memory[..]);
+        let parts = Disjoint::new(memory.as_mut());
         kernels.run(tasks, usize::MAX, |_, task| {
             // SAFETY: each task has its own part.
             unsafe { parts.part(task * TASK_BYTES, TASK_BYTES) }.fill(1);

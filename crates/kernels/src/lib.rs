@@ -6,14 +6,14 @@
 //! The scalar code is the definition; vector code is tested against it for equality of bits.
 //!
 //! `unsafe` is confined to `simd` (instructions, behind tokens that prove the CPU has them), `pool` (sharing a job
-//! with threads) and the disjoint writes of parallel tasks.
+//! with threads), `arena` (memory that matrices share) and the disjoint writes of parallel tasks.
 //!
 //! ```
-//! use lookahead_kernels::{Activations, Kernels, Matrix, WeightType, multiply};
+//! use lookahead_kernels::{Activations, Kernels, Matrix, WeightArena, WeightType, multiply};
 //!
 //! let kernels = Kernels::new(2);
 //! let weights: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|w| w.to_le_bytes()).collect();
-//! let matrix = Matrix::pack(&kernels, WeightType::F32, 2, 2, &weights)?;
+//! let matrix = Matrix::pack(&kernels, &mut WeightArena::new(), WeightType::F32, [2, 2], &weights)?;
 //! let mut x = Activations::new();
 //! x.compute(&kernels, [1, 2], false, [], 0, |_, [], row| row.copy_from_slice(&[10.0, 1.0]));
 //! let mut out = [0.0; 2];
@@ -23,6 +23,7 @@
 //! ```
 
 mod activations;
+mod arena;
 mod attention;
 mod block;
 mod ceilings;
@@ -36,6 +37,7 @@ mod simd;
 mod weight_type;
 
 pub use activations::Activations;
+pub use arena::WeightArena;
 pub use attention::{
     AttentionScratch, AttentionShape, KvLayer, KvType, UnknownKvType, VisibleRows, attention,
 };

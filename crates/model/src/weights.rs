@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use lookahead_kernels::{Kernels, Matrix, dequantize_row};
+use lookahead_kernels::{Kernels, Matrix, WeightArena, dequantize_row};
 
 use crate::LoadError;
 use crate::architecture::{Architecture, Layer};
@@ -52,7 +52,7 @@ impl Weights {
         architecture: &Architecture,
         kernels: &Kernels,
     ) -> Result<Self, LoadError> {
-        let mut loader = Loader { file, kernels, used: HashSet::new() };
+        let mut loader = Loader { file, kernels, arena: WeightArena::new(), used: HashSet::new() };
         let hidden = architecture.hidden_size;
         let embedding = loader.matrix("token_embd.weight", None, hidden)?;
         let layers = architecture
@@ -100,6 +100,7 @@ impl Weights {
 struct Loader<'a> {
     file: &'a GgufFile,
     kernels: &'a Kernels,
+    arena: WeightArena,
     used: HashSet<String>,
 }
 
@@ -150,9 +151,9 @@ impl<'a> Loader<'a> {
         let tensor = self.tensor(name, rows.unwrap_or(1), columns)?;
         let matrix = Matrix::pack(
             self.kernels,
+            &mut self.arena,
             tensor.info.weight_type,
-            tensor.rows(),
-            tensor.columns(),
+            [tensor.rows(), tensor.columns()],
             tensor.bytes,
         )
         .map_err(|source| LoadError::Matrix {

@@ -11,17 +11,19 @@ mod quantized;
 
 use std::ops::Range;
 
-#[cfg(target_os = "linux")]
-use memmap2::Advice;
-use memmap2::MmapMut;
-
+use crate::arena::Buffer;
 use crate::pool::Disjoint;
 use crate::simd::GROUP;
-use crate::{Activations, Kernels, WeightType};
+use crate::{Activations, Kernels, WeightArena, WeightType};
 
-/// Weight bytes to a task: enough to cover the cost of claiming it and of a fresh start for the prefetcher…
-const MIN_TASK_BYTES: usize = 16 << 10;
-/// …and little enough that a late thread does not hold up the others.
+/// Weight bytes to a task for up to [`LIGHT_TOKENS`] tokens, at least: each task begins with a wait for memory, until the
+/// processor's prefetching has caught up.
+const MIN_TASK_BYTES: usize = 64 << 10;
+/// The same where arithmetic is the limit, and a late thread would hold up the others.
+const MIN_HEAVY_TASK_BYTES: usize = 16 << 10;
+/// Where arithmetic begins to be the limit.
+const LIGHT_TOKENS: usize = 8;
+/// Weight bytes to a task, at most.
 const MAX_TASK_BYTES: usize = 256 << 10;
 /// Tasks of a large matrix, between these limits.
 const TASKS: usize = 32;
@@ -38,7 +40,7 @@ pub struct Matrix {
     rows: usize,
     columns: usize,
     /// Groups of [`GROUP`] rows; the last is filled up with zeros.
-    data: MmapMut,
+    data: Buffer,
     group_bytes: usize,
 }
 
@@ -78,15 +80,15 @@ pub enum MatrixError {
 }
 
 impl Matrix {
-    /// Repacks `rows` rows of `columns` weights as they lie in a file (row-major, whole blocks).
+    /// Repacks `rows` rows of `columns` weights as they lie in a file (row-major, whole blocks) into memory of `arena`.
     ///
     /// # Errors
     /// If the bytes are not such rows, or there is no memory for them.
     pub fn pack(
         kernels: &Kernels,
+        arena: &mut WeightArena,
         weight_type: WeightType,
-        rows: usize,
-        columns: usize,
+        [rows, columns]: [usize; 2],
         bytes: &[u8],
     ) -> Result<Self, MatrixError> {
         let block = weight_type.block_weights();
@@ -105,8 +107,10 @@ impl Matrix {
             dense::group_bytes(weight_type, columns)
         };
         let groups = rows.div_ceil(GROUP);
-        let mut data = allocate(groups * group_bytes)?;
-        let packed = Disjoint::new(&mut data[..]);
+        let bytes_needed = groups * group_bytes;
+        let out_of_memory = |_| MatrixError::OutOfMemory { bytes: bytes_needed };
+        let mut data = arena.allocate(bytes_needed).map_err(out_of_memory)?;
+        let packed = Disjoint::new(data.as_mut());
         kernels.run(groups, columns * GROUP * 8, |_, group| {
             // SAFETY: each task writes its own group.
             let packed = unsafe { packed.part(group * group_bytes, group_bytes) };
@@ -163,9 +167,10 @@ impl Matrix {
         &self.data[group * self.group_bytes..][..self.group_bytes]
     }
 
-    /// Groups to a task.
-    fn task_groups(&self) -> usize {
-        let bytes = (self.data.len() / TASKS).clamp(MIN_TASK_BYTES, MAX_TASK_BYTES);
+    /// Groups to a task of a product with `tokens` tokens.
+    fn task_groups(&self, tokens: usize) -> usize {
+        let least = (MIN_TASK_BYTES * LIGHT_TOKENS / tokens.max(LIGHT_TOKENS)).max(MIN_HEAVY_TASK_BYTES);
+        let bytes = (self.data.len() / TASKS).clamp(least, MAX_TASK_BYTES);
         (bytes / self.group_bytes.max(1)).next_multiple_of(TILE_GROUPS).max(TILE_GROUPS)
     }
 }
@@ -222,15 +227,16 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
         assert_eq!(matrix.columns, x.columns(), "{matrix:?}: inputs");
         assert_eq!(out.len(), x.tokens() * matrix.rows, "{matrix:?}: outputs");
         let first_task = tasks;
-        tasks += matrix.groups().div_ceil(matrix.task_groups());
-        (first_task, matrix, Disjoint::new(out))
+        let task_groups = matrix.task_groups(x.tokens());
+        tasks += matrix.groups().div_ceil(task_groups);
+        (first_task, task_groups, matrix, Disjoint::new(out))
     });
-    let weights: usize = products.iter().map(|(_, matrix, _)| matrix.rows * matrix.columns).sum();
+    let weights: usize = products.iter().map(|(.., matrix, _)| matrix.rows * matrix.columns).sum();
     kernels.run(tasks, weights * x.tokens() / tasks.max(1), |_, task| {
         let index = products.iter().rposition(|(first, ..)| *first <= task).unwrap_or(0);
-        let (first_task, matrix, out) = &products[index];
-        let first = (task - first_task) * matrix.task_groups();
-        let groups = first..(first + matrix.task_groups()).min(matrix.groups());
+        let (first_task, task_groups, matrix, out) = &products[index];
+        let first = (task - first_task) * task_groups;
+        let groups = first..(first + task_groups).min(matrix.groups());
         // SAFETY: each group of each matrix belongs to one task.
         let mut out = unsafe { Output::new(out, matrix.rows, groups) };
         if matrix.weight_type.is_quantized() {
@@ -239,17 +245,6 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
             dense::multiply(kernels.isa(), matrix, x, &mut out);
         }
     });
-}
-
-/// Zeroed memory for `len` bytes, in huge pages where the system has them: products stream through it, and small pages
-/// would stop the processor's prefetching every 4 KiB.
-pub(crate) fn allocate(len: usize) -> Result<MmapMut, MatrixError> {
-    // An empty mapping is an error to some systems.
-    let memory = MmapMut::map_anon(len.max(1)).map_err(|_| MatrixError::OutOfMemory { bytes: len })?;
-    #[cfg(target_os = "linux")]
-    // A hint: without huge pages, it is only slower.
-    let _ = memory.advise(Advice::HugePage);
-    Ok(memory)
 }
 
 #[cfg(test)]

@@ -91,7 +91,9 @@ fn check_product(weight_type: WeightType, rows: usize, columns: usize, tokens: u
     for isa in Isa::available() {
         for threads in [1, 2, 3] {
             let kernels = Kernels::with_isa(isa, threads);
-            let matrix = Matrix::pack(&kernels, weight_type, rows, columns, &bytes).unwrap();
+            let matrix =
+                Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [rows, columns], &bytes)
+                    .unwrap();
             let mut out = vec![f32::NAN; tokens * rows];
             multiply(&kernels, &x, [(&matrix, &mut out)]);
             let found: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
@@ -134,7 +136,7 @@ proptest! {
         let columns = 512;
         let kernels = Kernels::with_isa(Isa::SCALAR, 1);
         let bytes = random_weights(weight_type, rows * columns, &mut Noise(seed));
-        let matrix = Matrix::pack(&kernels, weight_type, rows, columns, &bytes).unwrap();
+        let matrix = Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [rows, columns], &bytes).unwrap();
         let (mut found, mut expected) = (vec![0.0; columns], vec![0.0; columns]);
         for (row, bytes) in bytes.chunks(weight_type.row_bytes(columns).unwrap()).enumerate() {
             matrix.dequantize_row(row, &mut found);
@@ -167,7 +169,9 @@ fn the_largest_codes_and_activations_do_not_overflow_the_narrow_sums() {
                 let expected = definition::element(weight_type, &bytes, &x, 0);
                 for isa in Isa::available() {
                     let kernels = Kernels::with_isa(isa, 1);
-                    let matrix = Matrix::pack(&kernels, weight_type, 1, columns, &bytes).unwrap();
+                    let matrix =
+                        Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [1, columns], &bytes)
+                            .unwrap();
                     let mut out = [0.0];
                     multiply(&kernels, &x, [(&matrix, &mut out)]);
                     assert_eq!(out[0].to_bits(), expected.to_bits(), "{weight_type} {fill:#x} {isa:?}");
@@ -186,7 +190,7 @@ fn several_products_in_one_operator_are_those_of_several_operators() {
         .into_iter()
         .map(|(weight_type, rows)| {
             let bytes = random_weights(weight_type, rows * 256, &mut noise);
-            Matrix::pack(&kernels, weight_type, rows, 256, &bytes).unwrap()
+            Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [rows, 256], &bytes).unwrap()
         })
         .collect();
     let [a, b, c] = &matrices[..] else { unreachable!() };
@@ -203,11 +207,15 @@ fn several_products_in_one_operator_are_those_of_several_operators() {
 fn bytes_of_another_size_are_refused() {
     let kernels = Kernels::with_isa(Isa::SCALAR, 1);
     assert_eq!(
-        Matrix::pack(&kernels, WeightType::Q4_0, 2, 48, &[0; 54]).unwrap_err().to_string(),
+        Matrix::pack(&kernels, &mut WeightArena::new(), WeightType::Q4_0, [2, 48], &[0; 54])
+            .unwrap_err()
+            .to_string(),
         "rows of 48 weights are no whole number of Q4_0 blocks of 32"
     );
     assert_eq!(
-        Matrix::pack(&kernels, WeightType::F16, 2, 3, &[0; 13]).unwrap_err().to_string(),
+        Matrix::pack(&kernels, &mut WeightArena::new(), WeightType::F16, [2, 3], &[0; 13])
+            .unwrap_err()
+            .to_string(),
         "2 rows of 3 F16 weights need 12 bytes, not 13"
     );
 }

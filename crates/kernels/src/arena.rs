@@ -1,0 +1,114 @@
+//! Memory for weights: large pieces that many matrices share.
+//!
+//! Products stream through weights, and small pages would stop the processor's prefetching every 4 KiB. The system has
+//! huge pages, but only for regions larger than most matrices; so matrices lie one behind the other in large ones.
+
+use std::ops::Deref;
+use std::sync::Arc;
+
+#[cfg(target_os = "linux")]
+use memmap2::Advice;
+use memmap2::{MmapMut, MmapRaw};
+
+/// What is mapped at once. Pages are taken from the system only when they are written.
+const PIECE_BYTES: usize = 256 << 20;
+
+/// Where a buffer begins: at a cache line.
+const ALIGNMENT: usize = 64;
+
+/// Hands out memory for the matrices of a model, piece by piece. It is given back when the last of them is dropped.
+#[derive(Debug, Default)]
+pub struct WeightArena {
+    piece: Option<Arc<MmapRaw>>,
+    used: usize,
+}
+
+/// The system has no memory left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OutOfMemory;
+
+impl WeightArena {
+    /// An arena without memory yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A buffer of `len` zeros.
+    pub(crate) fn allocate(&mut self, len: usize) -> Result<Buffer, OutOfMemory> {
+        let start = self.used.next_multiple_of(ALIGNMENT);
+        let piece = match &self.piece {
+            Some(piece) if start <= piece.len() && len <= piece.len() - start => Arc::clone(piece),
+            _ => {
+                let piece = map(len.max(PIECE_BYTES)).or_else(|_| map(len))?;
+                self.used = 0;
+                Arc::clone(self.piece.insert(Arc::new(piece)))
+            }
+        };
+        let start = self.used.next_multiple_of(ALIGNMENT);
+        self.used = start + len;
+        Ok(Buffer { piece, start, len })
+    }
+}
+
+fn map(len: usize) -> Result<MmapRaw, OutOfMemory> {
+    // An empty mapping is an error to some systems.
+    let memory = MmapMut::map_anon(len.max(1)).map_err(|_| OutOfMemory)?;
+    #[cfg(target_os = "linux")]
+    // A hint: without huge pages, it is only slower.
+    let _ = memory.advise(Advice::HugePage);
+    Ok(memory.into())
+}
+
+/// A part of an arena's memory, owned.
+pub(crate) struct Buffer {
+    piece: Arc<MmapRaw>,
+    start: usize,
+    len: usize,
+}
+
+impl Buffer {
+    pub(crate) fn as_mut(&mut self) -> &mut [u8] {
+        // SAFETY: the part lies within the mapping (`allocate`), which lives as long as `piece`. No other buffer has it,
+        // as an arena hands out each part once, and this one is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.piece.as_mut_ptr().add(self.start), self.len) }
+    }
+}
+
+impl Deref for Buffer {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        // SAFETY: as in `as_mut`; only this buffer's owner writes to it, and it is borrowed.
+        unsafe { std::slice::from_raw_parts(self.piece.as_ptr().add(self.start), self.len) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_zeros_at_cache_lines_and_do_not_overlap() {
+        let mut arena = WeightArena::new();
+        let mut buffers: Vec<Buffer> = [100, 1, 0, PIECE_BYTES - 100, 64, PIECE_BYTES + 1]
+            .map(|len| arena.allocate(len).unwrap())
+            .into();
+        for buffer in &buffers {
+            assert!(buffer.as_ptr().addr().is_multiple_of(ALIGNMENT));
+        }
+        for (i, buffer) in buffers.iter_mut().enumerate() {
+            assert!(buffer.iter().take(100).all(|&byte| byte == 0));
+            if let Some(first) = buffer.as_mut().first_mut() {
+                *first = i as u8 + 1;
+            }
+            if let Some(last) = buffer.as_mut().last_mut() {
+                *last = i as u8 + 1;
+            }
+        }
+        drop(arena);
+        for (i, buffer) in buffers.iter().enumerate() {
+            let ends = [buffer.first(), buffer.last()];
+            assert!(ends.into_iter().flatten().all(|&byte| byte == i as u8 + 1), "buffer {i}");
+        }
+    }
+}
