@@ -99,7 +99,7 @@ fn a_cost_curve_is_measured_in_rounds_behind_a_context() {
     assert!(progress.is_sorted() && progress.last() == Some(&1.0), "{progress:?}");
 
     model.passes.clear();
-    CostCurve::measure(&mut model, 3, &[1, 64], Duration::from_secs(60), |_| ()).unwrap();
+    CostCurve::measure(&mut model, 3, &[1, 64], Duration::from_mins(1), |_| ()).unwrap();
     assert_eq!(model.passes.len(), 2 + 25 * 2, "more rounds than tell anything are not run");
 
     model.context_length = 20;

@@ -25,6 +25,7 @@
 mod activations;
 mod attention;
 mod block;
+mod ceilings;
 mod elementwise;
 mod kernels;
 mod math;
@@ -37,6 +38,7 @@ mod weight_type;
 pub use activations::Activations;
 pub use attention::{AttentionScratch, AttentionShape, KeysValues, VisibleRows, attention};
 pub use block::dequantize_row;
+pub use ceilings::Ceilings;
 pub use elementwise::{Activation, add, gate, rms_norm, rms_norm_in_place, scale};
 pub use kernels::Kernels;
 pub use matrix::{Matrix, MatrixError, multiply};

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::generate::LookaheadArgs;
-use crate::arguments::{ModelArgs, SamplingArgs, ThreadArgs};
+use crate::arguments::{Decoding, ModelArgs, SamplingArgs, ThreadArgs};
 use crate::chat::{Chat, Settings};
 use crate::drafts::Drafts;
 use crate::loaded_model::LoadedModel;
@@ -65,7 +65,7 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
     let ChatArgs { system, model, threads, sampling, lookahead, max_tokens, show_drafts, no_history } =
         arguments;
-    let loaded = LoadedModel::load(&model.model, threads.threads.get())?;
+    let mut loaded = LoadedModel::load(&model.model, threads.threads.get())?;
     if loaded.template.is_none() {
         let model = model.model;
         bail!(
@@ -74,7 +74,8 @@ pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
              `lookahead models` lists some"
         );
     }
-    let drafts = Drafts::prepare(&lookahead.draft, &loaded.tokenizer)?;
+    // A chat that begins with plain decoding may go on with lookahead.
+    let drafts = Drafts::prepare(&lookahead.draft, Decoding::Lookahead, &mut loaded)?;
     let history = if no_history {
         None
     } else {

@@ -133,7 +133,7 @@ pub(crate) struct OutputArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let text = arguments.prompt.read()?;
-    let loaded = LoadedModel::load(&arguments.model.model, arguments.threads.threads.get())?;
+    let mut loaded = LoadedModel::load(&arguments.model.model, arguments.threads.threads.get())?;
     let PromptArgs { raw, system, .. } = &arguments.prompt;
     if loaded.template.is_none() && !raw {
         progress::note(
@@ -142,7 +142,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     }
     let prompt = loaded.encode_prompt(&PromptContent::Text(text), system.as_deref(), *raw)?;
     check_prompt_fits(prompt.len(), &loaded.model)?;
-    let drafts = Drafts::prepare(&arguments.lookahead.draft, &loaded.tokenizer)?;
+    let drafts = Drafts::prepare(&arguments.lookahead.draft, arguments.lookahead.decoding, &mut loaded)?;
     let (cancel, _interrupt) = interrupt::raise_on_interrupt();
     let request = GenerationRequest {
         prompt,
