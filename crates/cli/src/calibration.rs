@@ -30,6 +30,13 @@ const FIRST_USE_BUDGET: Duration = Duration::from_millis(800);
 /// Bytes at both ends of a model file that tell it from others of its size: its metadata, and its last weights.
 const FINGERPRINT_BYTES: u64 = 1 << 20;
 
+/// This program. Without optimisation, kernels have other costs.
+const VERSION: &str = if cfg!(debug_assertions) {
+    concat!(env!("CARGO_PKG_VERSION"), "-debug")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
 /// The curve of `loaded`: the one that is kept, or else a new one, which takes about a second and is kept for next time.
 /// `None`, and a warning in the log, if it cannot be measured.
 pub(crate) fn cost_curve(loaded: &mut LoadedModel) -> Option<Arc<CostCurve>> {
@@ -101,7 +108,7 @@ impl Place {
                 threads: kernels.threads(),
                 cpu: cpu_model(),
                 instruction_set: kernels.isa().name().to_owned(),
-                version: env!("CARGO_PKG_VERSION").to_owned(),
+                version: VERSION.to_owned(),
             };
             let name = &blake3::hash(&serde_json::to_vec(&key)?).to_hex()[..24];
             let directory = ModelStore::of_user()?.directory().with_file_name("calibration");
