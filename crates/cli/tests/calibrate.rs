@@ -125,7 +125,7 @@ fn generate_measures_once_and_then_uses_what_is_kept() {
 fn the_curve_that_is_kept_decides_what_is_drafted() {
     let directory = directory();
     let plain = directory.run(&format!("{GENERATE} --threads 1 --decoding plain")).json();
-    assert_eq!(kept(&directory), [PathBuf::new(); 0], "plain decoding needs none");
+    assert!(kept(&directory).is_empty(), "plain decoding needs none");
     directory.run("calibrate --model model.gguf --threads 1").success();
     let file = the_one_kept(&directory);
     let drafted = |c: f64| {
@@ -138,7 +138,7 @@ fn the_curve_that_is_kept_decides_what_is_drafted() {
         object["lookahead"]["draft_tokens"].as_u64().unwrap()
     };
     let (free, dear) = (drafted(1.0), drafted(17.0));
-    assert!(free > 100 && dear == 0, "{free} drafted where they are free, {dear} where they are dear");
+    assert!(free > 0 && dear == 0, "{free} drafted where they are free, {dear} where they are dear");
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_fixed_policy_measures_nothing() {
     let directory = directory();
     for flag in ["--draft-length 4", "--branch-length 3", "--min-probability 0.3"] {
         directory.run(&format!("{GENERATE} --threads 1 {flag}")).success();
-        assert_eq!(kept(&directory), [PathBuf::new(); 0], "{flag}");
+        assert!(kept(&directory).is_empty(), "{flag}");
     }
 }
 
@@ -186,16 +186,9 @@ fn a_fixed_policy_measures_nothing() {
 fn the_help_teaches() {
     let directory = Directory::new();
     let help = directory.run("calibrate --help").success();
-    for part in [
-        "--context",
-        "--json",
-        "Examples:",
-        "c(N)",
-        "floor ms",
-        "`points`",
-        "the first time",
-        "quiet machine",
-    ] {
+    for part in
+        ["--context", "--json", "Examples:", "c(N)", "floor ms", "`points`", "median time", "quiet machine"]
+    {
         assert!(help.contains(part), "{part} is not in {help}");
     }
     assert!(directory.run("--help").success().contains("calibrate"));
