@@ -1,12 +1,16 @@
 //! Lookahead against plain decoding on real prompts: alternating in one process, every answer checked to be equal.
 //!
 //! `cargo bench -p lookahead-engine --bench speedup -- --model MODEL.gguf [--threads N] [--limit N] [--max-tokens N]
-//! [--policy fixed|adaptive|all] [--draft-length N,…] [--min-probability P,…] FILE.jsonl…`
+//! [--policy fixed|adaptive|all] [--draft-length N,…] [--min-probability P,…] [--curve FILE.json] FILE.jsonl…`
 //!
 //! Of each file (JSON lines with `prompt` or `messages`, as for `lookahead verify`), half of the prompts warm the trie
 //! up and the others are measured: plain, and by each policy with an empty trie (cold) and with the trie warmed by the
 //! answers to the first half. Policies are fixed ones (`N @ P`, each length with each probability) and the adaptive one,
-//! by a cost curve that is measured first. Measured answers are not shared, so no prompt serves another.
+//! by a cost curve that is measured first, or read from what `lookahead calibrate --json` printed. Measured answers are
+//! not shared, so no prompt serves another.
+//!
+//! "By the curve" is the speed-up that the drafts would have if each pass took what the curve says: no noise of the
+//! machine is in it, so it tells policies apart that the clock cannot.
 
 #![allow(clippy::print_stdout)] // its output is the result
 
@@ -16,8 +20,8 @@ use std::sync::{Arc, RwLock};
 use std::time::Duration;
 
 use lookahead_engine::{
-    CostCurve, DraftPolicy, DraftTrie, Drafter, Engine, EngineOptions, Generation, GenerationRequest,
-    NoDraft, OutputSharing, SharedTrie, TrieConfig, TrieDrafter,
+    CostCurve, CostPoint, DraftPolicy, DraftTrie, Drafter, Engine, EngineOptions, Generation,
+    GenerationRequest, NoDraft, OutputSharing, SharedTrie, TrieConfig, TrieDrafter,
 };
 use lookahead_kernels::Kernels;
 use lookahead_model::chat_template::{ChatTemplate, Message};
@@ -41,6 +45,7 @@ struct Options {
     adaptive: bool,
     draft_lengths: Vec<usize>,
     min_probabilities: Vec<f32>,
+    curve: Option<String>,
     files: Vec<String>,
 }
 
@@ -60,10 +65,13 @@ fn main() -> Result<(), Error> {
     let template = ChatTemplate::from_gguf(&file, &tokenizer)?;
     let mut model = CpuModel::load(&file, Kernels::new(options.threads))?;
     println!("{}, {} threads, {} new tokens, greedy", options.model, options.threads, options.max_tokens);
-    let policies = policies(&options, &mut model)?;
-    let mut bench =
-        Bench { engine: Engine::new(model, EngineOptions::default()), max_tokens: options.max_tokens };
-    println!("task | policy | plain tokens/s | cold | EDL | warm | EDL | drafted a step | retrieval share");
+    let curve = Arc::new(cost_curve(&options, &mut model)?);
+    let policies = policies(&options, &curve);
+    let engine = Engine::new(model, EngineOptions::default());
+    let mut bench = Bench { engine, max_tokens: options.max_tokens, curve };
+    println!(
+        "task | policy | plain tokens/s | cold | by the curve | EDL | warm | by the curve | EDL | drafted a step | retrieval share"
+    );
     for path in &options.files {
         let prompts = read_prompts(path, &tokenizer, template.as_ref(), 2 * options.limit)?;
         bench.measure(path, &prompts, &policies)?;
@@ -82,6 +90,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
         adaptive: true,
         draft_lengths: vec![defaults.draft_length],
         min_probabilities: vec![defaults.min_probability],
+        curve: None,
         files: Vec::new(),
     };
     while let Some(argument) = arguments.next() {
@@ -100,6 +109,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
                 };
             }
             "--draft-length" => options.draft_lengths = list(&value()?)?,
+            "--curve" => options.curve = Some(value()?),
             "--min-probability" => options.min_probabilities = list(&value()?)?,
             _ => options.files.push(argument),
         }
@@ -111,8 +121,23 @@ fn list<T: std::str::FromStr>(text: &str) -> Result<Vec<T>, T::Err> {
     text.split(',').map(str::parse).collect()
 }
 
-/// The policies to compare. For the adaptive one, the cost curve is measured and printed.
-fn policies(options: &Options, model: &mut CpuModel) -> Result<Vec<Policy>, Error> {
+/// The cost curve, printed.
+fn cost_curve(options: &Options, model: &mut CpuModel) -> Result<CostCurve, Error> {
+    let curve = match &options.curve {
+        Some(path) => {
+            let mut calibration: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+            serde_json::from_value(calibration["points"].take())?
+        }
+        None => CostCurve::measure(model, CURVE_CONTEXT, &CURVE_TOKENS, CURVE_BUDGET, |_| ())?,
+    };
+    let c = |point: &CostPoint| format!("{} {:.2}", point.tokens, curve.relative(point.tokens));
+    let points: Vec<_> = curve.points().iter().map(c).collect();
+    println!("c(N): {}; a pass over one token takes {:.2} ms", points.join(", "), curve.ms(1));
+    Ok(curve)
+}
+
+/// The policies to compare.
+fn policies(options: &Options, curve: &Arc<CostCurve>) -> Vec<Policy> {
     let mut policies = Vec::new();
     if options.fixed {
         for &draft_length in &options.draft_lengths {
@@ -123,15 +148,10 @@ fn policies(options: &Options, model: &mut CpuModel) -> Result<Vec<Policy>, Erro
         }
     }
     if options.adaptive {
-        let curve = CostCurve::measure(model, CURVE_CONTEXT, &CURVE_TOKENS, CURVE_BUDGET, |_| ())?;
-        let points = curve.points().iter();
-        let c: Vec<_> =
-            points.map(|point| format!("{} {:.2}", point.tokens, curve.relative(point.tokens))).collect();
-        println!("c(N) behind {CURVE_CONTEXT} tokens: {}; c = 1 is {:.2} ms", c.join(", "), curve.ms(1));
-        let policy = DraftPolicy::adaptive(Arc::new(curve));
+        let policy = DraftPolicy::adaptive(Arc::clone(curve));
         policies.push(Policy { name: "adaptive".to_owned(), policy });
     }
-    Ok(policies)
+    policies
 }
 
 /// Token ids of the first `limit` prompts of a file.
@@ -159,6 +179,7 @@ fn read_prompts(
 struct Bench {
     engine: Engine<CpuModel>,
     max_tokens: usize,
+    curve: Arc<CostCurve>,
 }
 
 /// Sums over the prompts of a task.
@@ -167,6 +188,8 @@ struct Totals {
     tokens: f64,
     seconds: f64,
     steps: f64,
+    /// Time of the steps by the cost curve, in passes over one token.
+    cost: f64,
     drafted: f64,
     retrieval: f64,
     /// Speed-up of each prompt.
@@ -174,11 +197,13 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, run: &Generation, plain: &Generation) {
+    fn add(&mut self, run: &Generation, plain: &Generation, curve: &CostCurve) {
         let stats = &run.stats;
         self.tokens += stats.decode_tokens as f64;
         self.seconds += stats.decode.as_secs_f64();
         self.steps += stats.steps() as f64;
+        let steps = stats.draft_lengths.counts().iter().enumerate();
+        self.cost += steps.map(|(drafted, &count)| count as f64 * curve.relative(drafted + 1)).sum::<f64>();
         self.drafted += stats.draft_tokens() as f64;
         self.retrieval += stats.retrieval.as_secs_f64();
         self.ratios.push(stats.decode_tokens_per_s() / plain.stats.decode_tokens_per_s());
@@ -215,6 +240,7 @@ impl Bench {
         for prompt in warm_up {
             self.generate(prompt, Box::new(TrieDrafter::new(warm_trie.clone(), DraftPolicy::default())))?;
         }
+        let curve = Arc::clone(&self.curve);
         let mut plain_totals = Totals::default();
         let mut totals: Vec<[Totals; 2]> = policies.iter().map(|_| Default::default()).collect();
         for prompt in measured {
@@ -223,13 +249,13 @@ impl Bench {
             if plain.stats.decode_tokens == 0 {
                 continue;
             }
-            plain_totals.add(&plain, &plain);
+            plain_totals.add(&plain, &plain, &curve);
             for (Policy { policy, .. }, totals) in policies.iter().zip(&mut totals) {
                 let policy = DraftPolicy { sharing: OutputSharing::Private, ..policy.clone() };
                 for (trie, totals) in [trie()?, warm_trie.clone()].into_iter().zip(totals) {
                     let run = self.generate(prompt, Box::new(TrieDrafter::new(trie, policy.clone())))?;
                     assert!(run.token_ids == plain.token_ids, "answers differ");
-                    totals.add(&run, &plain);
+                    totals.add(&run, &plain, &curve);
                 }
             }
         }
@@ -237,12 +263,14 @@ impl Bench {
         let plain_speed = plain_totals.speed();
         for (Policy { name, .. }, [cold, warm]) in policies.iter().zip(&mut totals) {
             println!(
-                "{task} | {name} | {plain_speed:.0} | {:.2}x (median {:.2}x) | {:.2} | {:.2}x (median {:.2}x) | {:.2} | {:.1} | {:.2}%",
+                "{task} | {name} | {plain_speed:.0} | {:.2}x (median {:.2}x) | {:.3}x | {:.2} | {:.2}x (median {:.2}x) | {:.3}x | {:.2} | {:.1} | {:.2}%",
                 cold.speed() / plain_speed,
                 cold.median_ratio(),
+                cold.tokens / cold.cost,
                 cold.tokens / cold.steps,
                 warm.speed() / plain_speed,
                 warm.median_ratio(),
+                warm.tokens / warm.cost,
                 warm.tokens / warm.steps,
                 warm.drafted / warm.steps,
                 100.0 * warm.retrieval / warm.seconds,
