@@ -1,12 +1,13 @@
 //! Lookahead against plain decoding on real prompts: alternating in one process, every answer checked to be equal.
 //!
 //! `cargo bench -p lookahead-engine --bench speedup -- --model MODEL.gguf [--threads N] [--limit N] [--max-tokens N]
-//! [--policy fixed|adaptive|all] [--draft-length N,…] [--min-probability P,…] [--curve FILE.json] FILE.jsonl…`
+//! [--policy fixed|adaptive|all] [--draft-length N,…] [--min-probability P,…] [--adaptive-length N,…]
+//! [--curve FILE.json] FILE.jsonl…`
 //!
 //! Of each file (JSON lines with `prompt` or `messages`, as for `lookahead verify`), half of the prompts warm the trie
 //! up and the others are measured: plain, and by each policy with an empty trie (cold) and with the trie warmed by the
-//! answers to the first half. Policies are fixed ones (`N @ P`, each length with each probability) and the adaptive one,
-//! by a cost curve that is measured first, or read from what `lookahead calibrate --json` printed. Measured answers are
+//! answers to the first half. Policies are fixed ones (`N @ P`, each length with each probability) and adaptive ones of
+//! up to so many nodes, by a cost curve that is measured first, or read from what `lookahead calibrate --json` printed. Measured answers are
 //! not shared, so no prompt serves another.
 //!
 //! "By the curve" is the speed-up that the drafts would have if each pass took what the curve says: no noise of the
@@ -45,6 +46,7 @@ struct Options {
     adaptive: bool,
     draft_lengths: Vec<usize>,
     min_probabilities: Vec<f32>,
+    adaptive_lengths: Vec<usize>,
     curve: Option<String>,
     files: Vec<String>,
 }
@@ -90,6 +92,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
         adaptive: true,
         draft_lengths: vec![defaults.draft_length],
         min_probabilities: vec![defaults.min_probability],
+        adaptive_lengths: Vec::new(),
         curve: None,
         files: Vec::new(),
     };
@@ -109,6 +112,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
                 };
             }
             "--draft-length" => options.draft_lengths = list(&value()?)?,
+            "--adaptive-length" => options.adaptive_lengths = list(&value()?)?,
             "--curve" => options.curve = Some(value()?),
             "--min-probability" => options.min_probabilities = list(&value()?)?,
             _ => options.files.push(argument),
@@ -148,8 +152,15 @@ fn policies(options: &Options, curve: &Arc<CostCurve>) -> Vec<Policy> {
         }
     }
     if options.adaptive {
-        let policy = DraftPolicy::adaptive(Arc::clone(curve));
-        policies.push(Policy { name: "adaptive".to_owned(), policy });
+        let default = DraftPolicy::adaptive(Arc::clone(curve));
+        let lengths = match options.adaptive_lengths.as_slice() {
+            [] => &[default.draft_length],
+            lengths => lengths,
+        };
+        for &draft_length in lengths {
+            let policy = DraftPolicy { draft_length, ..default.clone() };
+            policies.push(Policy { name: format!("adaptive, {draft_length}"), policy });
+        }
     }
     policies
 }
