@@ -4,10 +4,11 @@ use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
-use lookahead_engine::{DraftPolicy, SamplingParams};
+use lookahead_engine::{CostCurve, DraftPolicy, SamplingParams};
 use lookahead_kernels::KvType;
 
 use crate::catalogue::DEFAULT_MODEL;
@@ -118,13 +119,22 @@ fn new_seed() -> u64 {
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Lookahead")]
 pub(crate) struct DraftArgs {
-    /// Nodes of the draft tree, at most [default: chosen by the engine]
+    /// Nodes of the draft tree, at most [default: in each step, what pays]
+    ///
+    /// Without this and the next two flags, each draft is cut to what promises the most tokens per time, by the cost
+    /// curve of the model (see `lookahead calibrate`). Any of them fixes the policy instead: up to 5 nodes, up to 16
+    /// deep, none less likely than 0.2, with what the flags change of it.
     #[arg(long, value_name = "N")]
     pub(crate) draft_length: Option<NonZeroUsize>,
 
-    /// Tokens of one branch of the draft tree, at most [default: chosen by the engine]
+    /// Tokens of one branch of the draft tree, at most; fixes the policy
     #[arg(long, value_name = "N")]
     pub(crate) branch_length: Option<NonZeroUsize>,
+
+    /// Draft no branch that is estimated to be less likely than P; fixes the policy
+    #[arg(long, value_name = "P", allow_negative_numbers = true,
+          value_parser = number(|p| (0.0..=1.0).contains(&p), "a number from 0 to 1"))]
+    pub(crate) min_probability: Option<f32>,
 
     /// Shape of the draft tree
     #[arg(long, value_name = "SHAPE", value_enum, default_value_t)]
@@ -146,12 +156,21 @@ pub(crate) struct DraftArgs {
 }
 
 impl DraftArgs {
-    /// The engine's policy.
-    pub(crate) fn policy(&self) -> DraftPolicy {
-        let default = DraftPolicy::default();
+    /// Whether flags fix how much is drafted, whatever a forward pass costs.
+    pub(crate) fn is_fixed(&self) -> bool {
+        self.draft_length.is_some() || self.branch_length.is_some() || self.min_probability.is_some()
+    }
+
+    /// The engine's policy: fixed if flags fix it or the `cost` of forward passes is not known, otherwise adaptive.
+    pub(crate) fn policy(&self, cost: Option<Arc<CostCurve>>) -> DraftPolicy {
+        let default = match cost {
+            Some(cost) if !self.is_fixed() => DraftPolicy::adaptive(cost),
+            _ => DraftPolicy::default(),
+        };
         DraftPolicy {
             draft_length: self.draft_length.map_or(default.draft_length, NonZeroUsize::get),
             branch_length: self.branch_length.map_or(default.branch_length, NonZeroUsize::get),
+            min_probability: self.min_probability.unwrap_or(default.min_probability),
             shape: self.draft_shape.into(),
             ..default
         }
@@ -204,6 +223,7 @@ fn number(
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use lookahead_engine::CostPoint;
 
     use super::*;
 
@@ -229,6 +249,7 @@ mod tests {
             ("--frequency-penalty", "many", "from -2 to 2"),
             ("--top-k", "-1", "unexpected"),
             ("--draft-length", "0", "zero"),
+            ("--min-probability", "1.5", "from 0 to 1"),
             ("--draft-shape", "round", "hierarchical, parallel, single"),
         ] {
             let error = Line::try_parse_from(["x", flag, value]).unwrap_err().to_string();
@@ -273,7 +294,7 @@ mod tests {
     #[test]
     fn flags_that_are_not_given_leave_the_engine_its_defaults() {
         let line = Line::try_parse_from(["x"]).unwrap();
-        assert_eq!(line.draft.policy(), DraftPolicy::default());
+        assert_eq!(line.draft.policy(None), DraftPolicy::default());
         let SamplingParams { seed, .. } = line.sampling.params();
         assert_eq!(SamplingParams { seed: 0, ..line.sampling.params() }, SamplingParams::greedy());
         assert!((0..20).any(|_| line.sampling.params().seed != seed), "seeds are new each time");
@@ -281,7 +302,26 @@ mod tests {
             Line::try_parse_from(["x", "--seed", "7", "--draft-length", "5", "--draft-shape", "single"])
                 .unwrap();
         assert_eq!(line.sampling.params().seed, 7);
-        assert_eq!(line.draft.policy().draft_length, 5);
-        assert_eq!(line.draft.policy().shape, lookahead_engine::DraftShape::Single);
+        assert_eq!(line.draft.policy(None).draft_length, 5);
+        assert_eq!(line.draft.policy(None).shape, lookahead_engine::DraftShape::Single);
+    }
+
+    #[test]
+    fn drafts_adapt_to_the_cost_curve_until_a_flag_fixes_them() {
+        let cost = Arc::new(CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }]).unwrap());
+        let policy = |flags: &[&str]| {
+            let line = Line::try_parse_from([&["x"], flags].concat()).unwrap();
+            line.draft.policy((!line.draft.is_fixed()).then(|| Arc::clone(&cost)))
+        };
+        assert_eq!(policy(&[]), DraftPolicy::adaptive(Arc::clone(&cost)));
+        let single = policy(&["--draft-shape", "single"]);
+        assert_eq!((single.shape, single.cost.is_some()), (lookahead_engine::DraftShape::Single, true));
+        let fixed = DraftPolicy::default();
+        let expected = DraftPolicy { draft_length: 9, ..fixed.clone() };
+        assert_eq!(policy(&["--draft-length", "9"]), expected);
+        let expected = DraftPolicy { branch_length: 9, ..fixed.clone() };
+        assert_eq!(policy(&["--branch-length", "9"]), expected);
+        let expected = DraftPolicy { min_probability: 0.5, ..fixed };
+        assert_eq!(policy(&["--min-probability", "0.5"]), expected);
     }
 }

@@ -11,11 +11,12 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use anyhow::{Context as _, ensure};
 use lookahead_engine::{DraftPolicy, DraftTrie, Drafter, NoDraft, SharedTrie, TrieConfig, TrieDrafter};
-use lookahead_model::tokenizer::Tokenizer;
 use lookahead_trie::TrieStats;
 
 use crate::arguments::{Decoding, DraftArgs};
+use crate::calibration;
 use crate::interrupt::{self, After};
+use crate::loaded_model::LoadedModel;
 use crate::warm_up::warm_up;
 
 /// The trie, its policy and its file.
@@ -34,15 +35,20 @@ struct TrieFile {
 }
 
 impl Drafts {
-    /// Loads the trie of `--trie` if the file exists, makes an empty one otherwise, and warms it up.
+    /// Loads the trie of `--trie` if the file exists, makes an empty one otherwise, and warms it up. Where drafts are
+    /// used and no flag fixes them, finds out what a forward pass costs.
     ///
     /// # Errors
     /// If the trie file is damaged, was made with another tokenizer or could not be written later, or a warm-up file
     /// cannot be used.
-    pub(crate) fn prepare(arguments: &DraftArgs, tokenizer: &Tokenizer) -> anyhow::Result<Self> {
-        let fingerprint = tokenizer.fingerprint();
-        let loaded = arguments.trie.as_deref().map(|path| load(path, fingerprint)).transpose()?.flatten();
-        let mut trie = match loaded {
+    pub(crate) fn prepare(
+        arguments: &DraftArgs,
+        decoding: Decoding,
+        loaded: &mut LoadedModel,
+    ) -> anyhow::Result<Self> {
+        let fingerprint = loaded.tokenizer.fingerprint();
+        let saved = arguments.trie.as_deref().map(|path| load(path, fingerprint)).transpose()?.flatten();
+        let mut trie = match saved {
             Some(trie) => trie,
             None => DraftTrie::new(TrieConfig::default())?,
         };
@@ -50,14 +56,16 @@ impl Drafts {
             let tokens_saved = AtomicU64::new(trie.stats().tokens_inserted);
             TrieFile { path, fingerprint, tokens_saved }
         });
-        warm_up(&mut trie, tokenizer, &arguments.warmup)?;
-        Ok(Self { trie: Arc::new(RwLock::new(trie)), policy: arguments.policy(), file })
+        warm_up(&mut trie, &loaded.tokenizer, &arguments.warmup)?;
+        let needs_cost = decoding == Decoding::Lookahead && !arguments.is_fixed();
+        let cost = if needs_cost { calibration::cost_curve(loaded) } else { None };
+        Ok(Self { trie: Arc::new(RwLock::new(trie)), policy: arguments.policy(cost), file })
     }
 
     /// A drafter for one answer.
     pub(crate) fn drafter(&self, decoding: Decoding) -> Box<dyn Drafter> {
         match decoding {
-            Decoding::Lookahead => Box::new(TrieDrafter::new(Arc::clone(&self.trie), self.policy)),
+            Decoding::Lookahead => Box::new(TrieDrafter::new(Arc::clone(&self.trie), self.policy.clone())),
             Decoding::Plain => Box::new(NoDraft),
         }
     }

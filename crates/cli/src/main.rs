@@ -5,6 +5,7 @@
 
 mod answer;
 mod arguments;
+mod calibration;
 mod catalogue;
 mod chat;
 mod commands;
@@ -55,7 +56,8 @@ Examples:
   lookahead pull --help            More about one command, with examples
 
 Environment:
-  LOOKAHEAD_CACHE   Where models are kept; default: the platform's cache directory, such as ~/.cache/lookahead
+  LOOKAHEAD_CACHE   Where models are kept, and what was measured of them; default: the platform's cache directory,
+                    such as ~/.cache/lookahead
   LOOKAHEAD_LOG     Log filter, such as `debug` or `lookahead=trace`; wins over -v
 
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.";

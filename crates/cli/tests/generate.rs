@@ -14,6 +14,9 @@ use tiny::{Tiny, exists, text};
 
 const PROMPT: &[&str] = &["--prompt", "The model writes one token after the other."];
 
+/// Drafts of a fixed length: else the machine decides whether there are any.
+const FIXED: &[&str] = &["--draft-length", "5"];
+
 fn with<'a>(arguments: &[&'a str]) -> Vec<&'a str> {
     [PROMPT, arguments].concat()
 }
@@ -31,15 +34,20 @@ fn lookahead_and_plain_decoding_agree_in_every_token_and_bit() {
             assert_eq!(plain["lookahead"]["draft_tokens"], 0);
             for drafting in [
                 &["--threads", "1"][..],
-                &["--threads", "2", "--draft-length", "30", "--branch-length", "3"],
                 &["--threads", "2", "--draft-shape", "parallel"],
-                &["--threads", "1", "--draft-shape", "single"],
+                &["--threads", "1", "--min-probability", "0.1"],
+                &["--threads", "2", "--draft-length", "30", "--branch-length", "3"],
+                &["--threads", "2", "--draft-length", "8", "--draft-shape", "parallel"],
+                &["--threads", "1", "--draft-length", "8", "--draft-shape", "single"],
             ] {
                 let lookahead = tiny.generate(&with(&[sampling, drafting].concat()));
                 for field in ["token_ids", "text", "finish_reason", "logits_hash", "completion_tokens"] {
                     assert_eq!(lookahead[field], plain[field], "{architecture} {sampling:?} {drafting:?}");
                 }
-                assert!(lookahead["lookahead"]["draft_tokens"].as_u64().unwrap() > 0);
+                // What pays is a matter of the machine, but a fixed policy drafts.
+                let is_fixed =
+                    drafting.contains(&"--draft-length") || drafting.contains(&"--min-probability");
+                assert!(!is_fixed || lookahead["lookahead"]["draft_tokens"].as_u64().unwrap() > 0);
             }
         }
     }
@@ -75,8 +83,8 @@ fn the_object_has_every_field() {
 #[test]
 fn the_text_goes_to_stdout_and_one_line_to_stderr() {
     let tiny = Tiny::new("llama");
-    let object = tiny.generate(PROMPT);
-    let output = tiny.run("generate", PROMPT);
+    let object = tiny.generate(&with(FIXED));
+    let output = tiny.run("generate", &with(FIXED));
     let said = object["text"].as_str().unwrap();
     assert_eq!(
         text(&output.stdout),
@@ -203,9 +211,10 @@ fn a_trie_file_makes_the_second_run_faster_and_changes_nothing() {
     let tiny = Tiny::new("llama");
     let trie = tiny.path("drafts.trie");
     let trie = trie.to_str().unwrap();
-    let first = tiny.generate(&with(&["--trie", trie, "--logits-hash"]));
+    let arguments = with(&[FIXED, &["--trie", trie, "--logits-hash"]].concat());
+    let first = tiny.generate(&arguments);
     let saved = fs::read(trie).unwrap();
-    let second = tiny.generate(&with(&["--trie", trie, "--logits-hash"]));
+    let second = tiny.generate(&arguments);
     for field in ["token_ids", "text", "finish_reason", "logits_hash"] {
         assert_eq!(second[field], first[field], "{field}");
     }
@@ -266,16 +275,17 @@ fn a_trie_file_that_cannot_be_used_is_refused_and_left_alone() {
 #[test]
 fn warm_up_with_an_earlier_answer_makes_the_next_one_faster() {
     let tiny = Tiny::new("llama");
-    let cold = tiny.generate(&with(&["--logits-hash"]));
+    let generate = |arguments: &[&str]| tiny.generate(&with(&[FIXED, arguments].concat()));
+    let cold = generate(&["--logits-hash"]);
     let answers = tiny.file("answers.jsonl", format!("\n{cold}\n"));
-    let warm = tiny.generate(&with(&["--logits-hash", "--warmup", &answers]));
+    let warm = generate(&["--logits-hash", "--warmup", &answers]);
     assert_eq!(warm["logits_hash"], cold["logits_hash"]);
     let edl = |object: &Value| object["lookahead"]["edl"].as_f64().unwrap();
     assert!(edl(&warm) > edl(&cold), "EDL {} warm, {} cold", edl(&warm), edl(&cold));
     // What --warmup taught is kept, even if nothing else is.
     let trie = tiny.path("drafts.trie").to_str().unwrap().to_owned();
-    tiny.generate(&with(&["--decoding", "plain", "--warmup", &answers, "--trie", &trie]));
-    assert_eq!(edl(&tiny.generate(&with(&["--trie", &trie]))), edl(&warm));
+    generate(&["--decoding", "plain", "--warmup", &answers, "--trie", &trie]);
+    assert_eq!(edl(&generate(&["--trie", &trie])), edl(&warm));
 }
 
 #[test]

@@ -30,6 +30,7 @@
 //! }
 //! ```
 
+mod cost_curve;
 mod drafter;
 mod engine;
 mod error;
@@ -41,6 +42,7 @@ mod stats;
 mod stop_strings;
 mod verify;
 
+pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
 pub use drafter::{AdversarialDrafter, DraftLimits, DraftPolicy, Drafter, NoDraft, SharedTrie, TrieDrafter};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;

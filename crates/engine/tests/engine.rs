@@ -6,12 +6,13 @@ mod common;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use common::HashModel;
 use lookahead_engine::{
-    AdversarialDrafter, DraftLimits, DraftPolicy, DraftTrie, Drafter, Engine, EngineError, EngineOptions,
-    FinishReason, GeneratedToken, Generation, GenerationRequest, NoDraft, SamplingParams, SharedTrie,
-    TrieConfig, TrieDrafter,
+    AdversarialDrafter, CostCurve, CostCurveError, CostPoint, DraftLimits, DraftPolicy, DraftTrie, Drafter,
+    Engine, EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, NoDraft,
+    SamplingParams, SharedTrie, TrieConfig, TrieDrafter,
 };
 use lookahead_model::{ForwardError, TokenId, TokenTree};
 
@@ -28,8 +29,11 @@ fn generate(model: HashModel, request: GenerationRequest, drafter: impl Drafter 
 }
 
 fn trie_drafter() -> TrieDrafter {
-    let trie = SharedTrie::new(DraftTrie::new(TrieConfig::default()).unwrap().into());
-    TrieDrafter::new(trie, DraftPolicy::default())
+    drafter_by(DraftPolicy::default())
+}
+
+fn drafter_by(policy: DraftPolicy) -> TrieDrafter {
+    TrieDrafter::new(SharedTrie::new(DraftTrie::new(TrieConfig::default()).unwrap().into()), policy)
 }
 
 /// Drafts the right path, known beforehand, as a chain of up to `length` nodes.
@@ -61,6 +65,55 @@ fn a_repetitive_text_takes_few_steps_out_of_the_trie() {
     assert_eq!(plain.token_ids, lookahead.token_ids);
     assert_eq!((plain.stats.edl(), plain.stats.steps()), (1.0, 199));
     assert!(lookahead.stats.edl() > 3.0, "EDL {}", lookahead.stats.edl());
+}
+
+#[test]
+fn an_adaptive_draft_is_as_long_as_its_price_allows() {
+    let model = || HashModel::new(16, 4.0, 3);
+    let plain = generate(model(), request(&PROMPT, 200), NoDraft);
+    // A pass over 17 tokens for so many times the price of a pass over one.
+    let [free, usual, dear] = [1.0, 4.0, 17.0].map(|c| {
+        let points = [(1, 1.0), (17, c)].map(|(tokens, ms)| CostPoint { tokens, ms });
+        let policy = DraftPolicy::adaptive(Arc::new(CostCurve::new(points.to_vec()).unwrap()));
+        let lookahead = generate(model(), request(&PROMPT, 200), drafter_by(policy));
+        assert_eq!(lookahead.token_ids, plain.token_ids);
+        lookahead.stats
+    });
+    let (most, some) = (free.draft_tokens(), usual.draft_tokens());
+    assert!(most > some && some > 0, "{most} and {some} drafted");
+    assert_eq!(free.draft_lengths.counts().len(), 17, "drafts of up to 16 nodes");
+    assert!(free.edl() >= usual.edl() && usual.edl() > 2.0, "EDL {} and {}", free.edl(), usual.edl());
+    assert_eq!((dear.draft_tokens(), dear.edl()), (0, 1.0), "the worst case is plain decoding");
+}
+
+#[test]
+fn a_cost_curve_is_measured_in_rounds_behind_a_context() {
+    let mut model = HashModel::new(16, 1.0, 3);
+    let mut progress = Vec::new();
+    let sizes = [1, 2, 5];
+    let curve =
+        CostCurve::measure(&mut model, 300, &sizes, Duration::ZERO, |part| progress.push(part)).unwrap();
+    assert!(curve.points().iter().map(|point| point.tokens).eq(sizes));
+    let passes: Vec<usize> = model.passes.iter().map(|pass| pass[0]).collect();
+    assert_eq!(passes, [256, 44, 5, 1, 2, 5, 1, 2, 5, 1, 2, 5], "context, a warm-up, three rounds");
+    assert!(progress.is_sorted() && progress.last() == Some(&1.0), "{progress:?}");
+
+    model.passes.clear();
+    CostCurve::measure(&mut model, 3, &[1, 64], Duration::from_mins(1), |_| ()).unwrap();
+    assert_eq!(model.passes.len(), 2 + 25 * 2, "more rounds than tell anything are not run");
+
+    model.context_length = 20;
+    model.passes.clear();
+    let curve = CostCurve::measure(&mut model, 256, &[1, 16, 64], Duration::ZERO, |_| ()).unwrap();
+    assert_eq!(curve.points().len(), 2, "64 tokens do not fit");
+    assert_eq!(model.passes[0], [4], "a shorter context leaves room for 16");
+    let refused = |model: &mut HashModel, sizes| {
+        CostCurve::measure(model, 9, sizes, Duration::ZERO, |_| ()).unwrap_err()
+    };
+    assert_eq!(refused(&mut model, &[]), CostCurveError::Empty);
+    assert_eq!(refused(&mut model, &[21]), CostCurveError::Empty);
+    assert_eq!(refused(&mut model, &[0, 1]), CostCurveError::NotAscending(0));
+    assert_eq!(refused(&mut model, &[2, 1]), CostCurveError::NotAscending(1));
 }
 
 #[test]

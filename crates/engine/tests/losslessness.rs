@@ -4,12 +4,13 @@
 mod common;
 
 use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use common::HashModel;
 use lookahead_engine::{
-    AdversarialDrafter, DraftPolicy, DraftShape, DraftSource, DraftTrie, Drafter, Engine, EngineOptions,
-    FinishReason, GeneratedToken, Generation, GenerationRequest, NoDraft, OutputSharing, Sampler,
-    SamplingParams, SharedTrie, StopStrings, TrieConfig, TrieDrafter, verify,
+    AdversarialDrafter, CostCurve, CostPoint, DraftPolicy, DraftShape, DraftSource, DraftTrie, Drafter,
+    Engine, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, NoDraft,
+    OutputSharing, Sampler, SamplingParams, SharedTrie, StopStrings, TrieConfig, TrieDrafter, verify,
 };
 use lookahead_model::{Cache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree};
 use proptest::prelude::*;
@@ -212,15 +213,20 @@ fn policy() -> impl Strategy<Value = DraftPolicy> {
         prop::sample::select(sources),
         prop::sample::select(vec![0.0f32, 0.02, 0.3]),
         prop::sample::select(sharing),
+        cost(),
     )
-        .prop_map(|(draft_length, branch_length, shape, source, min_probability, sharing)| DraftPolicy {
-            draft_length,
-            branch_length,
-            shape,
-            source,
-            min_probability,
-            sharing,
+        .prop_map(|(draft_length, branch_length, shape, source, min_probability, sharing, cost)| {
+            DraftPolicy { draft_length, branch_length, shape, source, min_probability, sharing, cost }
         })
+}
+
+/// A cost curve for adaptive drafts, or none.
+fn cost() -> impl Strategy<Value = Option<Arc<CostCurve>>> {
+    prop::option::of(prop::collection::vec(1.0f64..4.0, 1..8)).prop_map(|times| {
+        let points = times?.into_iter().zip([1, 2, 3, 5, 9, 17, 33]);
+        let points = points.map(|(ms, tokens)| CostPoint { tokens, ms }).collect();
+        Some(Arc::new(CostCurve::new(points).unwrap()))
+    })
 }
 
 proptest! {
@@ -239,7 +245,7 @@ proptest! {
         trie.warm_up(&warm_up);
         let trie = SharedTrie::new(trie.into());
         let drafters = cases.iter().map(|(_, policy)| {
-            Box::new(TrieDrafter::new(trie.clone(), *policy)) as Box<dyn Drafter>
+            Box::new(TrieDrafter::new(trie.clone(), policy.clone())) as Box<dyn Drafter>
         });
         let drafters = drafters.collect();
         let cases: Vec<Case> = cases.iter().map(|(case, _)| case.clone()).collect();

@@ -85,6 +85,11 @@ impl CpuModel {
         Self { kv_type, ..self }
     }
 
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
     fn assemble(
         architecture: Arc<Architecture>,
         weights: Arc<Weights>,
@@ -116,9 +121,19 @@ impl CpuModel {
         &self.kernels
     }
 
-    /// Bytes of the weight matrices in memory.
+    /// Bytes of the weight matrices that a forward pass reads: all but an embedding that is not the output head as well,
+    /// of which a pass reads a row a token.
     pub fn weight_bytes(&self) -> usize {
-        self.weights.matrix_bytes()
+        self.weights.matrices().map(Matrix::bytes).sum()
+    }
+
+    /// Multiply-adds of one token with the weight matrices, logits included: in integers, and in floats.
+    pub fn macs_per_token(&self) -> [usize; 2] {
+        let mut macs = [0; 2];
+        for matrix in self.weights.matrices() {
+            macs[usize::from(!matrix.weight_type().is_quantized())] += matrix.rows() * matrix.columns();
+        }
+        macs
     }
 
     /// Bytes of the KV cache for one token.

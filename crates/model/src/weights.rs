@@ -83,17 +83,13 @@ impl Weights {
         self.output.as_ref().map_or(&self.embedding, |output| &output.matrix)
     }
 
-    /// Bytes of all matrices in memory.
-    pub(crate) fn matrix_bytes(&self) -> usize {
-        let layer = |layer: &LayerWeights| {
+    /// The matrices that every token is multiplied with.
+    pub(crate) fn matrices(&self) -> impl Iterator<Item = &Matrix> {
+        let of_layers = self.layers.iter().flat_map(|layer| {
             let LayerWeights { query, key, value, attention_output, gate, up, down, .. } = layer;
-            [query, key, value, attention_output, gate, up, down]
-                .map(|l| l.matrix.bytes())
-                .iter()
-                .sum::<usize>()
-        };
-        let output = self.output.as_ref().map_or(0, |output| output.matrix.bytes());
-        self.embedding.bytes() + output + self.layers.iter().map(layer).sum::<usize>()
+            [query, key, value, attention_output, gate, up, down].map(|linear| &linear.matrix)
+        });
+        of_layers.chain([self.head()])
     }
 }
 

@@ -94,6 +94,13 @@ impl DraftTree {
         chain
     }
 
+    /// Keeps the first `len` nodes. As parents precede their children, that is a tree.
+    pub fn truncate(&mut self, len: usize) {
+        self.tokens.truncate(len);
+        self.parents.truncate(len);
+        self.probabilities.truncate(len);
+    }
+
     /// Calls `visit` with `node` and its ancestors, deepest first, the root left out.
     pub(crate) fn climb(&self, mut node: u32, mut visit: impl FnMut(u32)) {
         while node != 0 {
@@ -146,6 +153,24 @@ mod tests {
         assert_eq!(tree.best_chain(), [0, 1, 3, 4]);
         assert_eq!(DraftTree::new(vec![9], vec![0], vec![1.0]).unwrap().best_chain(), [0]);
         assert!(DraftTree::default().best_chain().is_empty());
+    }
+
+    #[test]
+    fn the_first_nodes_of_a_tree_are_a_tree() {
+        let (tokens, parents) = ([9, 1, 2, 3, 4], [0, 0, 1, 0, 2]);
+        let probabilities = [1.0, 0.6, 0.5, 0.4, 0.3];
+        let of_first = |len: usize| {
+            let (tokens, parents) = (tokens[..len].to_vec(), parents[..len].to_vec());
+            DraftTree::new(tokens, parents, probabilities[..len].to_vec()).unwrap()
+        };
+        for len in 0..=5 {
+            let mut tree = of_first(5);
+            tree.truncate(len);
+            assert_eq!(tree, of_first(len));
+        }
+        let mut tree = of_first(2);
+        tree.truncate(7);
+        assert_eq!(tree, of_first(2));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::generate::LookaheadArgs;
-use crate::arguments::{KvArgs, ModelArgs, SamplingArgs, ThreadArgs};
+use crate::arguments::{Decoding, KvArgs, ModelArgs, SamplingArgs, ThreadArgs};
 use crate::chat::{Chat, Settings};
 use crate::drafts::Drafts;
 use crate::loaded_model::LoadedModel;
@@ -67,7 +67,7 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
     let ChatArgs { system, model, threads, kv, sampling, lookahead, max_tokens, show_drafts, no_history } =
         arguments;
-    let loaded = LoadedModel::load(&model.model, threads.threads.get(), kv.kv_type)?;
+    let mut loaded = LoadedModel::load(&model.model, threads.threads.get(), kv.kv_type)?;
     if loaded.template.is_none() {
         let model = model.model;
         bail!(
@@ -76,7 +76,8 @@ pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
              `lookahead models` lists some"
         );
     }
-    let drafts = Drafts::prepare(&lookahead.draft, &loaded.tokenizer)?;
+    // A chat that begins with plain decoding may go on with lookahead.
+    let drafts = Drafts::prepare(&lookahead.draft, Decoding::Lookahead, &mut loaded)?;
     let history = if no_history {
         None
     } else {

@@ -135,7 +135,7 @@ pub(crate) struct OutputArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let text = arguments.prompt.read()?;
-    let loaded =
+    let mut loaded =
         LoadedModel::load(&arguments.model.model, arguments.threads.threads.get(), arguments.kv.kv_type)?;
     let PromptArgs { raw, system, .. } = &arguments.prompt;
     if loaded.template.is_none() && !raw {
@@ -145,7 +145,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     }
     let prompt = loaded.encode_prompt(&PromptContent::Text(text), system.as_deref(), *raw)?;
     check_prompt_fits(prompt.len(), &loaded.model)?;
-    let drafts = Drafts::prepare(&arguments.lookahead.draft, &loaded.tokenizer)?;
+    let drafts = Drafts::prepare(&arguments.lookahead.draft, arguments.lookahead.decoding, &mut loaded)?;
     let (cancel, _interrupt) = interrupt::raise_on_interrupt();
     let request = GenerationRequest {
         prompt,

@@ -3,6 +3,7 @@
 mod models;
 mod pull;
 
+mod calibrate;
 mod chat;
 mod generate;
 mod inspect;
@@ -22,6 +23,7 @@ pub(crate) enum Command {
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
     Verify(verify::VerifyArgs),
+    Calibrate(calibrate::CalibrateArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
     Tokenize(tokenize::TokenizeArgs),
@@ -36,6 +38,7 @@ impl Command {
             Self::Generate(arguments) => generate::run(&arguments),
             Self::Chat(arguments) => chat::run(arguments),
             Self::Verify(arguments) => verify::run(&arguments),
+            Self::Calibrate(arguments) => calibrate::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Logits(arguments) => logits::run(&arguments),
             Self::Tokenize(arguments) => tokenize::run(&arguments),

@@ -11,7 +11,7 @@ const CHUNKS: [usize; 4] = [256, 1, 7, 64];
 const MAX_CHUNKS: usize = 64;
 
 /// Where the draft trees of a sequence come from.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Drafts {
     /// Nowhere: plain decoding.
     Nothing,
@@ -57,7 +57,7 @@ pub(super) fn candidates(adversarial: bool) -> anyhow::Result<Vec<Candidate>> {
     let mut candidates = vec![Candidate::new("plain", vec![Drafts::Nothing], None)?];
     for policy in [
         policy(Hierarchical, Mixed, 4, 4),
-        hierarchical,
+        hierarchical.clone(),
         policy(Hierarchical, Mixed, 64, 24),
         policy(Hierarchical, Prompt, 16, 12),
         policy(Hierarchical, Output, 16, 12),
@@ -70,7 +70,7 @@ pub(super) fn candidates(adversarial: bool) -> anyhow::Result<Vec<Candidate>> {
     }
     let known = vec![Drafts::KnownAnswer(policy(Hierarchical, Mixed, 16, 16))];
     candidates.push(Candidate::new("the answer known beforehand, 16 nodes", known, None)?);
-    let mut batch = vec![Drafts::Nothing, Drafts::Trie(hierarchical), Drafts::Random(8)];
+    let mut batch = vec![Drafts::Nothing, Drafts::Trie(hierarchical.clone()), Drafts::Random(8)];
     if adversarial {
         let name = |kind: &str, length: usize| format!("{kind}, {length} nodes");
         for length in [16, 64] {
@@ -90,7 +90,7 @@ pub(super) fn candidates(adversarial: bool) -> anyhow::Result<Vec<Candidate>> {
     for isa in other_vector_isas() {
         let name = |kind: &str| format!("{kind}, {}", isa.name());
         candidates.push(Candidate::new(name("plain"), vec![Drafts::Nothing], Some(isa))?);
-        let trie = vec![Drafts::Trie(hierarchical)];
+        let trie = vec![Drafts::Trie(hierarchical.clone())];
         candidates.push(Candidate::new(name("hierarchical, 16 nodes"), trie, Some(isa))?);
     }
     Ok(candidates)

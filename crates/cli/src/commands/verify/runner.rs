@@ -83,16 +83,16 @@ impl<'a> Runner<'a> {
     ) -> anyhow::Result<Box<dyn Drafter>> {
         let reference = || [prompt, answer].concat();
         let adversarial = |length| AdversarialDrafter::new(self.loaded.model.vocabulary_size(), length, seed);
-        Ok(match *drafts {
+        Ok(match drafts {
             Drafts::Nothing => Box::new(NoDraft),
-            Drafts::Trie(policy) => Box::new(TrieDrafter::new(Arc::clone(trie), policy)),
+            Drafts::Trie(policy) => Box::new(TrieDrafter::new(Arc::clone(trie), policy.clone())),
             Drafts::KnownAnswer(policy) => {
                 let mut trie = DraftTrie::new(TrieConfig::default())?;
                 trie.warm_up(&reference());
-                Box::new(TrieDrafter::new(SharedTrie::new(trie.into()), policy))
+                Box::new(TrieDrafter::new(SharedTrie::new(trie.into()), policy.clone()))
             }
-            Drafts::Random(length) => Box::new(adversarial(length)),
-            Drafts::NearMisses(length) => Box::new(adversarial(length).with_reference(reference())),
+            Drafts::Random(length) => Box::new(adversarial(*length)),
+            Drafts::NearMisses(length) => Box::new(adversarial(*length).with_reference(reference())),
         })
     }
 }

@@ -1,0 +1,259 @@
+//! Cost curves on this machine: measured once for a model, kept beside the models.
+//!
+//! Contract: a curve serves the model, threads, CPU, instruction set, KV cache type and version of the program that it was measured
+//! with, wherever the model's file lies. A file that is damaged or says something else counts as none and is replaced.
+//! Nothing here fails a command: without a place to keep a curve, it is measured each time; without a curve, drafts
+//! follow the engine's fixed policy.
+
+use std::fs::{self, File};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use lookahead_engine::CostCurve;
+use serde::{Deserialize, Serialize};
+
+use crate::loaded_model::LoadedModel;
+use crate::store::ModelStore;
+
+/// Tokens in front of the passes that are measured, unless the user says otherwise: a short conversation.
+pub(crate) const CONTEXT: usize = 256;
+
+/// Tokens of the passes that a first answer waits for: all that an adaptive draft may need, the root included.
+const FIRST_USE_TOKENS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17];
+
+/// What a first answer may wait for them, as far as a slow model allows.
+const FIRST_USE_BUDGET: Duration = Duration::from_millis(800);
+
+/// Bytes at both ends of a model file that tell it from others of its size: its metadata, and its last weights.
+const FINGERPRINT_BYTES: u64 = 1 << 20;
+
+/// This program. Without optimisation, kernels have other costs.
+const VERSION: &str = if cfg!(debug_assertions) {
+    concat!(env!("CARGO_PKG_VERSION"), "-debug")
+} else {
+    env!("CARGO_PKG_VERSION")
+};
+
+/// The curve of `loaded`: the one that is kept, or else a new one, which takes about a second and is kept for next time.
+/// `None`, and a warning in the log, if it cannot be measured.
+pub(crate) fn cost_curve(loaded: &mut LoadedModel) -> Option<Arc<CostCurve>> {
+    let place = Place::of(loaded);
+    if let Some(curve) = place.as_ref().and_then(Place::load) {
+        return Some(Arc::new(curve));
+    }
+    let began = Instant::now();
+    let measured =
+        CostCurve::measure(&mut loaded.model, CONTEXT, &FIRST_USE_TOKENS, FIRST_USE_BUDGET, |_| ());
+    match measured {
+        Ok(curve) => {
+            tracing::info!(seconds = began.elapsed().as_secs_f64(), "measured what a forward pass costs");
+            if let Some(place) = place {
+                place.save(CONTEXT, &curve);
+            }
+            Some(Arc::new(curve))
+        }
+        Err(error) => {
+            tracing::warn!(%error, "cannot measure what a forward pass costs; drafts are of a fixed length");
+            None
+        }
+    }
+}
+
+/// Keeps `curve`, measured behind `context` tokens, for later answers of `loaded`.
+pub(crate) fn keep(loaded: &LoadedModel, context: usize, curve: &CostCurve) {
+    if let Some(place) = Place::of(loaded) {
+        place.save(context, curve);
+    }
+}
+
+/// Everything that a curve depends on but the context.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct Key {
+    model_bytes: u64,
+    model_fingerprint: String,
+    threads: usize,
+    cpu: String,
+    instruction_set: String,
+    kv_type: String,
+    version: String,
+}
+
+/// What a file holds.
+#[derive(Debug, Serialize, Deserialize)]
+struct Record<Curve> {
+    key: Key,
+    context: usize,
+    points: Curve,
+}
+
+/// Where the curve of a model is kept.
+#[derive(Debug)]
+struct Place {
+    file: PathBuf,
+    key: Key,
+}
+
+impl Place {
+    /// `None`, and a warning in the log, if there is no place or the model's file cannot be read any more.
+    fn of(loaded: &LoadedModel) -> Option<Self> {
+        let kernels = loaded.model.kernels();
+        let place = || -> anyhow::Result<Self> {
+            let (model_bytes, model_fingerprint) = fingerprint(&loaded.path)
+                .with_context(|| format!("cannot read {}", loaded.path.display()))?;
+            let key = Key {
+                model_bytes,
+                model_fingerprint,
+                threads: kernels.threads(),
+                cpu: cpu_model(),
+                instruction_set: kernels.isa().name().to_owned(),
+                kv_type: loaded.model.kv_type().to_string(),
+                version: VERSION.to_owned(),
+            };
+            let name = &blake3::hash(&serde_json::to_vec(&key)?).to_hex()[..24];
+            let directory = ModelStore::of_user()?.directory().with_file_name("calibration");
+            Ok(Self { file: directory.join(name).with_extension("json"), key })
+        };
+        place()
+            .inspect_err(|error| tracing::warn!("what a forward pass costs cannot be kept: {error:#}"))
+            .ok()
+    }
+
+    /// The curve that is kept here, if it is one of this key.
+    fn load(&self) -> Option<CostCurve> {
+        let bytes = fs::read(&self.file).ok()?;
+        match serde_json::from_slice::<Record<CostCurve>>(&bytes) {
+            Ok(record) if record.key == self.key => {
+                tracing::debug!(file = %self.file.display(), context = record.context, "using a cost curve");
+                Some(record.points)
+            }
+            Ok(_) => None,
+            Err(error) => {
+                tracing::debug!(file = %self.file.display(), %error, "no cost curve; replacing it");
+                None
+            }
+        }
+    }
+
+    /// Puts `curve` here in one step.
+    fn save(self, context: usize, curve: &CostCurve) {
+        let Self { file, key } = self;
+        let record = Record { key, context, points: curve };
+        let write = || -> io::Result<()> {
+            let directory = file.parent().unwrap_or(&file);
+            fs::create_dir_all(directory)?;
+            let mut temporary = tempfile::Builder::new().prefix(".calibration-").tempfile_in(directory)?;
+            serde_json::to_writer_pretty(&mut temporary, &record)?;
+            temporary.write_all(b"\n")?;
+            temporary.persist(&file)?;
+            Ok(())
+        };
+        if let Err(error) = write() {
+            tracing::warn!(file = %file.display(), %error, "what a forward pass costs cannot be kept");
+        }
+    }
+}
+
+/// Size of the file and a hash of its two ends.
+fn fingerprint(path: &Path) -> io::Result<(u64, String)> {
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let mut ends = Vec::new();
+    for start in [0, size.saturating_sub(FINGERPRINT_BYTES)] {
+        file.seek(SeekFrom::Start(start))?;
+        (&file).take(FINGERPRINT_BYTES).read_to_end(&mut ends)?;
+    }
+    Ok((size, blake3::hash(&ends).to_hex().to_string()))
+}
+
+/// What the system calls the CPU; where it says nothing, the architecture.
+fn cpu_model() -> String {
+    let description = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    cpu_model_in(&description).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
+}
+
+/// The first CPU in a description such as Linux gives: x86 by name, Arm by numbers.
+fn cpu_model_in(description: &str) -> Option<String> {
+    let field = |name: &str| {
+        description.lines().find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            (key.trim() == name).then_some(value.trim())
+        })
+    };
+    let numbers = || Some(format!("{} {}", field("CPU implementer")?, field("CPU part")?));
+    field("model name").map(str::to_owned).or_else(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use lookahead_engine::CostPoint;
+
+    use super::*;
+
+    fn key(threads: usize) -> Key {
+        Key {
+            model_bytes: 7,
+            model_fingerprint: "f".to_owned(),
+            threads,
+            cpu: "c".to_owned(),
+            instruction_set: "i".to_owned(),
+            kv_type: "f16".to_owned(),
+            version: "v".to_owned(),
+        }
+    }
+
+    #[test]
+    fn only_a_whole_curve_of_the_same_key_is_used() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("not/there/yet/a.json");
+        let place = |threads| Place { file: file.clone(), key: key(threads) };
+        assert_eq!(place(1).load(), None);
+        let curve = CostCurve::new(vec![CostPoint { tokens: 1, ms: 2.5 }]).unwrap();
+        place(1).save(256, &curve);
+        assert_eq!(place(1).load(), Some(curve.clone()));
+        assert_eq!(place(2).load(), None, "a file of another key");
+        let whole = fs::read_to_string(&file).unwrap();
+        for damaged in [&whole[..whole.len() / 2], "", "{}", &whole.replace("2.5", "-2.5")] {
+            fs::write(&file, damaged).unwrap();
+            assert_eq!(place(1).load(), None, "{damaged}");
+        }
+        place(1).save(256, &curve);
+        assert_eq!(place(1).load(), Some(curve));
+        assert_eq!(fs::read_dir(file.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_model_is_known_by_its_size_and_its_two_ends() {
+        let directory = tempfile::tempdir().unwrap();
+        let of = |change: Option<usize>, len: usize| {
+            let mut bytes = vec![7; len];
+            if let Some(at) = change {
+                bytes[at] = 8;
+            }
+            let path = directory.path().join("model");
+            fs::write(&path, bytes).unwrap();
+            fingerprint(&path).unwrap()
+        };
+        let long = 3 << 20;
+        let same = of(None, long);
+        assert_eq!(of(None, long), same);
+        for change in [0, long - 1] {
+            assert_ne!(of(Some(change), long), same);
+        }
+        assert_ne!(of(None, long + 1), same);
+        assert_ne!(of(Some(50), 100), of(None, 100), "a short file is all ends");
+    }
+
+    #[test]
+    fn the_cpu_has_a_name() {
+        assert!(!cpu_model().is_empty());
+        let x86 =
+            "processor\t: 0\nmodel\t\t: 1\nmodel name\t: AMD EPYC 9B45\nprocessor : 1\nmodel name : other\n";
+        assert_eq!(cpu_model_in(x86).unwrap(), "AMD EPYC 9B45");
+        let arm = "processor\t: 0\nCPU implementer\t: 0x41\nCPU part\t: 0xd40\n";
+        assert_eq!(cpu_model_in(arm).unwrap(), "0x41 0xd40");
+        assert_eq!(cpu_model_in("?"), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! `lookahead calibrate`: what a forward pass costs by its number of tokens, and what it must cost at least.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use lookahead_engine::{CostCurve, CostPoint};
+use lookahead_kernels::Ceilings;
+use lookahead_model::{CpuModel, LanguageModel as _};
+use serde_json::json;
+
+use crate::arguments::{KvArgs, ModelArgs, ThreadArgs};
+use crate::loaded_model::LoadedModel;
+use crate::{calibration, output, progress};
+
+const HELP: &str = "\
+Examples:
+  lookahead calibrate
+      Measure the default model on all threads
+  lookahead calibrate --model qwen2.5-coder-0.5b --threads 4 --context 4000
+      For long prompts: attention costs more, and so do drafts
+  lookahead calibrate --json
+      The same for programs
+
+A forward pass over several tokens costs little more than one over a single token; c(N) is how much more. From it,
+`generate` and `chat` choose in each step how much to draft. They measure it themselves, in about a second, the first
+time that a model runs on so many threads; later runs use what was measured last, here or there, until the model, the
+CPU or this program changes. So run this on a quiet machine, or for your usual length of prompts. It changes no answer.
+
+Columns: `ms` is the median time of a pass; `floor ms` the least that it can take on this machine, the longer of reading
+all weights once and of making all multiply-adds, at rates measured in the same run; `ratio` is ms over floor.
+
+Fields of --json: `model`, `threads`, `context`, `points` (`tokens` and `ms` each), `floor` (ms, in the same order).";
+
+/// Tokens of the passes that are measured: every one where drafts are likely, fewer beyond.
+const TOKENS: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64];
+
+/// The time for the passes; a model that takes longer for three rounds of them gets it.
+const BUDGET: Duration = Duration::from_secs(3);
+
+/// The time for measuring the machine itself.
+const CEILINGS_BUDGET: Duration = Duration::from_millis(600);
+
+/// Measure what a forward pass costs by its number of tokens
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct CalibrateArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
+
+    /// Tokens in front of each pass
+    #[arg(long, value_name = "N", default_value_t = calibration::CONTEXT, help_heading = "Measurement")]
+    pub(crate) context: usize,
+
+    /// Print one JSON object
+    #[arg(long, help_heading = "Output")]
+    pub(crate) json: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
+    let mut loaded =
+        LoadedModel::load(&arguments.model.model, arguments.threads.threads.get(), arguments.kv.kv_type)?;
+    let context = fitting_context(arguments.context, loaded.model.context_length());
+    let bar = progress::steps(100);
+    bar.set_message("Measuring forward passes");
+    let measured = CostCurve::measure(&mut loaded.model, context, &TOKENS, BUDGET, |part| {
+        bar.set_position((100.0 * part) as u64);
+    });
+    bar.set_message("Measuring the machine");
+    let ceilings = Ceilings::measure(loaded.model.kernels(), CEILINGS_BUDGET);
+    bar.finish_and_clear();
+    let (curve, ceilings) = (measured?, ceilings?);
+    calibration::keep(&loaded, context, &curve);
+
+    let calibration = Calibration { loaded, context, curve, ceilings };
+    let mut stdout = output::stdout();
+    if arguments.json {
+        writeln!(stdout, "{}", calibration.to_json())?;
+    } else {
+        calibration.write(&mut stdout)?;
+    }
+    stdout.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// `context`, or as much of it as the model's own context of `context_length` tokens holds in front of the passes.
+fn fitting_context(context: usize, context_length: usize) -> usize {
+    let largest = TOKENS.into_iter().filter(|&tokens| tokens <= context_length).max().unwrap_or(0);
+    let fitting = context.min(context_length - largest);
+    if fitting < context {
+        progress::note(&format!(
+            "The model's context holds {context_length} tokens: measuring behind {fitting}, not {context}"
+        ));
+    }
+    fitting
+}
+
+/// What was measured.
+struct Calibration {
+    loaded: LoadedModel,
+    context: usize,
+    curve: CostCurve,
+    ceilings: Ceilings,
+}
+
+impl Calibration {
+    /// The least milliseconds of a pass over `tokens` tokens.
+    fn floor_ms(&self, tokens: usize) -> f64 {
+        floor_ms(&self.loaded.model, &self.ceilings, tokens)
+    }
+
+    fn write(&self, out: &mut impl Write) -> io::Result<()> {
+        let Self { loaded, context, curve, ceilings } = self;
+        let kernels = loaded.model.kernels();
+        writeln!(
+            out,
+            "{}, threads {}, {}, context {context}",
+            loaded.path.file_name().unwrap_or_default().display(),
+            kernels.threads(),
+            kernels.isa().name(),
+        )?;
+        let [read, bytes, singles] =
+            [ceilings.read_bytes_per_second, ceilings.int8_macs_per_second, ceilings.f32_macs_per_second]
+                .map(|rate| rate / 1e9);
+        writeln!(
+            out,
+            "the machine: {read:.1} GB/s read, {bytes:.0} G multiply-adds/s of bytes, {singles:.0} G of singles\n"
+        )?;
+        writeln!(out, "tokens        ms    c(N)  floor ms  ratio  tokens/s")?;
+        for &CostPoint { tokens, ms } in curve.points() {
+            let floor = self.floor_ms(tokens);
+            writeln!(
+                out,
+                "{tokens:>6} {ms:>9.2} {:>7.2} {floor:>9.2} {:>6.2} {:>9.0}",
+                curve.relative(tokens),
+                ms / floor,
+                tokens as f64 / ms * 1e3,
+            )?;
+        }
+        Ok(())
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let floor: Vec<f64> = self.curve.points().iter().map(|point| self.floor_ms(point.tokens)).collect();
+        json!({
+            "model": self.loaded.path.to_string_lossy(),
+            "threads": self.loaded.model.kernels().threads(),
+            "context": self.context,
+            "points": self.curve,
+            "floor": floor,
+        })
+    }
+}
+
+/// The longer of reading all weights once, and of all multiply-adds of `tokens` tokens, in milliseconds.
+fn floor_ms(model: &CpuModel, ceilings: &Ceilings, tokens: usize) -> f64 {
+    let [integer, float] = model.macs_per_token().map(|macs| (tokens * macs) as f64);
+    let read = model.weight_bytes() as f64 / ceilings.read_bytes_per_second;
+    let multiply = integer / ceilings.int8_macs_per_second + float / ceilings.f32_macs_per_second;
+    read.max(multiply) * 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_context_leaves_room_for_the_passes() {
+        for (context, context_length, fitting) in [
+            (256, 8192, 256),
+            (256, 320, 256),
+            (256, 319, 255),
+            (10_000, 8192, 8128),
+            (256, 64, 0),
+            (9, 40, 8),
+        ] {
+            assert_eq!(fitting_context(context, context_length), fitting, "{context} of {context_length}");
+        }
+    }
+}
