@@ -4,9 +4,14 @@
 //! multiply-adds within a block, then the block's sum is added to the element. That bounds the rounding error of long
 //! rows, and the blocks are independent work for the processor.
 
-use super::{Matrix, Output, token_blocks};
+use std::ops::Range;
+
+use super::{Matrix, Output, prefetch, tile_size, token_blocks};
 use crate::simd::{GROUP, Simd, simd_fn};
 use crate::{Activations, WeightType};
+
+/// The most tokens that a tile of two vectors of rows covers.
+const TILE_TOKENS: usize = 6;
 
 /// Columns that are summed before the sum is added to the element.
 pub(super) const BLOCK: usize = 32;
@@ -76,58 +81,69 @@ simd_fn! {
 
 #[inline(always)]
 fn multiply_elements<S: Simd, E: Element>(simd: S, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-    let groups = out.groups.clone();
+    let rows = out.vectors::<S>();
     for tokens in token_blocks(x.tokens()) {
-        let mut group = groups.start;
-        while group < groups.end {
-            // A single token leaves registers for more rows.
-            let vectors = match (tokens.len(), (groups.end - group) * S::PARTS) {
-                (1, 4..) => 4,
-                (_, 2..) => 2,
-                _ => 1,
-            };
-            let mut token = tokens.start;
-            while token < tokens.end {
-                token += match (vectors, tokens.end - token) {
-                    (4, _) => tile::<S, E, 4, 1>(simd, matrix, x, group, token, out),
-                    (2, 6..) => tile::<S, E, 2, 6>(simd, matrix, x, group, token, out),
-                    (2, 4..) => tile::<S, E, 2, 4>(simd, matrix, x, group, token, out),
-                    (2, 2..) => tile::<S, E, 2, 2>(simd, matrix, x, group, token, out),
-                    (2, _) => tile::<S, E, 2, 1>(simd, matrix, x, group, token, out),
-                    (_, 4..) => tile::<S, E, 1, 4>(simd, matrix, x, group, token, out),
-                    _ => tile::<S, E, 1, 1>(simd, matrix, x, group, token, out),
-                };
+        // Where memory is the limit, one stream at a time is what the processor follows best.
+        let vectors = if tokens.len() == 1 { S::PARTS } else { 2 };
+        let size = tile_size(tokens.len(), TILE_TOKENS);
+        let mut vector = rows.start;
+        while vector < rows.end {
+            let vectors = vectors.min(rows.end - vector);
+            for first in tokens.clone().step_by(size) {
+                let tokens = first..tokens.end.min(first + size);
+                match (vectors, tokens.len()) {
+                    (1, 1) => tile::<S, E, 1, 1>(simd, matrix, x, vector, tokens, out),
+                    (1, 2) => tile::<S, E, 1, 2>(simd, matrix, x, vector, tokens, out),
+                    (1, 3 | 4) => tile::<S, E, 1, 4>(simd, matrix, x, vector, tokens, out),
+                    (1, _) => tile::<S, E, 1, 6>(simd, matrix, x, vector, tokens, out),
+                    (_, 1) => tile::<S, E, 2, 1>(simd, matrix, x, vector, tokens, out),
+                    (_, 2) => tile::<S, E, 2, 2>(simd, matrix, x, vector, tokens, out),
+                    (_, 3 | 4) => tile::<S, E, 2, 4>(simd, matrix, x, vector, tokens, out),
+                    _ => tile::<S, E, 2, 6>(simd, matrix, x, vector, tokens, out),
+                }
             }
-            group += vectors / S::PARTS;
+            vector += vectors;
         }
     }
 }
 
-/// `V` vectors of rows, from group `group` on, times `T` tokens; returns `T`.
+/// `V` vectors of rows, from vector `vector` on, times `tokens`, `T` at most; what is computed beyond goes nowhere.
 #[inline(always)]
 fn tile<S: Simd, E: Element, const V: usize, const T: usize>(
     simd: S,
     matrix: &Matrix,
     x: &Activations,
-    group: usize,
-    token: usize,
+    vector: usize,
+    tokens: Range<usize>,
     out: &mut Output<'_>,
-) -> usize {
-    let rows: [&[f32]; T] = std::array::from_fn(|t| x.row(token + t));
-    let weights: [&[E::Lanes]; V] = std::array::from_fn(|v| E::columns(matrix.group(group + v / S::PARTS)));
+) {
+    let last = tokens.end - 1;
+    let rows: [&[f32]; T] = std::array::from_fn(|t| x.row((tokens.start + t).min(last)));
+    let groups: [&[u8]; V] = std::array::from_fn(|v| matrix.group((vector + v) / S::PARTS));
+    let weights: [&[E::Lanes]; V] = groups.map(E::columns);
+    let mut parts = [0; V];
+    for v in 0..V {
+        parts[v] = if V >= S::PARTS { v } else { vector + v } % S::PARTS;
+    }
+    let block_bytes = BLOCK * size_of::<E::Lanes>();
     let mut sums = [[simd.splat(0.0); T]; V];
     for first in (0..matrix.columns).step_by(BLOCK) {
+        if T > 1 {
+            prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
+        }
         let mut block = [[simd.splat(0.0); T]; V];
         // Whole blocks first: their length is known, and nothing is checked column by column.
         let block_rows = all(rows.map(|row| row[first..].first_chunk::<BLOCK>()));
         let block_weights = all(weights.map(|w| w[first..].first_chunk::<BLOCK>()));
         if let (Some(rows), Some(weights)) = (block_rows, block_weights) {
             for i in 0..BLOCK {
-                add_column::<S, E, V, T>(simd, weights.map(|w| &w[i]), rows.map(|row| row[i]), &mut block);
+                let (w, x) = (weights.map(|w| &w[i]), rows.map(|row| row[i]));
+                add_column::<S, E, V, T>(simd, w, parts, x, &mut block);
             }
         } else {
             for i in first..matrix.columns {
-                add_column::<S, E, V, T>(simd, weights.map(|w| &w[i]), rows.map(|row| row[i]), &mut block);
+                let (w, x) = (weights.map(|w| &w[i]), rows.map(|row| row[i]));
+                add_column::<S, E, V, T>(simd, w, parts, x, &mut block);
             }
         }
         for v in 0..V {
@@ -136,16 +152,11 @@ fn tile<S: Simd, E: Element, const V: usize, const T: usize>(
             }
         }
     }
-    for t in 0..T {
-        for first in (0..V).step_by(S::PARTS) {
-            let mut lanes = [0.0; GROUP];
-            for part in 0..S::PARTS {
-                simd.store(sums[first + part][t], &mut lanes, part);
-            }
-            out.store(token + t, group + first / S::PARTS, &lanes);
+    for (t, token) in tokens.enumerate() {
+        for v in 0..V {
+            out.store(simd, token, vector + v, sums[v][t]);
         }
     }
-    T
 }
 
 /// Adds the products of a column.
@@ -153,12 +164,13 @@ fn tile<S: Simd, E: Element, const V: usize, const T: usize>(
 fn add_column<S: Simd, E: Element, const V: usize, const T: usize>(
     simd: S,
     weights: [&E::Lanes; V],
+    parts: [usize; V],
     x: [f32; T],
     sums: &mut [[S::F32; T]; V],
 ) {
     let mut w = [simd.splat(0.0); V];
     for v in 0..V {
-        w[v] = E::load(simd, weights[v], v % S::PARTS);
+        w[v] = E::load(simd, weights[v], parts[v]);
     }
     for t in 0..T {
         let x = simd.splat(x[t]);

@@ -13,16 +13,19 @@ use std::ops::Range;
 
 use crate::arena::Buffer;
 use crate::pool::Disjoint;
-use crate::simd::GROUP;
+use crate::simd::{GROUP, Simd};
 use crate::{Activations, Kernels, WeightArena, WeightType};
 
-/// Weight bytes to a task for up to [`LIGHT_TOKENS`] tokens, at least: each task begins with a wait for memory, until the
+/// How far ahead of their use weights are asked for: what a core computes while memory answers.
+const PREFETCH_BYTES: usize = 2 << 10;
+
+/// Weight bytes to a task for up to [`SHARED_TOKENS`] tokens, at least: each task begins with a wait for memory, until the
 /// processor's prefetching has caught up.
 const MIN_TASK_BYTES: usize = 64 << 10;
-/// The same where arithmetic is the limit, and a late thread would hold up the others.
+/// The same for many tokens, where a late thread would hold up the others.
 const MIN_HEAVY_TASK_BYTES: usize = 16 << 10;
-/// Where arithmetic begins to be the limit.
-const LIGHT_TOKENS: usize = 8;
+/// Up to so many tokens, tasks are as large as for one.
+const SHARED_TOKENS: usize = 8;
 /// Weight bytes to a task, at most.
 const MAX_TASK_BYTES: usize = 256 << 10;
 /// Tasks of a large matrix, between these limits.
@@ -163,13 +166,14 @@ impl Matrix {
         self.rows.div_ceil(GROUP)
     }
 
+    #[inline(always)]
     fn group(&self, group: usize) -> &[u8] {
         &self.data[group * self.group_bytes..][..self.group_bytes]
     }
 
     /// Groups to a task of a product with `tokens` tokens.
     fn task_groups(&self, tokens: usize) -> usize {
-        let least = (MIN_TASK_BYTES * LIGHT_TOKENS / tokens.max(LIGHT_TOKENS)).max(MIN_HEAVY_TASK_BYTES);
+        let least = (MIN_TASK_BYTES * SHARED_TOKENS / tokens.max(SHARED_TOKENS)).max(MIN_HEAVY_TASK_BYTES);
         let bytes = (self.data.len() / TASKS).clamp(least, MAX_TASK_BYTES);
         (bytes / self.group_bytes.max(1)).next_multiple_of(TILE_GROUPS).max(TILE_GROUPS)
     }
@@ -198,12 +202,23 @@ impl<'a> Output<'a> {
         Self { values, rows, groups }
     }
 
-    /// Writes a group of rows for one token.
+    /// The vectors of rows of this part: `PARTS` a group.
+    fn vectors<S: Simd>(&self) -> Range<usize> {
+        self.groups.start * S::PARTS..self.groups.end * S::PARTS
+    }
+
+    /// Writes a vector of rows for one token.
     #[inline(always)]
-    fn store(&mut self, token: usize, group: usize, lanes: &[f32; GROUP]) {
-        assert!(self.groups.contains(&group), "a group of this part");
-        let first = group * GROUP;
-        let len = GROUP.min(self.rows - first);
+    fn store<S: Simd>(&mut self, simd: S, token: usize, vector: usize, values: S::F32) {
+        assert!(self.groups.contains(&(vector / S::PARTS)), "a group of this part");
+        let first = vector * S::LANES;
+        if first >= self.rows {
+            // The last group is filled up.
+            return;
+        }
+        let mut lanes = [0.0; GROUP];
+        simd.store(values, &mut lanes, 0);
+        let len = S::LANES.min(self.rows - first);
         // SAFETY: only this part has the group (`new`), and it is borrowed mutably.
         let out = unsafe { self.values.part(token * self.rows + first, len) };
         out.copy_from_slice(&lanes[..len]);
@@ -213,6 +228,26 @@ impl<'a> Output<'a> {
 /// The tokens of a product, in the portions in which a task takes them.
 fn token_blocks(tokens: usize) -> impl Iterator<Item = Range<usize>> {
     (0..tokens).step_by(BLOCK_TOKENS).map(move |first| first..(first + BLOCK_TOKENS).min(tokens))
+}
+
+/// The size of tiles of at most `most` tokens that `tokens` are cut into: of equal size, not full ones and a remainder.
+fn tile_size(tokens: usize, most: usize) -> usize {
+    tokens.div_ceil(tokens.div_ceil(most))
+}
+
+/// Asks for what lies [`PREFETCH_BYTES`] behind the `len` bytes at `at` of each group. Where a group ends, the one that
+/// comes after those of this tile follows.
+#[inline(always)]
+fn prefetch<S: Simd, const V: usize>(simd: S, groups: [&[u8]; V], at: usize, len: usize) {
+    let ahead = at + PREFETCH_BYTES;
+    for v in (0..V).step_by(S::PARTS) {
+        let group_bytes = groups[v].len();
+        let siblings = V.div_ceil(S::PARTS) - 1;
+        let skipped = if ahead < group_bytes { 0 } else { siblings * group_bytes };
+        for line in (0..len).step_by(64) {
+            simd.prefetch(groups[v], ahead + skipped + line);
+        }
+    }
 }
 
 /// Multiplies `x` (tokens by columns) with several matrices in one parallel operator, each product into its own slice:

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::{Matrix, Output, token_blocks};
+use super::{Matrix, Output, prefetch, tile_size, token_blocks};
 use crate::activations::Quantized;
 use crate::block::{Block, decode_block};
 use crate::simd::{GROUP, Simd, simd_fn};
@@ -369,56 +369,54 @@ pub(super) fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Out
     with_layout!(matrix.weight_type, C, K => multiply_layout::<C, K>(isa, matrix, x, out));
 }
 
-/// How far ahead of their use weights are asked for: what a core computes while memory answers.
-const PREFETCH_BYTES: usize = 2 << 10;
-
 simd_fn! {
     fn multiply_layout<C: Codes, K: Scales>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+        let rows = out.vectors::<S>();
         for tokens in token_blocks(x.tokens()) {
-            // Tiles of equal size, not full ones and a remainder.
+            let is_light = tokens.len() == 1 || (tokens.len() <= S::LIGHT_TOKENS && !K::HALVES);
+            // Where memory is the limit, one stream at a time is what the processor follows best.
+            let vectors = if is_light { S::PARTS } else { S::TILE_VECTORS };
             let most = if K::HALVES { S::TILE_TOKENS.min(4) } else { S::TILE_TOKENS };
-            let size = tokens.len().div_ceil(tokens.len().div_ceil(most));
-            let mut group = out.groups.start;
-            while group < out.groups.end {
-                // Where memory is the limit, one stream at a time is what the processor follows best.
-                let is_light = tokens.len() == 1 || (tokens.len() <= 4 && !K::HALVES);
-                let vectors = if is_light { S::PARTS } else { 2.min((out.groups.end - group) * S::PARTS) };
+            let size = tile_size(tokens.len(), most);
+            let mut vector = rows.start;
+            while vector < rows.end {
+                let vectors = vectors.min(rows.end - vector);
                 for first in tokens.clone().step_by(size) {
                     let tokens = first..tokens.end.min(first + size);
                     match (vectors, tokens.len()) {
-                        (1, 1) => tile::<S, C, K, 1, 1>(simd, matrix, x, group, tokens, out),
-                        (1, 2) => tile::<S, C, K, 1, 2>(simd, matrix, x, group, tokens, out),
-                        (1, 3) => tile::<S, C, K, 1, 3>(simd, matrix, x, group, tokens, out),
-                        (1, 4) => tile::<S, C, K, 1, 4>(simd, matrix, x, group, tokens, out),
-                        (1, _) => tile::<S, C, K, 1, 6>(simd, matrix, x, group, tokens, out),
-                        (_, 1) => tile::<S, C, K, 2, 1>(simd, matrix, x, group, tokens, out),
-                        (_, 2) => tile::<S, C, K, 2, 2>(simd, matrix, x, group, tokens, out),
-                        (_, 3) => tile::<S, C, K, 2, 3>(simd, matrix, x, group, tokens, out),
-                        (_, 4) => tile::<S, C, K, 2, 4>(simd, matrix, x, group, tokens, out),
-                        _ => tile::<S, C, K, 2, 6>(simd, matrix, x, group, tokens, out),
+                        (1, 1) => tile::<S, C, K, 1, 1>(simd, matrix, x, vector, tokens, out),
+                        (1, 2) => tile::<S, C, K, 1, 2>(simd, matrix, x, vector, tokens, out),
+                        (1, 3) => tile::<S, C, K, 1, 3>(simd, matrix, x, vector, tokens, out),
+                        (1, 4) => tile::<S, C, K, 1, 4>(simd, matrix, x, vector, tokens, out),
+                        (1, _) => tile::<S, C, K, 1, 6>(simd, matrix, x, vector, tokens, out),
+                        (_, 1) => tile::<S, C, K, 2, 1>(simd, matrix, x, vector, tokens, out),
+                        (_, 2) => tile::<S, C, K, 2, 2>(simd, matrix, x, vector, tokens, out),
+                        (_, 3) => tile::<S, C, K, 2, 3>(simd, matrix, x, vector, tokens, out),
+                        (_, 4) => tile::<S, C, K, 2, 4>(simd, matrix, x, vector, tokens, out),
+                        _ => tile::<S, C, K, 2, 6>(simd, matrix, x, vector, tokens, out),
                     }
                 }
-                group += vectors / S::PARTS;
+                vector += vectors;
             }
         }
     }
 }
 
-/// `V` vectors of rows, from group `group` on, times `tokens`, `T` at most; what is computed beyond goes nowhere.
+/// `V` vectors of rows, from vector `vector` on, times `tokens`, `T` at most; what is computed beyond goes nowhere.
 #[inline(always)]
 fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
     simd: S,
     matrix: &Matrix,
     x: &Activations,
-    group: usize,
+    vector: usize,
     tokens: Range<usize>,
     out: &mut Output<'_>,
 ) {
-    if V < S::PARTS {
-        // Never: a group has all parts.
-        return;
+    let groups: [&[u8]; V] = std::array::from_fn(|v| matrix.group((vector + v) / S::PARTS));
+    let mut parts = [0; V];
+    for v in 0..V {
+        parts[v] = if V >= S::PARTS { v } else { vector + v } % S::PARTS;
     }
-    let groups: [&[u8]; V] = std::array::from_fn(|v| matrix.group(group + v / S::PARTS));
     let mut elements = [[simd.splat(0.0); T]; V];
     let mut b = 0;
     for at in (0..matrix.group_bytes).step_by(super_block_bytes::<C, K>()) {
@@ -426,24 +424,16 @@ fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
         for block in 0..K::BLOCKS {
             let start = K::SUPER_BYTES + block * block_bytes::<C, K>();
             let blocks = super_blocks.map(|packed| &packed[start..][..block_bytes::<C, K>()]);
-            if V > S::PARTS {
-                for v in (0..V).step_by(S::PARTS) {
-                    // Where a group ends, the one after those of this tile follows.
-                    let ahead = at + start + PREFETCH_BYTES;
-                    let skipped =
-                        if ahead < matrix.group_bytes { 0 } else { (V / S::PARTS - 1) * matrix.group_bytes };
-                    for line in (0..block_bytes::<C, K>()).step_by(64) {
-                        simd.prefetch(groups[v], ahead + skipped + line);
-                    }
-                }
+            if V != S::PARTS {
+                prefetch::<S, V>(simd, groups, at + start, block_bytes::<C, K>());
             }
             let x = x.quantized::<T>(b, tokens.start);
             let mut scales = [BlockScales::zero(simd); V];
             for v in 0..V {
-                scales[v] = K::load(simd, super_blocks[v], blocks[v], v % S::PARTS);
+                scales[v] = K::load(simd, super_blocks[v], blocks[v], parts[v]);
             }
             let codes = blocks.map(|packed| &packed[K::BLOCK_BYTES..]);
-            let sums = integer_sums::<S, C, K, V, T>(simd, codes, &scales, x);
+            let sums = integer_sums::<S, C, K, V, T>(simd, codes, parts, &scales, x);
             for t in 0..T {
                 let x_scale = simd.splat(x[t].scale);
                 for v in 0..V {
@@ -461,12 +451,8 @@ fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
         }
     }
     for (t, token) in tokens.enumerate() {
-        for first in (0..V).step_by(S::PARTS) {
-            let mut lanes = [0.0; GROUP];
-            for part in 0..S::PARTS {
-                simd.store(elements[first + part][t], &mut lanes, part);
-            }
-            out.store(token, group + first / S::PARTS, &lanes);
+        for v in 0..V {
+            out.store(simd, token, vector + v, elements[v][t]);
         }
     }
 }
@@ -476,6 +462,7 @@ fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
 fn integer_sums<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
     simd: S,
     packed: [&[u8]; V],
+    parts: [usize; V],
     scales: &[BlockScales<S>; V],
     x: &[Quantized; T],
 ) -> [[S::I32; T]; V] {
@@ -491,7 +478,7 @@ fn integer_sums<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
                     half_sums[v][t] = offset;
                 }
             }
-            add_products::<S, C, V, T>(simd, packed, 4 * half..4 * half + 4, x, &mut half_sums);
+            add_products::<S, C, V, T>(simd, packed, parts, 4 * half..4 * half + 4, x, &mut half_sums);
             for v in 0..V {
                 for t in 0..T {
                     let scaled = simd.i32_mul(half_sums[v][t], scales[v].halves[half]);
@@ -506,7 +493,7 @@ fn integer_sums<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
                 sums[v][t] = offset;
             }
         }
-        add_products::<S, C, V, T>(simd, packed, 0..8, x, &mut sums);
+        add_products::<S, C, V, T>(simd, packed, parts, 0..8, x, &mut sums);
     }
     sums
 }
@@ -527,6 +514,7 @@ fn negated_offset<S: Simd, C: Codes>(simd: S, negated_sum: i32) -> S::I32 {
 fn add_products<S: Simd, C: Codes, const V: usize, const T: usize>(
     simd: S,
     packed: [&[u8]; V],
+    parts: [usize; V],
     columns: Range<usize>,
     x: &[Quantized; T],
     sums: &mut [[S::I32; T]; V],
@@ -535,7 +523,7 @@ fn add_products<S: Simd, C: Codes, const V: usize, const T: usize>(
     for c in columns.clone() {
         let mut weights = [simd.splat4([0; 4]); V];
         for v in 0..V {
-            weights[v] = C::load(simd, packed[v], c, v % S::PARTS);
+            weights[v] = C::load(simd, packed[v], c, parts[v]);
         }
         for t in 0..T {
             let x = &x[t].codes;

@@ -89,7 +89,7 @@ fn check_product(weight_type: WeightType, rows: usize, columns: usize, tokens: u
         })
         .collect();
     for isa in Isa::available() {
-        for threads in [1, 2, 3] {
+        for threads in 1..=4 {
             let kernels = Kernels::with_isa(isa, threads);
             let matrix =
                 Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [rows, columns], &bytes)
@@ -108,8 +108,8 @@ fn check_product(weight_type: WeightType, rows: usize, columns: usize, tokens: u
 #[test]
 fn every_kernel_gives_the_bits_of_the_definition_for_1_to_64_tokens() {
     for weight_type in WeightType::ALL {
-        for tokens in [1, 2, 3, 4, 5, 7, 8, 16, 33, 64] {
-            check_product(weight_type, 21, 512, tokens, tokens as u64);
+        for tokens in 1..=64 {
+            check_product(weight_type, 21, 256, tokens, tokens as u64);
         }
     }
 }

@@ -39,7 +39,11 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const WIDE_DOT: bool;
     /// What [`Simd::dot_biased`] adds to each weight.
     const BIAS: i32;
-    /// The most tokens of an integer product with two vectors of rows whose sums stay in registers.
+    /// The most tokens of an integer product whose limit is memory, not arithmetic.
+    const LIGHT_TOKENS: usize;
+    /// Vectors of rows that a product takes at once where arithmetic is the limit…
+    const TILE_VECTORS: usize;
+    /// …and the most tokens with them whose sums stay in registers.
     const TILE_TOKENS: usize;
 
     /// Lanes of `f32`.

@@ -26,6 +26,8 @@ impl Simd for Scalar {
     const LANES: usize = GROUP;
     const WIDE_DOT: bool = true;
     const BIAS: i32 = 0;
+    const LIGHT_TOKENS: usize = 4;
+    const TILE_VECTORS: usize = 1;
     const TILE_TOKENS: usize = 4;
 
     type F32 = [f32; GROUP];
