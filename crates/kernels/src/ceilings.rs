@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::matrix::PREFETCH_BYTES;
 use crate::pool::Disjoint;
 use crate::simd::{GROUP, MAX_PARTS, simd_fn};
 use crate::{Kernels, MatrixError, WeightArena};
@@ -82,6 +83,7 @@ simd_fn! {
         let mut all = [simd.splat4([0; 4]); 4];
         for lines in bytes.as_chunks::<{ 16 * GROUP }>().0 {
             for (i, line) in lines.as_chunks::<{ 4 * GROUP }>().0.iter().enumerate() {
+                simd.prefetch(line, PREFETCH_BYTES);
                 for part in 0..S::PARTS {
                     all[i] = simd.or(all[i], simd.load_bytes(line, part));
                 }

@@ -36,14 +36,15 @@ fn measure(model: &mut CpuModel, isa: Isa, context: usize) {
     let tokens: Vec<u32> = (0..context.max(64) as u32).map(|i| 100 + i % 300).collect();
     let mut cache = model.new_cache(context + 64);
     let prompt = TokenTree::chain(&tokens[..context]).expect("a context");
-    let prefill = pass(model, &mut cache, &prompt, LogitsOf::Last);
+    let mut logits = Logits::default();
+    let prefill = pass(model, &mut cache, &prompt, LogitsOf::Last, &mut logits);
     cache.keep(&prompt.path_to(context - 1));
     println!("{}: prefill {:.0} tokens/s", isa.name(), context as f64 / prefill * 1e3);
     let mut one = f64::NAN;
     for n in TOKENS {
         let tree = TokenTree::chain(&tokens[..n]).expect("tokens");
         let mut times: Vec<f64> =
-            (0..REPEATS).map(|_| pass(model, &mut cache, &tree, LogitsOf::Every)).collect();
+            (0..REPEATS).map(|_| pass(model, &mut cache, &tree, LogitsOf::Every, &mut logits)).collect();
         times.sort_by(f64::total_cmp);
         let median = times[REPEATS / 2];
         if n == 1 {
@@ -54,9 +55,14 @@ fn measure(model: &mut CpuModel, isa: Isa, context: usize) {
 }
 
 /// Milliseconds of one pass.
-fn pass(model: &mut CpuModel, cache: &mut KvCache, tree: &TokenTree, logits_of: LogitsOf) -> f64 {
-    let mut logits = Logits::default();
+fn pass(
+    model: &mut CpuModel,
+    cache: &mut KvCache,
+    tree: &TokenTree,
+    logits_of: LogitsOf,
+    logits: &mut Logits,
+) -> f64 {
     let began = Instant::now();
-    model.forward(&mut [SequenceStep { tree, cache, logits_of }], &mut logits).expect("room in the cache");
+    model.forward(&mut [SequenceStep { tree, cache, logits_of }], logits).expect("room in the cache");
     began.elapsed().as_secs_f64() * 1e3
 }

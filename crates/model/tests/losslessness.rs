@@ -4,10 +4,10 @@
 #![allow(clippy::unwrap_used)] // a test
 
 use lookahead_fixtures::{TinyModel, tiny_model};
-use lookahead_kernels::{Kernels, WeightType};
+use lookahead_kernels::{Kernels, KvType, WeightType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, CpuModel, ForwardError, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Cache, CpuModel, ForwardError, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 use proptest::prelude::*;
 
@@ -58,6 +58,7 @@ proptest! {
     fn tree_logits_are_those_of_plain_decoding_to_the_last_bit(
         architecture in prop::sample::select(ARCHITECTURES.to_vec()),
         weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        kv_type in prop::sample::select(KvType::ALL.to_vec()),
         threads in 1usize..4,
         prompt in tokens(2..40),
         cut in 1usize..40,
@@ -65,7 +66,7 @@ proptest! {
         kept in any::<prop::sample::Index>(),
         next_seeds in prop::collection::vec((any::<u32>(), 0..VOCABULARY), 1..8),
     ) {
-        let mut model = model(architecture, weight_type, threads);
+        let mut model = model(architecture, weight_type, threads).with_kv_type(kv_type);
         let mut cache = model.new_cache(128);
         let mut logits = Logits::default();
         for chunk in [&prompt[..cut.min(prompt.len())], &prompt[cut.min(prompt.len())..]] {
@@ -133,4 +134,27 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
     assert_eq!(attempt(&mut cache, &[VOCABULARY]), Err(unknown));
     assert_eq!(cache.len(), 3);
     assert_eq!(attempt(&mut cache, &[1]), Ok(()));
+}
+
+#[test]
+fn a_decode_step_allocates_nothing() {
+    for architecture in ARCHITECTURES {
+        let mut model = model(architecture, WeightType::Q4K, 1);
+        let mut cache = model.new_cache(100);
+        let mut logits = Logits::default();
+        let mut step = |cache: &mut KvCache, tree: &TokenTree, path: &[u32]| {
+            let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every };
+            model.forward(&mut [step], &mut logits).unwrap();
+            cache.keep(path);
+        };
+        let prompt: Vec<TokenId> = (0..40).collect();
+        let chain = TokenTree::chain(&prompt).unwrap();
+        let tree = tree(&[(0, 1), (0, 2), (0, 3), (1, 4), (2, 5), (1, 6)]);
+        step(&mut cache, &chain, &chain.path_to(39));
+        // The first step makes room, for the tree and for the positions it reaches.
+        step(&mut cache, &tree, &[0, 1, 3]);
+        cache.truncate(40);
+        let counted = allocation_counter::measure(|| step(&mut cache, &tree, &[0, 1, 3]));
+        assert_eq!(counted.count_total, 0, "{architecture}");
+    }
 }

@@ -128,9 +128,7 @@ fn tile<S: Simd, E: Element, const V: usize, const T: usize>(
     let block_bytes = BLOCK * size_of::<E::Lanes>();
     let mut sums = [[simd.splat(0.0); T]; V];
     for first in (0..matrix.columns).step_by(BLOCK) {
-        if T > 1 {
-            prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
-        }
+        prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
         let mut block = [[simd.splat(0.0); T]; V];
         // Whole blocks first: their length is known, and nothing is checked column by column.
         let block_rows = all(rows.map(|row| row[first..].first_chunk::<BLOCK>()));

@@ -16,8 +16,9 @@ use crate::pool::Disjoint;
 use crate::simd::{GROUP, Simd};
 use crate::{Activations, Kernels, WeightArena, WeightType};
 
-/// How far ahead of their use weights are asked for: what a core computes while memory answers.
-const PREFETCH_BYTES: usize = 2 << 10;
+/// How far ahead of their use weights are asked for. The processor looks ahead by itself, but not as far, and not where
+/// several streams alternate.
+pub(crate) const PREFETCH_BYTES: usize = 4 << 10;
 
 /// Weight bytes to a task for up to [`SHARED_TOKENS`] tokens, at least: each task begins with a wait for memory, until the
 /// processor's prefetching has caught up.

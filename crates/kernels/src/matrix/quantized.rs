@@ -424,9 +424,7 @@ fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
         for block in 0..K::BLOCKS {
             let start = K::SUPER_BYTES + block * block_bytes::<C, K>();
             let blocks = super_blocks.map(|packed| &packed[start..][..block_bytes::<C, K>()]);
-            if V != S::PARTS {
-                prefetch::<S, V>(simd, groups, at + start, block_bytes::<C, K>());
-            }
+            prefetch::<S, V>(simd, groups, at + start, block_bytes::<C, K>());
             let x = x.quantized::<T>(b, tokens.start);
             let mut scales = [BlockScales::zero(simd); V];
             for v in 0..V {
