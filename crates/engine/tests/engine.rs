@@ -95,7 +95,11 @@ fn a_cost_curve_is_measured_in_rounds_behind_a_context() {
         CostCurve::measure(&mut model, 300, &sizes, Duration::ZERO, |part| progress.push(part)).unwrap();
     assert!(curve.points().iter().map(|point| point.tokens).eq(sizes));
     let passes: Vec<usize> = model.passes.iter().map(|pass| pass[0]).collect();
-    assert_eq!(passes, [256, 44, 5, 1, 2, 5, 1, 2, 5, 1, 2, 5], "context, a warm-up, three rounds");
+    assert_eq!(
+        passes,
+        [256, 44, 5, 1, 1, 2, 2, 5, 5, 1, 1, 2, 2, 5, 5, 1, 1, 2, 2, 5, 5],
+        "context, a warm-up, three rounds of each size twice"
+    );
     assert!(progress.is_sorted() && progress.last() == Some(&1.0), "{progress:?}");
 
     model.passes.clear();

@@ -200,8 +200,9 @@ impl Chat {
         if !answer.text.is_empty() {
             self.conversation.add(question, answer.text);
         }
-        // Ctrl-C may have come when there was nothing left to stop.
+        // Ctrl-C may have come when there was nothing left to stop, and its handler may still be about to say so.
         drop(interrupt);
+        interrupt::wait_for_handler();
         Ok(if cancel.load(Ordering::Relaxed) { After::End } else { After::GoOn })
     }
 
