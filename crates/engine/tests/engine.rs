@@ -104,7 +104,7 @@ fn a_cost_curve_is_measured_in_rounds_behind_a_context() {
 
     model.passes.clear();
     CostCurve::measure(&mut model, 3, &[1, 64], Duration::from_mins(1), |_| ()).unwrap();
-    assert_eq!(model.passes.len(), 2 + 25 * 2, "more rounds than tell anything are not run");
+    assert_eq!(model.passes.len(), 2 + 25 * 2 * 2, "more rounds than tell anything are not run");
 
     model.context_length = 20;
     model.passes.clear();
