@@ -12,6 +12,7 @@ use lookahead_engine::{CostCurve, DraftPolicy, SamplingParams};
 use lookahead_kernels::KvType;
 
 use crate::catalogue::DEFAULT_MODEL;
+use crate::loaded_model::LoadedModel;
 
 /// Which model.
 #[derive(Clone, Debug, Args)]
@@ -46,6 +47,24 @@ pub(crate) struct ThreadArgs {
 /// The threads that this machine runs at once.
 pub(crate) fn available_threads() -> NonZeroUsize {
     std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What a model is loaded with.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct LoadArgs {
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+    #[command(flatten)]
+    pub(crate) threads: ThreadArgs,
+    #[command(flatten)]
+    pub(crate) kv: KvArgs,
+}
+
+impl LoadArgs {
+    /// Loads the model.
+    pub(crate) fn load(&self) -> anyhow::Result<LoadedModel> {
+        LoadedModel::load(&self.model.model, self.threads.threads.get(), self.kv.kv_type)
+    }
 }
 
 /// How the next token is chosen.

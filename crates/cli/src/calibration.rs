@@ -1,7 +1,8 @@
 //! Cost curves on this machine: measured once for a model, kept beside the models.
 //!
-//! Contract: a curve serves the model, threads, CPU, instruction set, KV cache type and version of the program that it was measured
-//! with, wherever the model's file lies. A file that is damaged or says something else counts as none and is replaced.
+//! Contract: a curve serves the model, threads, CPU, instruction set, KV cache type and version of the program that it
+//! was measured with, wherever the model's file lies. A file that is damaged or says something else counts as none and
+//! is replaced.
 //! Nothing here fails a command: without a place to keep a curve, it is measured each time; without a curve, drafts
 //! follow the engine's fixed policy.
 

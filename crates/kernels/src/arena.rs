@@ -10,6 +10,8 @@ use std::sync::Arc;
 use memmap2::Advice;
 use memmap2::{MmapMut, MmapRaw};
 
+use crate::MatrixError;
+
 /// What is mapped at once. Pages are taken from the system only when they are written.
 const PIECE_BYTES: usize = 256 << 20;
 
@@ -23,10 +25,6 @@ pub struct WeightArena {
     used: usize,
 }
 
-/// The system has no memory left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct OutOfMemory;
-
 impl WeightArena {
     /// An arena without memory yet.
     pub fn new() -> Self {
@@ -34,7 +32,7 @@ impl WeightArena {
     }
 
     /// A buffer of `len` zeros.
-    pub(crate) fn allocate(&mut self, len: usize) -> Result<Buffer, OutOfMemory> {
+    pub(crate) fn allocate(&mut self, len: usize) -> Result<Buffer, MatrixError> {
         let start = self.used.next_multiple_of(ALIGNMENT);
         let piece = match &self.piece {
             Some(piece) if start <= piece.len() && len <= piece.len() - start => Arc::clone(piece),
@@ -50,9 +48,9 @@ impl WeightArena {
     }
 }
 
-fn map(len: usize) -> Result<MmapRaw, OutOfMemory> {
+fn map(len: usize) -> Result<MmapRaw, MatrixError> {
     // An empty mapping is an error to some systems.
-    let memory = MmapMut::map_anon(len.max(1)).map_err(|_| OutOfMemory)?;
+    let memory = MmapMut::map_anon(len.max(1)).map_err(|_| MatrixError::OutOfMemory { bytes: len })?;
     #[cfg(target_os = "linux")]
     // A hint: without huge pages, it is only slower.
     let _ = memory.advise(Advice::HugePage);

@@ -36,8 +36,7 @@ impl Ceilings {
     /// # Errors
     /// If there is no memory for the buffer that is read.
     pub fn measure(kernels: &Kernels, time: Duration) -> Result<Self, MatrixError> {
-        let out_of_memory = |_| MatrixError::OutOfMemory { bytes: MEMORY_BYTES };
-        let mut memory = WeightArena::new().allocate(MEMORY_BYTES).map_err(out_of_memory)?;
+        let mut memory = WeightArena::new().allocate(MEMORY_BYTES)?;
         // Pages that were never written are all the same page of zeros.
         let tasks = MEMORY_BYTES / TASK_BYTES;
         let parts = Disjoint::new(memory.as_mut());

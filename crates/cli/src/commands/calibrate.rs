@@ -10,7 +10,7 @@ use lookahead_kernels::Ceilings;
 use lookahead_model::{CpuModel, LanguageModel as _};
 use serde_json::json;
 
-use crate::arguments::{KvArgs, ModelArgs, ThreadArgs};
+use crate::arguments::LoadArgs;
 use crate::loaded_model::LoadedModel;
 use crate::{calibration, output, progress};
 
@@ -47,11 +47,7 @@ const CEILINGS_BUDGET: Duration = Duration::from_millis(600);
 #[command(after_long_help = HELP)]
 pub(crate) struct CalibrateArgs {
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) threads: ThreadArgs,
-    #[command(flatten)]
-    pub(crate) kv: KvArgs,
+    pub(crate) load: LoadArgs,
 
     /// Tokens in front of each pass
     #[arg(long, value_name = "N", default_value_t = calibration::CONTEXT, help_heading = "Measurement")]
@@ -64,8 +60,7 @@ pub(crate) struct CalibrateArgs {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
-    let mut loaded =
-        LoadedModel::load(&arguments.model.model, arguments.threads.threads.get(), arguments.kv.kv_type)?;
+    let mut loaded = arguments.load.load()?;
     let context = fitting_context(arguments.context, loaded.model.context_length());
     let bar = progress::steps(100);
     bar.set_message("Measuring forward passes");

@@ -7,10 +7,9 @@ use anyhow::bail;
 use clap::Args;
 
 use super::generate::LookaheadArgs;
-use crate::arguments::{Decoding, KvArgs, ModelArgs, SamplingArgs, ThreadArgs};
+use crate::arguments::{Decoding, LoadArgs, SamplingArgs};
 use crate::chat::{Chat, Settings};
 use crate::drafts::Drafts;
-use crate::loaded_model::LoadedModel;
 use crate::store::ModelStore;
 
 const HELP: &str = "\
@@ -40,11 +39,7 @@ pub(crate) struct ChatArgs {
     pub(crate) system: Option<String>,
 
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) threads: ThreadArgs,
-    #[command(flatten)]
-    pub(crate) kv: KvArgs,
+    pub(crate) load: LoadArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
@@ -65,11 +60,10 @@ pub(crate) struct ChatArgs {
 
 /// Runs the command.
 pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
-    let ChatArgs { system, model, threads, kv, sampling, lookahead, max_tokens, show_drafts, no_history } =
-        arguments;
-    let mut loaded = LoadedModel::load(&model.model, threads.threads.get(), kv.kv_type)?;
+    let ChatArgs { system, load, sampling, lookahead, max_tokens, show_drafts, no_history } = arguments;
+    let mut loaded = load.load()?;
     if loaded.template.is_none() {
-        let model = model.model;
+        let model = load.model.model;
         bail!(
             "{model} has no chat template: it was made to continue texts, not to talk\n\
              Try `lookahead generate --raw --model {model} --prompt \"Once upon a time\"`, or another model: \

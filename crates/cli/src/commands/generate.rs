@@ -11,7 +11,7 @@ use clap::Args;
 use lookahead_engine::{Engine, EngineOptions, FinishReason, GenerationRequest};
 
 use crate::answer::{answer, check_prompt_fits, end_tokens};
-use crate::arguments::{Decoding, DraftArgs, KvArgs, ModelArgs, SamplingArgs, ThreadArgs};
+use crate::arguments::{Decoding, DraftArgs, LoadArgs, SamplingArgs};
 use crate::drafts::Drafts;
 use crate::loaded_model::LoadedModel;
 use crate::prompts::PromptContent;
@@ -53,11 +53,7 @@ pub(crate) struct GenerateArgs {
     #[command(flatten)]
     pub(crate) prompt: PromptArgs,
     #[command(flatten)]
-    pub(crate) model: ModelArgs,
-    #[command(flatten)]
-    pub(crate) threads: ThreadArgs,
-    #[command(flatten)]
-    pub(crate) kv: KvArgs,
+    pub(crate) load: LoadArgs,
     #[command(flatten)]
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
@@ -135,8 +131,7 @@ pub(crate) struct OutputArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let text = arguments.prompt.read()?;
-    let mut loaded =
-        LoadedModel::load(&arguments.model.model, arguments.threads.threads.get(), arguments.kv.kv_type)?;
+    let mut loaded = arguments.load.load()?;
     let PromptArgs { raw, system, .. } = &arguments.prompt;
     if loaded.template.is_none() && !raw {
         progress::note(
@@ -168,7 +163,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
 
 /// Generates the answer and prints it: the text as it comes and a line about it, or the object.
 fn respond(
-    GenerateArgs { threads, lookahead, output, .. }: &GenerateArgs,
+    GenerateArgs { load, lookahead, output, .. }: &GenerateArgs,
     loaded: LoadedModel,
     request: GenerationRequest,
     drafts: &Drafts,
@@ -190,7 +185,7 @@ fn respond(
         let setup = Setup {
             model: &loaded.path,
             load_time: loaded.load_time,
-            threads: threads.threads.get(),
+            threads: load.threads.threads.get(),
             decoding: lookahead.decoding,
             sampling: &sampling,
         };
@@ -275,7 +270,7 @@ mod tests {
     #[test]
     fn defaults_are_greedy_lookahead_with_the_default_model() {
         let arguments = parse("-").unwrap();
-        assert_eq!(arguments.model.model, "smollm2-135m");
+        assert_eq!(arguments.load.model.model, "smollm2-135m");
         assert_eq!(arguments.sampling.temperature, 0.0);
         assert_eq!(arguments.lookahead.decoding, Decoding::Lookahead);
         assert_eq!(arguments.output.max_tokens.get(), 256);

@@ -10,7 +10,7 @@ use std::str::FromStr;
 use half::f16;
 use half::slice::HalfFloatSliceExt;
 
-use crate::simd::{GROUP, Simd};
+use crate::simd::{GROUP, Simd, first};
 
 /// Rows that a tile of scores takes; a cache has whole tiles.
 pub(super) const TILE_ROWS: usize = 2 * GROUP;
@@ -195,12 +195,6 @@ pub(super) trait KvElement {
     fn load_key<S: Simd>(simd: S, block: &[u8], dim: usize, part: usize) -> S::F32;
     /// Group `group` of the dimensions of a value.
     fn load_value<S: Simd>(simd: S, row: &[u8], group: usize, part: usize) -> S::F32;
-}
-
-/// The first bytes of `bytes`; zeros where there are too few, which the layouts rule out.
-#[inline(always)]
-fn first<const N: usize>(bytes: &[u8]) -> &[u8; N] {
-    bytes.first_chunk().unwrap_or(&[0; N])
 }
 
 /// Writes `parts` of `N` bytes, one per dimension, to the places of row `row`.

@@ -119,12 +119,8 @@ fn tile<S: Simd, E: Element, const V: usize, const T: usize>(
 ) {
     let last = tokens.end - 1;
     let rows: [&[f32]; T] = std::array::from_fn(|t| x.row((tokens.start + t).min(last)));
-    let groups: [&[u8]; V] = std::array::from_fn(|v| matrix.group((vector + v) / S::PARTS));
+    let (groups, parts) = matrix.vectors::<S, V>(vector);
     let weights: [&[E::Lanes]; V] = groups.map(E::columns);
-    let mut parts = [0; V];
-    for v in 0..V {
-        parts[v] = if V >= S::PARTS { v } else { vector + v } % S::PARTS;
-    }
     let block_bytes = BLOCK * size_of::<E::Lanes>();
     let mut sums = [[simd.splat(0.0); T]; V];
     for first in (0..matrix.columns).step_by(BLOCK) {

@@ -111,9 +111,7 @@ impl Matrix {
             dense::group_bytes(weight_type, columns)
         };
         let groups = rows.div_ceil(GROUP);
-        let bytes_needed = groups * group_bytes;
-        let out_of_memory = |_| MatrixError::OutOfMemory { bytes: bytes_needed };
-        let mut data = arena.allocate(bytes_needed).map_err(out_of_memory)?;
+        let mut data = arena.allocate(groups * group_bytes)?;
         let packed = Disjoint::new(data.as_mut());
         kernels.run(groups, columns * GROUP * 8, |_, group| {
             // SAFETY: each task writes its own group.
@@ -170,6 +168,17 @@ impl Matrix {
     #[inline(always)]
     fn group(&self, group: usize) -> &[u8] {
         &self.data[group * self.group_bytes..][..self.group_bytes]
+    }
+
+    /// The groups of `V` vectors of rows from vector `vector` on, and which part of its group each is.
+    #[inline(always)]
+    fn vectors<S: Simd, const V: usize>(&self, vector: usize) -> ([&[u8]; V], [usize; V]) {
+        let mut parts = [0; V];
+        for v in 0..V {
+            // Tiles of whole groups begin with one, which makes their parts constants.
+            parts[v] = if V >= S::PARTS { v } else { vector + v } % S::PARTS;
+        }
+        (std::array::from_fn(|v| self.group((vector + v) / S::PARTS)), parts)
     }
 
     /// Groups to a task of a product with `tokens` tokens.

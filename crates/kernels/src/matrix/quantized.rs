@@ -13,7 +13,7 @@ use std::ops::Range;
 use super::{Matrix, Output, prefetch, tile_size, token_blocks};
 use crate::activations::Quantized;
 use crate::block::{Block, decode_block};
-use crate::simd::{GROUP, Simd, simd_fn};
+use crate::simd::{GROUP, Simd, first, simd_fn};
 use crate::{Activations, Isa, WeightType};
 
 /// Bytes of a vector: sixteen rows by four columns.
@@ -75,12 +75,6 @@ impl<S: Simd> BlockScales<S> {
 /// The vector of column `column`, and the byte in it of row `row`.
 const fn place(row: usize, column: usize) -> (usize, usize) {
     (column / 4, row * 4 + column % 4)
-}
-
-/// The first bytes of `packed`; zeros where there are too few, which the layouts rule out.
-#[inline(always)]
-fn first<const N: usize>(packed: &[u8]) -> &[u8; N] {
-    packed.first_chunk().unwrap_or(&[0; N])
 }
 
 /// Signed bytes, plus 128: the byte products of most instruction sets take unsigned weights.
@@ -412,11 +406,7 @@ fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
     tokens: Range<usize>,
     out: &mut Output<'_>,
 ) {
-    let groups: [&[u8]; V] = std::array::from_fn(|v| matrix.group((vector + v) / S::PARTS));
-    let mut parts = [0; V];
-    for v in 0..V {
-        parts[v] = if V >= S::PARTS { v } else { vector + v } % S::PARTS;
-    }
+    let (groups, parts) = matrix.vectors::<S, V>(vector);
     let mut elements = [[simd.splat(0.0); T]; V];
     let mut b = 0;
     for at in (0..matrix.group_bytes).step_by(super_block_bytes::<C, K>()) {

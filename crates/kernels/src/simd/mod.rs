@@ -28,6 +28,12 @@ pub(crate) const GROUP: usize = 16;
 /// Vectors to a group at most.
 pub(crate) const MAX_PARTS: usize = 2;
 
+/// The first bytes of `bytes`; zeros where there are too few, which the layouts rule out.
+#[inline(always)]
+pub(crate) fn first<const N: usize>(bytes: &[u8]) -> &[u8; N] {
+    bytes.first_chunk().unwrap_or(&[0; N])
+}
+
 /// Vector operations of one instruction set. Loads and stores take a whole group and the part of it that is meant.
 pub(crate) trait Simd: Copy + Send + Sync {
     /// Lanes of a vector: divides [`GROUP`].
