@@ -14,12 +14,16 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Avx2, Avx2Vnni};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) use neon::{Neon, NeonDot};
 pub(crate) use scalar::Scalar;
 
 /// Values that lie interleaved in memory: one to a lane of the widest vector.
@@ -138,6 +142,10 @@ pub(crate) enum IsaKind {
     Avx2Vnni(Avx2Vnni),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "aarch64")]
+    Neon(Neon),
+    #[cfg(target_arch = "aarch64")]
+    NeonDot(NeonDot),
 }
 
 impl Isa {
@@ -151,13 +159,18 @@ impl Isa {
 
     /// Every instruction set that this CPU has, the scalar definition first, the best last.
     pub fn available() -> Vec<Self> {
-        #[allow(unused_mut, reason = "no more than the scalar one on other architectures")]
+        #[allow(unused_mut, reason = "the scalar one alone on other architectures")]
         let mut all = vec![Self::SCALAR];
         #[cfg(target_arch = "x86_64")]
         {
             all.extend(Avx2::detect().map(|simd| Self(IsaKind::Avx2(simd))));
             all.extend(Avx2Vnni::detect().map(|simd| Self(IsaKind::Avx2Vnni(simd))));
             all.extend(Avx512::detect().map(|simd| Self(IsaKind::Avx512(simd))));
+        }
+        #[cfg(target_arch = "aarch64")]
+        {
+            all.extend(Neon::detect().map(|simd| Self(IsaKind::Neon(simd))));
+            all.extend(NeonDot::detect().map(|simd| Self(IsaKind::NeonDot(simd))));
         }
         all
     }
@@ -172,6 +185,10 @@ impl Isa {
             IsaKind::Avx2Vnni(_) => "AVX2 + VNNI",
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512(_) => "AVX-512 + VNNI",
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::Neon(_) => "NEON",
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonDot(_) => "NEON + DotProd",
         }
     }
 }
@@ -210,6 +227,13 @@ macro_rules! simd_fn {
                 generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
             }
 
+            // NEON needs no function of its own: every function of its target is compiled for it.
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod")]
+            fn neon_dot $(<$($generic: $bound),*>)? (simd: $crate::simd::NeonDot $(, $argument: $type)*) $(-> $result)? {
+                generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
+            }
+
             match isa.0 {
                 $crate::simd::IsaKind::Scalar(simd) => generic::<_ $($(, $generic)*)?>(simd $(, $argument)*),
                 #[cfg(target_arch = "x86_64")]
@@ -221,6 +245,11 @@ macro_rules! simd_fn {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token proves that the CPU has the features.
                 $crate::simd::IsaKind::Avx512(simd) => unsafe { avx512 $(::<$($generic),*>)? (simd $(, $argument)*) },
+                #[cfg(target_arch = "aarch64")]
+                $crate::simd::IsaKind::Neon(simd) => generic::<_ $($(, $generic)*)?>(simd $(, $argument)*),
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: the token proves that the CPU has the features.
+                $crate::simd::IsaKind::NeonDot(simd) => unsafe { neon_dot $(::<$($generic),*>)? (simd $(, $argument)*) },
             }
         }
     };
