@@ -11,6 +11,11 @@
 //!   bytes.
 //! - A draft grows best-first by estimated path probability, from both forests at once.
 //!
+//! There are two engines. [`DraftTrie`] is the paper's trie with estimated probabilities, and what the engine of this project
+//! drafts from today. [`Namespace`] is its successor, which keeps the texts themselves and their index: no limit on the length
+//! of a match, trust in each kind of evidence learned online, the model's runners-up, and a request that shares nothing until
+//! it is finished.
+//!
 //! ```
 //! use lookahead_trie::{DraftTree, DraftTrie, OutputSharing, RetrievalParams, TrieConfig};
 //!
@@ -38,17 +43,25 @@ mod draft_tree;
 mod error;
 mod estimate;
 mod forest;
+mod growth;
+mod history;
+mod namespace;
 mod persist;
 mod request;
 mod retrieve;
+mod runners_up;
 mod shape;
 mod trie;
+mod trust;
 
 /// The id of a token in the model's vocabulary.
 pub type TokenId = u32;
 
 pub use draft_tree::DraftTree;
 pub use error::TrieError;
+pub use growth::DraftBounds;
+pub use namespace::{Namespace, Reliability, ReliabilityBin, Request};
 pub use request::{OutputSharing, RequestDrafts};
+pub use runners_up::RANKS;
 pub use shape::{DraftShape, DraftSource, RetrievalParams};
 pub use trie::{DraftTrie, MAX_BRANCH_LENGTH, MIN_BRANCH_LENGTH, MIN_BYTES, TrieConfig, TrieStats};

@@ -1,0 +1,235 @@
+//! Growth of a draft tree, best-first.
+//!
+//! Of all tokens that could continue any of its nodes, the one of the greatest path probability comes next. A node knows
+//! where the context with the branch that leads to it occurred before: where its parent's occurrences went on as it does,
+//! and where those are few, what a fresh look finds.
+
+use std::cmp::Ordering;
+use std::collections::BinaryHeap;
+use std::ops::Range;
+
+use crate::history::{History, Occurrence};
+use crate::runners_up::RunnersUp;
+use crate::trust::{Evidence, SOURCES, Trust};
+use crate::{DraftTree, TokenId};
+
+/// Occurrences of the context that are looked at for each order, the latest first.
+const ROOT_MOST: usize = 32;
+
+/// As above, behind a drafted token.
+const NODE_MOST: usize = 8;
+
+/// A node that inherits so many occurrences does not look for others.
+const ENOUGH: usize = 8;
+
+/// The source of copies that resume: the request's own text, with the last token of the context changed.
+const RESUMED: usize = 1;
+
+/// What is known to a request: its own text and runners-up, and those that it shares.
+#[derive(Clone, Copy)]
+pub(crate) struct Knowledge<'a> {
+    /// By source, as in [`Evidence::occurrences`].
+    pub(crate) histories: [&'a History; SOURCES],
+    /// Those asked first, first.
+    pub(crate) runners_up: [&'a RunnersUp; 2],
+}
+
+/// How large a draft may be.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct DraftBounds {
+    /// The most nodes, the root not counted.
+    pub nodes: usize,
+    /// The greatest depth of a node; the root's is 0.
+    pub depth: usize,
+    /// Nodes of a smaller estimated path probability are not drafted.
+    pub min_probability: f32,
+}
+
+/// A draft tree and what its nodes rest on.
+#[derive(Default)]
+pub(crate) struct Growth {
+    tree: DraftTree,
+    /// The end of the context that it continues.
+    context: Vec<TokenId>,
+    /// Of all nodes and sources; see `spans`.
+    occurrences: Vec<Occurrence>,
+    /// For each node, where its occurrences lie, by source.
+    spans: Vec<[Range<usize>; SOURCES]>,
+    depths: Vec<usize>,
+    /// The context, then the branch of the node that is looked at.
+    branch: Vec<TokenId>,
+    heap: BinaryHeap<Candidate>,
+}
+
+/// A token that may become a node. Greater is better: the likelier first, then the one that was found first, which is
+/// the one of the longer match, then the more recent one.
+struct Candidate {
+    probability: f32,
+    /// Rises with each candidate: every one that leaves the heap becomes a node.
+    entered: usize,
+    parent: u32,
+    token: TokenId,
+}
+
+impl Ord for Candidate {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.probability.total_cmp(&other.probability).then(other.entered.cmp(&self.entered))
+    }
+}
+
+impl PartialOrd for Candidate {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Candidate {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other) == Ordering::Equal
+    }
+}
+
+impl Eq for Candidate {}
+
+impl Growth {
+    /// The draft.
+    pub(crate) fn tree(&self) -> &DraftTree {
+        &self.tree
+    }
+
+    /// Drafts what may follow `context`, the end of the request's text.
+    pub(crate) fn grow(
+        &mut self,
+        knowledge: Knowledge<'_>,
+        trust: &mut Trust,
+        context: &[TokenId],
+        bounds: DraftBounds,
+    ) {
+        self.forget();
+        let Some(&root) = context.last() else { return };
+        self.context.extend_from_slice(context);
+        self.tree.reset(root);
+        self.depths.push(0);
+        if bounds.nodes == 0 {
+            return;
+        }
+        self.climb_to(0);
+        self.look(knowledge, None, ROOT_MOST);
+        self.offer(knowledge, trust, 0, bounds);
+        while self.tree.len() <= bounds.nodes
+            && let Some(Candidate { probability, parent, token, .. }) = self.heap.pop()
+        {
+            let node = self.tree.push(parent, token, probability);
+            self.depths.push(self.depths[parent as usize] + 1);
+            self.climb_to(node);
+            self.look(knowledge, Some((parent, token)), NODE_MOST);
+            if self.tree.len() <= bounds.nodes {
+                self.offer(knowledge, trust, node, bounds);
+            }
+        }
+    }
+
+    /// Drops the draft: nothing is learned from it any more.
+    pub(crate) fn forget(&mut self) {
+        self.tree.clear();
+        self.context.clear();
+        self.occurrences.clear();
+        self.spans.clear();
+        self.depths.clear();
+        self.heap.clear();
+    }
+
+    /// Teaches `trust` that `tokens` followed, as far as the draft knew about them, and calls `visit` with the estimated
+    /// probability of each child of the nodes that were passed, and whether it is the token that followed.
+    pub(crate) fn learn(
+        &mut self,
+        knowledge: Knowledge<'_>,
+        trust: &mut Trust,
+        tokens: &[TokenId],
+        mut visit: impl FnMut(f32, bool),
+    ) {
+        let mut node = 0;
+        for &token in tokens {
+            if self.spans.len() <= node {
+                return;
+            }
+            self.climb_to(node as u32);
+            trust.learn(&self.evidence(knowledge, node), token);
+            let mut next = None;
+            for child in node + 1..self.tree.len() {
+                if self.tree.parents()[child] as usize == node {
+                    let is_next = self.tree.tokens()[child] == token;
+                    visit(self.tree.probabilities()[child] / self.tree.probabilities()[node], is_next);
+                    next = next.or(is_next.then_some(child));
+                }
+            }
+            let Some(next) = next else { return };
+            node = next;
+        }
+    }
+
+    /// Makes `branch` the context and the tokens down to `node`.
+    fn climb_to(&mut self, node: u32) {
+        self.branch.clear();
+        self.branch.extend_from_slice(&self.context);
+        let (branch, tree) = (&mut self.branch, &self.tree);
+        tree.climb(node, |node| branch.push(tree.tokens()[node as usize]));
+        branch[self.context.len()..].reverse();
+    }
+
+    /// Finds the occurrences of `branch`, at most `most` of each order; those of its parent that went on with its token
+    /// are enough if they are not few.
+    fn look(&mut self, knowledge: Knowledge<'_>, parent: Option<(u32, TokenId)>, most: usize) {
+        let mut spans = [const { 0..0 }; SOURCES];
+        for (source, history) in knowledge.histories.into_iter().enumerate() {
+            let start = self.occurrences.len();
+            if let Some((parent, token)) = parent {
+                for index in self.spans[parent as usize][source].clone() {
+                    let here = self.occurrences[index];
+                    let on = here.on();
+                    if history.next(here) == Some(token) && history.next(on).is_some() {
+                        self.occurrences.push(on);
+                    }
+                }
+            }
+            if parent.is_none() || self.occurrences.len() - start < ENOUGH {
+                self.occurrences.truncate(start);
+                if source == RESUMED {
+                    history.find_resumed(&self.branch, most, &mut self.occurrences);
+                } else {
+                    history.find(&self.branch, most, &mut self.occurrences);
+                }
+            }
+            spans[source] = start..self.occurrences.len();
+        }
+        self.spans.push(spans);
+    }
+
+    /// Enters what may follow `node`, whose branch is `branch`.
+    fn offer(&mut self, knowledge: Knowledge<'_>, trust: &mut Trust, node: u32, bounds: DraftBounds) {
+        if self.depths[node as usize] >= bounds.depth {
+            return;
+        }
+        let above = self.tree.probabilities()[node as usize];
+        let mut heap = std::mem::take(&mut self.heap);
+        for follower in trust.estimate(&self.evidence(knowledge, node as usize)) {
+            let probability = above * follower.probability;
+            if probability > 0.0 && probability >= bounds.min_probability {
+                let entered = heap.len() + self.tree.len();
+                heap.push(Candidate { probability, entered, parent: node, token: follower.token });
+            }
+        }
+        self.heap = heap;
+    }
+
+    /// What is known about `node`, whose branch is `branch`.
+    fn evidence<'a>(&'a self, knowledge: Knowledge<'a>, node: usize) -> Evidence<'a> {
+        let spans = &self.spans[node];
+        let occurrences = std::array::from_fn(|source| {
+            (knowledge.histories[source], &self.occurrences[spans[source].clone()])
+        });
+        let [own, shared] = knowledge.runners_up.map(|table| table.of(&self.branch));
+        let runners_up = std::array::from_fn(|context| own[context].or(shared[context]));
+        Evidence { occurrences, runners_up }
+    }
+}

@@ -1,0 +1,370 @@
+//! The probability of the next token, blended from everything that followed similar contexts, and how far to trust what.
+//!
+//! What is known about a context is sorted into *levels*, the most specific first: the occurrences in one source that match
+//! so many tokens, or the model's own runners-up behind the last tokens. A level of occurrences counts those that match
+//! longer as well. The estimate is a mixture, in which each level takes its trust of what the levels before it have left:
+//!
+//! ```text
+//! p(t) = sum over levels l of  untrusted(l) * trust(l) * count(l, t) / count(l)
+//! untrusted(l + 1) = untrusted(l) * (1 - trust(l))
+//! ```
+//!
+//! This is interpolated back-off (Jelinek and Mercer 1980, "Interpolated estimation of Markov source parameters from
+//! sparse data"). How far a level is trusted is learned from the tokens that the model really produced, by kind of level:
+//! its source, the length of the match, how many occurrences there are and how many different tokens followed. Each token
+//! is shared out among the levels by how likely each made it: expectation maximisation, one token at a time.
+
+use crate::TokenId;
+use crate::history::{History, Occurrence};
+use crate::runners_up::{CONTEXTS, RANKS};
+
+/// Where occurrences are looked for; see [`Evidence::occurrences`].
+pub(crate) const SOURCES: usize = 4;
+
+/// What was learned of a source holds for all sources of its kind.
+const KIND_OF_SOURCE: [usize; SOURCES] = [0, 1, 2, 2];
+
+/// Kinds of evidence: those of sources, then the runners-up behind two tokens and behind one.
+const KINDS: usize = 3 + CONTEXTS;
+
+/// Match lengths told apart; see [`length_class`].
+const LENGTHS: usize = 8;
+
+/// Numbers of occurrences told apart: 1, 2, 3 to 4, 5 to 8, more; and one of each, for the prior.
+const COUNTS: [f32; 5] = [1.0, 2.0, 3.5, 6.5, 16.0];
+
+/// Numbers of different followers told apart: 1, 2, more.
+const DISTINCT: usize = 3;
+
+/// Followers of a node by its occurrences: the rarer ones of common words are each unlikely.
+const MAX_FOLLOWERS: usize = 24;
+
+/// How many tokens the trust that an untaught table begins with is worth.
+const PRIOR_WEIGHT: f32 = 4.0;
+
+/// After so many tokens a kind of level begins to forget: what it learned counts half from there on.
+const MEMORY: f32 = 512.0;
+
+/// The probability of a token that no level knows: about one of a vocabulary.
+const UNKNOWN: f32 = 1e-5;
+
+/// How often each rank of runners-up is right, to begin with: about as a model's probabilities fall with the rank.
+const PRIOR_RANKS: [f32; RANKS] = [8.0, 3.6, 2.4, 1.6, 1.4, 1.2, 1.0, 0.8];
+
+/// What is known about the context of a node.
+#[derive(Clone, Copy)]
+pub(crate) struct Evidence<'a> {
+    /// By source, the longest match first: in the request's own text; there, with the last token of the context changed (a
+    /// copy that resumes behind a difference); in the newer and in the older half of the shared texts.
+    pub(crate) occurrences: [(&'a History, &'a [Occurrence]); SOURCES],
+    /// What the model held most likely where the last two tokens, or the last one, stood before.
+    pub(crate) runners_up: [Option<&'a [TokenId; RANKS]>; CONTEXTS],
+}
+
+/// A token that may follow.
+#[derive(Clone, Copy)]
+pub(crate) struct Follower {
+    pub(crate) token: TokenId,
+    pub(crate) probability: f32,
+    /// How often it did, by source and context of runners-up.
+    counts: [f32; SOURCES + CONTEXTS],
+}
+
+/// A level, as [`Trust::each_level`] visits it.
+#[derive(Clone, Copy)]
+struct Level {
+    /// Its source, or `SOURCES` and the context of runners-up.
+    source: usize,
+    /// Its kind: an index of [`Trust::cells`].
+    cell: usize,
+    /// The sum of all followers' counts.
+    count: f32,
+}
+
+/// What was learned about one kind of level.
+#[derive(Clone, Copy)]
+struct Cell {
+    /// Tokens that came to a level of this kind, as no level before it had made them.
+    reached: f32,
+    /// Of those, the ones that it made.
+    made: f32,
+}
+
+/// The trust in each kind of level.
+#[derive(Clone)]
+pub(crate) struct Trust {
+    cells: Vec<Cell>,
+    /// How often each rank was right.
+    ranks: [[f32; RANKS]; CONTEXTS],
+    followers: Vec<Follower>,
+    /// Of the node that is learned from: cell, source, and how likely the level made the token.
+    levels: Vec<(usize, usize, f32)>,
+}
+
+impl Default for Trust {
+    fn default() -> Self {
+        let mut cells = Vec::with_capacity(KINDS * LENGTHS * COUNTS.len() * DISTINCT);
+        for kind in 0..KINDS {
+            for length in 0..LENGTHS {
+                for count in COUNTS {
+                    for distinct in 0..DISTINCT {
+                        // Own text is surer the longer the match; shared text and guesses are weaker evidence.
+                        let doubt =
+                            if kind == 0 { (5.0 - length as f32).max(1.0) } else { 12.0 - length as f32 };
+                        let trust = count / (count + doubt + 2.0 * distinct as f32);
+                        cells.push(Cell { reached: PRIOR_WEIGHT, made: PRIOR_WEIGHT * trust });
+                    }
+                }
+            }
+        }
+        Self { cells, ranks: [PRIOR_RANKS; CONTEXTS], followers: Vec::new(), levels: Vec::new() }
+    }
+}
+
+impl Trust {
+    /// Every token that may follow, with its probability, in the order in which the levels name them. The probabilities
+    /// sum to less than 1.
+    pub(crate) fn estimate(&mut self, evidence: &Evidence<'_>) -> &[Follower] {
+        let mut followers = std::mem::take(&mut self.followers);
+        let mut untrusted = 1.0;
+        self.each_level(evidence, &mut followers, |level, followers| {
+            let trust = self.cells[level.cell].trust();
+            let share = untrusted * trust / level.count;
+            untrusted *= 1.0 - trust;
+            for follower in followers {
+                follower.probability += share * follower.counts[level.source];
+            }
+        });
+        self.followers = followers;
+        &self.followers
+    }
+
+    /// Learns that `token` followed.
+    pub(crate) fn learn(&mut self, evidence: &Evidence<'_>, token: TokenId) {
+        let (mut followers, mut levels) =
+            (std::mem::take(&mut self.followers), std::mem::take(&mut self.levels));
+        levels.clear();
+        let mut untrusted = 1.0;
+        self.each_level(evidence, &mut followers, |level, followers| {
+            let trust = self.cells[level.cell].trust();
+            let follower = followers.iter().find(|follower| follower.token == token);
+            let share = follower.map_or(0.0, |follower| follower.counts[level.source] / level.count);
+            levels.push((level.cell, level.source, untrusted * trust * share));
+            untrusted *= 1.0 - trust;
+        });
+        let mut reached = untrusted * UNKNOWN;
+        let all = reached + levels.iter().map(|&(_, _, made)| made).sum::<f32>();
+        for &(cell, source, made) in levels.iter().rev() {
+            reached += made;
+            self.cells[cell].learn(reached / all, made / all);
+            if let Some(context) = source.checked_sub(SOURCES)
+                && let Some(runners_up) = evidence.runners_up[context]
+                && let Some(rank) = runners_up.iter().position(|&other| other == token)
+            {
+                self.ranks[context][rank] += made / all;
+            }
+        }
+        (self.followers, self.levels) = (followers, levels);
+    }
+
+    /// Adds what `other` has learned since it was cloned from `origin`.
+    pub(crate) fn join(&mut self, other: &Self, origin: &Self) {
+        for ((cell, after), before) in self.cells.iter_mut().zip(&other.cells).zip(&origin.cells) {
+            // A cell that forgot meanwhile knows less than it did: then nothing is known to be new.
+            cell.learn((after.reached - before.reached).max(0.0), (after.made - before.made).max(0.0));
+        }
+        for ((ranks, after), before) in self.ranks.iter_mut().zip(&other.ranks).zip(&origin.ranks) {
+            for ((rank, after), before) in ranks.iter_mut().zip(after).zip(before) {
+                *rank += after - before;
+            }
+        }
+    }
+
+    /// Calls `visit` with each level, the most specific first, and with the followers known until then.
+    fn each_level(
+        &self,
+        evidence: &Evidence<'_>,
+        followers: &mut Vec<Follower>,
+        mut visit: impl FnMut(Level, &mut [Follower]),
+    ) {
+        followers.clear();
+        let mut left = evidence.occurrences.map(|(_, occurrences)| occurrences);
+        let mut counts = [0usize; SOURCES];
+        let mut distinct = [0usize; SOURCES];
+        let longest =
+            left.iter().filter_map(|occurrences| occurrences.first()).map(|first| first.length).max();
+        let longest_class = length_class(longest.unwrap_or(0));
+        for class in (0..=longest_class).rev() {
+            for source in 0..SOURCES {
+                let here = left[source].iter().take_while(|here| length_class(here.length) == class).count();
+                if here == 0 {
+                    continue;
+                }
+                let (here, rest) = left[source].split_at(here);
+                left[source] = rest;
+                for token in here.iter().filter_map(|&here| evidence.occurrences[source].0.next(here)) {
+                    counts[source] += 1;
+                    if let Some(follower) = follower(followers, token, MAX_FOLLOWERS) {
+                        distinct[source] += usize::from(follower.counts[source] == 0.0);
+                        follower.counts[source] += 1.0;
+                    }
+                }
+                let cell = cell(KIND_OF_SOURCE[source], class, counts[source], distinct[source]);
+                visit(Level { source, cell, count: counts[source] as f32 }, followers);
+            }
+            // Behind two tokens the runners-up are worth about as much as a match of two, behind one as one of one.
+            let context = CONTEXTS - 1 - class.min(CONTEXTS - 1);
+            if class < CONTEXTS
+                && let Some(runners_up) = evidence.runners_up[context]
+            {
+                let ranks = &self.ranks[context];
+                for (&token, &count) in runners_up.iter().zip(ranks) {
+                    if let Some(follower) = follower(followers, token, usize::MAX) {
+                        follower.counts[SOURCES + context] = count;
+                    }
+                }
+                let kind = KINDS - CONTEXTS + context;
+                let cell = cell(kind, longest_class, counts.iter().sum(), 1);
+                visit(Level { source: SOURCES + context, cell, count: ranks.iter().sum() }, followers);
+            }
+        }
+    }
+}
+
+impl Cell {
+    fn trust(self) -> f32 {
+        self.made / self.reached
+    }
+
+    fn learn(&mut self, reached: f32, made: f32) {
+        self.reached += reached;
+        self.made += made;
+        if self.reached > MEMORY {
+            self.reached *= 0.5;
+            self.made *= 0.5;
+        }
+    }
+}
+
+/// The follower of this token, a new one if there is none and there are fewer than `most`.
+fn follower(followers: &mut Vec<Follower>, token: TokenId, most: usize) -> Option<&mut Follower> {
+    let known = followers.iter().position(|follower| follower.token == token);
+    let index = match known {
+        Some(index) => index,
+        None if followers.len() < most => {
+            followers.push(Follower { token, probability: 0.0, counts: [0.0; SOURCES + CONTEXTS] });
+            followers.len() - 1
+        }
+        None => return None,
+    };
+    followers.get_mut(index)
+}
+
+/// 1, 2, 3, 4, 5 to 6, 7 to 9, 10 to 15, more.
+fn length_class(length: u8) -> usize {
+    match length {
+        0..=4 => usize::from(length).saturating_sub(1),
+        5..=6 => 4,
+        7..=9 => 5,
+        10..=15 => 6,
+        _ => 7,
+    }
+}
+
+fn cell(kind: usize, length: usize, count: usize, distinct: usize) -> usize {
+    let count = match count {
+        0..=2 => count.saturating_sub(1),
+        3..=4 => 2,
+        5..=8 => 3,
+        _ => 4,
+    };
+    ((kind * LENGTHS + length) * COUNTS.len() + count) * DISTINCT + distinct.clamp(1, DISTINCT) - 1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The evidence of `own` text alone.
+    fn evidence<'a>(own: &'a History, none: &'a History, found: &'a [Occurrence]) -> Evidence<'a> {
+        let occurrences = [(own, found), (own, &[][..]), (none, &[]), (none, &[])];
+        Evidence { occurrences, runners_up: [None; CONTEXTS] }
+    }
+
+    fn probabilities(trust: &mut Trust, evidence: &Evidence<'_>) -> Vec<(TokenId, f32)> {
+        trust.estimate(evidence).iter().map(|follower| (follower.token, follower.probability)).collect()
+    }
+
+    #[test]
+    fn an_estimate_is_the_mixture_of_its_levels() {
+        let mut own = History::default();
+        own.extend(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2]);
+        let mut found = Vec::new();
+        own.find(&[1, 2], 9, &mut found);
+        let mut trust = Trust::default();
+        // Once "1 2" was followed, by 3; three times "2" was, once by 3 and twice by 4.
+        let (one, three) = (trust.cells[cell(0, 1, 1, 1)].trust(), trust.cells[cell(0, 0, 3, 2)].trust());
+        let expected = [(3, one + (1.0 - one) * three / 3.0), (4, (1.0 - one) * three * 2.0 / 3.0)];
+        let estimated = probabilities(&mut trust, &evidence(&own, &History::default(), &found));
+        for ((token, probability), expected) in estimated.into_iter().zip(expected) {
+            assert_eq!(token, expected.0);
+            assert!((probability - expected.1).abs() < 1e-6, "{token}: {probability} {}", expected.1);
+        }
+    }
+
+    #[test]
+    fn trust_goes_to_the_levels_that_are_right() {
+        let (mut own, none) = (History::default(), History::default());
+        own.extend(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2]);
+        let mut found = Vec::new();
+        own.find(&[1, 2], 9, &mut found);
+        let evidence = evidence(&own, &none, &found);
+        for (truth, other) in [(3, 4), (4, 3)] {
+            let mut trust = Trust::default();
+            let before = probabilities(&mut trust, &evidence);
+            for _ in 0..100 {
+                trust.learn(&evidence, truth);
+            }
+            let after = probabilities(&mut trust, &evidence);
+            let of = |all: &[(TokenId, f32)], token| all.iter().find(|(t, _)| *t == token).unwrap().1;
+            assert!(of(&after, truth) > of(&before, truth), "{truth}: {after:?}");
+            let ratio = |all: &[(TokenId, f32)]| of(all, truth) / of(all, other);
+            assert!(ratio(&after) > ratio(&before), "{truth}: {after:?}");
+        }
+    }
+
+    #[test]
+    fn what_was_never_right_is_not_trusted() {
+        let (mut own, none) = (History::default(), History::default());
+        own.extend(&[1, 2, 3, 1, 2]);
+        let mut found = Vec::new();
+        own.find(&[1, 2], 9, &mut found);
+        let evidence = evidence(&own, &none, &found);
+        let mut trust = Trust::default();
+        for _ in 0..100 {
+            trust.learn(&evidence, 77);
+        }
+        let sum: f32 = probabilities(&mut trust, &evidence).iter().map(|(_, probability)| probability).sum();
+        assert!(sum < 0.1, "{sum}");
+    }
+
+    #[test]
+    fn a_joined_trust_has_learned_what_both_did() {
+        let (mut own, none) = (History::default(), History::default());
+        own.extend(&[1, 2, 3, 1, 2]);
+        let mut found = Vec::new();
+        own.find(&[1, 2], 9, &mut found);
+        let evidence = evidence(&own, &none, &found);
+        let origin = Trust::default();
+        let (mut a, mut b, mut both) = (origin.clone(), origin.clone(), origin.clone());
+        for _ in 0..10 {
+            a.learn(&evidence, 3);
+            b.learn(&evidence, 7);
+        }
+        both.join(&a, &origin);
+        both.join(&b, &origin);
+        let [p_a, p_b, p_both] =
+            [&mut a, &mut b, &mut both].map(|trust| probabilities(trust, &evidence)[0].1);
+        assert!(p_b < p_both && p_both < p_a, "{p_b} {p_both} {p_a}");
+    }
+}
