@@ -84,7 +84,7 @@ impl LoadedModel {
                         .collect::<Vec<_>>()
                         .join("\n\n"),
                 };
-                Ok(self.tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true })?)
+                Ok(self.tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true }))
             }
         }
     }
@@ -94,8 +94,8 @@ impl LoadedModel {
             template.render(messages, true).context("cannot put the prompt through the model's chat template")
         };
         let options = EncodeOptions { add_bos: true, parse_special: true };
-        if !self.has_control_names(messages)? {
-            return Ok(self.tokenizer.encode(&render(messages)?, options)?);
+        if !self.has_control_names(messages) {
+            return Ok(self.tokenizer.encode(&render(messages)?, options));
         }
         // A mark inside each name survives the template; cut there, the two halves are ordinary text.
         let mark = unused_character(messages)?;
@@ -107,22 +107,20 @@ impl LoadedModel {
         let text = render(&marked.collect::<Vec<_>>())?;
         let mut ids = Vec::new();
         for (index, part) in text.split(mark).enumerate() {
-            ids.extend(self.tokenizer.encode(part, EncodeOptions { add_bos: index == 0, ..options })?);
+            ids.extend(self.tokenizer.encode(part, EncodeOptions { add_bos: index == 0, ..options }));
         }
         Ok(ids)
     }
 
     /// Whether a message holds the name of a control token.
-    fn has_control_names(&self, messages: &[Message]) -> anyhow::Result<bool> {
+    fn has_control_names(&self, messages: &[Message]) -> bool {
         let encode = |text: &str, parse_special| {
             self.tokenizer.encode(text, EncodeOptions { add_bos: false, parse_special })
         };
-        for text in messages.iter().flat_map(|Message { role, content }| [role, content]) {
-            if encode(text, true)? != encode(text, false)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        messages
+            .iter()
+            .flat_map(|Message { role, content }| [role, content])
+            .any(|text| encode(text, true) != encode(text, false))
     }
 
     /// The names of all control tokens: the tokens that have a name but give no text.

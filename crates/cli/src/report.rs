@@ -117,8 +117,13 @@ mod tests {
             ..GenerationStats::default()
         };
         let line = |stats: &GenerationStats, finish_reason, temperature| {
-            let generation =
-                Generation { token_ids: Vec::new(), finish_reason, stats: stats.clone(), logits_trace: None };
+            let generation = Generation {
+                token_ids: Vec::new(),
+                finish_reason,
+                stats: stats.clone(),
+                logits_trace: None,
+                runners_up: Vec::new(),
+            };
             summary(&generation, &SamplingParams { temperature, seed: 7, ..SamplingParams::greedy() })
         };
         assert_eq!(line(&stats, FinishReason::Cancelled, 0.0), "0 tokens; prompt 5 tokens; interrupted");

@@ -182,7 +182,7 @@ fn read_prompts(
             let chat = template.filter(|_| record["mode"] != "completion");
             let message = Message { role: "user".into(), content: prompt.into() };
             let text = chat.map_or(Ok(prompt.to_owned()), |chat| chat.render(&[message], true))?;
-            Ok(tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: chat.is_some() })?)
+            Ok(tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: chat.is_some() }))
         })
         .collect()
 }

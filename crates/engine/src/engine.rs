@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use lookahead_model::{ForwardError, LanguageModel, Logits, SequenceStep};
+use lookahead_model::{ForwardError, Keep, LanguageModel, Logits, SequenceStep};
 
 use crate::drafter::Drafter;
 use crate::sequence::Pass;
@@ -89,12 +89,18 @@ impl<M: LanguageModel> Engine<M> {
     ) -> Result<Duration, ForwardError> {
         let began = Instant::now();
         let mut batch = Vec::with_capacity(passes.len());
+        let mut keep = Keep::Best(1);
         for (sequence, pass) in sequences.iter_mut().zip(passes) {
             if let Some(Pass { tree, logits_of }) = pass {
+                keep = match (keep, sequence.keep_of_logits()) {
+                    (Keep::Best(some), Keep::Best(more)) => Keep::Best(some.max(more)),
+                    _ => Keep::Row,
+                };
                 batch.push(SequenceStep { tree, cache: &mut sequence.cache, logits_of: *logits_of });
             }
         }
         if !batch.is_empty() {
+            self.logits.set_keep(keep);
             self.model.forward(&mut batch, &mut self.logits)?;
         }
         Ok(began.elapsed())

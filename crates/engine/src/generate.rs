@@ -20,6 +20,9 @@ pub struct Generation {
     pub stats: GenerationStats,
     /// The fingerprint of its logits, if the request asked for it.
     pub logits_trace: Option<LogitsTrace>,
+    /// For each token of the answer the model's most likely ones in its place, best first; empty unless the request
+    /// asked for it.
+    pub runners_up: Vec<Vec<TokenId>>,
 }
 
 impl<M: LanguageModel> Engine<M> {

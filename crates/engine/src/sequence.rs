@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lookahead_model::{Cache, Logits, LogitsOf, TokenId, TokenTree};
+use lookahead_model::{Cache, Candidate, Keep, Logits, LogitsOf, TokenId, TokenTree};
 
 use crate::drafter::{self, DraftLimits, Drafter};
 use crate::{Generation, GenerationStats, LogitsTrace, Sampler, SamplingParams, Verified, verify};
@@ -24,6 +24,8 @@ pub struct GenerationRequest {
     pub end_tokens: Vec<TokenId>,
     /// Whether to record a [`LogitsTrace`].
     pub trace_logits: bool,
+    /// How many of the most likely tokens to record for each token of the answer: [`Generation::runners_up`]. 0 for none.
+    pub runners_up: usize,
     /// Ends the generation before its next forward pass once it is true.
     pub cancel: Option<Arc<AtomicBool>>,
 }
@@ -83,6 +85,9 @@ pub struct Sequence<C> {
     drafter: Box<dyn Drafter>,
     cancel: Option<Arc<AtomicBool>>,
     trace: Option<LogitsTrace>,
+    /// How many to record of each position, and those recorded.
+    runners_up_per_token: usize,
+    runners_up: Vec<Vec<TokenId>>,
     stats: GenerationStats,
     finish: Option<FinishReason>,
 }
@@ -118,9 +123,36 @@ pub(crate) struct NodeLogits<'a> {
     root: usize,
 }
 
-impl<'a> NodeLogits<'a> {
-    fn of(&self, node: usize) -> &'a [f32] {
-        self.logits.row(self.first_row + node - self.root)
+impl NodeLogits<'_> {
+    /// The whole row of `node`.
+    fn of(&self, node: usize) -> &[f32] {
+        self.logits.row(self.row(node))
+    }
+
+    /// The token that `sampler` chooses at `node`, after the tokens `history`.
+    fn choose(&self, node: usize, sampler: &mut Sampler, history: &[TokenId]) -> TokenId {
+        match self.logits.best(self.row(node)) {
+            Some([best, ..]) if *best != Candidate::NONE => best.token,
+            Some(_) => 0, // every logit is NaN
+            None => sampler.choose(self.of(node), history, history.len() as u64),
+        }
+    }
+
+    /// The `count` most likely tokens at `node`, the likeliest first; fewer where logits are NaN.
+    fn most_likely(&self, node: usize, count: usize) -> Vec<TokenId> {
+        if let Some(best) = self.logits.best(self.row(node)) {
+            let known = best.iter().filter(|candidate| **candidate != Candidate::NONE);
+            return known.take(count).map(|candidate| candidate.token).collect();
+        }
+        let mut all: Vec<Candidate> =
+            self.of(node).iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+        all.retain(|candidate| !candidate.logit.is_nan());
+        all.sort_unstable_by(Candidate::by_rank);
+        all.iter().take(count).map(|candidate| candidate.token).collect()
+    }
+
+    fn row(&self, node: usize) -> usize {
+        self.first_row + node - self.root
     }
 }
 
@@ -149,6 +181,8 @@ impl<C: Cache> Sequence<C> {
             drafter,
             cancel: request.cancel,
             trace: request.trace_logits.then(LogitsTrace::new),
+            runners_up_per_token: request.runners_up,
+            runners_up: Vec::new(),
             stats,
             finish: (request.prompt.len() >= max_len).then_some(FinishReason::Length),
             tokens: request.prompt,
@@ -178,6 +212,12 @@ impl<C: Cache> Sequence<C> {
     /// The fingerprint of the logits, if the request asked for it.
     pub fn logits_trace(&self) -> Option<&LogitsTrace> {
         self.trace.as_ref()
+    }
+
+    /// What a pass needs to keep of this sequence's rows of logits.
+    pub(crate) fn keep_of_logits(&self) -> Keep {
+        let is_best_enough = self.sampler.is_argmax() && self.trace.is_none();
+        if is_best_enough { Keep::Best(self.runners_up_per_token.max(1)) } else { Keep::Row }
     }
 
     /// What to run next: a chunk of the prompt, or a draft tree. `None` once the sequence has ended.
@@ -226,8 +266,8 @@ impl<C: Cache> Sequence<C> {
             return Verified { path: Vec::new(), tokens: Vec::new() };
         }
         let began = Instant::now();
-        let row_of = |node| rows.of(node);
-        let verified = verify(&pass.tree, pass.root(), row_of, &mut self.sampler, &mut self.tokens);
+        let choose = |node, history: &[TokenId]| rows.choose(node, &mut self.sampler, history);
+        let verified = verify(&pass.tree, pass.root(), choose, &mut self.tokens);
         if pass.logits_of == LogitsOf::Every {
             self.stats.verify += began.elapsed();
         }
@@ -272,6 +312,10 @@ impl<C: Cache> Sequence<C> {
                 trace.push(rows.of(node as usize));
             }
         }
+        if self.runners_up_per_token > 0 {
+            let best = path.iter().map(|&node| rows.most_likely(node as usize, self.runners_up_per_token));
+            self.runners_up.extend(best);
+        }
         let began = Instant::now();
         self.drafter.accept(&verified.tokens[..produced]);
         self.stats.insert += began.elapsed();
@@ -306,6 +350,7 @@ impl<C: Cache> Sequence<C> {
             finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
             stats: self.stats,
             logits_trace: self.trace,
+            runners_up: self.runners_up,
         }
     }
 }

@@ -2,8 +2,6 @@
 
 use lookahead_model::{TokenId, TokenTree};
 
-use crate::Sampler;
-
 /// What verification found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
@@ -17,13 +15,12 @@ pub struct Verified {
 /// else stop.
 ///
 /// The walk starts at node `root`: 0 for a draft tree, the last node for a chunk of a prompt, whose tokens
-/// are given. `logits` gives the row of a node. `history` are the tokens up to and including the root; each
-/// choice sees those and the nodes above it, as in plain decoding. `history` is the same again afterwards.
-pub fn verify<'a>(
+/// are given. `choose` gets a node and the tokens up to and including it, and gives the token that plain decoding would
+/// choose there. `history` are the tokens up to and including the root; it is the same again afterwards.
+pub fn verify(
     tree: &TokenTree,
     root: usize,
-    logits: impl Fn(usize) -> &'a [f32],
-    sampler: &mut Sampler,
+    mut choose: impl FnMut(usize, &[TokenId]) -> TokenId,
     history: &mut Vec<TokenId>,
 ) -> Verified {
     let before = history.len();
@@ -31,7 +28,7 @@ pub fn verify<'a>(
     // walk follows all of them together: one may go on where another ends.
     let mut here = vec![root];
     let end = loop {
-        let token = sampler.choose(logits(here[0]), history, history.len() as u64);
+        let token = choose(here[0], history);
         history.push(token);
         let next = children_with(tree, &here, token);
         if next.is_empty() {
@@ -53,13 +50,11 @@ fn children_with(tree: &TokenTree, nodes: &[usize], token: TokenId) -> Vec<usize
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::SamplingParams;
+    use crate::{Sampler, SamplingParams};
 
-    fn greedy_walk(tree: &TokenTree, root: usize, says: &[usize], history: &[TokenId]) -> Verified {
-        let rows: Vec<Vec<f32>> =
-            says.iter().map(|&token| (0..9).map(|id| f32::from(id == token)).collect()).collect();
-        let mut sampler = Sampler::new(SamplingParams::greedy()).unwrap();
-        verify(tree, root, |node| rows[node].as_slice(), &mut sampler, &mut history.to_vec())
+    /// A walk where the model says `says[node]`, whatever came before.
+    fn walk(tree: &TokenTree, root: usize, says: &[TokenId], history: &[TokenId]) -> Verified {
+        verify(tree, root, |node, _| says[node], &mut history.to_vec())
     }
 
     #[test]
@@ -67,7 +62,7 @@ mod tests {
         // Root 7; children 1 and 2; under 2 a 1, which has a 3.
         let tree = TokenTree::new(vec![7, 1, 2, 1, 3], vec![0, 0, 0, 2, 3]).unwrap();
         // The model says: root → 2, node 1 → 0, node 2 → 1, node 3 → 0, node 4 → 0.
-        let verified = greedy_walk(&tree, 0, &[2, 0, 1, 0, 0], &[5, 7]);
+        let verified = walk(&tree, 0, &[2, 0, 1, 0, 0], &[5, 7]);
         assert_eq!(verified, Verified { path: vec![0, 2, 3], tokens: vec![2, 1, 0] });
     }
 
@@ -75,14 +70,14 @@ mod tests {
     fn of_branches_side_by_side_the_one_that_goes_on_is_followed() {
         // Branches 1 2 3 and 1 2 4 without shared nodes; the model says 1 2 4 5.
         let tree = TokenTree::new(vec![0, 1, 2, 3, 1, 2, 4], vec![0, 0, 1, 2, 0, 4, 5]).unwrap();
-        let verified = greedy_walk(&tree, 0, &[1, 2, 4, 8, 2, 4, 5], &[0]);
+        let verified = walk(&tree, 0, &[1, 2, 4, 8, 2, 4, 5], &[0]);
         assert_eq!(verified, Verified { path: vec![0, 4, 5, 6], tokens: vec![1, 2, 4, 5] });
     }
 
     #[test]
     fn the_last_token_of_a_prompt_chooses_one() {
         let chunk = TokenTree::chain(&[1, 2, 3]).unwrap();
-        let verified = greedy_walk(&chunk, 2, &[0, 0, 8], &[1, 2, 3]);
+        let verified = walk(&chunk, 2, &[0, 0, 8], &[1, 2, 3]);
         assert_eq!(verified, Verified { path: vec![2], tokens: vec![8] });
     }
 
@@ -93,8 +88,9 @@ mod tests {
         let tree = TokenTree::new(vec![0, 1, 2, 2, 1], vec![0, 0, 0, 1, 2]).unwrap();
         let row = [0.0, 1.0, 0.9];
         let params = SamplingParams { frequency_penalty: 0.5, ..SamplingParams::greedy() };
-        let mut history = vec![0];
-        let verified = verify(&tree, 0, |_| &row, &mut Sampler::new(params).unwrap(), &mut history);
+        let (mut sampler, mut history) = (Sampler::new(params).unwrap(), vec![0]);
+        let choose = |_, history: &[TokenId]| sampler.choose(&row, history, history.len() as u64);
+        let verified = verify(&tree, 0, choose, &mut history);
         // 1; then 2, as 1 has occurred once on this path; then 1 again (0.5 against 0.4).
         assert_eq!(verified, Verified { path: vec![0, 1, 3], tokens: vec![1, 2, 1] });
         assert_eq!(history, [0]);

@@ -286,7 +286,10 @@ proptest! {
         let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Every };
         model.forward(&mut [step], &mut logits).unwrap();
         let mut sampler = Sampler::new(case.request.sampling.clone()).unwrap();
-        let verified = verify(&tree, 0, |node| logits.row(node), &mut sampler, &mut history);
+        let choose = |node, history: &[TokenId]| {
+            sampler.choose(logits.row(node), history, history.len() as u64)
+        };
+        let verified = verify(&tree, 0, choose, &mut history);
 
         let count = verified.tokens.len().min(expected.len());
         prop_assert_eq!(&verified.tokens[..count], &expected[..count]);

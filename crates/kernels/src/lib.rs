@@ -45,7 +45,7 @@ pub use block::dequantize_row;
 pub use ceilings::Ceilings;
 pub use elementwise::{Activation, add, gate, rms_norm, rms_norm_in_place, scale};
 pub use kernels::Kernels;
-pub use matrix::{Matrix, MatrixError, multiply};
+pub use matrix::{BestScratch, Candidate, Matrix, MatrixError, multiply, multiply_best};
 pub use rope::{RopePairs, RopeTable};
 pub use simd::Isa;
 pub use weight_type::WeightType;

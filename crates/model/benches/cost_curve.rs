@@ -8,7 +8,9 @@ use std::time::Instant;
 
 use lookahead_kernels::{Isa, Kernels};
 use lookahead_model::gguf::GgufFile;
-use lookahead_model::{Cache, CpuModel, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree};
+use lookahead_model::{
+    Cache, CpuModel, Keep, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree,
+};
 
 const REPEATS: usize = 15;
 const TOKENS: [usize; 12] = [1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 32, 64];
@@ -37,6 +39,7 @@ fn measure(model: &mut CpuModel, isa: Isa, context: usize) {
     let mut cache = model.new_cache(context + 64);
     let prompt = TokenTree::chain(&tokens[..context]).expect("a context");
     let mut logits = Logits::default();
+    logits.set_keep(Keep::Best(1)); // as greedy decoding does
     let prefill = pass(model, &mut cache, &prompt, LogitsOf::Last, &mut logits);
     cache.keep(&prompt.path_to(context - 1));
     println!("{}: prefill {:.0} tokens/s", isa.name(), context as f64 / prefill * 1e3);

@@ -4,6 +4,8 @@
 //! function of the token ids at and before it on its path. They do not depend on the shape of the tree, on how a
 //! prompt was cut into chunks, on other sequences in the batch, or on the number of threads; not in a single bit.
 
+use lookahead_kernels::Candidate;
+
 use crate::{TokenId, TokenTree};
 
 /// What a sequence remembers between forward passes: keys and values of its tokens, by layer.
@@ -53,30 +55,75 @@ pub struct SequenceStep<'a, C> {
     pub logits_of: LogitsOf,
 }
 
-/// Logits of a forward pass: one row of `vocabulary_size` values per node asked for; sequences in batch order, nodes
-/// in tree order. Reused between passes, so that a decode step does not allocate.
+/// What is kept of a row of logits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// All of it.
+    #[default]
+    Row,
+    /// The given number of most likely tokens: what greedy decoding needs, without writing whole rows.
+    Best(usize),
+}
+
+/// Logits of a forward pass: one row of `vocabulary_size` values per node asked for, or the best of each row; sequences
+/// in batch order, nodes in tree order. Reused between passes, so that a decode step does not allocate.
 #[derive(Clone, Debug, Default)]
 pub struct Logits {
+    keep: Keep,
     values: Vec<f32>,
     vocabulary_size: usize,
+    best: Vec<Candidate>,
+    ranks: usize,
 }
 
 impl Logits {
+    /// Says what the next passes are to keep of each row.
+    pub fn set_keep(&mut self, keep: Keep) {
+        self.keep = keep;
+    }
+
+    /// What passes are to keep. For implementers of [`LanguageModel`], which may give whole rows all the same.
+    pub fn keep(&self) -> Keep {
+        self.keep
+    }
+
     /// Makes room for `rows` rows and returns them all, row-major. For implementers of [`LanguageModel`].
     pub fn reset(&mut self, rows: usize, vocabulary_size: usize) -> &mut [f32] {
+        self.ranks = 0;
         self.vocabulary_size = vocabulary_size;
         self.values.resize(rows * vocabulary_size, 0.0);
         &mut self.values
     }
 
+    /// Makes room for the `ranks` best of `rows` rows and returns them all, row-major: each row sorted by rank, filled up
+    /// with [`Candidate::NONE`]. For implementers of [`LanguageModel`].
+    pub fn reset_best(&mut self, rows: usize, ranks: usize) -> &mut [Candidate] {
+        self.ranks = ranks;
+        self.best.resize(rows * ranks, Candidate::NONE);
+        &mut self.best
+    }
+
     /// Number of rows.
     pub fn rows(&self) -> usize {
-        self.values.len().checked_div(self.vocabulary_size).unwrap_or(0)
+        let whole = self.values.len().checked_div(self.vocabulary_size).unwrap_or(0);
+        self.best.len().checked_div(self.ranks).unwrap_or(whole)
     }
 
     /// The logits of row `row`, one value per token of the vocabulary.
+    ///
+    /// # Panics
+    /// If there is no such row, or only its best are there.
     pub fn row(&self, row: usize) -> &[f32] {
+        assert_eq!(self.ranks, 0, "whole rows were asked for");
         &self.values[row * self.vocabulary_size..][..self.vocabulary_size]
+    }
+
+    /// The best of row `row`, sorted by rank; `None` if the whole row is there.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn best(&self, row: usize) -> Option<&[Candidate]> {
+        (self.ranks > 0).then(|| &self.best[row * self.ranks..][..self.ranks])
     }
 }
 

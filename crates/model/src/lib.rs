@@ -12,8 +12,9 @@ mod transformer;
 mod weights;
 
 pub use kv_cache::KvCache;
-pub use language_model::{Cache, ForwardError, LanguageModel, Logits, LogitsOf, SequenceStep};
+pub use language_model::{Cache, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep};
 pub use load_error::LoadError;
+pub use lookahead_kernels::Candidate;
 pub use token_tree::{TokenTree, TokenTreeError};
 pub use transformer::CpuModel;
 

@@ -7,15 +7,15 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, Kernels, KvType, Matrix, RopeTable, VisibleRows, add,
-    attention, gate, multiply, rms_norm, rms_norm_in_place, scale,
+    Activations, AttentionScratch, AttentionShape, BestScratch, Kernels, KvType, Matrix, RopeTable,
+    VisibleRows, add, attention, gate, multiply, multiply_best, rms_norm, rms_norm_in_place, scale,
 };
 
 use crate::architecture::{Architecture, Layer};
 use crate::gguf::GgufFile;
 use crate::weights::{LayerWeights, Linear, Weights};
 use crate::{
-    Cache, ForwardError, KvCache, LanguageModel, LoadError, Logits, LogitsOf, SequenceStep, TokenTree,
+    Cache, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf, SequenceStep, TokenTree,
 };
 
 /// A model on the CPU.
@@ -47,6 +47,7 @@ struct Buffers {
     gate: Vec<f32>,
     up: Vec<f32>,
     scratch: AttentionScratch,
+    best: BestScratch,
 }
 
 /// Where the nodes of a pass stand.
@@ -415,15 +416,27 @@ fn write_logits(
     buffers.residual.truncate(asked * hidden);
     buffers.result.truncate(asked * hidden);
     let head = weights.head();
-    let out = logits.reset(asked, head.rows());
-    if asked == 0 {
-        return;
+    let bias = weights.output.as_ref().and_then(|output| output.bias.as_ref());
+    if asked > 0 {
+        let codes = head.weight_type().is_quantized();
+        normalise(kernels, &weights.output_norm, post_norm, architecture.norm_epsilon, codes, buffers);
     }
-    let codes = head.weight_type().is_quantized();
-    normalise(kernels, &weights.output_norm, post_norm, architecture.norm_epsilon, codes, buffers);
-    multiply(kernels, &buffers.input, [(head, &mut *out)]);
-    if let Some(bias) = weights.output.as_ref().and_then(|output| output.bias.as_ref()) {
-        kernels
-            .for_each_row(asked, bias.len(), [(out, bias.len())], |_, [row]| add(kernels.isa(), row, bias));
+    match logits.keep() {
+        Keep::Best(ranks) if ranks > 0 => {
+            let out = logits.reset_best(asked, ranks);
+            let bias = bias.map(Vec::as_slice);
+            multiply_best(kernels, &buffers.input, head, bias, &mut buffers.best, out);
+        }
+        _ => {
+            let out = logits.reset(asked, head.rows());
+            if asked == 0 {
+                return;
+            }
+            multiply(kernels, &buffers.input, [(head, &mut *out)]);
+            if let Some(bias) = bias {
+                let rows = [(out, bias.len())];
+                kernels.for_each_row(asked, bias.len(), rows, |_, [row]| add(kernels.isa(), row, bias));
+            }
+        }
     }
 }

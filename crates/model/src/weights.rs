@@ -145,20 +145,19 @@ impl<'a> Loader<'a> {
     fn matrix(&mut self, name: &str, rows: Option<usize>, columns: usize) -> Result<Matrix, LoadError> {
         let rows = rows.or(self.file.tensor(name).map(|tensor| tensor.rows()));
         let tensor = self.tensor(name, rows.unwrap_or(1), columns)?;
-        let matrix = Matrix::pack(
+        Matrix::pack_in_steps(
             self.kernels,
             &mut self.arena,
             tensor.info.weight_type,
             [tensor.rows(), tensor.columns()],
             tensor.bytes,
+            || self.file.release_pages(),
         )
         .map_err(|source| LoadError::Matrix {
             file: self.file.name().into(),
             tensor: name.into(),
             source,
-        })?;
-        self.file.release_pages(name);
-        Ok(matrix)
+        })
     }
 
     /// A tensor of one row, as floats.

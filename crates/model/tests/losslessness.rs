@@ -7,10 +7,12 @@ use lookahead_fixtures::{TinyModel, tiny_model};
 use lookahead_kernels::{Kernels, KvType, WeightType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, CpuModel, ForwardError, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Cache, Candidate, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep,
+    TokenId, TokenTree,
 };
 use proptest::prelude::*;
 
+const LOGITS_OF: [LogitsOf; 3] = [LogitsOf::Nothing, LogitsOf::Last, LogitsOf::Every];
 const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "gemma3"];
 /// The fixtures' vocabulary.
 const VOCABULARY: TokenId = 512;
@@ -115,6 +117,39 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
+
+    #[test]
+    fn the_best_kept_are_those_of_the_whole_rows(
+        architecture in prop::sample::select(ARCHITECTURES.to_vec()),
+        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        prompts in prop::collection::vec((tokens(1..20), prop::sample::select(LOGITS_OF.to_vec())), 1..4),
+        ranks in 1usize..10,
+    ) {
+        let mut model = model(architecture, weight_type, 2);
+        let trees: Vec<TokenTree> = prompts.iter().map(|(prompt, _)| TokenTree::chain(prompt).unwrap()).collect();
+        let [rows, best] = [Keep::Row, Keep::Best(ranks)].map(|keep| {
+            let mut logits = Logits::default();
+            logits.set_keep(keep);
+            let mut caches: Vec<_> = prompts.iter().map(|_| model.new_cache(20)).collect();
+            let steps = trees.iter().zip(&mut caches).zip(&prompts);
+            let mut batch: Vec<_> =
+                steps.map(|((tree, cache), &(_, logits_of))| SequenceStep { tree, cache, logits_of }).collect();
+            model.forward(&mut batch, &mut logits).unwrap();
+            logits
+        });
+        prop_assert_eq!(best.rows(), rows.rows());
+        for row in 0..rows.rows() {
+            let mut all: Vec<Candidate> =
+                rows.row(row).iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+            all.sort_by(Candidate::by_rank);
+            prop_assert_eq!(best.best(row).unwrap(), &all[..ranks]);
+            prop_assert_eq!(rows.best(row), None);
+        }
+    }
+}
+
 #[test]
 fn what_cannot_run_is_refused_and_changes_nothing() {
     let mut model = model("llama", WeightType::F32, 1);
@@ -138,10 +173,11 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_decode_step_allocates_nothing() {
-    for architecture in ARCHITECTURES {
+    for (architecture, keep) in ARCHITECTURES.into_iter().zip([Keep::Row, Keep::Best(1), Keep::Best(8)]) {
         let mut model = model(architecture, WeightType::Q4K, 1);
         let mut cache = model.new_cache(100);
         let mut logits = Logits::default();
+        logits.set_keep(keep);
         let mut step = |cache: &mut KvCache, tree: &TokenTree, path: &[u32]| {
             let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every };
             model.forward(&mut [step], &mut logits).unwrap();

@@ -177,6 +177,7 @@ impl Chat {
             sampling: self.settings.sampling.params(),
             end_tokens: self.end_tokens.clone(),
             trace_logits: false,
+            runners_up: 0,
             cancel: Some(Arc::clone(&cancel)),
         };
         let mut stdout = output::stdout();

@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use lookahead_engine::{Engine, EngineOptions, FinishReason, GenerationRequest};
+use lookahead_replay::{DEFAULT_TASK, RUNNERS_UP, Recorder, Stream};
 
 use crate::answer::{answer, check_prompt_fits, end_tokens};
 use crate::arguments::{Decoding, DraftArgs, LoadArgs, SamplingArgs};
@@ -126,11 +127,21 @@ pub(crate) struct OutputArgs {
     /// Add a hash over the bits of the logits that chose each token
     #[arg(long, requires = "json")]
     pub(crate) logits_hash: bool,
+
+    /// Append the answer's tokens, with the model's most likely ones in each place, to this file, for `lookahead replay`
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) record: Option<PathBuf>,
+
+    /// What kind of request --record calls it
+    #[arg(long, value_name = "NAME", requires = "record", default_value = DEFAULT_TASK)]
+    pub(crate) record_task: String,
 }
 
 /// Runs the command.
 pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let text = arguments.prompt.read()?;
+    // A recording that cannot be kept should not cost an answer first.
+    let recorder = arguments.output.record.as_deref().map(Recorder::open).transpose()?;
     let mut loaded = arguments.load.load()?;
     let PromptArgs { raw, system, .. } = &arguments.prompt;
     if loaded.template.is_none() && !raw {
@@ -148,9 +159,10 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
         sampling: arguments.sampling.params(),
         end_tokens: end_tokens(&loaded.tokenizer),
         trace_logits: arguments.output.logits_hash,
+        runners_up: if recorder.is_some() { RUNNERS_UP } else { 0 },
         cancel: Some(cancel),
     };
-    let answered = respond(arguments, loaded, request, &drafts);
+    let answered = respond(arguments, loaded, request, &drafts, recorder);
     // What was learned is kept, whatever became of the answer.
     let saved = drafts.save();
     let finish_reason = answered?;
@@ -167,8 +179,10 @@ fn respond(
     loaded: LoadedModel,
     request: GenerationRequest,
     drafts: &Drafts,
+    recorder: Option<Recorder>,
 ) -> anyhow::Result<FinishReason> {
     let sampling = request.sampling.clone();
+    let prompt_ids = if recorder.is_some() { request.prompt.clone() } else { Vec::new() };
     let mut engine = Engine::new(loaded.model, EngineOptions::default());
     let mut stdout = output::stdout();
     let drafter = drafts.drafter(lookahead.decoding);
@@ -197,6 +211,14 @@ fn respond(
         }
         stdout.flush()?;
         progress::note(&report::summary(&answer.generation, &sampling));
+    }
+    if let Some(mut recorder) = recorder {
+        recorder.add(&Stream {
+            task: output.record_task.clone(),
+            prompt_ids,
+            output_ids: answer.generation.token_ids,
+            runners_up: answer.generation.runners_up,
+        })?;
     }
     Ok(answer.generation.finish_reason)
 }

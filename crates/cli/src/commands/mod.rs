@@ -8,6 +8,7 @@ mod chat;
 mod generate;
 mod inspect;
 mod logits;
+mod replay;
 mod tokenize;
 mod verify;
 
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Calibrate(calibrate::CalibrateArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
+    Replay(replay::ReplayArgs),
     Tokenize(tokenize::TokenizeArgs),
 }
 
@@ -41,6 +43,7 @@ impl Command {
             Self::Calibrate(arguments) => calibrate::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Logits(arguments) => logits::run(&arguments),
+            Self::Replay(arguments) => replay::run(&arguments),
             Self::Tokenize(arguments) => tokenize::run(&arguments),
         }
     }

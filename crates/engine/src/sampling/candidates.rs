@@ -2,19 +2,10 @@
 //!
 //! Ranks are canonical: logit descending, among equals the lowest id first. NaN and −∞ are never candidates.
 
-use std::cmp::Ordering;
-
-use lookahead_model::TokenId;
+use lookahead_model::{Candidate, TokenId};
 
 use super::SamplingParams;
 use super::weight::{FULL_WEIGHT, total_weight, weight};
-
-/// A token that may be chosen.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Candidate {
-    pub(super) token: TokenId,
-    pub(super) logit: f32,
-}
 
 /// The highest logit and the lowest token that has it; `None` if every logit is NaN.
 pub(super) fn argmax(logits: &[f32]) -> Option<(TokenId, f32)> {
@@ -78,12 +69,6 @@ fn sum(max: f32, candidates: &[Candidate]) -> u64 {
     candidates.iter().map(|candidate| weight(candidate.logit - max)).sum()
 }
 
-/// More likely first; among equals the lower id.
-#[allow(clippy::trivially_copy_pass_by_ref)] // the signature that sorting asks for
-fn by_rank(a: &Candidate, b: &Candidate) -> Ordering {
-    b.logit.partial_cmp(&a.logit).unwrap_or(Ordering::Equal).then(a.token.cmp(&b.token))
-}
-
 /// The `k` most likely tokens: one pass that holds at most 2 k of them at a time.
 fn top_k(k: usize, logits: &[f32], candidates: &mut Vec<Candidate>) {
     candidates.clear();
@@ -93,13 +78,13 @@ fn top_k(k: usize, logits: &[f32], candidates: &mut Vec<Candidate>) {
         if logit > threshold {
             candidates.push(Candidate { token, logit });
             if candidates.len() == 2 * k {
-                let (_, last, _) = candidates.select_nth_unstable_by(k - 1, by_rank);
+                let (_, last, _) = candidates.select_nth_unstable_by(k - 1, Candidate::by_rank);
                 threshold = last.logit;
                 candidates.truncate(k);
             }
         }
     }
-    candidates.sort_unstable_by(by_rank);
+    candidates.sort_unstable_by(Candidate::by_rank);
     candidates.truncate(k);
     candidates.sort_unstable_by_key(|candidate| candidate.token);
 }
@@ -125,13 +110,13 @@ fn top_p(target: u64, max: f32, candidates: &mut Vec<Candidate>) {
         edge += 1;
     }
     let mut ranked: Vec<Candidate> = candidates.iter().copied().filter(|c| band_of(c) == edge).collect();
-    ranked.sort_unstable_by(by_rank);
+    ranked.sort_unstable_by(Candidate::by_rank);
     let last = ranked.iter().find(|candidate| {
         sum += weight_of(candidate);
         sum >= target
     });
     if let Some(last) = last {
-        candidates.retain(|candidate| by_rank(candidate, last).is_le());
+        candidates.retain(|candidate| candidate.by_rank(last).is_le());
     }
 }
 
@@ -145,7 +130,7 @@ mod tests {
     fn by_full_sort(params: &SamplingParams, logits: &[f32]) -> Vec<TokenId> {
         let mut ranked: Vec<Candidate> =
             logits.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
-        ranked.sort_by(by_rank);
+        ranked.sort_by(Candidate::by_rank);
         let max = ranked[0].logit;
         let weight_of = |candidate: &Candidate| weight(candidate.logit - max);
         if params.top_k > 0 {

@@ -1,9 +1,8 @@
 //! The sampler: a row of logits and a history in, a token out.
 
-use lookahead_model::TokenId;
+use lookahead_model::{Candidate, TokenId};
 
-use super::candidates::{self, Candidate};
-use super::{SamplingError, SamplingParams, penalties, philox, weight};
+use super::{SamplingError, SamplingParams, candidates, penalties, philox, weight};
 
 /// Chooses tokens by [`SamplingParams`]. Holds scratch memory only: no choice depends on an earlier one.
 #[derive(Clone, Debug)]
@@ -36,6 +35,11 @@ impl Sampler {
     /// The parameters.
     pub fn params(&self) -> &SamplingParams {
         &self.params
+    }
+
+    /// Whether every choice is the most likely token: a row's best says all then.
+    pub fn is_argmax(&self) -> bool {
+        self.params.temperature == 0.0 && !penalties::are_on(&self.params)
     }
 
     /// The token at index `position` of the sequence, where `history` are the tokens before it, prompt

@@ -1,7 +1,9 @@
 //! A model whose logits are hashes: cheap, repetitive, and sensitive to every row that its cache keeps.
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 
-use lookahead_model::{Cache, ForwardError, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId};
+use lookahead_model::{
+    Cache, Candidate, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId,
+};
 
 /// Each row of logits is a pseudo-random function of the cached rows and the node's ancestors. The token that
 /// follows the last two is favoured by `peak`, so that text repeats the more the higher it is.
@@ -116,7 +118,8 @@ impl LanguageModel for HashModel {
             LogitsOf::Every => 0..step.tree.len(),
         };
         let rows = batch.iter().map(|step| asked(step).len()).sum();
-        let mut values = logits.reset(rows, vocabulary_size).chunks_exact_mut(vocabulary_size);
+        let mut values = vec![0.0; rows * vocabulary_size];
+        let mut next_row = values.chunks_exact_mut(vocabulary_size);
         for step in batch {
             step.cache.pending.clear();
             for node in 0..step.tree.len() {
@@ -128,7 +131,20 @@ impl LanguageModel for HashModel {
                 path.push(Row { token, state: mix(before ^ u64::from(token) << 20 ^ path.len() as u64) });
                 step.cache.pending.push(path[path.len() - 1]);
                 if asked(step).contains(&node) {
-                    self.logits_after(&path, values.next().unwrap());
+                    self.logits_after(&path, next_row.next().unwrap());
+                }
+            }
+        }
+        match logits.keep() {
+            Keep::Row => logits.reset(rows, vocabulary_size).copy_from_slice(&values),
+            Keep::Best(ranks) => {
+                let best = logits.reset_best(rows, ranks).chunks_exact_mut(ranks);
+                for (best, row) in best.zip(values.chunks_exact(vocabulary_size)) {
+                    let mut all: Vec<Candidate> =
+                        row.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+                    all.sort_by(Candidate::by_rank);
+                    all.resize(ranks, Candidate::NONE);
+                    best.copy_from_slice(&all);
                 }
             }
         }

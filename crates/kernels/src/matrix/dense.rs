@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::{Matrix, Output, prefetch, tile_size, token_blocks};
+use super::{Matrix, Output, is_first_tile, prefetch, tile_size, token_blocks};
 use crate::simd::{GROUP, Simd, simd_fn};
 use crate::{Activations, WeightType};
 
@@ -122,9 +122,12 @@ fn tile<S: Simd, E: Element, const V: usize, const T: usize>(
     let (groups, parts) = matrix.vectors::<S, V>(vector);
     let weights: [&[E::Lanes]; V] = groups.map(E::columns);
     let block_bytes = BLOCK * size_of::<E::Lanes>();
+    let is_first = is_first_tile(&tokens);
     let mut sums = [[simd.splat(0.0); T]; V];
     for first in (0..matrix.columns).step_by(BLOCK) {
-        prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
+        if is_first {
+            prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
+        }
         let mut block = [[simd.splat(0.0); T]; V];
         // Whole blocks first: their length is known, and nothing is checked column by column.
         let block_rows = all(rows.map(|row| row[first..].first_chunk::<BLOCK>()));

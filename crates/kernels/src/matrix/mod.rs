@@ -4,6 +4,7 @@
 //! lane, column by column, and no sum depends on the vector's width. A product reads each weight from memory once for
 //! all tokens.
 
+mod best;
 #[cfg(test)]
 mod definition;
 mod dense;
@@ -11,6 +12,7 @@ mod quantized;
 
 use std::ops::Range;
 
+pub use self::best::{BestScratch, Candidate, multiply_best};
 use crate::arena::Buffer;
 use crate::pool::Disjoint;
 use crate::simd::{GROUP, Simd};
@@ -37,6 +39,9 @@ const TILE_GROUPS: usize = 4;
 /// Tokens that a task multiplies all its rows with before it turns to the next: their activations stay in the cache
 /// while the rows stream by.
 const BLOCK_TOKENS: usize = 32;
+
+/// Bytes of a file to a step of packing: what is resident twice while a large matrix is packed.
+const PACK_STEP_BYTES: usize = 16 << 20;
 
 /// A weight matrix of `rows` outputs by `columns` inputs.
 pub struct Matrix {
@@ -92,8 +97,24 @@ impl Matrix {
         kernels: &Kernels,
         arena: &mut WeightArena,
         weight_type: WeightType,
+        shape: [usize; 2],
+        bytes: &[u8],
+    ) -> Result<Self, MatrixError> {
+        Self::pack_in_steps(kernels, arena, weight_type, shape, bytes, || {})
+    }
+
+    /// As [`Matrix::pack`], and calls `after_step` each time some 16 MiB of `bytes` are packed, and at the end: a caller
+    /// that maps them from a file can release the pages, so that a large matrix is never in memory twice.
+    ///
+    /// # Errors
+    /// As [`Matrix::pack`].
+    pub fn pack_in_steps(
+        kernels: &Kernels,
+        arena: &mut WeightArena,
+        weight_type: WeightType,
         [rows, columns]: [usize; 2],
         bytes: &[u8],
+        mut after_step: impl FnMut(),
     ) -> Result<Self, MatrixError> {
         let block = weight_type.block_weights();
         let row_bytes = weight_type.row_bytes(columns).ok_or(MatrixError::PartialBlock {
@@ -113,17 +134,22 @@ impl Matrix {
         let groups = rows.div_ceil(GROUP);
         let mut data = arena.allocate(groups * group_bytes)?;
         let packed = Disjoint::new(data.as_mut());
-        kernels.run(groups, columns * GROUP * 8, |_, group| {
-            // SAFETY: each task writes its own group.
-            let packed = unsafe { packed.part(group * group_bytes, group_bytes) };
-            let rows: Vec<&[u8]> =
-                bytes.chunks_exact(row_bytes.max(1)).skip(group * GROUP).take(GROUP).collect();
-            if weight_type.is_quantized() {
-                quantized::pack_group(weight_type, &rows, packed);
-            } else {
-                dense::pack_group(weight_type, &rows, packed);
-            }
-        });
+        let step = (PACK_STEP_BYTES / (row_bytes * GROUP).max(1)).max(1);
+        for first in (0..groups).step_by(step) {
+            kernels.run(step.min(groups - first), columns * GROUP * 8, |_, task| {
+                let group = first + task;
+                // SAFETY: each task of each step writes its own group.
+                let packed = unsafe { packed.part(group * group_bytes, group_bytes) };
+                let rows: Vec<&[u8]> =
+                    bytes.chunks_exact(row_bytes.max(1)).skip(group * GROUP).take(GROUP).collect();
+                if weight_type.is_quantized() {
+                    quantized::pack_group(weight_type, &rows, packed);
+                } else {
+                    dense::pack_group(weight_type, &rows, packed);
+                }
+            });
+            after_step();
+        }
         Ok(Self { weight_type, rows, columns, data, group_bytes })
     }
 
@@ -197,18 +223,18 @@ impl std::fmt::Debug for Matrix {
 
 /// Where a task's part of a product goes: some groups of rows, for all tokens.
 struct Output<'a> {
-    /// `[token][row]`, all groups.
+    /// `[token][row]`, for the rows `rows`.
     values: &'a Disjoint<'a, f32>,
-    rows: usize,
+    rows: Range<usize>,
     groups: Range<usize>,
 }
 
 impl<'a> Output<'a> {
-    /// The part `groups` of a product with `rows` rows.
+    /// The part `groups` of a product; `values` are for its rows `rows`, those of the groups among them.
     ///
     /// # Safety
     /// No other part of the same `values` in use has one of these groups.
-    unsafe fn new(values: &'a Disjoint<'a, f32>, rows: usize, groups: Range<usize>) -> Self {
+    unsafe fn new(values: &'a Disjoint<'a, f32>, rows: Range<usize>, groups: Range<usize>) -> Self {
         Self { values, rows, groups }
     }
 
@@ -222,15 +248,15 @@ impl<'a> Output<'a> {
     fn store<S: Simd>(&mut self, simd: S, token: usize, vector: usize, values: S::F32) {
         assert!(self.groups.contains(&(vector / S::PARTS)), "a group of this part");
         let first = vector * S::LANES;
-        if first >= self.rows {
+        if first >= self.rows.end {
             // The last group is filled up.
             return;
         }
         let mut lanes = [0.0; GROUP];
         simd.store(values, &mut lanes, 0);
-        let len = S::LANES.min(self.rows - first);
+        let len = S::LANES.min(self.rows.end - first);
         // SAFETY: only this part has the group (`new`), and it is borrowed mutably.
-        let out = unsafe { self.values.part(token * self.rows + first, len) };
+        let out = unsafe { self.values.part(token * self.rows.len() + first - self.rows.start, len) };
         out.copy_from_slice(&lanes[..len]);
     }
 }
@@ -238,6 +264,12 @@ impl<'a> Output<'a> {
 /// The tokens of a product, in the portions in which a task takes them.
 fn token_blocks(tokens: usize) -> impl Iterator<Item = Range<usize>> {
     (0..tokens).step_by(BLOCK_TOKENS).map(move |first| first..(first + BLOCK_TOKENS).min(tokens))
+}
+
+/// Whether a tile is the first of its rows in a block of tokens: those after it find the rows in the cache.
+#[inline(always)]
+fn is_first_tile(tokens: &Range<usize>) -> bool {
+    tokens.start.is_multiple_of(BLOCK_TOKENS)
 }
 
 /// The size of tiles of at most `most` tokens that `tokens` are cut into: of equal size, not full ones and a remainder.
@@ -283,13 +315,17 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
         let first = (task - first_task) * task_groups;
         let groups = first..(first + task_groups).min(matrix.groups());
         // SAFETY: each group of each matrix belongs to one task.
-        let mut out = unsafe { Output::new(out, matrix.rows, groups) };
-        if matrix.weight_type.is_quantized() {
-            quantized::multiply(kernels.isa(), matrix, x, &mut out);
-        } else {
-            dense::multiply(kernels.isa(), matrix, x, &mut out);
-        }
+        multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(out, 0..matrix.rows, groups) });
     });
+}
+
+/// A task of a product: the groups of `out`.
+fn multiply_groups(kernels: &Kernels, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+    if matrix.weight_type.is_quantized() {
+        quantized::multiply(kernels.isa(), matrix, x, out);
+    } else {
+        dense::multiply(kernels.isa(), matrix, x, out);
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@
 
 use std::ops::Range;
 
-use super::{Matrix, Output, prefetch, tile_size, token_blocks};
+use super::{Matrix, Output, is_first_tile, prefetch, tile_size, token_blocks};
 use crate::activations::Quantized;
 use crate::block::{Block, decode_block};
 use crate::simd::{GROUP, Simd, first, simd_fn};
@@ -407,6 +407,7 @@ fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
     out: &mut Output<'_>,
 ) {
     let (groups, parts) = matrix.vectors::<S, V>(vector);
+    let is_first = is_first_tile(&tokens);
     let mut elements = [[simd.splat(0.0); T]; V];
     let mut b = 0;
     for at in (0..matrix.group_bytes).step_by(super_block_bytes::<C, K>()) {
@@ -414,7 +415,9 @@ fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
         for block in 0..K::BLOCKS {
             let start = K::SUPER_BYTES + block * block_bytes::<C, K>();
             let blocks = super_blocks.map(|packed| &packed[start..][..block_bytes::<C, K>()]);
-            prefetch::<S, V>(simd, groups, at + start, block_bytes::<C, K>());
+            if is_first {
+                prefetch::<S, V>(simd, groups, at + start, block_bytes::<C, K>());
+            }
             let x = x.quantized::<T>(b, tokens.start);
             let mut scales = [BlockScales::zero(simd); V];
             for v in 0..V {

@@ -147,6 +147,33 @@ proptest! {
 }
 
 #[test]
+fn a_large_matrix_is_packed_in_steps_as_small_matrices_of_its_rows_are() {
+    for weight_type in [WeightType::F16, WeightType::Q8_0, WeightType::Q6K] {
+        let kernels = Kernels::new(2);
+        let columns = 2048;
+        let row_bytes = weight_type.row_bytes(columns).unwrap();
+        // Two whole steps and a few rows, the last group not full; the same 97 rows over and over.
+        let rows = 2 * PACK_STEP_BYTES / row_bytes + 45;
+        let pattern = random_weights(weight_type, 97 * columns, &mut Noise(3));
+        let bytes: Vec<u8> = pattern.iter().copied().cycle().take(rows * row_bytes).collect();
+        let pack = |rows: Range<usize>, after_step: &mut dyn FnMut()| {
+            let bytes = &bytes[rows.start * row_bytes..rows.end * row_bytes];
+            let shape = [rows.len(), columns];
+            let mut arena = WeightArena::new();
+            Matrix::pack_in_steps(&kernels, &mut arena, weight_type, shape, bytes, after_step).unwrap()
+        };
+        let mut steps = 0;
+        let whole = pack(0..rows, &mut || steps += 1);
+        assert_eq!(steps, 3, "{weight_type}");
+        for first in (0..rows).step_by(100 * GROUP) {
+            let part = pack(first..(first + 100 * GROUP).min(rows), &mut || {});
+            let packed = &whole.data[first / GROUP * whole.group_bytes..][..part.data.len()];
+            assert!(packed == &part.data[..], "{weight_type}, rows from {first} on");
+        }
+    }
+}
+
+#[test]
 fn the_largest_codes_and_activations_do_not_overflow_the_narrow_sums() {
     for weight_type in WeightType::ALL.into_iter().filter(|t| t.is_quantized()) {
         for fill in [0x00, 0xff, 0x80, 0x7f] {
@@ -200,6 +227,61 @@ fn several_products_in_one_operator_are_those_of_several_operators() {
         let mut alone = vec![0.0; together.len()];
         multiply(&kernels, &x, [(matrix, &mut alone)]);
         assert_eq!(alone, together);
+    }
+}
+
+/// The greatest outputs of each token, ranked by a full sort.
+fn best_by_sorting(logits: &[f32], rows: usize, ranks: usize) -> Vec<Candidate> {
+    let mut best = Vec::new();
+    for row in logits.chunks(rows) {
+        let mut all: Vec<Candidate> =
+            row.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+        all.retain(|candidate| !candidate.logit.is_nan());
+        all.sort_by(Candidate::by_rank);
+        all.resize(ranks, Candidate::NONE);
+        best.extend(all);
+    }
+    best
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #[test]
+    fn the_best_of_a_product_are_the_first_of_all_of_it_sorted(
+        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        rows in prop::sample::select(vec![1usize, 15, 16, 17, 100, 3000]),
+        tokens in 1usize..9,
+        ranks in 1usize..9,
+        with_bias: bool,
+        seed: u64,
+    ) {
+        let mut noise = Noise(seed);
+        let mut bytes = random_weights(weight_type, rows * 256, &mut noise);
+        // Ties: the second half of the rows repeats the first.
+        let half = rows / 2 * weight_type.row_bytes(256).unwrap();
+        let (first, second) = bytes.split_at_mut(half);
+        second[..half].copy_from_slice(first);
+        let mut bias: Vec<f32> = (0..rows).map(|row| (row % 3) as f32).collect();
+        bias[rows / 2] = f32::NAN;
+        bias[rows / 3] = f32::NEG_INFINITY;
+        let bias = with_bias.then_some(&bias[..]);
+        let mut scratch = BestScratch::default();
+        for isa in Isa::available() {
+            for threads in 1..=4 {
+                let kernels = Kernels::with_isa(isa, threads);
+                let x = random_activations(&kernels, weight_type, tokens, 256, &mut noise);
+                let matrix =
+                    Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [rows, 256], &bytes).unwrap();
+                let mut logits = vec![0.0; tokens * rows];
+                multiply(&kernels, &x, [(&matrix, &mut logits)]);
+                for row in logits.chunks_mut(rows) {
+                    row.iter_mut().zip(bias.unwrap_or_default()).for_each(|(logit, bias)| *logit += bias);
+                }
+                let mut best = vec![Candidate { token: 7, logit: f32::NAN }; tokens * ranks];
+                multiply_best(&kernels, &x, &matrix, bias, &mut scratch, &mut best);
+                prop_assert_eq!(&best, &best_by_sorting(&logits, rows, ranks), "{:?} {}", isa, threads);
+            }
+        }
     }
 }
 

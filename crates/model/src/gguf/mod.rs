@@ -128,13 +128,11 @@ impl GgufFile {
         self.tensor(name).ok_or_else(|| TensorProblem::Missing.in_tensor(&self.name, name))
     }
 
-    /// Tells the operating system that a tensor's bytes will not be needed soon, so that its pages stop counting as
+    /// Tells the operating system that the file's bytes will not be needed soon, so that its pages stop counting as
     /// memory of this process. They stay valid: a later read gets them from the file again. A no-op for a file in
-    /// memory, for a name that the file does not have, and on systems without such a hint.
-    pub fn release_pages(&self, tensor: &str) {
-        if let Some(info) = self.tensors.find(tensor) {
-            self.source.release(info.byte_range());
-        }
+    /// memory, and on systems without such a hint.
+    pub fn release_pages(&self) {
+        self.source.release_pages();
     }
 
     fn with_bytes<'a>(&'a self, info: &'a TensorInfo) -> Tensor<'a> {

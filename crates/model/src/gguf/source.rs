@@ -2,7 +2,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::ops::Range;
 use std::path::Path;
 
 use memmap2::Mmap;
@@ -35,20 +34,17 @@ impl Source {
         }
     }
 
-    /// Drops the pages of `range` from this process; reading them again loads them from the file.
-    pub(super) fn release(&self, range: Range<usize>) {
+    /// Drops the file's pages from this process; reading them again loads them from the file.
+    pub(super) fn release_pages(&self) {
         #[cfg(unix)]
         if let Self::Mapped(mapping) = self {
-            use memmap2::UncheckedAdvice::DontNeed;
             // SAFETY: the advice is unchecked because it empties writable and anonymous mappings. This one is
             // read-only and backed by a file, so dropped pages come back with the same bytes, and slices that point
-            // into them stay true. The range lies inside the mapping: it is a checked tensor's.
-            let advised = unsafe { mapping.unchecked_advise_range(DontNeed, range.start, range.len()) };
+            // into them stay true.
+            let advised = unsafe { mapping.unchecked_advise(memmap2::UncheckedAdvice::DontNeed) };
             if let Err(error) = advised {
                 tracing::debug!(%error, "pages not released"); // a hint: nothing depends on it
             }
         }
-        #[cfg(not(unix))]
-        let _ = range;
     }
 }

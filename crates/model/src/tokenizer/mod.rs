@@ -1,8 +1,7 @@
 //! Text to tokens and back, from the `tokenizer.ggml.*` metadata of a GGUF file.
 //!
-//! Two kinds of vocabulary: byte-level BPE (`gpt2`; merged by the `tokenizers` crate) and SentencePiece
-//! (`llama`; merged by score, with byte fallback). The ids are those of `llama.cpp` for the same file and
-//! text.
+//! Two kinds of vocabulary: byte-level BPE (`gpt2`; merged by rank) and SentencePiece (`llama`; merged by score,
+//! with byte fallback). The ids are those of `llama.cpp` for the same file and text.
 //!
 //! Control tokens, such as the end of a turn, are never made from plain text: only
 //! [`EncodeOptions::parse_special`], for text that the caller vouches for (a rendered chat template), turns
@@ -10,12 +9,15 @@
 
 mod byte_level;
 mod byte_pair;
+mod byte_strings;
+mod merging;
 mod pre_tokenizer;
 mod sentence_piece;
 mod special_tokens;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod text_index;
 mod vocabulary;
 
 use std::sync::Arc;
@@ -34,7 +36,7 @@ use crate::{
     gguf::{GgufError, GgufFile},
 };
 
-/// Why a tokenizer could not be built or a text not be encoded.
+/// Why a tokenizer could not be built.
 #[derive(Debug, thiserror::Error)]
 pub enum TokenizerError {
     /// A field of the metadata is missing or has the wrong type.
@@ -50,9 +52,6 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: String,
     },
-    /// The text could not be encoded.
-    #[error("the text could not be encoded: {0}")]
-    Encode(String),
 }
 
 /// How text is turned into tokens.
@@ -107,11 +106,11 @@ impl Tokenizer {
         let (merging, adds_bos) = match spelling {
             Spelling::ByteLevel => {
                 let words = PreTokenizer::for_name(vocabulary.pre);
-                let merging = BytePair::new(vocabulary, &kinds, &ids, words)?;
+                let merging = BytePair::new(vocabulary, &kinds, ids, words)?;
                 (Merging::BytePair(Box::new(merging)), words.adds_bos)
             }
             Spelling::SentencePiece => {
-                (Merging::SentencePiece(SentencePiece::new(vocabulary, &kinds)?), true)
+                (Merging::SentencePiece(SentencePiece::new(vocabulary, &kinds, ids)?), true)
             }
         };
         Ok(Self {
@@ -127,16 +126,13 @@ impl Tokenizer {
     }
 
     /// The ids of `text`. An end-of-sequence token is never added, as a prompt is there to be continued.
-    ///
-    /// # Errors
-    /// If the merging model fails; no text is known to make it.
-    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<TokenId>, TokenizerError> {
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<TokenId> {
         let mut ids = Vec::with_capacity(text.len() / 3 + 2);
         let mut begins = true;
         for fragment in self.special.split(text, options.parse_special) {
             match (fragment, &self.merging) {
                 (Fragment::Token(id), _) => ids.push(id),
-                (Fragment::Text(text), Merging::BytePair(model)) => model.encode(text, &mut ids)?,
+                (Fragment::Text(text), Merging::BytePair(model)) => model.encode(text, &mut ids),
                 (Fragment::Text(text), Merging::SentencePiece(model)) => model.encode(text, begins, &mut ids),
             }
             begins = matches!(fragment, Fragment::Token(_));
@@ -148,7 +144,7 @@ impl Tokenizer {
         {
             ids.insert(0, bos);
         }
-        Ok(ids)
+        ids
     }
 
     /// The text of `ids`. Bytes that are no UTF-8 come out as U+FFFD.

@@ -1,9 +1,9 @@
 //! The tokenizer's metadata as it stands in a GGUF file, and what is checked before anything is built from
 //! it.
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
-use super::{TokenizerError, byte_level};
+use super::{TokenizerError, byte_level, byte_strings::ByteStrings, text_index::TextIndex};
 use crate::{
     TokenId,
     gguf::{GgufError, GgufFile},
@@ -168,24 +168,21 @@ impl Vocabulary<'_> {
         }
     }
 
-    /// The id of each token's text. Empty tokens have none: nothing spells them.
-    pub(super) fn ids_by_text(&self) -> Result<HashMap<&str, TokenId>, TokenizerError> {
+    /// The id of each token's text.
+    pub(super) fn ids_by_text(&self) -> Result<TextIndex, TokenizerError> {
         if self.tokens.is_empty() {
             return Err(self.invalid(field::TOKENS, "the list is empty"));
         }
         if TokenId::try_from(self.tokens.len()).is_err() {
             return Err(self.invalid(field::TOKENS, "there are more tokens than token ids"));
         }
-        let mut ids = HashMap::with_capacity(self.tokens.len());
-        for (id, &text) in (0..).zip(&self.tokens) {
-            if !text.is_empty()
-                && let Some(earlier) = ids.insert(text, id)
-            {
-                let problem = format!("tokens {earlier} and {id} are both {}", excerpt(text));
-                return Err(self.invalid(field::TOKENS, problem));
-            }
+        if u32::try_from(self.tokens.iter().map(|text| text.len()).sum::<usize>()).is_err() {
+            return Err(self.invalid(field::TOKENS, "the tokens are longer than 4 GiB together"));
         }
-        Ok(ids)
+        TextIndex::new(&self.tokens).map_err(|[earlier, id]| {
+            let text = excerpt(self.tokens[id as usize]);
+            self.invalid(field::TOKENS, format!("tokens {earlier} and {id} are both {text}"))
+        })
     }
 
     /// The kind of each token. Those that end an answer are control tokens, even where a file calls them
@@ -240,12 +237,12 @@ impl Vocabulary<'_> {
     }
 
     /// The tokens that end an answer, ascending.
-    pub(super) fn end_of_generation(&self, ids: &HashMap<&str, TokenId>) -> Vec<TokenId> {
-        let by_text = END_OF_GENERATION.iter().filter_map(|text| ids.get(text)).copied();
+    pub(super) fn end_of_generation(&self, ids: &TextIndex) -> Vec<TokenId> {
+        let by_text = END_OF_GENERATION.iter().filter_map(|text| ids.get(text));
         let mut end: Vec<TokenId> =
             by_text.chain([self.eos, self.eot, self.eom].into_iter().flatten()).collect();
         // Models that end with <|return|> or <|call|> write <|end|> between the messages of one answer.
-        if ids.contains_key("<|return|>") && ids.contains_key("<|call|>") {
+        if ids.get("<|return|>").is_some() && ids.get("<|call|>").is_some() {
             end.retain(|id| self.tokens.get(*id as usize) != Some(&"<|end|>"));
         }
         end.sort_unstable();
@@ -305,47 +302,43 @@ pub(super) fn excerpt(text: &str) -> String {
 /// The bytes and the kind of every token, shared by a tokenizer and its streams.
 #[derive(Debug)]
 pub(super) struct Pieces {
-    bytes: Vec<u8>,
-    /// Where each token's bytes end; they begin where the token before it ends.
-    ends: Vec<usize>,
+    bytes: ByteStrings,
     kinds: Vec<TokenKind>,
 }
 
 impl Pieces {
     pub(super) fn new(tokens: &[&str], kinds: Vec<TokenKind>, spelling: Spelling) -> Arc<Self> {
-        let mut bytes = Vec::with_capacity(tokens.iter().map(|text| text.len()).sum());
-        let mut ends = Vec::with_capacity(tokens.len());
+        // No piece is longer than the text of its token.
+        let capacity = tokens.iter().map(|text| text.len()).sum();
+        let mut bytes = ByteStrings::with_capacity(tokens.len(), capacity);
         for (text, kind) in tokens.iter().zip(&kinds) {
             match (kind, spelling) {
-                (TokenKind::Byte, _) => bytes.extend(byte_token(text)),
+                (TokenKind::Byte, _) => bytes.push(byte_token(text)),
                 (TokenKind::Normal | TokenKind::Unused, Spelling::SentencePiece) => {
-                    bytes.extend_from_slice(text.replace(SENTENCE_PIECE_SPACE, " ").as_bytes());
+                    bytes.push(text.replace(SENTENCE_PIECE_SPACE, " ").bytes());
                 }
                 (TokenKind::Normal | TokenKind::Unused, Spelling::ByteLevel) => {
                     match byte_level::read(text) {
-                        Some(read) => bytes.extend(read),
-                        None => bytes.extend_from_slice(text.as_bytes()),
+                        Some(read) => bytes.push(read),
+                        None => bytes.push(text.bytes()),
                     }
                 }
                 (TokenKind::Unknown | TokenKind::Control | TokenKind::UserDefined, _) => {
-                    bytes.extend_from_slice(text.as_bytes());
+                    bytes.push(text.bytes());
                 }
             }
-            ends.push(bytes.len());
         }
-        Arc::new(Self { bytes, ends, kinds })
+        bytes.shrink();
+        Arc::new(Self { bytes, kinds })
     }
 
     pub(super) fn len(&self) -> usize {
-        self.ends.len()
+        self.bytes.len()
     }
 
     /// The token's bytes; none for an id outside the vocabulary.
     pub(super) fn bytes(&self, id: TokenId) -> &[u8] {
-        let id = id as usize;
-        let Some(&end) = self.ends.get(id) else { return &[] };
-        let start = if id == 0 { 0 } else { self.ends[id - 1] };
-        &self.bytes[start..end]
+        self.bytes.get(id as usize).unwrap_or_default()
     }
 
     /// Whether the token carries structure and not text.

@@ -69,6 +69,7 @@ impl<'a> Runner<'a> {
             sampling: self.sampling.clone(),
             end_tokens: self.end_tokens.clone(),
             trace_logits: true,
+            runners_up: 0,
             cancel: Some(Arc::clone(&self.cancelled)),
         }
     }
