@@ -167,11 +167,20 @@ pub(crate) struct DraftArgs {
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) warmup: Vec<PathBuf>,
 
-    /// Keep the draft trie in this file: loaded at the start if it exists, saved at the end
+    /// Keep what drafts are made from in this file: used from the start if it exists, written as answers end
     ///
-    /// It holds answers and what --warmup taught, never prompts, and fits models with the same tokenizer.
+    /// It holds answers and what --warmup taught, never prompts, and fits models with the same tokenizer. Beside it lies
+    /// FILE.journal with what came since FILE was written; both belong together.
     #[arg(long, value_name = "FILE")]
     pub(crate) trie: Option<PathBuf>,
+
+    /// Draft from this file too, and leave it as it is: made by `lookahead trie build`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) corpus: Vec<PathBuf>,
+
+    /// Draft no tokens that the model held likely but did not choose, where the same tokens stand before
+    #[arg(long)]
+    pub(crate) no_runners_up: bool,
 }
 
 impl DraftArgs {
@@ -191,6 +200,7 @@ impl DraftArgs {
             branch_length: self.branch_length.map_or(default.branch_length, NonZeroUsize::get),
             min_probability: self.min_probability.unwrap_or(default.min_probability),
             shape: self.draft_shape.into(),
+            runners_up: !self.no_runners_up,
             ..default
         }
     }

@@ -1,45 +1,34 @@
-//! The draft trie of a command: where it comes from, what drafts out of it, and where it stays.
-//!
-//! Contract: the trie file is either as it was or whole and new, whatever ends the program; and it is written only
-//! where the trie has learned something.
+//! What a command drafts from: where it comes from, and where it stays.
 
-use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use lookahead_engine::{DraftPolicy, DraftTrie, Drafter, NoDraft, SharedTrie, TrieConfig, TrieDrafter};
-use lookahead_trie::TrieStats;
+use lookahead_engine::{DraftPolicy, Drafter, Namespace, NamespaceDrafter, NoDraft};
+use lookahead_trie::{Corpus, NamespaceStats};
 
 use crate::arguments::{Decoding, DraftArgs};
-use crate::calibration;
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
 use crate::warm_up::warm_up;
+use crate::{calibration, progress};
 
-/// The trie, its policy and its file.
+/// What the texts of a command may take in memory, with their index: about six million tokens.
+pub(crate) const NAMESPACE_BYTES: usize = 256 << 20;
+
+/// The namespace of a command, its policy and its file.
 pub(crate) struct Drafts {
-    trie: SharedTrie,
+    namespace: Arc<Namespace>,
     policy: DraftPolicy,
-    file: Option<TrieFile>,
-}
-
-struct TrieFile {
-    path: PathBuf,
-    /// Of the tokenizer that the trie's token ids belong to.
-    fingerprint: u64,
-    /// How many tokens the trie in the file has learned.
-    tokens_saved: AtomicU64,
+    file: Option<PathBuf>,
 }
 
 impl Drafts {
-    /// Loads the trie of `--trie` if the file exists, makes an empty one otherwise, and warms it up. Where drafts are
-    /// used and no flag fixes them, finds out what a forward pass costs.
+    /// Opens the file of `--trie`, starts with nothing without one, adds corpora, and warms it up. Where drafts are used
+    /// and no flag fixes them, finds out what a forward pass costs.
     ///
     /// # Errors
-    /// If the trie file is damaged, was made with another tokenizer or could not be written later, or a warm-up file
+    /// If a file of drafts is damaged, was made with another tokenizer or could not be written later, or a warm-up file
     /// cannot be used.
     pub(crate) fn prepare(
         arguments: &DraftArgs,
@@ -47,95 +36,67 @@ impl Drafts {
         loaded: &mut LoadedModel,
     ) -> anyhow::Result<Self> {
         let fingerprint = loaded.tokenizer.fingerprint();
-        let saved = arguments.trie.as_deref().map(|path| load(path, fingerprint)).transpose()?.flatten();
-        let mut trie = match saved {
-            Some(trie) => trie,
-            None => DraftTrie::new(TrieConfig::default())?,
+        let namespace = match &arguments.trie {
+            Some(path) => open(path, fingerprint)?,
+            None => Namespace::new(NAMESPACE_BYTES)?,
         };
-        let file = arguments.trie.clone().map(|path| {
-            let tokens_saved = AtomicU64::new(trie.stats().tokens_inserted);
-            TrieFile { path, fingerprint, tokens_saved }
-        });
-        warm_up(&mut trie, &loaded.tokenizer, &arguments.warmup)?;
+        for path in &arguments.corpus {
+            let corpus = Corpus::open(path, Some(fingerprint)).context("cannot use a corpus")?;
+            namespace.add_corpus(&path.display().to_string(), corpus).context("cannot use a corpus")?;
+        }
+        warm_up(&namespace, &loaded.tokenizer, &arguments.warmup)?;
         let needs_cost = decoding == Decoding::Lookahead && !arguments.is_fixed();
         let cost = if needs_cost { calibration::cost_curve(loaded) } else { None };
-        Ok(Self { trie: Arc::new(RwLock::new(trie)), policy: arguments.policy(cost), file })
+        Ok(Self {
+            namespace: Arc::new(namespace),
+            policy: arguments.policy(cost),
+            file: arguments.trie.clone(),
+        })
     }
 
     /// A drafter for one answer.
     pub(crate) fn drafter(&self, decoding: Decoding) -> Box<dyn Drafter> {
         match decoding {
-            Decoding::Lookahead => Box::new(TrieDrafter::new(Arc::clone(&self.trie), self.policy.clone())),
+            Decoding::Lookahead => {
+                Box::new(NamespaceDrafter::new(Arc::clone(&self.namespace), self.policy.clone()))
+            }
             Decoding::Plain => Box::new(NoDraft),
         }
     }
 
-    /// How full the trie is.
-    pub(crate) fn stats(&self) -> TrieStats {
-        self.trie.read().unwrap_or_else(PoisonError::into_inner).stats()
+    /// How full the namespace is.
+    pub(crate) fn stats(&self) -> NamespaceStats {
+        self.namespace.stats()
     }
 
-    /// Writes the trie to its file, if it has one and has learned something since. Ctrl-C waits for it.
+    /// Writes what was learned to the file, if there is one. Ctrl-C waits for it.
     pub(crate) fn save(&self) -> anyhow::Result<()> {
-        let Some(file) = &self.file else { return Ok(()) };
-        let trie = self.trie.read().unwrap_or_else(PoisonError::into_inner);
-        let tokens = trie.stats().tokens_inserted;
-        if tokens != file.tokens_saved.load(Ordering::Relaxed) {
-            let _interrupt = interrupt::on_interrupt(|| After::GoOn);
-            save(&trie, file)
-                .with_context(|| format!("cannot save the draft trie to {}", file.path.display()))?;
-            file.tokens_saved.store(tokens, Ordering::Relaxed);
-        }
-        Ok(())
+        let Some(path) = &self.file else { return Ok(()) };
+        let _interrupt = interrupt::on_interrupt(|| After::GoOn);
+        self.namespace.save().with_context(|| format!("cannot save the drafts to {}", path.display()))
     }
 }
 
-/// The trie in the file at `path`; `None` if there is no such file yet.
-fn load(path: &Path, fingerprint: u64) -> anyhow::Result<Option<DraftTrie>> {
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let directory = directory_of(path);
-            // Said now and not after the answer.
-            ensure!(
-                directory.is_dir(),
-                "cannot keep a draft trie in {}: there is no directory {}",
-                path.display(),
-                directory.display()
-            );
-            return Ok(None);
-        }
-        Err(error) => {
-            return Err(error).with_context(|| format!("cannot read the draft trie {}", path.display()));
-        }
-    };
-    let trie = DraftTrie::load(TrieConfig::default(), fingerprint, file)
-        .with_context(|| format!("cannot use the draft trie {}", path.display()))?;
-    Ok(Some(trie))
-}
-
-/// Writes a temporary file beside the old one and lets it take its name in one step.
-fn save(trie: &DraftTrie, TrieFile { path, fingerprint, .. }: &TrieFile) -> anyhow::Result<()> {
-    // A link stays a link.
-    let path = fs::canonicalize(path).unwrap_or_else(|_| path.clone());
-    let directory = directory_of(&path);
-    let mut temporary = tempfile::Builder::new().prefix(".trie-").tempfile_in(directory)?;
-    trie.save(*fingerprint, temporary.as_file_mut())?;
-    if let Ok(old) = fs::metadata(&path) {
-        temporary.as_file().set_permissions(old.permissions())?;
-    }
-    // The content reaches the disk before the name does, power cut or not.
-    temporary.as_file().sync_all()?;
-    temporary.persist(&path)?;
-    if cfg!(unix) {
-        File::open(directory)?.sync_all()?;
-    }
-    Ok(())
-}
-
-fn directory_of(path: &Path) -> &Path {
-    match path.parent() {
+/// The namespace in the file at `path` and its journal.
+fn open(path: &Path, fingerprint: u64) -> anyhow::Result<Namespace> {
+    let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    };
+    // Said now and not after the answer.
+    ensure!(
+        directory.is_dir(),
+        "cannot keep drafts in {}: there is no directory {}",
+        path.display(),
+        directory.display()
+    );
+    let namespace = Namespace::open(path, fingerprint, NAMESPACE_BYTES)
+        .with_context(|| format!("cannot use the drafts in {}", path.display()))?;
+    if !namespace.is_saved() {
+        progress::note(&format!(
+            "Another program has {} open: its drafts are used, and what is learned here is not kept",
+            path.display()
+        ));
     }
+    Ok(namespace)
 }

@@ -1,4 +1,4 @@
-//! Warm-up: the draft trie learns texts and earlier answers before the first question.
+//! Warm-up: a namespace learns texts and earlier answers before the first question.
 //!
 //! Files hold a JSON object on each line. What a model is likely to say is learned, and nothing else: the fields of
 //! [`FIELDS`], and what the assistant says in `messages`. Prompts are not: drafts of a prompt's own words come from
@@ -9,7 +9,8 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
-use lookahead_engine::DraftTrie;
+use lookahead_engine::Namespace;
+use lookahead_model::TokenId;
 use lookahead_model::tokenizer::{EncodeOptions, Tokenizer};
 use serde_json::{Map, Value};
 
@@ -18,35 +19,40 @@ use crate::progress;
 /// Fields that hold what a model may say: a text or a list of texts each.
 const FIELDS: [&str; 4] = ["text", "output", "answer", "reference"];
 
-/// Inserts the texts of `files` into `trie`, with a progress bar on a terminal.
+/// Teaches `namespace` the texts of `files`, with a progress bar on a terminal.
 ///
 /// # Errors
 /// If a file cannot be read, a line is no JSON object or a field no text (the message names file and line), or a file
 /// holds nothing to learn.
-pub(crate) fn warm_up(trie: &mut DraftTrie, tokenizer: &Tokenizer, files: &[PathBuf]) -> anyhow::Result<()> {
+pub(crate) fn warm_up(namespace: &Namespace, tokenizer: &Tokenizer, files: &[PathBuf]) -> anyhow::Result<()> {
     for path in files {
-        learn_file(trie, tokenizer, path)?;
+        learn_file(tokenizer, path, |tokens| Ok(namespace.warm_up(tokens)?))?;
     }
     Ok(())
 }
 
-fn learn_file(trie: &mut DraftTrie, tokenizer: &Tokenizer, path: &Path) -> anyhow::Result<()> {
+/// Calls `learn` with the tokens of each text of the file at `path`.
+pub(crate) fn learn_file(
+    tokenizer: &Tokenizer,
+    path: &Path,
+    mut learn: impl FnMut(&[TokenId]) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let name = path.display();
     let file = File::open(path).with_context(|| format!("cannot read the warm-up file {name}"))?;
     let size_bytes = file.metadata().map_or(0, |metadata| metadata.len());
     let bar = progress::bytes(format!("Learning {name}"), size_bytes);
     let (mut texts, mut tokens) = (0, 0);
     for (line, number) in BufReader::new(bar.wrap_read(file)).lines().zip(1..) {
-        let learn = || -> anyhow::Result<()> {
+        let learn_line = || -> anyhow::Result<()> {
             for text in texts_of(&line?)? {
                 let ids = tokenizer.encode(&text, EncodeOptions::default());
-                trie.warm_up(&ids);
+                learn(&ids)?;
                 texts += 1;
                 tokens += ids.len();
             }
             Ok(())
         };
-        learn().with_context(|| format!("cannot learn from {name}, line {number}"))?;
+        learn_line().with_context(|| format!("cannot learn from {name}, line {number}"))?;
     }
     bar.finish_and_clear();
     ensure!(

@@ -2,11 +2,11 @@
 //!
 //! `cargo bench -p lookahead-engine --bench speedup -- --model MODEL.gguf [--threads N] [--limit N] [--max-tokens N]
 //! [--policy fixed|adaptive|all] [--draft-length N,…] [--min-probability P,…] [--adaptive-length N,…]
-//! [--curve FILE.json] FILE.jsonl…`
+//! [--runners-up on|off|both] [--curve FILE.json] FILE.jsonl…`
 //!
-//! Of each file (JSON lines with `prompt` or `messages`, as for `lookahead verify`), half of the prompts warm the trie
-//! up and the others are measured: plain, and by each policy with an empty trie (cold) and with the trie warmed by the
-//! answers to the first half. Policies are fixed ones (`N @ P`, each length with each probability) and adaptive ones of
+//! Of each file (JSON lines with `prompt` or `messages`, as for `lookahead verify`), half of the prompts warm a
+//! namespace up and the others are measured: plain, and by each policy with an empty namespace (cold) and with the one warmed
+//! by the answers to the first half. Policies are fixed ones (`N @ P`, each length with each probability) and adaptive ones of
 //! up to so many nodes, by a cost curve that is measured first, or read from what `lookahead calibrate --json` printed. Measured answers are
 //! not shared, so no prompt serves another.
 //!
@@ -17,12 +17,12 @@
 
 use std::ops::ControlFlow;
 use std::path::Path;
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use lookahead_engine::{
-    CostCurve, CostPoint, DraftPolicy, DraftTrie, Drafter, Engine, EngineOptions, Generation,
-    GenerationRequest, NoDraft, OutputSharing, SharedTrie, TrieConfig, TrieDrafter,
+    CostCurve, CostPoint, DraftPolicy, Drafter, Engine, EngineOptions, Generation, GenerationRequest,
+    Namespace, NamespaceDrafter, NoDraft, Sharing,
 };
 use lookahead_kernels::Kernels;
 use lookahead_model::chat_template::{ChatTemplate, Message};
@@ -31,6 +31,9 @@ use lookahead_model::tokenizer::{EncodeOptions, Tokenizer};
 use lookahead_model::{CpuModel, TokenId};
 
 type Error = Box<dyn std::error::Error>;
+
+/// What a namespace may take.
+const NAMESPACE_BYTES: usize = 256 << 20;
 
 /// Tokens of the passes that the cost curve is measured at, the context in front of them, and the time it takes.
 const CURVE_TOKENS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17];
@@ -47,6 +50,7 @@ struct Options {
     draft_lengths: Vec<usize>,
     min_probabilities: Vec<f32>,
     adaptive_lengths: Vec<usize>,
+    runners_up: Vec<bool>,
     curve: Option<String>,
     files: Vec<String>,
 }
@@ -93,6 +97,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
         draft_lengths: vec![defaults.draft_length],
         min_probabilities: vec![defaults.min_probability],
         adaptive_lengths: Vec::new(),
+        runners_up: vec![defaults.runners_up],
         curve: None,
         files: Vec::new(),
     };
@@ -113,6 +118,14 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
             }
             "--draft-length" => options.draft_lengths = list(&value()?)?,
             "--adaptive-length" => options.adaptive_lengths = list(&value()?)?,
+            "--runners-up" => {
+                options.runners_up = match value()?.as_str() {
+                    "on" => vec![true],
+                    "off" => vec![false],
+                    "both" => vec![true, false],
+                    other => return Err(format!("--runners-up {other}: on, off or both").into()),
+                };
+            }
             "--curve" => options.curve = Some(value()?),
             "--min-probability" => options.min_probabilities = list(&value()?)?,
             _ => options.files.push(argument),
@@ -162,7 +175,13 @@ fn policies(options: &Options, curve: &Arc<CostCurve>) -> Vec<Policy> {
             policies.push(Policy { name: format!("adaptive, {draft_length}"), policy });
         }
     }
-    policies
+    let with_or_without = |Policy { name, policy }: Policy| {
+        options.runners_up.iter().map(move |&runners_up| Policy {
+            name: format!("{name}{}", if runners_up { "" } else { ", no runners-up" }),
+            policy: DraftPolicy { runners_up, ..policy.clone() },
+        })
+    };
+    policies.into_iter().flat_map(with_or_without).collect()
 }
 
 /// Token ids of the first `limit` prompts of a file.
@@ -242,14 +261,15 @@ impl Bench {
     }
 
     fn measure(&mut self, path: &str, prompts: &[Vec<TokenId>], policies: &[Policy]) -> Result<(), Error> {
-        let trie = || -> Result<SharedTrie, Error> {
-            Ok(Arc::new(RwLock::new(DraftTrie::new(TrieConfig::default())?)))
-        };
+        let namespace =
+            || -> Result<Arc<Namespace>, Error> { Ok(Arc::new(Namespace::new(NAMESPACE_BYTES)?)) };
         let (warm_up, measured) = prompts.split_at(prompts.len() / 2);
-        // What the trie learns are the answers, which are the same by any policy.
-        let warm_trie = trie()?;
+        // The answers that it learns are the same by any policy.
+        let warm = namespace()?;
         for prompt in warm_up {
-            self.generate(prompt, Box::new(TrieDrafter::new(warm_trie.clone(), DraftPolicy::default())))?;
+            let drafter =
+                NamespaceDrafter::new(Arc::clone(&warm), DraftPolicy::adaptive(Arc::clone(&self.curve)));
+            self.generate(prompt, Box::new(drafter))?;
         }
         let curve = Arc::clone(&self.curve);
         let mut plain_totals = Totals::default();
@@ -262,9 +282,10 @@ impl Bench {
             }
             plain_totals.add(&plain, &plain, &curve);
             for (Policy { policy, .. }, totals) in policies.iter().zip(&mut totals) {
-                let policy = DraftPolicy { sharing: OutputSharing::Private, ..policy.clone() };
-                for (trie, totals) in [trie()?, warm_trie.clone()].into_iter().zip(totals) {
-                    let run = self.generate(prompt, Box::new(TrieDrafter::new(trie, policy.clone())))?;
+                let policy = DraftPolicy { sharing: Sharing::Read, ..policy.clone() };
+                for (namespace, totals) in [namespace()?, Arc::clone(&warm)].into_iter().zip(totals) {
+                    let drafter = NamespaceDrafter::new(namespace, policy.clone());
+                    let run = self.generate(prompt, Box::new(drafter))?;
                     assert!(run.token_ids == plain.token_ids, "answers differ");
                     totals.add(&run, &plain, &curve);
                 }

@@ -6,20 +6,21 @@
 //!
 //! ```
 //! use std::ops::ControlFlow;
+//! use std::sync::Arc;
 //!
 //! use lookahead_engine::{
-//!     DraftPolicy, Engine, EngineError, EngineOptions, GenerationRequest, SharedTrie, TrieDrafter,
+//!     DraftPolicy, Engine, EngineError, EngineOptions, GenerationRequest, Namespace, NamespaceDrafter,
 //! };
 //! use lookahead_model::{LanguageModel, TokenId};
 //!
 //! /// Continues `prompt` by up to 100 tokens and prints each, drafted ones with a star.
 //! fn answer<M: LanguageModel>(
 //!     model: M,
-//!     trie: &SharedTrie,
+//!     namespace: &Arc<Namespace>,
 //!     prompt: Vec<TokenId>,
 //! ) -> Result<Vec<TokenId>, EngineError> {
 //!     let mut engine = Engine::new(model, EngineOptions::default());
-//!     let drafter = TrieDrafter::new(trie.clone(), DraftPolicy::default());
+//!     let drafter = NamespaceDrafter::new(Arc::clone(namespace), DraftPolicy::default());
 //!     let request = GenerationRequest { prompt, max_tokens: 100, ..GenerationRequest::default() };
 //!     let generation = engine.generate(request, Box::new(drafter), |token| {
 //!         println!("{}{}", token.id, if token.drafted { "*" } else { "" });
@@ -43,12 +44,12 @@ mod stop_strings;
 mod verify;
 
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
-pub use drafter::{AdversarialDrafter, DraftLimits, DraftPolicy, Drafter, NoDraft, SharedTrie, TrieDrafter};
+pub use drafter::{AdversarialDrafter, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft};
 pub use engine::{Engine, EngineOptions};
 pub use error::EngineError;
 pub use generate::Generation;
 pub use logits_trace::LogitsTrace;
-pub use lookahead_trie::{DraftShape, DraftSource, DraftTrie, OutputSharing, TrieConfig};
+pub use lookahead_trie::{DraftShape, DraftSource, Namespace, Sharing};
 pub use sampling::{Sampler, SamplingError, SamplingParams};
 pub use sequence::{FinishReason, GeneratedToken, GenerationRequest, Sequence};
 pub use stats::{GenerationStats, Histogram};

@@ -129,9 +129,14 @@ impl NodeLogits<'_> {
         self.logits.row(self.row(node))
     }
 
+    /// The likeliest tokens of `node`; `None` if its whole row was kept.
+    fn best(&self, node: usize) -> Option<&[Candidate]> {
+        self.logits.best(self.row(node))
+    }
+
     /// The token that `sampler` chooses at `node`, after the tokens `history`.
     fn choose(&self, node: usize, sampler: &mut Sampler, history: &[TokenId]) -> TokenId {
-        match self.logits.best(self.row(node)) {
+        match self.best(node) {
             Some([best, ..]) if *best != Candidate::NONE => best.token,
             Some(_) => 0, // every logit is NaN
             None => sampler.choose(self.of(node), history, history.len() as u64),
@@ -140,7 +145,7 @@ impl NodeLogits<'_> {
 
     /// The `count` most likely tokens at `node`, the likeliest first; fewer where logits are NaN.
     fn most_likely(&self, node: usize, count: usize) -> Vec<TokenId> {
-        if let Some(best) = self.logits.best(self.row(node)) {
+        if let Some(best) = self.best(node) {
             let known = best.iter().filter(|candidate| **candidate != Candidate::NONE);
             return known.take(count).map(|candidate| candidate.token).collect();
         }
@@ -217,7 +222,8 @@ impl<C: Cache> Sequence<C> {
     /// What a pass needs to keep of this sequence's rows of logits.
     pub(crate) fn keep_of_logits(&self) -> Keep {
         let is_best_enough = self.sampler.is_argmax() && self.trace.is_none();
-        if is_best_enough { Keep::Best(self.runners_up_per_token.max(1)) } else { Keep::Row }
+        let best = self.runners_up_per_token.max(self.drafter.runners_up()).max(1);
+        if is_best_enough { Keep::Best(best) } else { Keep::Row }
     }
 
     /// What to run next: a chunk of the prompt, or a draft tree. `None` once the sequence has ended.
@@ -317,8 +323,21 @@ impl<C: Cache> Sequence<C> {
             self.runners_up.extend(best);
         }
         let began = Instant::now();
+        self.observe(pass, produced, rows);
         self.drafter.accept(&verified.tokens[..produced]);
         self.stats.insert += began.elapsed();
+    }
+
+    /// Tells the drafter what the model held likely at each node of the pass, if that was kept. The `produced` tokens are
+    /// the sequence's last.
+    fn observe(&mut self, pass: &Pass, produced: usize, rows: &NodeLogits<'_>) {
+        let Some(before_root) = self.tokens.len().checked_sub(produced + 2) else { return };
+        for node in pass.root()..pass.tree.len() {
+            let Some(likeliest) = rows.best(node) else { return };
+            let (tokens, parent) = (pass.tree.tokens(), pass.tree.parents()[node] as usize);
+            let before = if node == pass.root() { self.tokens[before_root] } else { tokens[parent] };
+            self.drafter.observe(&[before, tokens[node]], likeliest);
+        }
     }
 
     /// Counts a pass that took `whole`, `forward` of it in the model.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use common::HashModel;
 use lookahead_engine::{
-    AdversarialDrafter, CostCurve, CostCurveError, CostPoint, DraftLimits, DraftPolicy, DraftTrie, Drafter,
-    Engine, EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, NoDraft,
-    SamplingParams, SharedTrie, TrieConfig, TrieDrafter,
+    AdversarialDrafter, CostCurve, CostCurveError, CostPoint, DraftLimits, DraftPolicy, Drafter, Engine,
+    EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, Namespace,
+    NamespaceDrafter, NoDraft, SamplingParams,
 };
 use lookahead_model::{ForwardError, TokenId, TokenTree};
 
@@ -28,12 +28,12 @@ fn generate(model: HashModel, request: GenerationRequest, drafter: impl Drafter 
     engine(model).generate(request, Box::new(drafter), |_| ControlFlow::Continue(())).unwrap()
 }
 
-fn trie_drafter() -> TrieDrafter {
+fn namespace_drafter() -> NamespaceDrafter {
     drafter_by(DraftPolicy::default())
 }
 
-fn drafter_by(policy: DraftPolicy) -> TrieDrafter {
-    TrieDrafter::new(SharedTrie::new(DraftTrie::new(TrieConfig::default()).unwrap().into()), policy)
+fn drafter_by(policy: DraftPolicy) -> NamespaceDrafter {
+    NamespaceDrafter::new(Arc::new(Namespace::new(1 << 20).unwrap()), policy)
 }
 
 /// Drafts the right path, known beforehand, as a chain of up to `length` nodes.
@@ -61,7 +61,7 @@ fn oracle(model: HashModel, length: usize) -> Oracle {
 fn a_repetitive_text_takes_few_steps_out_of_the_trie() {
     let model = || HashModel::new(16, 4.0, 3);
     let plain = generate(model(), request(&PROMPT, 200), NoDraft);
-    let lookahead = generate(model(), request(&PROMPT, 200), trie_drafter());
+    let lookahead = generate(model(), request(&PROMPT, 200), namespace_drafter());
     assert_eq!(plain.token_ids, lookahead.token_ids);
     assert_eq!((plain.stats.edl(), plain.stats.steps()), (1.0, 199));
     assert!(lookahead.stats.edl() > 3.0, "EDL {}", lookahead.stats.edl());

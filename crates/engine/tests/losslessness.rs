@@ -8,9 +8,9 @@ use std::sync::Arc;
 
 use common::HashModel;
 use lookahead_engine::{
-    AdversarialDrafter, CostCurve, CostPoint, DraftPolicy, DraftShape, DraftSource, DraftTrie, Drafter,
-    Engine, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, NoDraft,
-    OutputSharing, Sampler, SamplingParams, SharedTrie, StopStrings, TrieConfig, TrieDrafter, verify,
+    AdversarialDrafter, CostCurve, CostPoint, DraftPolicy, DraftShape, DraftSource, Drafter, Engine,
+    EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, Namespace, NamespaceDrafter,
+    NoDraft, Sampler, SamplingParams, Sharing, StopStrings, verify,
 };
 use lookahead_model::{Cache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree};
 use proptest::prelude::*;
@@ -205,7 +205,7 @@ proptest! {
 fn policy() -> impl Strategy<Value = DraftPolicy> {
     let shapes = vec![DraftShape::Hierarchical, DraftShape::Parallel, DraftShape::Single];
     let sources = vec![DraftSource::Prompt, DraftSource::Output, DraftSource::Mixed];
-    let sharing = vec![OutputSharing::Shared, OutputSharing::Private];
+    let sharing = vec![Sharing::ReadWrite, Sharing::Read, Sharing::Off];
     (
         0usize..70,
         1usize..20,
@@ -213,11 +213,16 @@ fn policy() -> impl Strategy<Value = DraftPolicy> {
         prop::sample::select(sources),
         prop::sample::select(vec![0.0f32, 0.02, 0.3]),
         prop::sample::select(sharing),
+        any::<bool>(),
         cost(),
     )
-        .prop_map(|(draft_length, branch_length, shape, source, min_probability, sharing, cost)| {
-            DraftPolicy { draft_length, branch_length, shape, source, min_probability, sharing, cost }
-        })
+        .prop_map(
+            |(draft_length, branch_length, shape, source, min_probability, sharing, runners_up, cost)| {
+                let limits =
+                    DraftPolicy { draft_length, branch_length, min_probability, ..DraftPolicy::default() };
+                DraftPolicy { shape, source, sharing, runners_up, cost, ..limits }
+            },
+        )
 }
 
 /// A cost curve for adaptive drafts, or none.
@@ -233,19 +238,18 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn drafts_out_of_a_shared_trie_change_nothing(
+    fn drafts_out_of_a_shared_namespace_change_nothing(
         cases in prop::collection::vec((case(), policy()), 1..5),
         warm_up in prop::collection::vec(0..VOCABULARY + 2, 0..100),
         peak in 0.0f32..4.0,
         seed: u64,
         prefill_chunk in 1usize..50,
     ) {
-        // The corpus has tokens that the model does not know, as a trie of another model would.
-        let mut trie = DraftTrie::new(TrieConfig::default()).unwrap();
-        trie.warm_up(&warm_up);
-        let trie = SharedTrie::new(trie.into());
+        // The corpus has tokens that the model does not know, as that of another model would.
+        let namespace = Arc::new(Namespace::new(1 << 20).unwrap());
+        namespace.warm_up(&warm_up).unwrap();
         let drafters = cases.iter().map(|(_, policy)| {
-            Box::new(TrieDrafter::new(trie.clone(), policy.clone())) as Box<dyn Drafter>
+            Box::new(NamespaceDrafter::new(Arc::clone(&namespace), policy.clone())) as Box<dyn Drafter>
         });
         let drafters = drafters.collect();
         let cases: Vec<Case> = cases.iter().map(|(case, _)| case.clone()).collect();

@@ -3,7 +3,7 @@
 use lookahead_model::TokenId;
 use lookahead_trie::DraftTree;
 
-use crate::ours::{NamespaceDrafter, TrieDrafter};
+use crate::ours::NamespaceDrafter;
 use crate::paper::{PaperDrafter, Shape};
 use crate::pld::PromptLookupDrafter;
 use crate::stream::Stream;
@@ -39,9 +39,8 @@ pub trait ReplayDrafter {
 }
 
 /// The draft engines: their names, and how to make one.
-pub const DRAFTERS: [(&str, NewDrafter); 10] = [
+pub const DRAFTERS: [(&str, NewDrafter); 9] = [
     ("lookahead", || Box::new(NamespaceDrafter::new())),
-    ("lookahead:trie", || Box::new(TrieDrafter::new())),
     ("paper", || Box::new(PaperDrafter::new(Shape::Hierarchical))),
     ("paper:hierarchical", || Box::new(PaperDrafter::new(Shape::Hierarchical))),
     ("paper:parallel", || Box::new(PaperDrafter::new(Shape::Parallel))),

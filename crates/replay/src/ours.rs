@@ -1,15 +1,12 @@
-//! Lookahead's own draft engines.
+//! Lookahead's own draft engine.
 
 use lookahead_model::TokenId;
-use lookahead_trie::{
-    DraftBounds, DraftTree, DraftTrie, Namespace, OutputSharing, RANKS, Request, RequestDrafts,
-    RetrievalParams, TrieConfig,
-};
+use lookahead_trie::{DraftParams, DraftTree, Namespace, RANKS, Request, Sharing};
 
 use crate::drafter::ReplayDrafter;
 use crate::stream::Stream;
 
-/// Bound of what a namespace shares, in bytes; that of a trie by default.
+/// Bound of what a namespace shares, in bytes.
 const MAX_BYTES: usize = 256 << 20;
 
 /// Drafted nodes by which a namespace learns from earlier requests.
@@ -20,36 +17,49 @@ const WARM_UP_NODES: usize = 8;
 pub(crate) struct NamespaceDrafter {
     namespace: Namespace,
     request: Option<Request>,
+    /// The request's text.
+    text: Vec<TokenId>,
     /// Of the tokens to be accepted next.
     runners_up: Vec<[TokenId; RANKS]>,
+}
+
+fn params(nodes: usize) -> DraftParams {
+    DraftParams { nodes, depth: nodes, min_probability: 0.0, ..DraftParams::default() }
 }
 
 impl NamespaceDrafter {
     pub(crate) fn new() -> Self {
         let namespace = Namespace::new(MAX_BYTES).expect("the bound is large enough");
-        Self { namespace, request: None, runners_up: Vec::new() }
+        Self { namespace, request: None, text: Vec::new(), runners_up: Vec::new() }
+    }
+
+    fn begin_request(&mut self, prompt: &[TokenId], sharing: Sharing) {
+        self.request = Some(self.namespace.begin(prompt, &[], sharing));
+        self.text = prompt.to_vec();
+        self.runners_up.clear();
     }
 }
 
 impl ReplayDrafter for NamespaceDrafter {
     fn begin(&mut self, prompt: &[TokenId]) {
-        self.request = Some(self.namespace.begin(prompt, OutputSharing::Private));
+        self.begin_request(prompt, Sharing::Read);
     }
 
     fn draft(&mut self, budget: usize, tree: &mut DraftTree) {
         let Some(request) = &mut self.request else { return };
-        let bounds = DraftBounds { nodes: budget - 1, depth: budget - 1, min_probability: 0.0 };
-        tree.clone_from(self.namespace.draft(request, bounds));
+        tree.clone_from(self.namespace.draft(request, &params(budget - 1)));
     }
 
     fn accept(&mut self, tokens: &[TokenId]) {
-        if let Some(request) = &mut self.request {
-            self.namespace.accept(request, tokens);
-            if self.runners_up.len() == tokens.len() {
-                request.keep_runners_up(&self.runners_up);
+        let Some(request) = &mut self.request else { return };
+        let mut runners_up = self.runners_up.drain(..);
+        for &token in tokens {
+            if let Some(runners_up) = runners_up.next() {
+                request.keep_runners_up(&self.text, runners_up);
             }
+            self.text.push(token);
         }
-        self.runners_up.clear();
+        self.namespace.accept(request, tokens);
     }
 
     fn observe(&mut self, _token: TokenId, runners_up: &[TokenId]) {
@@ -58,75 +68,25 @@ impl ReplayDrafter for NamespaceDrafter {
 
     fn finish(&mut self) {
         if let Some(request) = self.request.take() {
-            self.namespace.finish(request);
+            self.namespace.finish(request).expect("a namespace in memory has no file to fail");
         }
     }
 
     fn warm_up(&mut self, stream: &Stream) {
-        let mut request = self.namespace.begin(&stream.prompt_ids, OutputSharing::Shared);
-        let bounds = DraftBounds { nodes: WARM_UP_NODES, depth: WARM_UP_NODES, min_probability: 0.0 };
-        for (index, &token) in stream.output_ids.iter().enumerate() {
-            self.namespace.draft(&mut request, bounds);
-            self.namespace.accept(&mut request, &[token]);
-            let runners_up = stream.runners_up.get(index).map(Vec::as_slice);
-            if let Some(Ok(runners_up)) = runners_up.map(<[TokenId; RANKS]>::try_from) {
-                request.keep_runners_up(&[runners_up]);
+        self.begin_request(&stream.prompt_ids, Sharing::ReadWrite);
+        for (index, token) in stream.output_ids.iter().enumerate() {
+            if let Some(request) = &mut self.request {
+                self.namespace.draft(request, &params(WARM_UP_NODES));
             }
+            if let Some(runners_up) = stream.runners_up.get(index) {
+                self.observe(*token, runners_up);
+            }
+            self.accept(&[*token]);
         }
-        self.namespace.finish(request);
+        self.finish();
     }
 
     fn bytes(&self) -> usize {
-        self.namespace.bytes() + self.request.as_ref().map_or(0, Request::bytes)
-    }
-}
-
-/// Drafts out of a [`DraftTrie`], from prompt and outputs, without a bound on how unlikely a node may be.
-pub(crate) struct TrieDrafter {
-    trie: DraftTrie,
-    request: Option<RequestDrafts>,
-}
-
-impl TrieDrafter {
-    pub(crate) fn new() -> Self {
-        let trie = DraftTrie::new(TrieConfig::default()).expect("the defaults are in range");
-        Self { trie, request: None }
-    }
-}
-
-impl ReplayDrafter for TrieDrafter {
-    fn begin(&mut self, prompt: &[TokenId]) {
-        self.request = Some(self.trie.begin_request(prompt, OutputSharing::Private));
-    }
-
-    fn draft(&mut self, budget: usize, tree: &mut DraftTree) {
-        let Some(request) = &mut self.request else { return };
-        let params = RetrievalParams {
-            draft_length: budget - 1,
-            branch_length: budget - 1,
-            min_probability: 0.0,
-            ..RetrievalParams::default()
-        };
-        self.trie.retrieve(request, &params, tree);
-    }
-
-    fn accept(&mut self, tokens: &[TokenId]) {
-        if let Some(request) = &mut self.request {
-            self.trie.append(request, tokens);
-        }
-    }
-
-    fn finish(&mut self) {
-        if let Some(request) = self.request.take() {
-            self.trie.finish(request);
-        }
-    }
-
-    fn warm_up(&mut self, stream: &Stream) {
-        self.trie.warm_up(&stream.output_ids);
-    }
-
-    fn bytes(&self) -> usize {
-        self.trie.stats().bytes + self.request.as_ref().map_or(0, RequestDrafts::bytes)
+        self.namespace.stats().bytes + self.request.as_ref().map_or(0, Request::bytes)
     }
 }

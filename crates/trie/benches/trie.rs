@@ -1,100 +1,149 @@
-//! Time of insertion and retrieval at 100,000 tokens of history. `cargo bench -p lookahead-trie`.
+//! Time and memory of insertion and of drafts. `cargo bench -p lookahead-trie`.
 //!
-//! The text is made up: words of a Zipf-like vocabulary with phrases that come again, as in answers of one domain.
+//! `HISTORY_TOKENS=N` adds a history of N tokens to the one of 100,000; `TEXT_JSONL=FILE` takes text from what
+//! `lookahead generate --record` wrote, again and again in permuted segments. Without it the text is made up: words of a
+//! Zipf-like vocabulary with phrases that come again, as in answers of one domain.
 
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout)] // its output is the result
 
+use std::error::Error;
 use std::time::Instant;
 
-use lookahead_trie::{DraftTree, DraftTrie, OutputSharing, RetrievalParams, TokenId, TrieConfig};
+use lookahead_trie::{DraftParams, Namespace, Sharing, TokenId};
 
-const HISTORY_TOKENS: usize = 100_000;
-const PROMPT_TOKENS: usize = 2_000;
+const TEXT_TOKENS: usize = 500;
+const PROMPT_TOKENS: usize = 500;
 const STEPS: usize = 10_000;
 
 /// xorshift64*.
 struct Random(u64);
 
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
+    fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 >> 12;
         self.0 ^= self.0 << 25;
         self.0 ^= self.0 >> 27;
-        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) % bound
+        (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % bound
     }
 
     fn token(&mut self) -> TokenId {
         // The product of two uniform numbers: few tokens are frequent, many are rare.
-        let (a, b) = (self.below(224), self.below(224));
-        (a * b) as TokenId
+        (self.below(224) * self.below(224)) as TokenId
     }
 }
 
 /// Half fresh tokens, half phrases of 4 to 20 tokens out of the text so far.
-fn text(random: &mut Random, tokens: usize) -> Vec<TokenId> {
+fn made_up(random: &mut Random, tokens: usize) -> Vec<TokenId> {
     let mut text: Vec<TokenId> = (0..32).map(|_| random.token()).collect();
     while text.len() < tokens {
-        let length = 4 + random.below(17) as usize;
+        let length = 4 + random.below(17);
         if random.below(2) == 0 {
             text.extend((0..length).map(|_| random.token()));
         } else {
-            let start = random.below((text.len() - 20) as u64) as usize;
+            let start = random.below(text.len() - 20);
             text.extend_from_within(start..start + length);
         }
     }
-    text.truncate(tokens);
     text
 }
 
-fn percentile(sorted: &[f64], share: f64) -> f64 {
-    sorted[((sorted.len() - 1) as f64 * share) as usize]
+/// The tokens of a recording.
+fn recorded(path: &str) -> Result<Vec<TokenId>, Box<dyn Error>> {
+    let mut text = Vec::new();
+    for line in std::fs::read_to_string(path)?.lines() {
+        let stream: serde_json::Value = serde_json::from_str(line)?;
+        for field in ["prompt_ids", "output_ids"] {
+            let tokens: Vec<TokenId> = serde_json::from_value(stream[field].clone())?;
+            text.extend(tokens);
+        }
+    }
+    Ok(text)
 }
 
-fn main() -> Result<(), lookahead_trie::TrieError> {
-    let mut random = Random(0x9E37_79B9_7F4A_7C15);
-    let history = text(&mut random, HISTORY_TOKENS + PROMPT_TOKENS + 2 * STEPS);
-    let (warm, rest) = history.split_at(HISTORY_TOKENS);
-    let (prompt, output) = rest.split_at(PROMPT_TOKENS);
-
-    for branch_length in [8, 12, 24] {
-        let mut trie = DraftTrie::new(TrieConfig { branch_length, ..TrieConfig::default() })?;
-        let start = Instant::now();
-        trie.warm_up(warm);
-        let insert_s = start.elapsed().as_secs_f64();
-
-        let start = Instant::now();
-        let mut request = trie.begin_request(prompt, OutputSharing::Shared);
-        let begin_us = start.elapsed().as_secs_f64() * 1e6;
-
-        let mut tree = DraftTree::default();
-        let params = RetrievalParams { min_probability: 0.0, ..RetrievalParams::default() };
-        let (mut retrieve_us, mut append_us, mut nodes) = (Vec::new(), Vec::new(), 0);
-        for tokens in output.chunks(2).take(STEPS) {
-            let start = Instant::now();
-            trie.retrieve(&mut request, &params, &mut tree);
-            retrieve_us.push(start.elapsed().as_secs_f64() * 1e6);
-            nodes += tree.len() - 1;
-            let start = Instant::now();
-            trie.append(&mut request, tokens);
-            append_us.push(start.elapsed().as_secs_f64() * 1e6);
+/// Calls `learn` with texts of segments of `source`, 64 to 512 tokens long, `tokens` in all.
+fn permuted(random: &mut Random, source: &[TokenId], tokens: usize, mut learn: impl FnMut(&[TokenId])) {
+    let mut text = Vec::with_capacity(2 * TEXT_TOKENS);
+    let mut learned = 0;
+    while learned < tokens {
+        text.clear();
+        while text.len() < TEXT_TOKENS {
+            let length = (64 + random.below(449)).min(source.len() - 1);
+            let start = random.below(source.len() - length);
+            text.extend_from_slice(&source[start..start + length]);
         }
-        retrieve_us.sort_by(f64::total_cmp);
-        append_us.sort_by(f64::total_cmp);
-        let stats = trie.stats();
-        println!(
-            "branch length {branch_length:2}: insert {:.2} M tokens/s, begin a request of {PROMPT_TOKENS} tokens {begin_us:.0} µs, \
-             retrieve p50 {:.1} µs p99 {:.1} µs ({:.1} nodes), append 2 tokens p50 {:.1} µs p99 {:.1} µs, \
-             {} nodes, {:.1} MiB",
-            HISTORY_TOKENS as f64 / insert_s / 1e6,
-            percentile(&retrieve_us, 0.5),
-            percentile(&retrieve_us, 0.99),
-            nodes as f64 / STEPS as f64,
-            percentile(&append_us, 0.5),
-            percentile(&append_us, 0.99),
-            stats.nodes,
-            stats.bytes as f64 / f64::from(1 << 20),
-        );
-        trie.finish(request);
+        let length = text.len().min(tokens - learned);
+        learn(&text[..length]);
+        learned += length;
+    }
+}
+
+fn percentiles(mut times: Vec<f64>) -> String {
+    times.sort_by(f64::total_cmp);
+    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
+    format!("p50 {:.1} µs, p99 {:.1} µs", at(0.5), at(0.99))
+}
+
+fn measure(source: &[TokenId], tokens: usize) -> Result<(), Box<dyn Error>> {
+    let mut random = Random(0x9E37_79B9_7F4A_7C15);
+    let namespace = Namespace::new(usize::MAX / 2)?;
+    let empty = namespace.stats().bytes;
+    // The texts are made outside of the time that is measured, a few at a time.
+    let (mut seconds, mut batch) = (0.0, Vec::new());
+    let mut learn = |batch: &mut Vec<Vec<TokenId>>| {
+        let began = Instant::now();
+        let learned = batch.drain(..).try_for_each(|text| namespace.warm_up(&text));
+        seconds += began.elapsed().as_secs_f64();
+        learned
+    };
+    permuted(&mut random, source, tokens, |text| {
+        batch.push(text.to_vec());
+        if batch.len() == 1000 {
+            learn(&mut batch).expect("a namespace in memory has no file to fail");
+        }
+    });
+    learn(&mut batch)?;
+    println!(
+        "{tokens} tokens: insertion {:.2} M tokens/s, {:.1} bytes a token",
+        tokens as f64 / seconds / 1e6,
+        (namespace.stats().bytes - empty) as f64 / tokens as f64,
+    );
+
+    let (mut drafts, mut accepts, mut nodes) = (Vec::new(), Vec::new(), 0);
+    let mut request = namespace.begin(&[], &[], Sharing::Read);
+    let params = DraftParams { nodes: 15, depth: 15, min_probability: 0.0, ..DraftParams::default() };
+    for step in 0..STEPS {
+        // A new request now and then, with text that the history knows in pieces.
+        if step % 50 == 0 {
+            permuted(&mut random, source, PROMPT_TOKENS, |prompt| {
+                request = namespace.begin(prompt, &[], Sharing::Read);
+            });
+        }
+        let began = Instant::now();
+        nodes += namespace.draft(&mut request, &params).len() - 1;
+        drafts.push(began.elapsed().as_secs_f64() * 1e6);
+        let start = random.below(source.len() - 2);
+        let began = Instant::now();
+        namespace.accept(&mut request, &source[start..start + 2]);
+        accepts.push(began.elapsed().as_secs_f64() * 1e6);
+    }
+    println!(
+        "  drafts of {:.1} nodes: {}; accepting two tokens: {}",
+        nodes as f64 / STEPS as f64,
+        percentiles(drafts),
+        percentiles(accepts)
+    );
+    Ok(())
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let source = match std::env::var("TEXT_JSONL") {
+        Ok(path) => recorded(&path)?,
+        Err(_) => made_up(&mut Random(7), 1_000_000),
+    };
+    println!("text of {} tokens, in permuted segments", source.len());
+    let more = std::env::var("HISTORY_TOKENS").ok().map(|tokens| tokens.parse()).transpose()?;
+    for tokens in [100_000].into_iter().chain(more) {
+        measure(&source, tokens)?;
     }
     Ok(())
 }

@@ -1,11 +1,11 @@
-//! The draft trie inside another engine. The "model" here recites a text word by word; a real one takes the draft's
+//! Drafts inside another engine. The "model" here recites a text word by word; a real one takes the draft's
 //! tokens and parents, and returns the token that it would choose after each node.
 //!
 //! `cargo run -p lookahead-trie --example embed`
 
 #![allow(clippy::print_stdout)]
 
-use lookahead_trie::{DraftTree, DraftTrie, OutputSharing, RetrievalParams, TokenId, TrieConfig, TrieError};
+use lookahead_trie::{DraftParams, DraftTree, Namespace, Sharing, TokenId, TrieError};
 
 /// A model that knows one text. Stands in for a forward pass over a tree of tokens.
 struct Reciter {
@@ -54,21 +54,28 @@ fn main() -> Result<(), TrieError> {
         .collect();
     let model = Reciter { text };
 
-    let mut trie = DraftTrie::new(TrieConfig::default())?;
-    let params = RetrievalParams { draft_length: 7, ..RetrievalParams::default() };
-    let mut draft = DraftTree::default();
+    let namespace = Namespace::new(64 << 20)?;
+    let params = DraftParams { nodes: 7, ..DraftParams::default() };
     for answer in ["first", "second"] {
-        let mut request = trie.begin_request(&model.text[..1], OutputSharing::Shared);
+        let mut request = namespace.begin(&model.text[..1], &[], Sharing::ReadWrite);
         let (mut produced, mut passes) = (0, 0);
         while produced < 100 {
-            trie.retrieve(&mut request, &params, &mut draft);
-            let chosen = model.forward(&draft, produced);
-            let accepted = verify(&draft, &chosen);
+            let draft = namespace.draft(&mut request, &params);
+            let chosen = model.forward(draft, produced);
+            let accepted = verify(draft, &chosen);
             produced += accepted.len();
             passes += 1;
-            trie.append(&mut request, &accepted);
+            namespace.accept(&mut request, &accepted);
         }
-        trie.finish(request);
+        // An engine that verifies chains takes the branch that promises most.
+        let draft = namespace.draft(&mut request, &params);
+        let chain: Vec<&str> = draft
+            .best_chain()
+            .iter()
+            .map(|&node| vocabulary[draft.tokens()[node as usize] as usize])
+            .collect();
+        println!("best chain: {}", chain.join(" "));
+        namespace.finish(request)?;
         println!(
             "{answer} answer: {produced} tokens in {passes} forward passes: effective decoding length {:.2}",
             f64::from(u32::try_from(produced).unwrap_or(u32::MAX)) / f64::from(passes)

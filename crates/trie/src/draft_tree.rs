@@ -6,7 +6,7 @@ use crate::{TokenId, TrieError};
 /// parent of smaller index. Every node has an estimated path probability: that of the model producing the whole branch
 /// from the root to this node. It never increases along a branch.
 ///
-/// A tree is empty until the first retrieval, and after one for a request without any context.
+/// The draft of a request without any text is empty.
 ///
 /// In the parallel shape siblings may carry the same token: verification must then follow each of them. In the other
 /// shapes siblings differ.
@@ -129,15 +129,6 @@ impl DraftTree {
         self.parents.push(parent);
         self.probabilities.push(probability);
         index
-    }
-
-    /// Turns the nodes from `first` on, pushed deepest first, into a branch of their own below the root.
-    pub(crate) fn turn_into_chain(&mut self, first: usize) {
-        self.tokens[first..].reverse();
-        self.probabilities[first..].reverse();
-        for node in first + 1..self.len() {
-            self.parents[node] = node as u32 - 1;
-        }
     }
 }
 

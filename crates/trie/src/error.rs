@@ -1,40 +1,58 @@
-//! What can go wrong: a configuration out of range, a draft that is no tree, a trie file that cannot be used.
+//! What can go wrong: a bound out of range, a draft that is no tree, a file that cannot be used.
 
 use std::io;
+use std::path::PathBuf;
 
-use crate::{MAX_BRANCH_LENGTH, MIN_BRANCH_LENGTH, MIN_BYTES};
+use crate::MIN_BYTES;
 
 /// The errors of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum TrieError {
-    /// `TrieConfig::branch_length` is out of range.
-    #[error("branch length {0} is out of range: {MIN_BRANCH_LENGTH} to {MAX_BRANCH_LENGTH} tokens")]
-    BranchLength(usize),
-    /// A memory bound of `TrieConfig` is too small to work with.
-    #[error("a memory bound of {0} bytes is too small for a trie: at least {MIN_BYTES} bytes are needed")]
+    /// A memory bound is too small to work with.
+    #[error("a memory bound of {0} bytes is too small for drafts: at least {MIN_BYTES} bytes are needed")]
     MaxBytes(usize),
     /// The parts given to `DraftTree::new` are no tree.
     #[error("not a draft tree: {0}")]
     NotATree(&'static str),
+    /// A file cannot be used.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        #[source]
+        problem: FileProblem,
+    },
+}
+
+/// Why a file of drafts cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum FileProblem {
     /// Reading or writing failed.
-    #[error("trie file: {0}")]
+    #[error("{0}")]
     Io(#[from] io::Error),
-    /// The file does not begin as a trie file does.
-    #[error("not a trie file: it does not begin with \"LKTRIE\"")]
-    NotATrieFile,
+    /// The file does not begin as one of ours does.
+    #[error("not a file of drafts: it does not begin with \"LKDRAFTS\"")]
+    NotADraftFile,
+    /// The file does not begin as a journal does.
+    #[error(
+        "not a journal of drafts: it does not begin with \"LKDRJRNL\"; move it away, as drafts are kept in it"
+    )]
+    NotAJournal,
     /// The file's format is of another version.
-    #[error("trie file: format version {found} is not supported; this build reads version {supported}")]
+    #[error("format version {found} is not supported; this build reads version {supported}")]
     Version {
         /// Version in the file.
-        found: u16,
+        found: u32,
         /// The version that this build reads.
-        supported: u16,
+        supported: u32,
     },
     /// The file's token ids are those of another tokenizer.
     #[error(
-        "trie file: made with another tokenizer (fingerprint {found:016x}, this model has {expected:016x}); \
-         use a trie file of this model, or a new one"
+        "made with another tokenizer (fingerprint {found:016x}, this one has {expected:016x}); use a file of this \
+         model, or a new one"
     )]
     Fingerprint {
         /// Fingerprint in the file.
@@ -43,25 +61,27 @@ pub enum TrieError {
         expected: u64,
     },
     /// The file ends before its content does.
-    #[error("trie file: truncated after {nodes} nodes")]
+    #[error("truncated: {found} bytes instead of {expected}")]
     Truncated {
-        /// Nodes read until then.
-        nodes: u64,
+        /// Bytes that there should be, at least.
+        expected: u64,
+        /// Bytes that there are.
+        found: u64,
     },
     /// The file's content contradicts itself.
-    #[error("trie file: corrupt at node {node}: {reason}")]
-    Corrupt {
-        /// Index of the node, in file order.
-        node: u64,
-        /// What is wrong with it.
-        reason: &'static str,
-    },
-    /// The file's checksum does not match its content.
-    #[error("trie file: corrupt: checksum {computed:016x} of the content, {stored:016x} stored")]
-    Checksum {
-        /// Checksum at the end of the file.
-        stored: u64,
-        /// Checksum of what was read.
-        computed: u64,
-    },
+    #[error("corrupt: {0}")]
+    Corrupt(&'static str),
+    /// A namespace has as many corpora as it can.
+    #[error("a namespace takes no more than {0} corpora; merge some of them into one")]
+    TooManyCorpora(usize),
+    /// A checksum does not match the content.
+    #[error("corrupt: the checksum of its {0} does not match")]
+    Checksum(&'static str),
+}
+
+impl FileProblem {
+    /// The error of the file at `path`.
+    pub(crate) fn of(self, path: &std::path::Path) -> TrieError {
+        TrieError::File { path: path.to_owned(), problem: self }
+    }
 }

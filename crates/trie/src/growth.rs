@@ -8,41 +8,81 @@ use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 use std::ops::Range;
 
-use crate::history::{History, Occurrence};
+use crate::history::{FindLimits, History, Occurrence};
 use crate::runners_up::RunnersUp;
-use crate::trust::{Evidence, SOURCES, Trust};
+use crate::trust::{Evidence, RESUMED, SOURCES, Trust};
 use crate::{DraftTree, TokenId};
 
 /// Occurrences of the context that are looked at for each order, the latest first.
-const ROOT_MOST: usize = 32;
+const ROOT_LIMITS: FindLimits = FindLimits { most: 32, enough: usize::MAX };
 
 /// As above, behind a drafted token.
-const NODE_MOST: usize = 8;
+const NODE_LIMITS: FindLimits = FindLimits { most: 8, enough: 8 };
 
 /// A node that inherits so many occurrences does not look for others.
 const ENOUGH: usize = 8;
 
-/// The source of copies that resume: the request's own text, with the last token of the context changed.
-const RESUMED: usize = 1;
-
 /// What is known to a request: its own text and runners-up, and those that it shares.
 #[derive(Clone, Copy)]
 pub(crate) struct Knowledge<'a> {
-    /// By source, as in [`Evidence::occurrences`].
-    pub(crate) histories: [&'a History; SOURCES],
+    /// The request's own text first.
+    pub(crate) histories: &'a [&'a dyn History],
+    /// Of those, the ones that each source looks into.
+    pub(crate) sources: [(usize, usize); SOURCES],
     /// Those asked first, first.
     pub(crate) runners_up: [&'a RunnersUp; 2],
 }
 
-/// How large a draft may be.
+/// How the branches of a draft are laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DraftShape {
+    /// Branches that begin alike share their nodes: the most branches for the nodes spent.
+    #[default]
+    Hierarchical,
+    /// Branches side by side from the root, each with all of its nodes.
+    Parallel,
+    /// The one branch that follows the likeliest token at every node.
+    Single,
+}
+
+/// What drafts are taken from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum DraftSource {
+    /// The request's own text: its prompt, its references and its output so far.
+    Prompt,
+    /// What is shared: outputs of other requests, corpora, and runners-up.
+    Output,
+    /// Both, competing by estimated probability.
+    #[default]
+    Mixed,
+}
+
+/// What a draft may look like.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct DraftBounds {
+pub struct DraftParams {
     /// The most nodes, the root not counted.
     pub nodes: usize,
     /// The greatest depth of a node; the root's is 0.
     pub depth: usize,
     /// Nodes of a smaller estimated path probability are not drafted.
     pub min_probability: f32,
+    /// How its branches are laid out.
+    pub shape: DraftShape,
+    /// What it is taken from.
+    pub source: DraftSource,
+}
+
+impl Default for DraftParams {
+    /// Sixteen nodes: what a forward pass on a CPU carries at little more than the price of one.
+    fn default() -> Self {
+        Self {
+            nodes: 16,
+            depth: 16,
+            min_probability: 0.01,
+            shape: DraftShape::Hierarchical,
+            source: DraftSource::Mixed,
+        }
+    }
 }
 
 /// A draft tree and what its nodes rest on.
@@ -103,28 +143,28 @@ impl Growth {
         knowledge: Knowledge<'_>,
         trust: &mut Trust,
         context: &[TokenId],
-        bounds: DraftBounds,
+        params: DraftParams,
     ) {
         self.forget();
         let Some(&root) = context.last() else { return };
         self.context.extend_from_slice(context);
         self.tree.reset(root);
         self.depths.push(0);
-        if bounds.nodes == 0 {
+        if params.nodes == 0 {
             return;
         }
         self.climb_to(0);
-        self.look(knowledge, None, ROOT_MOST);
-        self.offer(knowledge, trust, 0, bounds);
-        while self.tree.len() <= bounds.nodes
+        self.look(knowledge, None, ROOT_LIMITS);
+        self.offer(knowledge, trust, 0, params);
+        while self.tree.len() <= params.nodes
             && let Some(Candidate { probability, parent, token, .. }) = self.heap.pop()
         {
             let node = self.tree.push(parent, token, probability);
             self.depths.push(self.depths[parent as usize] + 1);
             self.climb_to(node);
-            self.look(knowledge, Some((parent, token)), NODE_MOST);
-            if self.tree.len() <= bounds.nodes {
-                self.offer(knowledge, trust, node, bounds);
+            self.look(knowledge, Some((parent, token)), NODE_LIMITS);
+            if self.tree.len() <= params.nodes {
+                self.offer(knowledge, trust, node, params);
             }
         }
     }
@@ -177,16 +217,15 @@ impl Growth {
         branch[self.context.len()..].reverse();
     }
 
-    /// Finds the occurrences of `branch`, at most `most` of each order; those of its parent that went on with its token
-    /// are enough if they are not few.
-    fn look(&mut self, knowledge: Knowledge<'_>, parent: Option<(u32, TokenId)>, most: usize) {
+    /// Finds the occurrences of `branch`; those of its parent that went on with its token are enough if they are not few.
+    fn look(&mut self, knowledge: Knowledge<'_>, parent: Option<(u32, TokenId)>, limits: FindLimits) {
         let mut spans = [const { 0..0 }; SOURCES];
-        for (source, history) in knowledge.histories.into_iter().enumerate() {
+        for (source, span) in spans.iter_mut().enumerate() {
             let start = self.occurrences.len();
             if let Some((parent, token)) = parent {
                 for index in self.spans[parent as usize][source].clone() {
                     let here = self.occurrences[index];
-                    let on = here.on();
+                    let (history, on) = (knowledge.histories[here.history as usize], here.on());
                     if history.next(here) == Some(token) && history.next(on).is_some() {
                         self.occurrences.push(on);
                     }
@@ -194,29 +233,42 @@ impl Growth {
             }
             if parent.is_none() || self.occurrences.len() - start < ENOUGH {
                 self.occurrences.truncate(start);
-                if source == RESUMED {
-                    history.find_resumed(&self.branch, most, &mut self.occurrences);
-                } else {
-                    history.find(&self.branch, most, &mut self.occurrences);
+                let (first, end) = knowledge.sources[source];
+                for number in first..end {
+                    let (history, found) = (knowledge.histories[number], &mut self.occurrences);
+                    if source == RESUMED {
+                        history.find_resumed(&self.branch, limits, number as u8, found);
+                    } else {
+                        history.find(&self.branch, limits, number as u8, found);
+                    }
                 }
+                self.occurrences[start..].sort_unstable_by_key(|occurrence| occurrence.rank());
             }
-            spans[source] = start..self.occurrences.len();
+            *span = start..self.occurrences.len();
         }
         self.spans.push(spans);
     }
 
     /// Enters what may follow `node`, whose branch is `branch`.
-    fn offer(&mut self, knowledge: Knowledge<'_>, trust: &mut Trust, node: u32, bounds: DraftBounds) {
-        if self.depths[node as usize] >= bounds.depth {
+    fn offer(&mut self, knowledge: Knowledge<'_>, trust: &mut Trust, node: u32, params: DraftParams) {
+        if self.depths[node as usize] >= params.depth {
             return;
         }
         let above = self.tree.probabilities()[node as usize];
         let mut heap = std::mem::take(&mut self.heap);
         for follower in trust.estimate(&self.evidence(knowledge, node as usize)) {
             let probability = above * follower.probability;
-            if probability > 0.0 && probability >= bounds.min_probability {
+            if probability > 0.0 && probability >= params.min_probability {
                 let entered = heap.len() + self.tree.len();
-                heap.push(Candidate { probability, entered, parent: node, token: follower.token });
+                let candidate = Candidate { probability, entered, parent: node, token: follower.token };
+                match heap.peek() {
+                    Some(best) if params.shape == DraftShape::Single && *best >= candidate => {}
+                    Some(_) if params.shape == DraftShape::Single => {
+                        heap.clear();
+                        heap.push(candidate);
+                    }
+                    _ => heap.push(candidate),
+                }
             }
         }
         self.heap = heap;
@@ -225,11 +277,33 @@ impl Growth {
     /// What is known about `node`, whose branch is `branch`.
     fn evidence<'a>(&'a self, knowledge: Knowledge<'a>, node: usize) -> Evidence<'a> {
         let spans = &self.spans[node];
-        let occurrences = std::array::from_fn(|source| {
-            (knowledge.histories[source], &self.occurrences[spans[source].clone()])
-        });
         let [own, shared] = knowledge.runners_up.map(|table| table.of(&self.branch));
-        let runners_up = std::array::from_fn(|context| own[context].or(shared[context]));
-        Evidence { occurrences, runners_up }
+        Evidence {
+            histories: knowledge.histories,
+            occurrences: std::array::from_fn(|source| &self.occurrences[spans[source].clone()]),
+            runners_up: std::array::from_fn(|context| own[context].or(shared[context])),
+        }
     }
+}
+
+/// The branches of `tree` side by side, the likeliest leaves first, as many whole ones as `nodes` allow besides the root.
+pub(crate) fn side_by_side(tree: &DraftTree, nodes: usize) -> DraftTree {
+    let mut parallel = DraftTree::default();
+    let Some(&root) = tree.tokens().first() else { return parallel };
+    parallel.reset(root);
+    let is_leaf = |node: &u32| !tree.parents()[*node as usize + 1..].contains(node);
+    let mut leaves: Vec<u32> = (1..tree.len() as u32).filter(is_leaf).collect();
+    leaves.sort_by(|&a, &b| tree.probabilities()[b as usize].total_cmp(&tree.probabilities()[a as usize]));
+    for leaf in leaves {
+        let mut branch = Vec::new();
+        tree.climb(leaf, |node| branch.push(node as usize));
+        if parallel.len() + branch.len() > nodes + 1 {
+            break;
+        }
+        let mut parent = 0;
+        for &node in branch.iter().rev() {
+            parent = parallel.push(parent, tree.tokens()[node], tree.probabilities()[node]);
+        }
+    }
+    parallel
 }

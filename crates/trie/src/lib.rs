@@ -5,63 +5,61 @@
 //! Lossless Generation Accuracy" (KDD 2024, arXiv 2312.12728). The crate knows nothing of models: tokens in, draft
 //! trees out. It can be embedded in any engine that verifies trees, or chains ([`DraftTree::best_chain`]).
 //!
-//! - Each request has a private forest with its prompt and its output. It goes when the request ends, and no other
-//!   request can see it.
-//! - Accepted output goes to the shared forest on the fly, unless the request keeps it to itself. Both are bounded in
-//!   bytes.
-//! - A draft grows best-first by estimated path probability, from both forests at once.
-//!
-//! There are two engines. [`DraftTrie`] is the paper's trie with estimated probabilities, and what the engine of this project
-//! drafts from today. [`Namespace`] is its successor, which keeps the texts themselves and their index: no limit on the length
-//! of a match, trust in each kind of evidence learned online, the model's runners-up, and a request that shares nothing until
-//! it is finished.
+//! - A [`Namespace`] keeps the texts that its requests share, and an index of their sequences: a match may be of any length.
+//! - Each [`Request`] has a text of its own: its prompt, references, and its output so far. No other request ever sees it; when
+//!   it is finished, its output joins the namespace, unless it keeps that to itself ([`Sharing`]).
+//! - A draft grows best-first by estimated path probability. What to trust how far is learned online from what the model
+//!   really produced.
+//! - Any number of threads draft while others add. Memory is bounded in bytes, and the oldest text goes first.
+//! - A namespace can be kept in a file with a journal ([`Namespace::open`]); a [`Corpus`] is such a file that several
+//!   processes read.
 //!
 //! ```
-//! use lookahead_trie::{DraftTree, DraftTrie, OutputSharing, RetrievalParams, TrieConfig};
+//! use lookahead_trie::{DraftParams, Namespace, Sharing};
 //!
 //! # fn main() -> Result<(), lookahead_trie::TrieError> {
-//! let mut trie = DraftTrie::new(TrieConfig::default())?;
+//! let namespace = Namespace::new(64 << 20)?;
 //! let prompt = [1, 2, 3, 4, 5, 6, 1, 2];
-//! let mut request = trie.begin_request(&prompt, OutputSharing::Shared);
+//! let mut request = namespace.begin(&prompt, &[], Sharing::ReadWrite);
 //!
-//! let mut draft = DraftTree::default();
-//! let params = RetrievalParams { draft_length: 3, ..RetrievalParams::default() };
-//! trie.retrieve(&mut request, &params, &mut draft);
+//! let params = DraftParams { nodes: 3, ..DraftParams::default() };
+//! let draft = namespace.draft(&mut request, &params);
 //! assert_eq!(draft.tokens(), [2, 3, 4, 5]); // node 0 is the context's last token
 //! assert_eq!(draft.parents(), [0, 0, 1, 2]);
 //!
 //! // The model, run over the draft, accepts 3 and 4 and adds 9: append them and go on.
-//! trie.append(&mut request, &[3, 4, 9]);
-//! trie.finish(request);
+//! namespace.accept(&mut request, &[3, 4, 9]);
+//! namespace.finish(request)?;
 //! # Ok(())
 //! # }
 //! ```
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
+mod corpus;
 mod draft_tree;
 mod error;
-mod estimate;
-mod forest;
 mod growth;
 mod history;
+mod journal;
 mod namespace;
-mod persist;
-mod request;
-mod retrieve;
+mod namespaces;
+mod reliability;
 mod runners_up;
-mod shape;
-mod trie;
+mod sync;
 mod trust;
 
-/// The id of a token in the model's vocabulary.
+/// The id of a token in the model's vocabulary. The greatest number is none.
 pub type TokenId = u32;
 
+/// The smallest bound of a namespace, in bytes.
+pub const MIN_BYTES: usize = 1 << 20;
+
+pub use corpus::{Corpus, CorpusBuilder};
 pub use draft_tree::DraftTree;
-pub use error::TrieError;
-pub use growth::DraftBounds;
-pub use namespace::{Namespace, Reliability, ReliabilityBin, Request};
-pub use request::{OutputSharing, RequestDrafts};
+pub use error::{FileProblem, TrieError};
+pub use growth::{DraftParams, DraftShape, DraftSource};
+pub use namespace::{Namespace, NamespaceStats, Request, Sharing};
+pub use namespaces::Namespaces;
+pub use reliability::{Reliability, ReliabilityBin};
 pub use runners_up::RANKS;
-pub use shape::{DraftShape, DraftSource, RetrievalParams};
-pub use trie::{DraftTrie, MAX_BRANCH_LENGTH, MIN_BRANCH_LENGTH, MIN_BYTES, TrieConfig, TrieStats};

@@ -1,13 +1,25 @@
-//! A namespace: what its requests share, and the requests themselves.
+//! A namespace: what its requests share, and how they draft from it.
 //!
 //! A request drafts from its own text and from the texts of its namespace, and learns as its tokens come. It changes nothing
 //! that others see until it is finished: then its output, its runners-up and what it learned join the namespace.
+//!
+//! Any number of requests draft while others finish: what is shared is read without a lock ([`Log`], [`RunnersUp`]), and
+//! replaced as a whole where it is replaced ([`Shared`]). Only those who add to it wait for each other.
 
-use crate::growth::{DraftBounds, Growth, Knowledge};
-use crate::history::{History, Occurrence};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use arc_swap::ArcSwap;
+
+use crate::corpus::{Corpus, CorpusBuilder};
+use crate::error::FileProblem;
+use crate::growth::{DraftParams, DraftShape, DraftSource, Growth, Knowledge, side_by_side};
+use crate::history::{History, Log, LogWriter, Occurrence, ShardId, context_of};
+use crate::journal::{Journal, Record};
+use crate::reliability::Reliability;
 use crate::runners_up::{RANKS, RunnersUp};
 use crate::trust::Trust;
-use crate::{DraftTree, MIN_BYTES, OutputSharing, TokenId, TrieError};
+use crate::{DraftTree, MIN_BYTES, TokenId, TrieError};
 
 /// Contexts whose runners-up a request keeps: about what an answer of two thousand tokens has.
 const REQUEST_PLACES: usize = 1 << 12;
@@ -15,75 +27,121 @@ const REQUEST_PLACES: usize = 1 << 12;
 /// Contexts whose runners-up a namespace keeps.
 const SHARED_PLACES: usize = 1 << 16;
 
-/// Tokens of the context that can match.
-const CONTEXT: usize = Occurrence::LONGEST as usize;
+/// Corpora of a namespace: as many as occurrences can tell apart, beside the other histories.
+const MAX_CORPORA: usize = 250;
 
-/// Probabilities told apart by [`Reliability`].
-const BINS: usize = 10;
+/// Tokens that are added at a time, between looks at how much memory they take.
+const PIECE: usize = 1 << 10;
+
+/// A journal of fewer bytes is not worth rewriting the file that it continues.
+const MIN_JOURNAL_BYTES: u64 = 1 << 20;
+
+/// Of the file's bytes, the share that its journal grows to before the file is rewritten.
+const JOURNAL_SHARE: u64 = 4;
+
+/// About what a token of real text takes, with its index.
+const BYTES_PER_TOKEN: usize = 40;
 
 /// What requests share. Nothing of it is seen in another namespace.
 ///
 /// Drafts are a deterministic function of what was finished and accepted, in order.
 ///
 /// ```
-/// use lookahead_trie::{DraftBounds, Namespace, OutputSharing};
+/// use lookahead_trie::{DraftParams, Namespace, Sharing};
 ///
-/// let mut namespace = Namespace::new(64 << 20)?;
-/// namespace.warm_up(&[7, 8, 9, 10, 11]);
-/// let mut request = namespace.begin(&[1, 2, 3, 7, 8], OutputSharing::Shared);
-/// let bounds = DraftBounds { nodes: 3, depth: 16, min_probability: 0.0 };
-/// assert_eq!(namespace.draft(&mut request, bounds).tokens(), [8, 9, 10, 11]);
+/// let namespace = Namespace::new(64 << 20)?;
+/// namespace.warm_up(&[7, 8, 9, 10, 11])?;
+/// let mut request = namespace.begin(&[1, 2, 3, 7, 8], &[], Sharing::ReadWrite);
+/// let params = DraftParams { nodes: 3, min_probability: 0.0, ..DraftParams::default() };
+/// assert_eq!(namespace.draft(&mut request, &params).tokens(), [8, 9, 10, 11]);
 /// namespace.accept(&mut request, &[9, 10, 5]);
-/// namespace.finish(request);
+/// namespace.finish(request)?;
 /// # Ok::<(), lookahead_trie::TrieError>(())
 /// ```
 pub struct Namespace {
     max_bytes: usize,
-    /// Texts by age: the newer half takes all that comes; when it has grown to half of the bound, it becomes the older one,
-    /// which goes. Text that is still of use comes again, as the output of those who used it.
-    newer: History,
-    older: History,
-    /// How often the halves changed places.
-    turns: u64,
-    trust: Trust,
+    shared: ArcSwap<Shared>,
+    trust: ArcSwap<Trust>,
     runners_up: RunnersUp,
+    writer: Mutex<Writer>,
+}
+
+/// Texts by age: the newer half takes all that comes; when it has grown to half of the bound, it becomes the older one,
+/// which goes. Text that is still of use comes again, as the output of those who used it.
+#[derive(Clone, Default)]
+struct Shared {
+    newer: Arc<Log>,
+    older: Arc<Log>,
+    /// The file that the namespace was opened from.
+    base: Option<Corpus>,
+    corpora: Vec<(String, Corpus)>,
+}
+
+/// What only one at a time may do.
+#[derive(Default)]
+struct Writer {
+    /// Of the newer half.
+    log: LogWriter,
+    tokens: u64,
+    file: Option<DraftFile>,
+}
+
+/// Where a namespace is kept.
+struct DraftFile {
+    path: PathBuf,
+    id: ShardId,
+    journal: Journal,
+}
+
+/// How a request and its namespace use each other.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Sharing {
+    /// It drafts from what is shared, and its output is shared when it is finished.
+    #[default]
+    ReadWrite,
+    /// It drafts from what is shared; nothing of it is ever seen by another.
+    Read,
+    /// It drafts from its own text alone, and nothing of it is ever seen by another.
+    Off,
 }
 
 /// One request: its own text, which no other sees.
 pub struct Request {
-    text: History,
-    prompt_len: usize,
+    text: Log,
+    text_writer: LogWriter,
+    /// The end of its text, as far as it can match.
+    context: Vec<TokenId>,
+    /// Where its output begins.
+    output_start: u32,
     runners_up: RunnersUp,
+    /// Runners-up that came since the last draft, which must not learn from them how well it knew.
+    new_runners_up: Vec<([TokenId; 2], [TokenId; RANKS])>,
     trust: Trust,
     /// The namespace's trust as it was when the request began.
-    origin: Trust,
-    sharing: OutputSharing,
+    origin: Arc<Trust>,
+    sharing: Sharing,
     growth: Growth,
-    /// The namespace's turns at the last draft.
-    turns: u64,
+    parallel: DraftTree,
+    /// What the last draft was made from.
+    drafted_from: Option<(Arc<Shared>, DraftSource)>,
     reliability: Reliability,
 }
 
-/// How true estimated probabilities were: drafted tokens whose parents were accepted, by the probability that they were
-/// given.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Reliability {
-    bins: [ReliabilityBin; BINS],
-}
-
-/// Drafted tokens of like probability.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct ReliabilityBin {
-    /// How many there were.
-    pub drafted: u64,
-    /// The sum of their probabilities.
-    pub expected: f64,
-    /// How many were accepted.
-    pub accepted: u64,
+/// How full a namespace is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NamespaceStats {
+    /// Tokens learned since it was made or opened.
+    pub tokens_learned: u64,
+    /// Tokens that can be drafted from, those of its file and of corpora included.
+    pub tokens: u64,
+    /// Allocated bytes, without mapped files.
+    pub bytes: usize,
+    /// Bytes of mapped files.
+    pub mapped_bytes: u64,
 }
 
 impl Namespace {
-    /// An empty namespace whose texts and their index take at most `max_bytes`, about 45 bytes a token of real text.
+    /// An empty namespace, whose texts and their index take at most `max_bytes`, about 40 bytes a token of real text.
     ///
     /// # Errors
     /// If `max_bytes` is below [`MIN_BYTES`].
@@ -93,103 +151,364 @@ impl Namespace {
         }
         Ok(Self {
             max_bytes,
-            newer: History::default(),
-            older: History::default(),
-            turns: 0,
-            trust: Trust::default(),
+            shared: ArcSwap::default(),
+            trust: ArcSwap::default(),
             runners_up: RunnersUp::new(SHARED_PLACES),
+            writer: Mutex::default(),
         })
     }
 
-    /// Adds one text of a corpus, or an earlier answer.
-    pub fn warm_up(&mut self, tokens: &[TokenId]) {
-        self.newer.begin_text();
-        for piece in tokens.chunks(1 << 10) {
-            // What one piece can add at most: a table that doubles while the old one is still there.
-            if self.newer.bytes() >= self.max_bytes / 4 {
-                self.older = std::mem::take(&mut self.newer);
-                self.turns += 1;
-            }
-            self.newer.extend(piece);
+    /// The namespace in the file at `path` and in its journal beside it (the same name with `.journal`); an empty one if there
+    /// are none yet. Each finished request is written to the journal before [`finish`](Self::finish) returns, and survives the
+    /// program from then on; the machine, from the next [`save`](Self::save) on.
+    ///
+    /// One process at a time writes: to another that has the file open meanwhile, what is there is all there will be, and what
+    /// it learns is gone when it ends ([`is_saved`](Self::is_saved) is false).
+    ///
+    /// # Errors
+    /// As [`new`](Self::new); if a file cannot be read or written, is something else, is damaged, or holds drafts of another
+    /// tokenizer than that with this `fingerprint`.
+    pub fn open(path: &Path, fingerprint: u64, max_bytes: usize) -> Result<Self, TrieError> {
+        let namespace = Self::new(max_bytes)?;
+        // By another name the same file has the same journal.
+        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let base = match path.try_exists() {
+            Ok(true) => Some(Corpus::open(path, Some(fingerprint))?),
+            Ok(false) => None,
+            Err(error) => return Err(FileProblem::Io(error).of(path)),
+        };
+        let id = base.as_ref().map_or(ShardId { fingerprint, generation: 0 }, |base| base.shard().id());
+        if let Some(base) = &base {
+            let [trust, runners_up] = base.extras()?;
+            namespace.runners_up.join_bytes(runners_up);
+            namespace.trust.store(Arc::new(Trust::from_bytes(trust).unwrap_or_default()));
         }
+        namespace.shared.store(Arc::new(Shared { base, ..Shared::default() }));
+        if let Some((journal, records)) = Journal::open(path, id)? {
+            for record in records {
+                namespace.recall(record);
+            }
+            let mut writer = namespace.writer();
+            writer.tokens = 0;
+            writer.file = Some(DraftFile { path: path.to_owned(), id, journal });
+        }
+        Ok(namespace)
+    }
+
+    /// Adds one text, or an earlier answer.
+    ///
+    /// # Errors
+    /// If the namespace is kept in a file and its journal cannot be written. The text is known all the same.
+    pub fn warm_up(&self, tokens: &[TokenId]) -> Result<(), TrieError> {
+        let mut writer = self.writer();
+        self.add(&mut writer, tokens);
+        writer.record(|| Record::Answer(tokens.to_vec(), Vec::new()))
     }
 
     /// Adds what the model held likeliest behind `context`, of which the last two tokens count.
-    pub fn warm_up_runners_up(&mut self, context: &[TokenId], likeliest: [TokenId; RANKS]) {
+    pub fn warm_up_runners_up(&self, context: &[TokenId], likeliest: [TokenId; RANKS]) {
+        let _one_writer = self.writer();
         self.runners_up.put(context, likeliest);
     }
 
-    /// Starts a request.
-    pub fn begin(&self, prompt: &[TokenId], sharing: OutputSharing) -> Request {
-        let mut text = History::default();
-        text.extend(prompt);
-        Request {
-            text,
-            prompt_len: prompt.len(),
+    /// Lets requests draft from the texts of a corpus too, called `name`, in place of one that had this name.
+    ///
+    /// # Errors
+    /// If its trust or runners-up are damaged, or there are 250 corpora already.
+    pub fn add_corpus(&self, name: &str, corpus: Corpus) -> Result<(), TrieError> {
+        let _one_writer = self.writer();
+        let [_, runners_up] = corpus.extras()?;
+        let mut shared = Shared::clone(&self.shared.load());
+        shared.corpora.retain(|(other, _)| other != name);
+        if shared.corpora.len() >= MAX_CORPORA {
+            return Err(FileProblem::TooManyCorpora(MAX_CORPORA).of(corpus.path()));
+        }
+        self.runners_up.join_bytes(runners_up);
+        shared.corpora.push((name.to_owned(), corpus));
+        self.shared.store(Arc::new(shared));
+        Ok(())
+    }
+
+    /// Takes a corpus away; whether there was one of this name. Drafts under way may still come from it.
+    pub fn remove_corpus(&self, name: &str) -> bool {
+        let _one_writer = self.writer();
+        let mut shared = Shared::clone(&self.shared.load());
+        let before = shared.corpora.len();
+        shared.corpora.retain(|(other, _)| other != name);
+        let is_removed = shared.corpora.len() < before;
+        self.shared.store(Arc::new(shared));
+        is_removed
+    }
+
+    /// Its corpora, by name.
+    pub fn corpora(&self) -> Vec<(String, Corpus)> {
+        self.shared.load().corpora.clone()
+    }
+
+    /// Starts a request. `references` are texts that its output may repeat (documents, a predicted output); like its prompt
+    /// they serve it alone.
+    pub fn begin(&self, prompt: &[TokenId], references: &[&[TokenId]], sharing: Sharing) -> Request {
+        let origin = self.trust.load_full();
+        let mut request = Request {
+            text: Log::default(),
+            text_writer: LogWriter::default(),
+            context: Vec::new(),
+            output_start: 0,
             runners_up: RunnersUp::new(REQUEST_PLACES),
-            trust: self.trust.clone(),
-            origin: self.trust.clone(),
+            new_runners_up: Vec::new(),
+            trust: Trust::clone(&origin),
+            origin,
             sharing,
             growth: Growth::default(),
-            turns: self.turns,
+            parallel: DraftTree::default(),
+            drafted_from: None,
             reliability: Reliability::default(),
+        };
+        for text in references.iter().copied().chain([prompt]) {
+            request.text_writer.begin_text(&request.text);
+            request.text_writer.extend(&request.text, text);
         }
+        request.context.extend_from_slice(context_of(prompt));
+        request.output_start = request.text.len();
+        request
     }
 
     /// Drafts what may follow the request's text. The root is its last token; where nothing is known or likely enough, it
     /// stays alone. The tree of a request without any text is empty.
-    pub fn draft<'a>(&self, request: &'a mut Request, bounds: DraftBounds) -> &'a DraftTree {
-        let Request { text, runners_up, trust, growth, .. } = request;
-        let context = &text.tokens()[text.tokens().len().saturating_sub(CONTEXT)..];
-        growth.grow(self.knowledge(text, runners_up), trust, context, bounds);
-        request.turns = self.turns;
-        request.growth.tree()
+    pub fn draft<'a>(&self, request: &'a mut Request, params: &DraftParams) -> &'a DraftTree {
+        self.draft_from(&self.shared.load_full(), request, params);
+        request.tree(params)
+    }
+
+    /// Drafts for several requests at once, from the same state of what is shared. The trees come in their order.
+    pub fn draft_all<'a>(
+        &self,
+        requests: impl IntoIterator<Item = &'a mut Request>,
+        params: &DraftParams,
+    ) -> Vec<&'a DraftTree> {
+        let shared = self.shared.load_full();
+        let drafted = requests.into_iter().map(|request| {
+            self.draft_from(&shared, request, params);
+            request.tree(params)
+        });
+        drafted.collect()
+    }
+
+    fn draft_from(&self, shared: &Arc<Shared>, request: &mut Request, params: &DraftParams) {
+        let source = match request.sharing {
+            Sharing::Off => DraftSource::Prompt,
+            Sharing::Read | Sharing::ReadWrite => params.source,
+        };
+        let Request { text, runners_up, trust, growth, context, .. } = request;
+        let histories = shared.histories(text);
+        let knowledge = shared.knowledge(&histories, source, [runners_up, &self.runners_up]);
+        growth.grow(knowledge, trust, context, *params);
+        request.drafted_from = Some((Arc::clone(shared), source));
+        if params.shape == DraftShape::Parallel {
+            request.parallel = side_by_side(request.growth.tree(), params.nodes);
+        }
     }
 
     /// Appends the tokens that the model produced to the request's text. It learns from how the last draft fared.
     pub fn accept(&self, request: &mut Request, tokens: &[TokenId]) {
         let Request { text, runners_up, trust, growth, reliability, .. } = request;
-        if request.turns == self.turns {
-            let knowledge = self.knowledge(text, runners_up);
+        if let Some((shared, source)) = request.drafted_from.take() {
+            let histories = shared.histories(text);
+            let knowledge = shared.knowledge(&histories, source, [runners_up, &self.runners_up]);
             growth.learn(knowledge, trust, tokens, |probability, is_accepted| {
                 reliability.add(probability, is_accepted);
             });
         }
         growth.forget();
-        text.extend(tokens);
+        for (context, likeliest) in request.new_runners_up.drain(..) {
+            request.runners_up.put(&context, likeliest);
+        }
+        request.text_writer.extend(&request.text, tokens);
+        request.context.extend_from_slice(tokens);
+        let surplus = request.context.len().saturating_sub(Occurrence::LONGEST as usize);
+        request.context.drain(..surplus);
     }
 
-    /// Ends a request. Unless it keeps them to itself, its output, its runners-up and what it learned join the namespace.
-    /// Its prompt does not: nobody ever sees it.
+    /// Ends a request. If it shares them, its output, its runners-up and what it learned join the namespace. Its prompt and
+    /// its references do not: nobody ever sees them.
+    ///
+    /// # Errors
+    /// If the namespace is kept in a file and its journal cannot be written. The output is known all the same.
     #[expect(clippy::needless_pass_by_value, reason = "a finished request is no more")]
-    pub fn finish(&mut self, request: Request) {
-        if request.sharing == OutputSharing::Shared {
-            self.warm_up(&request.text.tokens()[request.prompt_len..]);
-            self.runners_up.join(&request.runners_up);
-            self.trust.join(&request.trust, &request.origin);
+    pub fn finish(&self, request: Request) -> Result<(), TrieError> {
+        if request.sharing != Sharing::ReadWrite {
+            return Ok(());
+        }
+        let output: Vec<TokenId> = request.text.tokens(request.output_start..u32::MAX).collect();
+        let mut writer = self.writer();
+        self.add(&mut writer, &output);
+        self.runners_up.join(&request.runners_up);
+        let mut trust = Trust::clone(&self.trust.load());
+        trust.join(&request.trust, &request.origin);
+        self.trust.store(Arc::new(trust));
+        writer.record(|| Record::Answer(output, request.runners_up.to_bytes()))
+    }
+
+    /// Makes sure that all that was learned is on the disk, if the namespace is kept in a file: in the journal, or, where that
+    /// has grown large or there is no file yet, in a file that takes the old one's place in one step. Requests draft
+    /// meanwhile; those that finish wait.
+    ///
+    /// # Errors
+    /// If a file cannot be written. What was there stays.
+    pub fn save(&self) -> Result<(), TrieError> {
+        let mut writer = self.writer();
+        let Some(DraftFile { path, id, journal }) = &mut writer.file else { return Ok(()) };
+        let shared = self.shared.load_full();
+        let file_bytes = shared.base.as_ref().map(Corpus::bytes);
+        if journal.bytes() == 0 {
+            return Ok(());
+        }
+        if file_bytes.is_some_and(|bytes| journal.bytes() < MIN_JOURNAL_BYTES.max(bytes / JOURNAL_SHARE)) {
+            journal.append(&Record::Trust(self.trust.load().to_bytes()))?;
+            return journal.sync();
+        }
+        let newer = ShardId { generation: id.generation + 1, ..*id };
+        let base = self.all(&shared).write_generation(path, newer)?;
+        *id = newer;
+        let restarted = journal.restart(newer);
+        writer.log = LogWriter::default();
+        self.shared.store(Arc::new(Shared {
+            base: Some(base),
+            newer: Arc::default(),
+            older: Arc::default(),
+            corpora: shared.corpora.clone(),
+        }));
+        restarted
+    }
+
+    /// Whether what it learns is kept in a file.
+    pub fn is_saved(&self) -> bool {
+        self.writer().file.is_some()
+    }
+
+    /// How full it is.
+    pub fn stats(&self) -> NamespaceStats {
+        let tokens_learned = self.writer().tokens;
+        let shared = self.shared.load();
+        let mapped = || shared.base.iter().chain(shared.corpora.iter().map(|(_, corpus)| corpus));
+        NamespaceStats {
+            tokens_learned,
+            tokens: u64::from(shared.newer.len())
+                + u64::from(shared.older.len())
+                + mapped().map(Corpus::tokens).sum::<u64>(),
+            bytes: shared.newer.bytes() + shared.older.bytes() + self.runners_up.bytes(),
+            mapped_bytes: mapped().map(Corpus::bytes).sum(),
         }
     }
 
-    /// Allocated bytes of texts, their index, and runners-up.
-    pub fn bytes(&self) -> usize {
-        self.newer.bytes() + self.older.bytes() + self.runners_up.bytes()
+    fn writer(&self) -> MutexGuard<'_, Writer> {
+        // Who panicked in the middle of adding has left a text that ends early.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn knowledge<'a>(&'a self, text: &'a History, runners_up: &'a RunnersUp) -> Knowledge<'a> {
-        Knowledge {
-            histories: [text, text, &self.newer, &self.older],
-            runners_up: [runners_up, &self.runners_up],
+    /// Adds a text to the newer half.
+    fn add(&self, writer: &mut Writer, tokens: &[TokenId]) {
+        let mut shared = self.shared.load_full();
+        writer.log.begin_text(&shared.newer);
+        for piece in tokens.chunks(PIECE) {
+            if writer.log.bytes_after(piece.len()) > self.max_bytes / 2 {
+                shared = Arc::new(Shared {
+                    older: Arc::clone(&shared.newer),
+                    newer: Arc::default(),
+                    ..Shared::clone(&shared)
+                });
+                writer.log = LogWriter::default();
+                self.shared.store(Arc::clone(&shared));
+            }
+            writer.log.extend(&shared.newer, piece);
         }
+        writer.tokens += tokens.len() as u64;
+    }
+
+    /// Learns what a journal holds.
+    fn recall(&self, record: Record) {
+        match record {
+            Record::Answer(tokens, runners_up) => {
+                let mut writer = self.writer();
+                self.add(&mut writer, &tokens);
+                self.runners_up.join_bytes(&runners_up);
+            }
+            Record::Trust(trust) => {
+                if let Some(trust) = Trust::from_bytes(&trust) {
+                    self.trust.store(Arc::new(trust));
+                }
+            }
+        }
+    }
+
+    /// All texts but those of corpora, or the newest if they are too many for the bound, the oldest first.
+    fn all(&self, shared: &Shared) -> CorpusBuilder {
+        let mut builder = CorpusBuilder::default();
+        let most = self.max_bytes / BYTES_PER_TOKEN;
+        let newer = (shared.newer.len() + shared.older.len()) as usize;
+        if let Some(base) = &shared.base {
+            let mut surplus = (base.tokens() as usize + newer).saturating_sub(most);
+            for text in base.texts() {
+                if surplus == 0 {
+                    builder.add(&text);
+                }
+                surplus = surplus.saturating_sub(text.len() + 1);
+            }
+        }
+        for log in [&shared.older, &shared.newer] {
+            let tokens: Vec<TokenId> = log.tokens(0..u32::MAX).collect();
+            tokens.split(|&token| token == crate::history::BREAK).for_each(|text| builder.add(text));
+        }
+        builder.runners_up.join(&self.runners_up);
+        builder.trust = Some(Trust::clone(&self.trust.load()));
+        builder
+    }
+}
+
+impl Shared {
+    /// The request's own text, then what is shared, the newest first, then corpora.
+    fn histories<'a>(&'a self, own: &'a Log) -> Vec<&'a dyn History> {
+        let mut histories: Vec<&dyn History> = Vec::with_capacity(4 + self.corpora.len());
+        histories.extend([own as &dyn History, &*self.newer, &*self.older]);
+        histories.extend(self.base.iter().map(|base| base.shard() as &dyn History));
+        histories.extend(self.corpora.iter().map(|(_, corpus)| corpus.shard() as &dyn History));
+        histories
+    }
+
+    fn knowledge<'a>(
+        &self,
+        histories: &'a [&'a dyn History],
+        source: DraftSource,
+        runners_up: [&'a RunnersUp; 2],
+    ) -> Knowledge<'a> {
+        let own = usize::from(source != DraftSource::Output);
+        let (shared, all) = match source {
+            DraftSource::Prompt => (1, 1),
+            _ => (3 + usize::from(self.base.is_some()), histories.len()),
+        };
+        let runners_up = match source {
+            DraftSource::Prompt => [runners_up[0], runners_up[0]],
+            DraftSource::Output => [runners_up[1], runners_up[1]],
+            DraftSource::Mixed => runners_up,
+        };
+        Knowledge { histories, sources: [(0, own), (0, own), (1, shared), (shared, all)], runners_up }
+    }
+}
+
+impl Writer {
+    /// Writes a record to the journal, if there is one.
+    fn record(&mut self, record: impl FnOnce() -> Record) -> Result<(), TrieError> {
+        self.file.as_mut().map_or(Ok(()), |file| file.journal.append(&record()))
     }
 }
 
 impl Request {
-    /// Keeps what the model held likeliest in the place of each of the last `likeliest.len()` tokens of the text.
-    pub fn keep_runners_up(&mut self, likeliest: &[[TokenId; RANKS]]) {
-        let text = self.text.tokens();
-        let first = text.len().saturating_sub(likeliest.len());
-        for (end, &likeliest) in (first..).zip(likeliest) {
-            self.runners_up.put(&text[..end.min(text.len())], likeliest);
+    /// Keeps what the model held likeliest behind a context, of which the last two tokens count, from the next
+    /// [`Namespace::accept`] on.
+    pub fn keep_runners_up(&mut self, context: &[TokenId], likeliest: [TokenId; RANKS]) {
+        match *context {
+            [.., before, last] => self.new_runners_up.push(([before, last], likeliest)),
+            _ => self.runners_up.put(context, likeliest),
         }
     }
 
@@ -202,34 +521,8 @@ impl Request {
     pub fn bytes(&self) -> usize {
         self.text.bytes() + self.runners_up.bytes()
     }
-}
 
-impl Reliability {
-    fn add(&mut self, probability: f32, is_accepted: bool) {
-        let bin = &mut self.bins[((probability * BINS as f32) as usize).min(BINS - 1)];
-        bin.drafted += 1;
-        bin.expected += f64::from(probability);
-        bin.accepted += u64::from(is_accepted);
-    }
-
-    /// Tokens of like probability, ascending; those of the n-th bin had n tenths or more.
-    pub fn bins(&self) -> &[ReliabilityBin] {
-        &self.bins
-    }
-
-    /// Adds what another request saw.
-    pub fn join(&mut self, other: &Self) {
-        for (bin, other) in self.bins.iter_mut().zip(&other.bins) {
-            bin.drafted += other.drafted;
-            bin.expected += other.expected;
-            bin.accepted += other.accepted;
-        }
-    }
-
-    /// The expected calibration error: how far the share of accepted tokens is from their mean probability, averaged over
-    /// all drafted tokens. 0 if there are none.
-    pub fn calibration_error(&self) -> f64 {
-        let off = self.bins.iter().map(|bin| (bin.expected - bin.accepted as f64).abs()).sum::<f64>();
-        off / self.bins.iter().map(|bin| bin.drafted).sum::<u64>().max(1) as f64
+    fn tree(&self, params: &DraftParams) -> &DraftTree {
+        if params.shape == DraftShape::Parallel { &self.parallel } else { self.growth.tree() }
     }
 }

@@ -18,14 +18,15 @@ use crate::TokenId;
 use crate::history::{History, Occurrence};
 use crate::runners_up::{CONTEXTS, RANKS};
 
-/// Where occurrences are looked for; see [`Evidence::occurrences`].
+/// Where occurrences are looked for: in the request's own text; there, with the last token of the context changed (a copy
+/// that resumes behind a difference); in what the namespace shares; in corpora.
 pub(crate) const SOURCES: usize = 4;
 
-/// What was learned of a source holds for all sources of its kind.
-const KIND_OF_SOURCE: [usize; SOURCES] = [0, 1, 2, 2];
+/// The source of copies that resume.
+pub(crate) const RESUMED: usize = 1;
 
 /// Kinds of evidence: those of sources, then the runners-up behind two tokens and behind one.
-const KINDS: usize = 3 + CONTEXTS;
+const KINDS: usize = SOURCES + CONTEXTS;
 
 /// Match lengths told apart; see [`length_class`].
 const LENGTHS: usize = 8;
@@ -54,11 +55,12 @@ const PRIOR_RANKS: [f32; RANKS] = [8.0, 3.6, 2.4, 1.6, 1.4, 1.2, 1.0, 0.8];
 /// What is known about the context of a node.
 #[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a> {
-    /// By source, the longest match first: in the request's own text; there, with the last token of the context changed (a
-    /// copy that resumes behind a difference); in the newer and in the older half of the shared texts.
-    pub(crate) occurrences: [(&'a History, &'a [Occurrence]); SOURCES],
+    /// What occurrences are numbered by.
+    pub(crate) histories: &'a [&'a dyn History],
+    /// By source, in the order of their rank.
+    pub(crate) occurrences: [&'a [Occurrence]; SOURCES],
     /// What the model held most likely where the last two tokens, or the last one, stood before.
-    pub(crate) runners_up: [Option<&'a [TokenId; RANKS]>; CONTEXTS],
+    pub(crate) runners_up: [Option<[TokenId; RANKS]>; CONTEXTS],
 }
 
 /// A token that may follow.
@@ -180,6 +182,30 @@ impl Trust {
         }
     }
 
+    /// As bytes for a file.
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        let cells = self.cells.iter().flat_map(|cell| [cell.reached, cell.made]);
+        let numbers = cells.chain(self.ranks.iter().flatten().copied());
+        numbers.flat_map(f32::to_le_bytes).collect()
+    }
+
+    /// What [`Trust::to_bytes`] gave; `None` for anything else.
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
+        let mut trust = Self::default();
+        let (numbers, []) = bytes.as_chunks::<4>() else { return None };
+        let mut numbers = numbers.iter();
+        for cell in &mut trust.cells {
+            *cell = Cell { reached: take(&mut numbers)?, made: take(&mut numbers)? };
+            if cell.reached == 0.0 || cell.made > cell.reached {
+                return None;
+            }
+        }
+        for rank in trust.ranks.iter_mut().flatten() {
+            *rank = take(&mut numbers).filter(|&rank| rank > 0.0)?;
+        }
+        numbers.next().is_none().then_some(trust)
+    }
+
     /// Calls `visit` with each level, the most specific first, and with the followers known until then.
     fn each_level(
         &self,
@@ -188,7 +214,7 @@ impl Trust {
         mut visit: impl FnMut(Level, &mut [Follower]),
     ) {
         followers.clear();
-        let mut left = evidence.occurrences.map(|(_, occurrences)| occurrences);
+        let mut left = evidence.occurrences;
         let mut counts = [0usize; SOURCES];
         let mut distinct = [0usize; SOURCES];
         let longest =
@@ -202,14 +228,15 @@ impl Trust {
                 }
                 let (here, rest) = left[source].split_at(here);
                 left[source] = rest;
-                for token in here.iter().filter_map(|&here| evidence.occurrences[source].0.next(here)) {
+                let next = |here: &Occurrence| evidence.histories[here.history as usize].next(*here);
+                for token in here.iter().filter_map(next) {
                     counts[source] += 1;
                     if let Some(follower) = follower(followers, token, MAX_FOLLOWERS) {
                         distinct[source] += usize::from(follower.counts[source] == 0.0);
                         follower.counts[source] += 1.0;
                     }
                 }
-                let cell = cell(KIND_OF_SOURCE[source], class, counts[source], distinct[source]);
+                let cell = cell(source, class, counts[source], distinct[source]);
                 visit(Level { source, cell, count: counts[source] as f32 }, followers);
             }
             // Behind two tokens the runners-up are worth about as much as a match of two, behind one as one of one.
@@ -218,7 +245,7 @@ impl Trust {
                 && let Some(runners_up) = evidence.runners_up[context]
             {
                 let ranks = &self.ranks[context];
-                for (&token, &count) in runners_up.iter().zip(ranks) {
+                for (token, &count) in runners_up.into_iter().zip(ranks) {
                     if let Some(follower) = follower(followers, token, usize::MAX) {
                         follower.counts[SOURCES + context] = count;
                     }
@@ -229,6 +256,12 @@ impl Trust {
             }
         }
     }
+}
+
+/// Reads the next number of a file, if it is one that counts may have.
+fn take(bytes: &mut std::slice::Iter<'_, [u8; 4]>) -> Option<f32> {
+    let number = f32::from_le_bytes(*bytes.next()?);
+    (number.is_finite() && number >= 0.0).then_some(number)
 }
 
 impl Cell {
@@ -284,11 +317,20 @@ fn cell(kind: usize, length: usize, count: usize, distinct: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::history::{FindLimits, Log, LogWriter};
 
-    /// The evidence of `own` text alone.
-    fn evidence<'a>(own: &'a History, none: &'a History, found: &'a [Occurrence]) -> Evidence<'a> {
-        let occurrences = [(own, found), (own, &[][..]), (none, &[]), (none, &[])];
-        Evidence { occurrences, runners_up: [None; CONTEXTS] }
+    /// A text, and where `context` occurs in it.
+    fn text(tokens: &[TokenId], context: &[TokenId]) -> (Log, Vec<Occurrence>) {
+        let (log, mut writer, mut found) = (Log::default(), LogWriter::default(), Vec::new());
+        writer.extend(&log, tokens);
+        log.find(context, FindLimits { most: 9, enough: 99 }, 0, &mut found);
+        found.sort_unstable_by_key(|occurrence| occurrence.rank());
+        (log, found)
+    }
+
+    /// The evidence of own text alone.
+    fn evidence<'a>(histories: &'a [&'a dyn History], found: &'a [Occurrence]) -> Evidence<'a> {
+        Evidence { histories, occurrences: [found, &[], &[], &[]], runners_up: [None; CONTEXTS] }
     }
 
     fn probabilities(trust: &mut Trust, evidence: &Evidence<'_>) -> Vec<(TokenId, f32)> {
@@ -297,15 +339,12 @@ mod tests {
 
     #[test]
     fn an_estimate_is_the_mixture_of_its_levels() {
-        let mut own = History::default();
-        own.extend(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2]);
-        let mut found = Vec::new();
-        own.find(&[1, 2], 9, &mut found);
+        let (own, found) = text(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2], &[1, 2]);
         let mut trust = Trust::default();
         // Once "1 2" was followed, by 3; three times "2" was, once by 3 and twice by 4.
         let (one, three) = (trust.cells[cell(0, 1, 1, 1)].trust(), trust.cells[cell(0, 0, 3, 2)].trust());
         let expected = [(3, one + (1.0 - one) * three / 3.0), (4, (1.0 - one) * three * 2.0 / 3.0)];
-        let estimated = probabilities(&mut trust, &evidence(&own, &History::default(), &found));
+        let estimated = probabilities(&mut trust, &evidence(&[&own], &found));
         for ((token, probability), expected) in estimated.into_iter().zip(expected) {
             assert_eq!(token, expected.0);
             assert!((probability - expected.1).abs() < 1e-6, "{token}: {probability} {}", expected.1);
@@ -314,11 +353,9 @@ mod tests {
 
     #[test]
     fn trust_goes_to_the_levels_that_are_right() {
-        let (mut own, none) = (History::default(), History::default());
-        own.extend(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2]);
-        let mut found = Vec::new();
-        own.find(&[1, 2], 9, &mut found);
-        let evidence = evidence(&own, &none, &found);
+        let (own, found) = text(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2], &[1, 2]);
+        let histories: [&dyn History; 1] = [&own];
+        let evidence = evidence(&histories, &found);
         for (truth, other) in [(3, 4), (4, 3)] {
             let mut trust = Trust::default();
             let before = probabilities(&mut trust, &evidence);
@@ -335,11 +372,9 @@ mod tests {
 
     #[test]
     fn what_was_never_right_is_not_trusted() {
-        let (mut own, none) = (History::default(), History::default());
-        own.extend(&[1, 2, 3, 1, 2]);
-        let mut found = Vec::new();
-        own.find(&[1, 2], 9, &mut found);
-        let evidence = evidence(&own, &none, &found);
+        let (own, found) = text(&[1, 2, 3, 1, 2], &[1, 2]);
+        let histories: [&dyn History; 1] = [&own];
+        let evidence = evidence(&histories, &found);
         let mut trust = Trust::default();
         for _ in 0..100 {
             trust.learn(&evidence, 77);
@@ -350,11 +385,9 @@ mod tests {
 
     #[test]
     fn a_joined_trust_has_learned_what_both_did() {
-        let (mut own, none) = (History::default(), History::default());
-        own.extend(&[1, 2, 3, 1, 2]);
-        let mut found = Vec::new();
-        own.find(&[1, 2], 9, &mut found);
-        let evidence = evidence(&own, &none, &found);
+        let (own, found) = text(&[1, 2, 3, 1, 2], &[1, 2]);
+        let histories: [&dyn History; 1] = [&own];
+        let evidence = evidence(&histories, &found);
         let origin = Trust::default();
         let (mut a, mut b, mut both) = (origin.clone(), origin.clone(), origin.clone());
         for _ in 0..10 {
@@ -366,5 +399,23 @@ mod tests {
         let [p_a, p_b, p_both] =
             [&mut a, &mut b, &mut both].map(|trust| probabilities(trust, &evidence)[0].1);
         assert!(p_b < p_both && p_both < p_a, "{p_b} {p_both} {p_a}");
+    }
+
+    #[test]
+    fn trust_is_read_back_as_it_was_and_nothing_else_is_read() {
+        let (own, found) = text(&[1, 2, 3, 1, 2], &[1, 2]);
+        let histories: [&dyn History; 1] = [&own];
+        let mut trust = Trust::default();
+        for token in [3, 3, 9, 3] {
+            trust.learn(&evidence(&histories, &found), token);
+        }
+        let bytes = trust.to_bytes();
+        assert_eq!(Trust::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+        assert!(Trust::from_bytes(&bytes[1..]).is_none() && Trust::from_bytes(&[]).is_none());
+        for number in [f32::NAN, -1.0, f32::INFINITY, 0.0] {
+            let mut bad = bytes.clone();
+            bad[..4].copy_from_slice(&number.to_le_bytes());
+            assert!(Trust::from_bytes(&bad).is_none(), "{number}");
+        }
     }
 }

@@ -249,15 +249,15 @@ impl Chat {
     }
 
     fn print_stats(&self) {
-        let trie = self.drafts.stats();
+        let drafts = self.drafts.stats();
         progress::note(&format!(
-            "{}\ncontext: {} of {} tokens\ntrie: {} tokens learned, {} nodes, {:.1} MB",
+            "{}\ncontext: {} of {} tokens\ndrafts: from {} tokens, {} of them learned now, {:.1} MB",
             self.totals.describe(),
             self.context_tokens,
             self.engine.model().context_length(),
-            trie.tokens_inserted,
-            trie.nodes,
-            trie.bytes as f64 / 1e6,
+            drafts.tokens,
+            drafts.tokens_learned,
+            drafts.bytes as f64 / 1e6,
         ));
     }
 }

@@ -10,6 +10,7 @@ mod inspect;
 mod logits;
 mod replay;
 mod tokenize;
+mod trie;
 mod verify;
 
 use std::process::ExitCode;
@@ -29,6 +30,7 @@ pub(crate) enum Command {
     Logits(logits::LogitsArgs),
     Replay(replay::ReplayArgs),
     Tokenize(tokenize::TokenizeArgs),
+    Trie(trie::TrieArgs),
 }
 
 impl Command {
@@ -45,6 +47,7 @@ impl Command {
             Self::Logits(arguments) => logits::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),
             Self::Tokenize(arguments) => tokenize::run(&arguments),
+            Self::Trie(arguments) => trie::run(&arguments),
         }
     }
 }

@@ -2,11 +2,11 @@
 //! have said.
 
 mod adversarial;
-mod trie;
+mod namespace;
 
 pub use adversarial::AdversarialDrafter;
-use lookahead_model::{TokenId, TokenTree};
-pub use trie::{DraftPolicy, SharedTrie, TrieDrafter};
+use lookahead_model::{Candidate, TokenId, TokenTree};
+pub use namespace::{DraftPolicy, NamespaceDrafter};
 
 /// How large a draft tree may be. The root does not count: it is no draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,6 +27,16 @@ pub trait Drafter: Send {
     /// What exceeds `limits` is cut off by the engine, and so are tokens that the model does not know; a
     /// draft with another root is ignored.
     fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> TokenTree;
+
+    /// How many of the model's likeliest tokens at each node it wants to observe; 0 for none.
+    fn runners_up(&self) -> usize {
+        0
+    }
+
+    /// Learns which tokens, the likeliest first, the model held likeliest behind `context`: the last tokens up to and
+    /// including a node of the last draft, accepted or not; two of them where there are two. Called where a pass has kept
+    /// them, before [`accept`](Self::accept).
+    fn observe(&mut self, _context: &[TokenId], _likeliest: &[Candidate]) {}
 
     /// Learns the tokens that the model has just produced.
     fn accept(&mut self, _tokens: &[TokenId]) {}

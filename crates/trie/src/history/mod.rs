@@ -1,32 +1,43 @@
-//! A history: the texts that were seen, one after another, and where each short sequence of their tokens occurred.
+//! Histories: the texts that were seen, one after another, and where each short sequence of their tokens occurred.
 //!
-//! Tokens go to a log. For each order g of [`ORDERS`], a table holds where the last occurrence of each sequence of g tokens
+//! Tokens stand in a row. For each order g of [`ORDERS`], a table holds where the last occurrence of each sequence of g tokens
 //! ends, and every occurrence knows the one before it. So a context's occurrences are found by hashing its tail, the
 //! latest first; how far one matches is found by comparing backwards, without a limit to its length; and what followed it
-//! is what the log says next. Insertion takes one entry per order and token, O(1) amortised; nothing is ever moved.
+//! is what stands next. Insertion takes one entry per order and token, O(1) amortised; nothing is ever moved.
+//!
+//! A [`Log`] grows, and is read while it does; a [`Shard`] is the same in a file.
 
-mod gram_index;
+mod column;
+mod log;
+mod shard;
+mod slots;
 
 use std::cmp::Reverse;
 use std::iter;
 
-use gram_index::GramIndex;
+pub(crate) use log::{Log, LogWriter};
+pub(crate) use shard::{Shard, ShardId, write as write_shard};
 
 use crate::TokenId;
 
 /// Lengths of the indexed sequences, ascending. A context is looked up by the longest first.
 pub(crate) const ORDERS: [usize; 4] = [1, 2, 4, 8];
 
-/// Between the texts of a log: no token, and equal to none.
+/// Between texts: no token, and equal to none.
 pub(crate) const BREAK: TokenId = TokenId::MAX;
+
+/// Where there is no earlier end.
+const NONE: u32 = u32::MAX;
 
 /// A place where a context occurred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Occurrence {
-    /// Index in the log of the token that followed.
+    /// Index of the token that followed.
     pub(crate) next: u32,
     /// Tokens of the context that match, at least 1; at most [`Occurrence::LONGEST`], which stands for more.
     pub(crate) length: u8,
+    /// The history, as whoever asked numbers them.
+    pub(crate) history: u8,
 }
 
 impl Occurrence {
@@ -35,89 +46,73 @@ impl Occurrence {
 
     /// The occurrence of one token more: the one that followed.
     pub(crate) fn on(self) -> Self {
-        Self { next: self.next + 1, length: (self.length + 1).min(Self::LONGEST) }
+        Self { next: self.next + 1, length: (self.length + 1).min(Self::LONGEST), ..self }
+    }
+
+    /// The longest first, then by history, then the latest.
+    pub(crate) fn rank(self) -> impl Ord {
+        (Reverse(self.length), self.history, Reverse(self.next))
     }
 }
 
-/// Texts and the index of their sequences.
-pub(crate) struct History {
-    tokens: Vec<TokenId>,
-    /// Tokens since the last break.
-    text_len: usize,
-    indexes: [GramIndex; ORDERS.len()],
-}
+/// Texts and the index of their sequences. Where an index is out of range, there is nothing: a history from a damaged file is
+/// as safe as any.
+pub(crate) trait History: Send + Sync {
+    /// The token at `index`; [`BREAK`] between texts and behind the last one.
+    fn token(&self, index: u32) -> TokenId;
 
-impl Default for History {
-    fn default() -> Self {
-        Self { tokens: Vec::new(), text_len: 0, indexes: ORDERS.map(|_| GramIndex::default()) }
-    }
-}
+    /// Where the sequence of [`ORDERS`]`[order]` tokens with this hash ended last.
+    fn last(&self, order: usize, hash: u64) -> Option<u32>;
 
-impl History {
-    /// Appends tokens to the last text.
-    pub(crate) fn extend(&mut self, tokens: &[TokenId]) {
-        for &token in tokens {
-            self.tokens.push(token);
-            self.text_len += 1;
-            let hashes = tail_hashes(&self.tokens[self.tokens.len() - self.text_len..]);
-            for (index, hash) in self.indexes.iter_mut().zip(hashes) {
-                index.push(hash);
-            }
-        }
-    }
-
-    /// Begins a new text, which nothing of the last one runs into.
-    pub(crate) fn begin_text(&mut self) {
-        if self.text_len > 0 {
-            self.tokens.push(BREAK);
-            self.text_len = 0;
-            for index in &mut self.indexes {
-                index.push(None);
-            }
-        }
-    }
-
-    /// Tokens of the log, [`BREAK`] between texts.
-    pub(crate) fn tokens(&self) -> &[TokenId] {
-        &self.tokens
-    }
+    /// Where the sequence of this order that ends at `end` ended before: somewhere further up.
+    fn before(&self, order: usize, end: u32) -> Option<u32>;
 
     /// The token that followed an occurrence, if any has yet.
-    pub(crate) fn next(&self, occurrence: Occurrence) -> Option<TokenId> {
-        self.tokens.get(occurrence.next as usize).copied().filter(|&token| token != BREAK)
+    fn next(&self, occurrence: Occurrence) -> Option<TokenId> {
+        Some(self.token(occurrence.next)).filter(|&token| token != BREAK)
     }
 
-    /// Adds to `found` where the end of `context` occurred and something followed: for each order, the `most` latest ones. The longest match first, then the latest.
-    pub(crate) fn find(&self, context: &[TokenId], most: usize, found: &mut Vec<Occurrence>) {
+    /// Adds to `found` where the end of `context` occurred and something followed: for each order the `most` latest ones,
+    /// and none of an order whose sequences are all in longer ones that were found `enough` times. They say that they are of
+    /// history `history`.
+    fn find(&self, context: &[TokenId], limits: FindLimits, history: u8, found: &mut Vec<Occurrence>) {
         let start = found.len();
         let hashes = tail_hashes(context);
         let mut below = usize::MAX;
-        for ((index, hash), order) in self.indexes.iter().zip(hashes).zip(ORDERS).rev() {
+        for ((order, hash), length_of_order) in hashes.into_iter().enumerate().zip(ORDERS).rev() {
             let Some(hash) = hash else { continue };
-            let ends = iter::successors(index.last(hash), |&end| index.before(end));
-            for end in ends.take(most) {
-                let length = self.match_length(context, end as usize);
-                let occurrence = Occurrence { next: end + 1, length: length as u8 };
-                if (order..below).contains(&length) && self.next(occurrence).is_some() {
+            let ends = iter::successors(self.last(order, hash), |&end| self.before(order, end));
+            for end in ends.take(limits.most) {
+                let length = self.match_length(context, end);
+                let occurrence = Occurrence { next: end + 1, length: length as u8, history };
+                if (length_of_order..below).contains(&length) && self.next(occurrence).is_some() {
                     found.push(occurrence);
                 }
             }
-            below = order;
+            if found.len() - start >= limits.enough {
+                break;
+            }
+            below = length_of_order;
         }
-        found[start..].sort_unstable_by_key(|occurrence| Reverse((occurrence.length, occurrence.next)));
     }
 
     /// As [`History::find`], for a context whose last token differs from that of the text: where the others occurred, at
     /// least two of them, and what followed the token in the last one's place.
-    pub(crate) fn find_resumed(&self, context: &[TokenId], most: usize, found: &mut Vec<Occurrence>) {
+    fn find_resumed(
+        &self,
+        context: &[TokenId],
+        limits: FindLimits,
+        history: u8,
+        found: &mut Vec<Occurrence>,
+    ) {
         let Some((&last, before)) = context.split_last() else { return };
         let start = found.len();
-        self.find(before, most, found);
+        self.find(before, limits, history, found);
         let mut kept = start;
         for index in start..found.len() {
-            let Occurrence { next, length } = found[index];
-            let here = Occurrence { next: next + 1, length };
-            if length >= 2 && self.tokens[next as usize] != last && self.next(here).is_some() {
+            let Occurrence { next, length, .. } = found[index];
+            let here = Occurrence { next: next + 1, ..found[index] };
+            if length >= 2 && self.token(next) != last && self.next(here).is_some() {
                 found[kept] = here;
                 kept += 1;
             }
@@ -126,16 +121,20 @@ impl History {
     }
 
     /// How many tokens up to the one at `end` equal the end of `context`.
-    fn match_length(&self, context: &[TokenId], end: usize) -> usize {
-        let pairs = self.tokens[..=end].iter().rev().zip(context.iter().rev());
-        pairs.take(Occurrence::LONGEST as usize).take_while(|(a, b)| a == b).count()
+    fn match_length(&self, context: &[TokenId], end: u32) -> usize {
+        let tokens = (0..=end).rev().map(|index| self.token(index));
+        let pairs = tokens.zip(context.iter().rev()).take(Occurrence::LONGEST as usize);
+        pairs.take_while(|(a, b)| a == *b && *a != BREAK).count()
     }
+}
 
-    /// Allocated bytes.
-    pub(crate) fn bytes(&self) -> usize {
-        self.tokens.capacity() * size_of::<TokenId>()
-            + self.indexes.iter().map(GramIndex::bytes).sum::<usize>()
-    }
+/// How much is looked at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FindLimits {
+    /// Ends of each order, the latest.
+    pub(crate) most: usize,
+    /// So many occurrences of longer sequences make shorter ones needless.
+    pub(crate) enough: usize,
 }
 
 /// Hashes of the last 1, 2, 4 and 8 tokens, as many as there are.
@@ -158,11 +157,22 @@ fn tail_hashes(context: &[TokenId]) -> [Option<u64>; ORDERS.len()] {
     hashes
 }
 
+/// The end of `tokens` that a context may reach back to: behind the last break, [`Occurrence::LONGEST`] tokens at most.
+pub(crate) fn context_of(tokens: &[TokenId]) -> &[TokenId] {
+    let tokens = &tokens[tokens.len().saturating_sub(Occurrence::LONGEST as usize)..];
+    match tokens.iter().rposition(|&token| token == BREAK) {
+        Some(at) => &tokens[at + 1..],
+        None => tokens,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    pub(crate) const ALL: FindLimits = FindLimits { most: usize::MAX, enough: usize::MAX };
 
     /// Every place of `texts` where at least the last token of `context` occurred and something followed: by looking.
     fn naive(texts: &[Vec<TokenId>], context: &[TokenId]) -> Vec<Occurrence> {
@@ -173,7 +183,7 @@ mod tests {
                 let pairs = text[..=end].iter().rev().zip(context.iter().rev());
                 let length = pairs.take_while(|(a, b)| a == b).count().min(32) as u8;
                 if length > 0 {
-                    found.push(Occurrence { next: (start + end + 1) as u32, length });
+                    found.push(Occurrence { next: (start + end + 1) as u32, length, history: 3 });
                 }
             }
             start += text.len() + 1;
@@ -181,32 +191,61 @@ mod tests {
         found
     }
 
+    pub(crate) fn log_of<T: AsRef<[TokenId]>>(texts: &[T]) -> Log {
+        let (log, mut writer) = (Log::default(), LogWriter::default());
+        for text in texts {
+            writer.begin_text(&log);
+            writer.extend(&log, text.as_ref());
+        }
+        log
+    }
+
     proptest! {
         #[test]
-        fn every_occurrence_is_found_with_its_length(
+        fn every_occurrence_is_found_with_its_length_in_a_log_and_in_a_shard(
             texts in prop::collection::vec(prop::collection::vec(0u32..4, 0..60), 1..6),
             context in prop::collection::vec(0u32..4, 1..40),
         ) {
-            let mut history = History::default();
-            for text in &texts {
-                history.begin_text();
-                history.extend(text);
+            let log = log_of(&texts);
+            let mut file = tempfile::tempfile().unwrap();
+            shard::write(&log, ShardId::default(), [&[], &[]], &mut file).unwrap();
+            let shard = Shard::of_file(&file, None).unwrap();
+            for history in [&log as &dyn History, &shard] {
+                let mut found = Vec::new();
+                history.find(&context, ALL, 3, &mut found);
+                found.sort_by_key(|occurrence| occurrence.next);
+                prop_assert_eq!(found, naive(&texts, &context));
             }
-            let mut found = Vec::new();
-            history.find(&context, usize::MAX, &mut found);
-            found.sort_by_key(|occurrence| occurrence.next);
-            prop_assert_eq!(found, naive(&texts, &context));
         }
     }
 
     #[test]
     fn the_latest_occurrences_come_first() {
-        let mut history = History::default();
-        history.extend(&[7, 1, 7, 2, 7, 3, 7]);
+        let log = log_of(&[[7, 1, 7, 2, 7, 3, 7]]);
         let mut found = Vec::new();
-        history.find(&[7], 2, &mut found);
-        let next: Vec<_> = found.iter().map(|&occurrence| history.next(occurrence)).collect();
+        log.find(&[7], FindLimits { most: 2, enough: 9 }, 0, &mut found);
+        let next: Vec<_> = found.iter().map(|&occurrence| log.next(occurrence)).collect();
         // The last 7 is followed by nothing yet, and counts as one of the two.
         assert_eq!(next, [Some(3)]);
+    }
+
+    #[test]
+    fn where_long_sequences_are_enough_short_ones_are_not_looked_at() {
+        let log = log_of(&[[1, 2, 3, 9, 1, 2, 4, 9, 7, 2, 5]]);
+        let find = |enough| {
+            let mut found = Vec::new();
+            log.find(&[1, 2], FindLimits { most: 9, enough }, 0, &mut found);
+            found.iter().map(|&occurrence| log.next(occurrence).unwrap()).collect::<Vec<_>>()
+        };
+        assert_eq!(find(2), [4, 3]);
+        assert_eq!(find(3), [4, 3, 5]);
+    }
+
+    #[test]
+    fn a_context_does_not_reach_over_a_break() {
+        assert_eq!(context_of(&[1, 2, BREAK, 3, 4]), [3, 4]);
+        assert_eq!(context_of(&[1, BREAK]), [0; 0]);
+        let long: Vec<TokenId> = (0..100).collect();
+        assert_eq!(context_of(&long), &long[68..]);
     }
 }

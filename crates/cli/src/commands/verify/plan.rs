@@ -1,8 +1,9 @@
 //! What is compared with plain decoding: kinds of drafts, on varying threads, prefill chunks and instruction sets.
 
 use std::fmt;
+use std::sync::Arc;
 
-use lookahead_engine::{DraftPolicy, DraftShape, DraftSource, DraftTrie, SharedTrie, TrieConfig};
+use lookahead_engine::{DraftPolicy, DraftShape, DraftSource, Namespace};
 use lookahead_kernels::Isa;
 
 /// Sizes of prefill chunks that take turns, in tokens. The first is the reference's.
@@ -10,14 +11,17 @@ const CHUNKS: [usize; 4] = [256, 1, 7, 64];
 /// A prompt is cut into so many chunks at most: the small sizes would take minutes on a long one.
 const MAX_CHUNKS: usize = 64;
 
+/// What a namespace may take: enough for the answers to all prompts of a run.
+pub(super) const NAMESPACE_BYTES: usize = 64 << 20;
+
 /// Where the draft trees of a sequence come from.
 #[derive(Clone, Debug)]
 pub(super) enum Drafts {
     /// Nowhere: plain decoding.
     Nothing,
-    /// The draft trie.
-    Trie(DraftPolicy),
-    /// A draft trie that was warmed up with the plain answer.
+    /// The candidate's namespace.
+    Shared(DraftPolicy),
+    /// A namespace that was warmed up with the plain answer.
     KnownAnswer(DraftPolicy),
     /// Random trees of up to so many nodes.
     Random(usize),
@@ -32,15 +36,15 @@ pub(super) struct Candidate {
     /// For each sequence of the batch; all of them decode the same prompt.
     pub(super) batch: Vec<Drafts>,
     /// What its sequences draft from. It lives as long as the candidate, so it knows the answers to earlier prompts.
-    pub(super) trie: SharedTrie,
+    pub(super) namespace: Arc<Namespace>,
     /// The instruction set, if not the best one.
     pub(super) isa: Option<Isa>,
 }
 
 impl Candidate {
     fn new(name: impl Into<String>, batch: Vec<Drafts>, isa: Option<Isa>) -> anyhow::Result<Self> {
-        let trie = DraftTrie::new(TrieConfig::default())?;
-        Ok(Self { name: name.into(), batch, trie: SharedTrie::new(trie.into()), isa })
+        let namespace = Arc::new(Namespace::new(NAMESPACE_BYTES)?);
+        Ok(Self { name: name.into(), batch, namespace, isa })
     }
 }
 
@@ -66,11 +70,11 @@ pub(super) fn candidates(adversarial: bool) -> anyhow::Result<Vec<Candidate>> {
         policy(Single, Mixed, 4, 4),
         policy(Single, Mixed, 16, 16),
     ] {
-        candidates.push(Candidate::new(name(&policy), vec![Drafts::Trie(policy)], None)?);
+        candidates.push(Candidate::new(name(&policy), vec![Drafts::Shared(policy)], None)?);
     }
     let known = vec![Drafts::KnownAnswer(policy(Hierarchical, Mixed, 16, 16))];
     candidates.push(Candidate::new("the answer known beforehand, 16 nodes", known, None)?);
-    let mut batch = vec![Drafts::Nothing, Drafts::Trie(hierarchical.clone()), Drafts::Random(8)];
+    let mut batch = vec![Drafts::Nothing, Drafts::Shared(hierarchical.clone()), Drafts::Random(8)];
     if adversarial {
         let name = |kind: &str, length: usize| format!("{kind}, {length} nodes");
         for length in [16, 64] {
@@ -90,7 +94,7 @@ pub(super) fn candidates(adversarial: bool) -> anyhow::Result<Vec<Candidate>> {
     for isa in other_vector_isas() {
         let name = |kind: &str| format!("{kind}, {}", isa.name());
         candidates.push(Candidate::new(name("plain"), vec![Drafts::Nothing], Some(isa))?);
-        let trie = vec![Drafts::Trie(hierarchical.clone())];
+        let trie = vec![Drafts::Shared(hierarchical.clone())];
         candidates.push(Candidate::new(name("hierarchical, 16 nodes"), trie, Some(isa))?);
     }
     Ok(candidates)

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lookahead_engine::{
-    AdversarialDrafter, DraftTrie, Drafter, Engine, EngineOptions, GenerationRequest, NoDraft,
-    SamplingParams, Sequence, SharedTrie, TrieConfig, TrieDrafter,
+    AdversarialDrafter, Drafter, Engine, EngineOptions, GenerationRequest, Namespace, NamespaceDrafter,
+    NoDraft, SamplingParams, Sequence,
 };
 use lookahead_kernels::Kernels;
 use lookahead_model::{KvCache, LanguageModel as _, TokenId};
 
 use super::case::Case;
 use super::comparison::Outcome;
-use super::plan::{Candidate, Drafts, Setting};
+use super::plan::{Candidate, Drafts, NAMESPACE_BYTES, Setting};
 use crate::answer::end_tokens;
 use crate::loaded_model::LoadedModel;
 
@@ -50,7 +50,7 @@ impl<'a> Runner<'a> {
         let mut sequences = Vec::with_capacity(candidate.batch.len());
         // Hostile drafts that vary with the prompt, and are the same each time.
         for (drafts, seed) in candidate.batch.iter().zip(case.prompt.len() as u64..) {
-            let drafter = self.drafter(drafts, &candidate.trie, &case.prompt, answer, seed)?;
+            let drafter = self.drafter(drafts, &candidate.namespace, &case.prompt, answer, seed)?;
             sequences.push(engine.start(self.request(case), drafter)?);
         }
         while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
@@ -77,7 +77,7 @@ impl<'a> Runner<'a> {
     fn drafter(
         &self,
         drafts: &Drafts,
-        trie: &SharedTrie,
+        namespace: &Arc<Namespace>,
         prompt: &[TokenId],
         answer: &[TokenId],
         seed: u64,
@@ -86,11 +86,11 @@ impl<'a> Runner<'a> {
         let adversarial = |length| AdversarialDrafter::new(self.loaded.model.vocabulary_size(), length, seed);
         Ok(match drafts {
             Drafts::Nothing => Box::new(NoDraft),
-            Drafts::Trie(policy) => Box::new(TrieDrafter::new(Arc::clone(trie), policy.clone())),
+            Drafts::Shared(policy) => Box::new(NamespaceDrafter::new(Arc::clone(namespace), policy.clone())),
             Drafts::KnownAnswer(policy) => {
-                let mut trie = DraftTrie::new(TrieConfig::default())?;
-                trie.warm_up(&reference());
-                Box::new(TrieDrafter::new(SharedTrie::new(trie.into()), policy.clone()))
+                let namespace = Namespace::new(NAMESPACE_BYTES)?;
+                namespace.warm_up(&reference())?;
+                Box::new(NamespaceDrafter::new(Arc::new(namespace), policy.clone()))
             }
             Drafts::Random(length) => Box::new(adversarial(*length)),
             Drafts::NearMisses(length) => Box::new(adversarial(*length).with_reference(reference())),

@@ -1,0 +1,142 @@
+//! Drafts out of a namespace.
+
+use std::sync::Arc;
+
+use lookahead_model::{Candidate, TokenId, TokenTree};
+use lookahead_trie::{DraftParams, DraftShape, DraftSource, Namespace, RANKS, Request, Sharing};
+
+use super::{DraftLimits, Drafter, root};
+use crate::CostCurve;
+
+/// Nodes that an adaptive draft may have, the root not counted: behind them, estimates of 16 tokens and more ahead say
+/// little, and a pass costs several times that over one token.
+const ADAPTIVE_LENGTH: usize = 16;
+
+/// The path probability of the least likely node that an adaptive draft may have: below the price of a token on any
+/// machine, so that the curve decides and not this bound, which only saves work on hopeless nodes.
+const ADAPTIVE_PROBABILITY: f32 = 0.02;
+
+/// What to draft: fixed for a generation, as in the paper ([`DraftPolicy::default`] and its fields), or adaptive to what
+/// a pass costs ([`DraftPolicy::adaptive`]).
+#[derive(Clone, Debug, PartialEq)]
+pub struct DraftPolicy {
+    /// The most nodes of a draft, the root not counted; 0 drafts nothing.
+    pub draft_length: usize,
+    /// The greatest depth of a drafted node.
+    pub branch_length: usize,
+    /// How the branches are laid out.
+    pub shape: DraftShape,
+    /// What they are taken from.
+    pub source: DraftSource,
+    /// Nodes of a smaller estimated path probability are not drafted.
+    pub min_probability: f32,
+    /// Whether the tokens produced serve other sequences, and those of others this one.
+    pub sharing: Sharing,
+    /// Whether tokens that the model held likely, and did not choose, are drafted where the same tokens stand before.
+    pub runners_up: bool,
+    /// What a forward pass costs: of the draft, only as many nodes are run as promise the most tokens per time. All of
+    /// them if `None`.
+    pub cost: Option<Arc<CostCurve>>,
+}
+
+impl DraftPolicy {
+    /// Drafts as many nodes, up to 16, as promise the most tokens per time by the cost curve of the model. In a step
+    /// without a draft that pays, that is none.
+    pub fn adaptive(cost: Arc<CostCurve>) -> Self {
+        Self {
+            draft_length: ADAPTIVE_LENGTH,
+            min_probability: ADAPTIVE_PROBABILITY,
+            cost: Some(cost),
+            ..Self::default()
+        }
+    }
+}
+
+impl Default for DraftPolicy {
+    /// A fixed policy for where no cost curve is known: five nodes, and none whose estimated probability is below 0.2, as
+    /// that is about what a further token costs, in passes over one.
+    fn default() -> Self {
+        Self {
+            draft_length: 5,
+            branch_length: 16,
+            shape: DraftShape::Hierarchical,
+            source: DraftSource::Mixed,
+            min_probability: 0.2,
+            sharing: Sharing::ReadWrite,
+            runners_up: true,
+            cost: None,
+        }
+    }
+}
+
+/// Drafts for one sequence out of a namespace. Dropping it ends its request: what it shares joins the namespace.
+pub struct NamespaceDrafter {
+    namespace: Arc<Namespace>,
+    policy: DraftPolicy,
+    references: Vec<Vec<TokenId>>,
+    request: Option<Request>,
+}
+
+impl NamespaceDrafter {
+    /// A drafter by `policy`.
+    pub fn new(namespace: Arc<Namespace>, policy: DraftPolicy) -> Self {
+        Self { namespace, policy, references: Vec::new(), request: None }
+    }
+
+    /// Texts that the output may repeat: documents, a predicted output. They serve this sequence alone.
+    #[must_use]
+    pub fn with_references(mut self, references: Vec<Vec<TokenId>>) -> Self {
+        self.references = references;
+        self
+    }
+}
+
+impl Drafter for NamespaceDrafter {
+    fn begin(&mut self, prompt: &[TokenId]) {
+        let references: Vec<&[TokenId]> = self.references.iter().map(Vec::as_slice).collect();
+        self.request = Some(self.namespace.begin(prompt, &references, self.policy.sharing));
+    }
+
+    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> TokenTree {
+        let Some(request) = &mut self.request else { return root(context) };
+        let DraftPolicy { draft_length, branch_length, shape, source, min_probability, .. } = self.policy;
+        let params = DraftParams {
+            nodes: draft_length.min(limits.nodes),
+            depth: branch_length.min(limits.depth),
+            min_probability,
+            shape,
+            source,
+        };
+        let draft = self.namespace.draft(request, &params);
+        let len =
+            self.policy.cost.as_ref().map_or(draft.len(), |cost| cost.best_prefix(draft.probabilities()));
+        // Its last token is the context's, and its trees are checked as ours are; a lone root is always right.
+        TokenTree::new(draft.tokens()[..len].to_vec(), draft.parents()[..len].to_vec())
+            .unwrap_or_else(|_| root(context))
+    }
+
+    fn runners_up(&self) -> usize {
+        if self.policy.runners_up { RANKS } else { 0 }
+    }
+
+    fn observe(&mut self, context: &[TokenId], likeliest: &[Candidate]) {
+        if let (Some(request), Some(likeliest)) = (&mut self.request, likeliest.first_chunk::<RANKS>()) {
+            request.keep_runners_up(context, likeliest.map(|candidate| candidate.token));
+        }
+    }
+
+    fn accept(&mut self, tokens: &[TokenId]) {
+        if let Some(request) = &mut self.request {
+            self.namespace.accept(request, tokens);
+        }
+    }
+}
+
+impl Drop for NamespaceDrafter {
+    fn drop(&mut self) {
+        let finished = self.request.take().map(|request| self.namespace.finish(request));
+        if let Some(Err(error)) = finished {
+            tracing::warn!("an answer is not kept: {error}");
+        }
+    }
+}
