@@ -1,4 +1,4 @@
-//! Writes the seed corpora `corpus/gguf` and `corpus/tokenizer`: small good files for the fuzzer to start from.
+//! Writes the seed corpora `corpus/draft_file`, `corpus/gguf` and `corpus/tokenizer`: small good files for the fuzzer to start from.
 
 use std::fs;
 use std::io;
@@ -7,6 +7,7 @@ use std::path::Path;
 use lookahead_fixtures::{TinyModel, tiny_model};
 use lookahead_kernels::WeightType;
 use lookahead_model::gguf::{Array, GgufFile, Strings, Value, Writer};
+use lookahead_trie::{Namespace, Sharing, TrieError};
 
 fn main() -> io::Result<()> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus");
@@ -33,7 +34,38 @@ fn main() -> io::Result<()> {
         seed.extend(file);
         fs::write(tokenizer.join(name), seed)?;
     }
+
+    let drafts = corpus.join("draft_file");
+    fs::create_dir_all(&drafts)?;
+    let [file, journal] = draft_files().map_err(io::Error::other)?;
+    let both = [&file[..], &journal].concat();
+    for (name, flags, split) in [("files", 0, file.len()), ("journal", 0, 0), ("repaired", 2, file.len())] {
+        let rest = if split == 0 { &journal } else { &both };
+        fs::write(drafts.join(name), [&[flags], &(split as u16).to_le_bytes()[..], rest].concat())?;
+    }
+    let (texts, changes) = (b"abcabcabd\0abcd\0the same again, the same again", [24, 0, 1, 70, 0, 255]);
+    for (name, flags) in [("changed", 1), ("changed-and-repaired", 3)] {
+        let split = (texts.len() as u16).to_le_bytes();
+        fs::write(drafts.join(name), [&[flags], &split[..], texts, &changes].concat())?;
+    }
     Ok(())
+}
+
+/// A file of drafts, and a journal that continues it.
+fn draft_files() -> Result<[Vec<u8>; 2], TrieError> {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let path = directory.path().join("seed");
+    let namespace = Namespace::open(&path, 7, 1 << 20)?;
+    for answer in [[1, 2, 3, 1, 2, 4], [1, 2, 3, 5, 6, 7]] {
+        let mut request = namespace.begin(&[1, 2], &[], Sharing::ReadWrite);
+        request.keep_runners_up(&[1, 2], [3, 4, 5, 6, 7, 8, 9, 10]);
+        namespace.accept(&mut request, &answer);
+        namespace.finish(request)?;
+        // The first time there is no file yet: it is written.
+        namespace.save()?;
+    }
+    let journal = directory.path().join("seed.journal");
+    Ok([path, journal].map(|path| fs::read(path).expect("a file that was just written")))
 }
 
 /// A tiny model's metadata without its tensors.

@@ -29,7 +29,7 @@ fuzz_target!(|bytes: &[u8]| {
         let tensor = file.require(&info.name).unwrap();
         let row_bytes = info.weight_type.row_bytes(tensor.columns()).unwrap();
         assert_eq!(tensor.bytes.len(), tensor.rows() * row_bytes);
-        file.release_pages(&info.name);
+        file.release_pages();
     }
 });
 

@@ -14,6 +14,7 @@ use lookahead_trie::{DraftParams, Namespace, Sharing, TokenId};
 const TEXT_TOKENS: usize = 500;
 const PROMPT_TOKENS: usize = 500;
 const STEPS: usize = 10_000;
+const STEPS_PER_REQUEST: usize = 50;
 
 /// xorshift64*.
 struct Random(u64);
@@ -80,7 +81,7 @@ fn permuted(random: &mut Random, source: &[TokenId], tokens: usize, mut learn: i
 fn percentiles(mut times: Vec<f64>) -> String {
     times.sort_by(f64::total_cmp);
     let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize];
-    format!("p50 {:.1} µs, p99 {:.1} µs", at(0.5), at(0.99))
+    format!("p50 {:.1} µs, p99 {:.1} µs, at most {:.0} µs", at(0.5), at(0.99), at(1.0))
 }
 
 fn measure(source: &[TokenId], tokens: usize) -> Result<(), Box<dyn Error>> {
@@ -108,30 +109,30 @@ fn measure(source: &[TokenId], tokens: usize) -> Result<(), Box<dyn Error>> {
         (namespace.stats().bytes - empty) as f64 / tokens as f64,
     );
 
-    let (mut drafts, mut accepts, mut nodes) = (Vec::new(), Vec::new(), 0);
-    let mut request = namespace.begin(&[], &[], Sharing::Read);
+    // Requests whose prompts and answers the history knows in pieces.
+    let (mut begins, mut drafts, mut accepts, mut nodes) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let params = DraftParams { nodes: 15, depth: 15, min_probability: 0.0, ..DraftParams::default() };
-    for step in 0..STEPS {
-        // A new request now and then, with text that the history knows in pieces.
-        if step % 50 == 0 {
-            permuted(&mut random, source, PROMPT_TOKENS, |prompt| {
-                request = namespace.begin(prompt, &[], Sharing::Read);
-            });
+    for _ in 0..STEPS / STEPS_PER_REQUEST {
+        let mut text = Vec::new();
+        permuted(&mut random, source, PROMPT_TOKENS + 2 * STEPS_PER_REQUEST, |piece| {
+            text.extend_from_slice(piece)
+        });
+        let (prompt, output) = text.split_at(PROMPT_TOKENS);
+        let began = Instant::now();
+        let mut request = namespace.begin(prompt, &[], Sharing::Read);
+        begins.push(began.elapsed().as_secs_f64() * 1e6);
+        for tokens in output.chunks(2) {
+            let began = Instant::now();
+            nodes += namespace.draft(&mut request, &params).len() - 1;
+            drafts.push(began.elapsed().as_secs_f64() * 1e6);
+            let began = Instant::now();
+            namespace.accept(&mut request, tokens);
+            accepts.push(began.elapsed().as_secs_f64() * 1e6);
         }
-        let began = Instant::now();
-        nodes += namespace.draft(&mut request, &params).len() - 1;
-        drafts.push(began.elapsed().as_secs_f64() * 1e6);
-        let start = random.below(source.len() - 2);
-        let began = Instant::now();
-        namespace.accept(&mut request, &source[start..start + 2]);
-        accepts.push(began.elapsed().as_secs_f64() * 1e6);
     }
-    println!(
-        "  drafts of {:.1} nodes: {}; accepting two tokens: {}",
-        nodes as f64 / STEPS as f64,
-        percentiles(drafts),
-        percentiles(accepts)
-    );
+    println!("  drafts of {:.1} nodes: {}", nodes as f64 / STEPS as f64, percentiles(drafts));
+    println!("  accepting two tokens: {}", percentiles(accepts));
+    println!("  beginning with {PROMPT_TOKENS} tokens: {}", percentiles(begins));
     Ok(())
 }
 

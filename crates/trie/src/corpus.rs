@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::error::FileProblem;
 use crate::history::{Log, LogWriter, Shard, ShardId, write_shard};
-use crate::journal::{self, Record};
+use crate::journal;
 use crate::runners_up::RunnersUp;
 use crate::trust::Trust;
 use crate::{TokenId, TrieError};
@@ -138,12 +138,7 @@ impl Corpus {
     /// # Errors
     /// If the journal cannot be read or is no journal.
     pub fn journaled(&self) -> Result<Vec<Vec<TokenId>>, TrieError> {
-        let records = journal::read(&self.path, self.shard.id())?.into_iter();
-        let answers = records.filter_map(|record| match record {
-            Record::Answer(tokens, _) => Some(tokens),
-            Record::Trust(_) => None,
-        });
-        Ok(answers.collect())
+        journal::answers(&self.path, self.shard.id())
     }
 
     pub(crate) fn shard(&self) -> &Shard {

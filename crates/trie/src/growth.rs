@@ -9,7 +9,7 @@ use std::collections::BinaryHeap;
 use std::ops::Range;
 
 use crate::history::{FindLimits, History, Occurrence};
-use crate::runners_up::RunnersUp;
+use crate::runners_up::{CONTEXTS, RANKS, RunnersUp};
 use crate::trust::{Evidence, RESUMED, SOURCES, Trust};
 use crate::{DraftTree, TokenId};
 
@@ -95,6 +95,8 @@ pub(crate) struct Growth {
     occurrences: Vec<Occurrence>,
     /// For each node, where its occurrences lie, by source.
     spans: Vec<[Range<usize>; SOURCES]>,
+    /// For each node, what the model held likely behind its last tokens.
+    runners_up: Vec<[Option<[TokenId; RANKS]>; CONTEXTS]>,
     depths: Vec<usize>,
     /// The context, then the branch of the node that is looked at.
     branch: Vec<TokenId>,
@@ -155,7 +157,7 @@ impl Growth {
         }
         self.climb_to(0);
         self.look(knowledge, None, ROOT_LIMITS);
-        self.offer(knowledge, trust, 0, params);
+        self.offer(trust, 0, params);
         while self.tree.len() <= params.nodes
             && let Some(Candidate { probability, parent, token, .. }) = self.heap.pop()
         {
@@ -164,7 +166,7 @@ impl Growth {
             self.climb_to(node);
             self.look(knowledge, Some((parent, token)), NODE_LIMITS);
             if self.tree.len() <= params.nodes {
-                self.offer(knowledge, trust, node, params);
+                self.offer(trust, node, params);
             }
         }
     }
@@ -175,26 +177,20 @@ impl Growth {
         self.context.clear();
         self.occurrences.clear();
         self.spans.clear();
+        self.runners_up.clear();
         self.depths.clear();
         self.heap.clear();
     }
 
     /// Teaches `trust` that `tokens` followed, as far as the draft knew about them, and calls `visit` with the estimated
     /// probability of each child of the nodes that were passed, and whether it is the token that followed.
-    pub(crate) fn learn(
-        &mut self,
-        knowledge: Knowledge<'_>,
-        trust: &mut Trust,
-        tokens: &[TokenId],
-        mut visit: impl FnMut(f32, bool),
-    ) {
+    pub(crate) fn learn(&self, trust: &mut Trust, tokens: &[TokenId], mut visit: impl FnMut(f32, bool)) {
         let mut node = 0;
         for &token in tokens {
             if self.spans.len() <= node {
                 return;
             }
-            self.climb_to(node as u32);
-            trust.learn(&self.evidence(knowledge, node), token);
+            trust.learn(&self.evidence(node), token);
             let mut next = None;
             for child in node + 1..self.tree.len() {
                 if self.tree.parents()[child] as usize == node {
@@ -225,13 +221,14 @@ impl Growth {
             if let Some((parent, token)) = parent {
                 for index in self.spans[parent as usize][source].clone() {
                     let here = self.occurrences[index];
-                    let (history, on) = (knowledge.histories[here.history as usize], here.on());
-                    if history.next(here) == Some(token) && history.next(on).is_some() {
-                        self.occurrences.push(on);
+                    if here.token == token {
+                        self.occurrences.extend(knowledge.histories[here.history as usize].on(here));
                     }
                 }
             }
-            if parent.is_none() || self.occurrences.len() - start < ENOUGH {
+            // A copy that resumed goes on; behind a guess there is none to look for.
+            let may_look = parent.is_none() || (source != RESUMED && self.occurrences.len() - start < ENOUGH);
+            if may_look {
                 self.occurrences.truncate(start);
                 let (first, end) = knowledge.sources[source];
                 for number in first..end {
@@ -247,16 +244,18 @@ impl Growth {
             *span = start..self.occurrences.len();
         }
         self.spans.push(spans);
+        let [own, shared] = knowledge.runners_up.map(|table| table.of(&self.branch));
+        self.runners_up.push(std::array::from_fn(|context| own[context].or(shared[context])));
     }
 
-    /// Enters what may follow `node`, whose branch is `branch`.
-    fn offer(&mut self, knowledge: Knowledge<'_>, trust: &mut Trust, node: u32, params: DraftParams) {
+    /// Enters what may follow `node`.
+    fn offer(&mut self, trust: &mut Trust, node: u32, params: DraftParams) {
         if self.depths[node as usize] >= params.depth {
             return;
         }
         let above = self.tree.probabilities()[node as usize];
         let mut heap = std::mem::take(&mut self.heap);
-        for follower in trust.estimate(&self.evidence(knowledge, node as usize)) {
+        for follower in trust.estimate(&self.evidence(node as usize)) {
             let probability = above * follower.probability;
             if probability > 0.0 && probability >= params.min_probability {
                 let entered = heap.len() + self.tree.len();
@@ -274,15 +273,11 @@ impl Growth {
         self.heap = heap;
     }
 
-    /// What is known about `node`, whose branch is `branch`.
-    fn evidence<'a>(&'a self, knowledge: Knowledge<'a>, node: usize) -> Evidence<'a> {
+    /// What is known about `node`.
+    fn evidence(&self, node: usize) -> Evidence<'_> {
         let spans = &self.spans[node];
-        let [own, shared] = knowledge.runners_up.map(|table| table.of(&self.branch));
-        Evidence {
-            histories: knowledge.histories,
-            occurrences: std::array::from_fn(|source| &self.occurrences[spans[source].clone()]),
-            runners_up: std::array::from_fn(|context| own[context].or(shared[context])),
-        }
+        let occurrences = std::array::from_fn(|source| &self.occurrences[spans[source].clone()]);
+        Evidence { occurrences, runners_up: self.runners_up[node] }
     }
 }
 

@@ -35,7 +35,8 @@ pub(crate) enum Record {
 pub(crate) struct Journal {
     path: PathBuf,
     file: File,
-    /// Where the next record goes: behind the last whole one.
+    id: ShardId,
+    /// Where the next record goes: behind the last whole one. 0 where not even a header could be written.
     len: u64,
 }
 
@@ -56,6 +57,15 @@ pub(crate) fn read(path: &Path, id: ShardId) -> Result<Vec<Record>, TrieError> {
     }
 }
 
+/// As [`read`], the answers alone.
+pub(crate) fn answers(path: &Path, id: ShardId) -> Result<Vec<Vec<TokenId>>, TrieError> {
+    let answers = read(path, id)?.into_iter().filter_map(|record| match record {
+        Record::Answer(tokens, _) => Some(tokens),
+        Record::Trust(_) => None,
+    });
+    Ok(answers.collect())
+}
+
 impl Journal {
     /// Opens the journal of the file at `path`, makes it if there is none, and reads what it holds beyond that file, which
     /// has this id. `None` if another process writes it.
@@ -73,7 +83,7 @@ impl Journal {
             Err(TryLockError::Error(error)) => return Err(of_path(error)),
         }
         let (records, len) = records(&mut file, id).map_err(|problem| problem.of(&path))?;
-        let mut journal = Self { path, file, len };
+        let mut journal = Self { path, file, id, len };
         if len == 0 {
             journal.restart(id)?;
         } else {
@@ -84,7 +94,7 @@ impl Journal {
 
     /// Bytes of its records.
     pub(crate) fn bytes(&self) -> u64 {
-        self.len - HEADER_BYTES as u64
+        self.len.saturating_sub(HEADER_BYTES as u64)
     }
 
     /// Appends a record. What could not be written whole is taken back.
@@ -94,6 +104,9 @@ impl Journal {
         bytes.extend((content.len() as u32).to_le_bytes());
         bytes.extend(crc32fast::hash(&content).to_le_bytes());
         bytes.extend(content);
+        if self.len == 0 {
+            self.restart(self.id)?;
+        }
         if let Err(error) = self.file.write_all(&bytes) {
             // The next record must not come behind half a one; should this fail too, reading ends here.
             let _ = self.cut();
@@ -115,7 +128,7 @@ impl Journal {
         header.extend(VERSION.to_le_bytes());
         header.extend(crc32fast::hash(&of_id).to_le_bytes());
         header.extend(of_id);
-        self.len = 0;
+        (self.id, self.len) = (id, 0);
         self.cut()?;
         self.file.write_all(&header).map_err(|error| self.error(error))?;
         self.len = HEADER_BYTES as u64;
@@ -262,6 +275,23 @@ mod tests {
         assert_eq!(open(&path, ShardId { generation: 2, ..ID }).1.len(), 1, "the file was lost");
         assert!(open(&path, ShardId { generation: 4, ..ID }).1.is_empty());
         assert!(read(&path, ShardId { generation: 4, ..ID }).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_journal_that_could_not_be_restarted_is_before_the_next_record() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d");
+        let (mut journal, _) = open(&path, ID);
+        journal.append(&some_records()[0]).unwrap();
+        let newer = ShardId { generation: 4, ..ID };
+        let writable = std::mem::replace(&mut journal.file, File::open(path_of(&path)).unwrap());
+        assert!(journal.restart(newer).is_err());
+        assert!(journal.append(&some_records()[1]).is_err());
+        assert_eq!(journal.bytes(), 0);
+        journal.file = writable;
+        journal.append(&some_records()[2]).unwrap();
+        drop(journal);
+        assert_eq!(read(&path, newer).unwrap(), some_records()[2..]);
     }
 
     #[test]

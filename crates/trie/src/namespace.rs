@@ -9,15 +9,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use arc_swap::ArcSwap;
-
 use crate::corpus::{Corpus, CorpusBuilder};
 use crate::error::FileProblem;
 use crate::growth::{DraftParams, DraftShape, DraftSource, Growth, Knowledge, side_by_side};
-use crate::history::{History, Log, LogWriter, Occurrence, ShardId, context_of};
-use crate::journal::{Journal, Record};
+use crate::history::{History, Log, LogView, LogWriter, Occurrence, ShardId, context_of};
+use crate::journal::{self, Journal, Record};
 use crate::reliability::Reliability;
 use crate::runners_up::{RANKS, RunnersUp};
+use crate::sync::ArcSwap;
 use crate::trust::Trust;
 use crate::{DraftTree, MIN_BYTES, TokenId, TrieError};
 
@@ -114,16 +113,12 @@ pub struct Request {
     /// Where its output begins.
     output_start: u32,
     runners_up: RunnersUp,
-    /// Runners-up that came since the last draft, which must not learn from them how well it knew.
-    new_runners_up: Vec<([TokenId; 2], [TokenId; RANKS])>,
     trust: Trust,
     /// The namespace's trust as it was when the request began.
     origin: Arc<Trust>,
     sharing: Sharing,
     growth: Growth,
     parallel: DraftTree,
-    /// What the last draft was made from.
-    drafted_from: Option<(Arc<Shared>, DraftSource)>,
     reliability: Reliability,
 }
 
@@ -172,26 +167,31 @@ impl Namespace {
         let namespace = Self::new(max_bytes)?;
         // By another name the same file has the same journal.
         let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let base = match path.try_exists() {
-            Ok(true) => Some(Corpus::open(path, Some(fingerprint))?),
-            Ok(false) => None,
-            Err(error) => return Err(FileProblem::Io(error).of(path)),
+        let (base, id, journal, records) = loop {
+            let base = base_at(path, fingerprint)?;
+            let id = id_of(base.as_ref(), fingerprint);
+            let (journal, records) = match Journal::open(path, id)? {
+                Some((journal, records)) => (Some(journal), records),
+                None => (None, journal::read(path, id)?),
+            };
+            // Who wrote until now may have replaced the file between the looks at it and at its journal.
+            if id_of(base_at(path, fingerprint)?.as_ref(), fingerprint) == id {
+                break (base, id, journal, records);
+            }
         };
-        let id = base.as_ref().map_or(ShardId { fingerprint, generation: 0 }, |base| base.shard().id());
         if let Some(base) = &base {
             let [trust, runners_up] = base.extras()?;
             namespace.runners_up.join_bytes(runners_up);
             namespace.trust.store(Arc::new(Trust::from_bytes(trust).unwrap_or_default()));
         }
         namespace.shared.store(Arc::new(Shared { base, ..Shared::default() }));
-        if let Some((journal, records)) = Journal::open(path, id)? {
-            for record in records {
-                namespace.recall(record);
-            }
-            let mut writer = namespace.writer();
-            writer.tokens = 0;
-            writer.file = Some(DraftFile { path: path.to_owned(), id, journal });
+        for record in records {
+            namespace.recall(record);
         }
+        let mut writer = namespace.writer();
+        writer.tokens = 0;
+        writer.file = journal.map(|journal| DraftFile { path: path.to_owned(), id, journal });
+        drop(writer);
         Ok(namespace)
     }
 
@@ -255,13 +255,11 @@ impl Namespace {
             context: Vec::new(),
             output_start: 0,
             runners_up: RunnersUp::new(REQUEST_PLACES),
-            new_runners_up: Vec::new(),
             trust: Trust::clone(&origin),
             origin,
             sharing,
             growth: Growth::default(),
             parallel: DraftTree::default(),
-            drafted_from: None,
             reliability: Reliability::default(),
         };
         for text in references.iter().copied().chain([prompt]) {
@@ -294,16 +292,16 @@ impl Namespace {
         drafted.collect()
     }
 
-    fn draft_from(&self, shared: &Arc<Shared>, request: &mut Request, params: &DraftParams) {
+    fn draft_from(&self, shared: &Shared, request: &mut Request, params: &DraftParams) {
         let source = match request.sharing {
             Sharing::Off => DraftSource::Prompt,
             Sharing::Read | Sharing::ReadWrite => params.source,
         };
         let Request { text, runners_up, trust, growth, context, .. } = request;
-        let histories = shared.histories(text);
+        let logs = shared.logs(text);
+        let histories = shared.histories(&logs);
         let knowledge = shared.knowledge(&histories, source, [runners_up, &self.runners_up]);
         growth.grow(knowledge, trust, context, *params);
-        request.drafted_from = Some((Arc::clone(shared), source));
         if params.shape == DraftShape::Parallel {
             request.parallel = side_by_side(request.growth.tree(), params.nodes);
         }
@@ -311,18 +309,9 @@ impl Namespace {
 
     /// Appends the tokens that the model produced to the request's text. It learns from how the last draft fared.
     pub fn accept(&self, request: &mut Request, tokens: &[TokenId]) {
-        let Request { text, runners_up, trust, growth, reliability, .. } = request;
-        if let Some((shared, source)) = request.drafted_from.take() {
-            let histories = shared.histories(text);
-            let knowledge = shared.knowledge(&histories, source, [runners_up, &self.runners_up]);
-            growth.learn(knowledge, trust, tokens, |probability, is_accepted| {
-                reliability.add(probability, is_accepted);
-            });
-        }
+        let Request { trust, growth, reliability, .. } = request;
+        growth.learn(trust, tokens, |probability, is_accepted| reliability.add(probability, is_accepted));
         growth.forget();
-        for (context, likeliest) in request.new_runners_up.drain(..) {
-            request.runners_up.put(&context, likeliest);
-        }
         request.text_writer.extend(&request.text, tokens);
         request.context.extend_from_slice(tokens);
         let surplus = request.context.len().saturating_sub(Occurrence::LONGEST as usize);
@@ -368,7 +357,9 @@ impl Namespace {
             return journal.sync();
         }
         let newer = ShardId { generation: id.generation + 1, ..*id };
-        let base = self.all(&shared).write_generation(path, newer)?;
+        // Not from memory, where a text may have made room for another, or is in two halves.
+        let learned = journal::answers(path, *id)?;
+        let base = self.all(shared.base.as_ref(), &learned).write_generation(path, newer)?;
         *id = newer;
         let restarted = journal.restart(newer);
         writer.log = LogWriter::default();
@@ -441,24 +432,27 @@ impl Namespace {
         }
     }
 
-    /// All texts but those of corpora, or the newest if they are too many for the bound, the oldest first.
-    fn all(&self, shared: &Shared) -> CorpusBuilder {
-        let mut builder = CorpusBuilder::default();
-        let most = self.max_bytes / BYTES_PER_TOKEN;
-        let newer = (shared.newer.len() + shared.older.len()) as usize;
-        if let Some(base) = &shared.base {
-            let mut surplus = (base.tokens() as usize + newer).saturating_sub(most);
-            for text in base.texts() {
-                if surplus == 0 {
-                    builder.add(&text);
-                }
+    /// All of the file's texts and those learned since, without the oldest that are too many for the bound.
+    fn all(&self, base: Option<&Corpus>, learned: &[Vec<TokenId>]) -> CorpusBuilder {
+        let tokens = base.map_or(0, Corpus::tokens) as usize
+            + learned.iter().map(|text| text.len() + 1).sum::<usize>();
+        let mut most = tokens.min(self.max_bytes / BYTES_PER_TOKEN);
+        let mut builder = loop {
+            let mut builder = CorpusBuilder::default();
+            let mut surplus = tokens - most;
+            let mut add = |text: &[TokenId]| {
+                builder.add(text.get(surplus..).unwrap_or_default());
                 surplus = surplus.saturating_sub(text.len() + 1);
+            };
+            base.into_iter().flat_map(Corpus::texts).for_each(|text| add(&text));
+            learned.iter().for_each(|text| add(text));
+            let bytes = builder.log.bytes();
+            if bytes <= self.max_bytes {
+                break builder;
             }
-        }
-        for log in [&shared.older, &shared.newer] {
-            let tokens: Vec<TokenId> = log.tokens(0..u32::MAX).collect();
-            tokens.split(|&token| token == crate::history::BREAK).for_each(|text| builder.add(text));
-        }
+            // Text that repeats itself less than real one takes more.
+            most = (most as f64 * 0.9 * self.max_bytes as f64 / bytes as f64) as usize;
+        };
         builder.runners_up.join(&self.runners_up);
         builder.trust = Some(Trust::clone(&self.trust.load()));
         builder
@@ -466,10 +460,15 @@ impl Namespace {
 }
 
 impl Shared {
-    /// The request's own text, then what is shared, the newest first, then corpora.
-    fn histories<'a>(&'a self, own: &'a Log) -> Vec<&'a dyn History> {
+    /// What grows, as it is now: the request's own text, then what is shared, the newest first.
+    fn logs<'a>(&'a self, own: &'a Log) -> [LogView<'a>; 3] {
+        [own.view(), self.newer.view(), self.older.view()]
+    }
+
+    /// What grows, then what does not: what is shared, then corpora.
+    fn histories<'a>(&'a self, logs: &'a [LogView<'_>; 3]) -> Vec<&'a dyn History> {
         let mut histories: Vec<&dyn History> = Vec::with_capacity(4 + self.corpora.len());
-        histories.extend([own as &dyn History, &*self.newer, &*self.older]);
+        histories.extend(logs.iter().map(|log| log as &dyn History));
         histories.extend(self.base.iter().map(|base| base.shard() as &dyn History));
         histories.extend(self.corpora.iter().map(|(_, corpus)| corpus.shard() as &dyn History));
         histories
@@ -495,6 +494,20 @@ impl Shared {
     }
 }
 
+/// The file of a namespace, if there is one yet.
+fn base_at(path: &Path, fingerprint: u64) -> Result<Option<Corpus>, TrieError> {
+    match path.try_exists() {
+        Ok(true) => Corpus::open(path, Some(fingerprint)).map(Some),
+        Ok(false) => Ok(None),
+        Err(error) => Err(FileProblem::Io(error).of(path)),
+    }
+}
+
+/// What its journal continues.
+fn id_of(base: Option<&Corpus>, fingerprint: u64) -> ShardId {
+    base.map_or(ShardId { fingerprint, generation: 0 }, |base| base.shard().id())
+}
+
 impl Writer {
     /// Writes a record to the journal, if there is one.
     fn record(&mut self, record: impl FnOnce() -> Record) -> Result<(), TrieError> {
@@ -503,13 +516,9 @@ impl Writer {
 }
 
 impl Request {
-    /// Keeps what the model held likeliest behind a context, of which the last two tokens count, from the next
-    /// [`Namespace::accept`] on.
+    /// Keeps what the model held likeliest behind a context, of which the last two tokens count.
     pub fn keep_runners_up(&mut self, context: &[TokenId], likeliest: [TokenId; RANKS]) {
-        match *context {
-            [.., before, last] => self.new_runners_up.push(([before, last], likeliest)),
-            _ => self.runners_up.put(context, likeliest),
-        }
+        self.runners_up.put(context, likeliest);
     }
 
     /// How true its drafts' probabilities were.

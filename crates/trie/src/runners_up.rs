@@ -14,7 +14,7 @@ pub const RANKS: usize = 8;
 pub(crate) const CONTEXTS: usize = 2;
 
 /// In the place of a token that does not count, and of one that there is not.
-const NO_TOKEN: TokenId = TokenId::MAX;
+pub(crate) const NO_TOKEN: TokenId = TokenId::MAX;
 
 /// What stands in a file of an entry: the context (its last token, and the one before it where two count), then the tokens.
 const WORDS: usize = CONTEXTS + RANKS;
@@ -24,9 +24,9 @@ const ENTRY_BYTES: usize = 4 * WORDS;
 
 /// An entry that one writer changes while others read: an odd version says that it is being changed, and who read it under
 /// two different versions has read nothing (a sequence lock).
-struct Entry {
+struct Entry<const N: usize = WORDS> {
     version: AtomicU32,
-    words: [AtomicU32; WORDS],
+    words: [AtomicU32; N],
 }
 
 /// A table of a fixed number of contexts: each has one place, and the latest that wants it has it.
@@ -34,19 +34,19 @@ pub(crate) struct RunnersUp {
     entries: Box<[Entry]>,
 }
 
-impl Entry {
+impl<const N: usize> Entry<N> {
     fn free() -> Self {
         Self { version: AtomicU32::new(0), words: std::array::from_fn(|_| AtomicU32::new(NO_TOKEN)) }
     }
 
-    fn read(&self) -> Option<[u32; WORDS]> {
+    fn read(&self) -> Option<[u32; N]> {
         let before = self.version.load(Ordering::Acquire);
         let words = std::array::from_fn(|index| self.words[index].load(Ordering::Relaxed));
         fence(Ordering::Acquire);
         (before.is_multiple_of(2) && self.version.load(Ordering::Relaxed) == before).then_some(words)
     }
 
-    fn write(&self, words: [u32; WORDS]) {
+    fn write(&self, words: [u32; N]) {
         let version = self.version.load(Ordering::Relaxed);
         self.version.store(version.wrapping_add(1), Ordering::Relaxed);
         fence(Ordering::Release);
@@ -180,5 +180,30 @@ mod tests {
             }
             assert_eq!((table.of(&[1])[1], table.of(&[2])[1]), (Some([1; RANKS]), Some([3; RANKS])));
         }
+    }
+}
+
+#[cfg(all(test, loom))]
+mod loom_tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    #[test]
+    fn an_entry_is_read_whole_or_not_at_all() {
+        loom::model(|| {
+            let entry = Arc::new(Entry::<2>::free());
+            let reader = {
+                let entry = Arc::clone(&entry);
+                loom::thread::spawn(move || {
+                    let Some([a, b]) = entry.read() else { return };
+                    assert!(a == b && [NO_TOKEN, 1, 2].contains(&a), "{a} {b}");
+                })
+            };
+            entry.write([1; 2]);
+            entry.write([2; 2]);
+            reader.join().unwrap();
+            assert_eq!(entry.read(), Some([2; 2]));
+        });
     }
 }

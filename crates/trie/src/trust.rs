@@ -15,8 +15,8 @@
 //! is shared out among the levels by how likely each made it: expectation maximisation, one token at a time.
 
 use crate::TokenId;
-use crate::history::{History, Occurrence};
-use crate::runners_up::{CONTEXTS, RANKS};
+use crate::history::Occurrence;
+use crate::runners_up::{CONTEXTS, NO_TOKEN, RANKS};
 
 /// Where occurrences are looked for: in the request's own text; there, with the last token of the context changed (a copy
 /// that resumes behind a difference); in what the namespace shares; in corpora.
@@ -55,8 +55,6 @@ const PRIOR_RANKS: [f32; RANKS] = [8.0, 3.6, 2.4, 1.6, 1.4, 1.2, 1.0, 0.8];
 /// What is known about the context of a node.
 #[derive(Clone, Copy)]
 pub(crate) struct Evidence<'a> {
-    /// What occurrences are numbered by.
-    pub(crate) histories: &'a [&'a dyn History],
     /// By source, in the order of their rank.
     pub(crate) occurrences: [&'a [Occurrence]; SOURCES],
     /// What the model held most likely where the last two tokens, or the last one, stood before.
@@ -228,8 +226,7 @@ impl Trust {
                 }
                 let (here, rest) = left[source].split_at(here);
                 left[source] = rest;
-                let next = |here: &Occurrence| evidence.histories[here.history as usize].next(*here);
-                for token in here.iter().filter_map(next) {
+                for token in here.iter().map(|here| here.token) {
                     counts[source] += 1;
                     if let Some(follower) = follower(followers, token, MAX_FOLLOWERS) {
                         distinct[source] += usize::from(follower.counts[source] == 0.0);
@@ -246,7 +243,9 @@ impl Trust {
             {
                 let ranks = &self.ranks[context];
                 for (token, &count) in runners_up.into_iter().zip(ranks) {
-                    if let Some(follower) = follower(followers, token, usize::MAX) {
+                    if token != NO_TOKEN
+                        && let Some(follower) = follower(followers, token, usize::MAX)
+                    {
                         follower.counts[SOURCES + context] = count;
                     }
                 }
@@ -317,20 +316,20 @@ fn cell(kind: usize, length: usize, count: usize, distinct: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::history::{FindLimits, Log, LogWriter};
+    use crate::history::{FindLimits, History as _, Log, LogWriter};
 
-    /// A text, and where `context` occurs in it.
-    fn text(tokens: &[TokenId], context: &[TokenId]) -> (Log, Vec<Occurrence>) {
+    /// Where `context` occurs in a text.
+    fn occurrences(tokens: &[TokenId], context: &[TokenId]) -> Vec<Occurrence> {
         let (log, mut writer, mut found) = (Log::default(), LogWriter::default(), Vec::new());
         writer.extend(&log, tokens);
-        log.find(context, FindLimits { most: 9, enough: 99 }, 0, &mut found);
+        log.view().find(context, FindLimits { most: 9, enough: 99 }, 0, &mut found);
         found.sort_unstable_by_key(|occurrence| occurrence.rank());
-        (log, found)
+        found
     }
 
     /// The evidence of own text alone.
-    fn evidence<'a>(histories: &'a [&'a dyn History], found: &'a [Occurrence]) -> Evidence<'a> {
-        Evidence { histories, occurrences: [found, &[], &[], &[]], runners_up: [None; CONTEXTS] }
+    fn evidence(found: &[Occurrence]) -> Evidence<'_> {
+        Evidence { occurrences: [found, &[], &[], &[]], runners_up: [None; CONTEXTS] }
     }
 
     fn probabilities(trust: &mut Trust, evidence: &Evidence<'_>) -> Vec<(TokenId, f32)> {
@@ -339,12 +338,12 @@ mod tests {
 
     #[test]
     fn an_estimate_is_the_mixture_of_its_levels() {
-        let (own, found) = text(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2], &[1, 2]);
+        let found = occurrences(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2], &[1, 2]);
         let mut trust = Trust::default();
         // Once "1 2" was followed, by 3; three times "2" was, once by 3 and twice by 4.
         let (one, three) = (trust.cells[cell(0, 1, 1, 1)].trust(), trust.cells[cell(0, 0, 3, 2)].trust());
         let expected = [(3, one + (1.0 - one) * three / 3.0), (4, (1.0 - one) * three * 2.0 / 3.0)];
-        let estimated = probabilities(&mut trust, &evidence(&[&own], &found));
+        let estimated = probabilities(&mut trust, &evidence(&found));
         for ((token, probability), expected) in estimated.into_iter().zip(expected) {
             assert_eq!(token, expected.0);
             assert!((probability - expected.1).abs() < 1e-6, "{token}: {probability} {}", expected.1);
@@ -353,9 +352,8 @@ mod tests {
 
     #[test]
     fn trust_goes_to_the_levels_that_are_right() {
-        let (own, found) = text(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2], &[1, 2]);
-        let histories: [&dyn History; 1] = [&own];
-        let evidence = evidence(&histories, &found);
+        let found = occurrences(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2], &[1, 2]);
+        let evidence = evidence(&found);
         for (truth, other) in [(3, 4), (4, 3)] {
             let mut trust = Trust::default();
             let before = probabilities(&mut trust, &evidence);
@@ -372,9 +370,8 @@ mod tests {
 
     #[test]
     fn what_was_never_right_is_not_trusted() {
-        let (own, found) = text(&[1, 2, 3, 1, 2], &[1, 2]);
-        let histories: [&dyn History; 1] = [&own];
-        let evidence = evidence(&histories, &found);
+        let found = occurrences(&[1, 2, 3, 1, 2], &[1, 2]);
+        let evidence = evidence(&found);
         let mut trust = Trust::default();
         for _ in 0..100 {
             trust.learn(&evidence, 77);
@@ -385,9 +382,8 @@ mod tests {
 
     #[test]
     fn a_joined_trust_has_learned_what_both_did() {
-        let (own, found) = text(&[1, 2, 3, 1, 2], &[1, 2]);
-        let histories: [&dyn History; 1] = [&own];
-        let evidence = evidence(&histories, &found);
+        let found = occurrences(&[1, 2, 3, 1, 2], &[1, 2]);
+        let evidence = evidence(&found);
         let origin = Trust::default();
         let (mut a, mut b, mut both) = (origin.clone(), origin.clone(), origin.clone());
         for _ in 0..10 {
@@ -403,11 +399,10 @@ mod tests {
 
     #[test]
     fn trust_is_read_back_as_it_was_and_nothing_else_is_read() {
-        let (own, found) = text(&[1, 2, 3, 1, 2], &[1, 2]);
-        let histories: [&dyn History; 1] = [&own];
+        let found = occurrences(&[1, 2, 3, 1, 2], &[1, 2]);
         let mut trust = Trust::default();
         for token in [3, 3, 9, 3] {
-            trust.learn(&evidence(&histories, &found), token);
+            trust.learn(&evidence(&found), token);
         }
         let bytes = trust.to_bytes();
         assert_eq!(Trust::from_bytes(&bytes).unwrap().to_bytes(), bytes);

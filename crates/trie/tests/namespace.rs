@@ -157,6 +157,18 @@ fn runners_up_are_drafted_where_no_text_knows_better() {
 }
 
 #[test]
+fn a_rank_that_no_token_has_is_not_drafted() {
+    let namespace = namespace();
+    let mut request = namespace.begin(&[5, 6], &[], Sharing::ReadWrite);
+    const NONE: TokenId = TokenId::MAX;
+    request.keep_runners_up(&[5, 6], [20, 21, NONE, NONE, NONE, NONE, NONE, NONE]);
+    namespace.accept(&mut request, &[5, 6]);
+    let mut tokens = namespace.draft(&mut request, &DraftParams { depth: 1, ..PARAMS }).tokens().to_vec();
+    tokens.sort_unstable();
+    assert_eq!(tokens, [5, 6, 20, 21]);
+}
+
+#[test]
 fn a_copy_resumes_behind_a_difference() {
     let namespace = namespace();
     let prompt = [1, 2, 3, 10, 4, 5, 6, 7, 8, 1, 2, 3, 11];

@@ -71,12 +71,17 @@ impl<const N: usize> Column<N> {
 
     /// Number `number` of an entry; 0 where nothing was written.
     pub(super) fn get(&self, index: u32, number: usize) -> u32 {
+        self.run_to(index).last().map_or(0, |entry| entry[number].load(Ordering::Relaxed))
+    }
+
+    /// The entries before and including `index` that stand beside it, ascending; none where nothing was written.
+    pub(super) fn run_to(&self, index: u32) -> &[[AtomicU32; N]] {
         let (chunk, at) = place(index);
         let chunk = match chunk.checked_sub(DOUBLING) {
             None => self.doubling[chunk].get(),
             Some(chunk) => self.large.get().and_then(|large| large[chunk].get()),
         };
-        chunk.map_or(0, |entries| entries[at][number].load(Ordering::Relaxed))
+        chunk.map_or(&[], |entries| &entries[..=at])
     }
 
     /// Bytes that a list of `len` entries takes.

@@ -15,7 +15,7 @@ mod slots;
 use std::cmp::Reverse;
 use std::iter;
 
-pub(crate) use log::{Log, LogWriter};
+pub(crate) use log::{Log, LogView, LogWriter};
 pub(crate) use shard::{Shard, ShardId, write as write_shard};
 
 use crate::TokenId;
@@ -34,6 +34,8 @@ const NONE: u32 = u32::MAX;
 pub(crate) struct Occurrence {
     /// Index of the token that followed.
     pub(crate) next: u32,
+    /// That token.
+    pub(crate) token: TokenId,
     /// Tokens of the context that match, at least 1; at most [`Occurrence::LONGEST`], which stands for more.
     pub(crate) length: u8,
     /// The history, as whoever asked numbers them.
@@ -43,11 +45,6 @@ pub(crate) struct Occurrence {
 impl Occurrence {
     /// Longer matches count as this long.
     pub(crate) const LONGEST: u8 = 32;
-
-    /// The occurrence of one token more: the one that followed.
-    pub(crate) fn on(self) -> Self {
-        Self { next: self.next + 1, length: (self.length + 1).min(Self::LONGEST), ..self }
-    }
 
     /// The longest first, then by history, then the latest.
     pub(crate) fn rank(self) -> impl Ord {
@@ -67,9 +64,11 @@ pub(crate) trait History: Send + Sync {
     /// Where the sequence of this order that ends at `end` ended before: somewhere further up.
     fn before(&self, order: usize, end: u32) -> Option<u32>;
 
-    /// The token that followed an occurrence, if any has yet.
-    fn next(&self, occurrence: Occurrence) -> Option<TokenId> {
-        Some(self.token(occurrence.next)).filter(|&token| token != BREAK)
+    /// The occurrence of one token more, if anything followed that.
+    fn on(&self, occurrence: Occurrence) -> Option<Occurrence> {
+        let (next, length) = (occurrence.next + 1, (occurrence.length + 1).min(Occurrence::LONGEST));
+        let token = self.token(next);
+        (token != BREAK).then_some(Occurrence { next, token, length, ..occurrence })
     }
 
     /// Adds to `found` where the end of `context` occurred and something followed: for each order the `most` latest ones,
@@ -78,15 +77,16 @@ pub(crate) trait History: Send + Sync {
     fn find(&self, context: &[TokenId], limits: FindLimits, history: u8, found: &mut Vec<Occurrence>) {
         let start = found.len();
         let hashes = tail_hashes(context);
-        let mut below = usize::MAX;
+        let mut below = Occurrence::LONGEST as usize + 1;
         for ((order, hash), length_of_order) in hashes.into_iter().enumerate().zip(ORDERS).rev() {
             let Some(hash) = hash else { continue };
             let ends = iter::successors(self.last(order, hash), |&end| self.before(order, end));
             for end in ends.take(limits.most) {
-                let length = self.match_length(context, end);
-                let occurrence = Occurrence { next: end + 1, length: length as u8, history };
-                if (length_of_order..below).contains(&length) && self.next(occurrence).is_some() {
-                    found.push(occurrence);
+                let (next, token) = (end + 1, self.token(end + 1));
+                // Those that match longer were found above.
+                let length = self.match_length(&context[context.len().saturating_sub(below)..], end);
+                if (length_of_order..below).contains(&length) && token != BREAK {
+                    found.push(Occurrence { next, token, length: length as u8, history });
                 }
             }
             if found.len() - start >= limits.enough {
@@ -110,17 +110,19 @@ pub(crate) trait History: Send + Sync {
         self.find(before, limits, history, found);
         let mut kept = start;
         for index in start..found.len() {
-            let Occurrence { next, length, .. } = found[index];
-            let here = Occurrence { next: next + 1, ..found[index] };
-            if length >= 2 && self.token(next) != last && self.next(here).is_some() {
-                found[kept] = here;
+            let Occurrence { token, length, .. } = found[index];
+            if length >= 2
+                && token != last
+                && let Some(on) = self.on(found[index])
+            {
+                found[kept] = Occurrence { length, ..on };
                 kept += 1;
             }
         }
         found.truncate(kept);
     }
 
-    /// How many tokens up to the one at `end` equal the end of `context`.
+    /// How many tokens up to the one at `end` equal the end of `context`, [`Occurrence::LONGEST`] at most.
     fn match_length(&self, context: &[TokenId], end: u32) -> usize {
         let tokens = (0..=end).rev().map(|index| self.token(index));
         let pairs = tokens.zip(context.iter().rev()).take(Occurrence::LONGEST as usize);
@@ -183,7 +185,8 @@ mod tests {
                 let pairs = text[..=end].iter().rev().zip(context.iter().rev());
                 let length = pairs.take_while(|(a, b)| a == b).count().min(32) as u8;
                 if length > 0 {
-                    found.push(Occurrence { next: (start + end + 1) as u32, length, history: 3 });
+                    let next = (start + end + 1) as u32;
+                    found.push(Occurrence { next, token: text[end + 1], length, history: 3 });
                 }
             }
             start += text.len() + 1;
@@ -210,7 +213,7 @@ mod tests {
             let mut file = tempfile::tempfile().unwrap();
             shard::write(&log, ShardId::default(), [&[], &[]], &mut file).unwrap();
             let shard = Shard::of_file(&file, None).unwrap();
-            for history in [&log as &dyn History, &shard] {
+            for history in [&log.view() as &dyn History, &shard] {
                 let mut found = Vec::new();
                 history.find(&context, ALL, 3, &mut found);
                 found.sort_by_key(|occurrence| occurrence.next);
@@ -223,10 +226,10 @@ mod tests {
     fn the_latest_occurrences_come_first() {
         let log = log_of(&[[7, 1, 7, 2, 7, 3, 7]]);
         let mut found = Vec::new();
-        log.find(&[7], FindLimits { most: 2, enough: 9 }, 0, &mut found);
-        let next: Vec<_> = found.iter().map(|&occurrence| log.next(occurrence)).collect();
+        log.view().find(&[7], FindLimits { most: 2, enough: 9 }, 0, &mut found);
+        let next: Vec<_> = found.iter().map(|occurrence| occurrence.token).collect();
         // The last 7 is followed by nothing yet, and counts as one of the two.
-        assert_eq!(next, [Some(3)]);
+        assert_eq!(next, [3]);
     }
 
     #[test]
@@ -234,8 +237,8 @@ mod tests {
         let log = log_of(&[[1, 2, 3, 9, 1, 2, 4, 9, 7, 2, 5]]);
         let find = |enough| {
             let mut found = Vec::new();
-            log.find(&[1, 2], FindLimits { most: 9, enough }, 0, &mut found);
-            found.iter().map(|&occurrence| log.next(occurrence).unwrap()).collect::<Vec<_>>()
+            log.view().find(&[1, 2], FindLimits { most: 9, enough }, 0, &mut found);
+            found.iter().map(|occurrence| occurrence.token).collect::<Vec<_>>()
         };
         assert_eq!(find(2), [4, 3]);
         assert_eq!(find(3), [4, 3, 5]);
