@@ -14,13 +14,13 @@ use crate::trust::{Evidence, RESUMED, SOURCES, Trust};
 use crate::{DraftTree, TokenId};
 
 /// Occurrences of the context that are looked at for each order, the latest first.
-const ROOT_LIMITS: FindLimits = FindLimits { most: 32, enough: usize::MAX };
+const ROOT_LIMITS: FindLimits = FindLimits { most: 24, enough: usize::MAX };
 
 /// As above, behind a drafted token.
-const NODE_LIMITS: FindLimits = FindLimits { most: 8, enough: 8 };
+const NODE_LIMITS: FindLimits = FindLimits { most: 6, enough: 4 };
 
 /// A node that inherits so many occurrences does not look for others.
-const ENOUGH: usize = 8;
+const ENOUGH: usize = 4;
 
 /// What is known to a request: its own text and runners-up, and those that it shares.
 #[derive(Clone, Copy)]

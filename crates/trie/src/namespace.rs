@@ -445,7 +445,9 @@ impl Namespace {
                 surplus = surplus.saturating_sub(text.len() + 1);
             };
             base.into_iter().flat_map(Corpus::texts).for_each(|text| add(&text));
-            learned.iter().for_each(|text| add(text));
+            for text in learned {
+                add(text);
+            }
             let bytes = builder.log.bytes();
             if bytes <= self.max_bytes {
                 break builder;
