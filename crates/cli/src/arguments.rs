@@ -178,9 +178,10 @@ pub(crate) struct DraftArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) corpus: Vec<PathBuf>,
 
-    /// Draft no tokens that the model held likely but did not choose, where the same tokens stand before
+    /// Draft tokens that the model held likely but did not choose, where the same tokens stand before (greedy only): a few
+    /// more tokens a pass, for a little more time a pass
     #[arg(long)]
-    pub(crate) no_runners_up: bool,
+    pub(crate) runners_up: bool,
 }
 
 impl DraftArgs {
@@ -200,7 +201,7 @@ impl DraftArgs {
             branch_length: self.branch_length.map_or(default.branch_length, NonZeroUsize::get),
             min_probability: self.min_probability.unwrap_or(default.min_probability),
             shape: self.draft_shape.into(),
-            runners_up: !self.no_runners_up,
+            runners_up: self.runners_up,
             ..default
         }
     }

@@ -115,7 +115,7 @@ fn measure(source: &[TokenId], tokens: usize) -> Result<(), Box<dyn Error>> {
     for _ in 0..STEPS / STEPS_PER_REQUEST {
         let mut text = Vec::new();
         permuted(&mut random, source, PROMPT_TOKENS + 2 * STEPS_PER_REQUEST, |piece| {
-            text.extend_from_slice(piece)
+            text.extend_from_slice(piece);
         });
         let (prompt, output) = text.split_at(PROMPT_TOKENS);
         let began = Instant::now();

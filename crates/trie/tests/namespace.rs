@@ -160,8 +160,9 @@ fn runners_up_are_drafted_where_no_text_knows_better() {
 fn a_rank_that_no_token_has_is_not_drafted() {
     let namespace = namespace();
     let mut request = namespace.begin(&[5, 6], &[], Sharing::ReadWrite);
-    const NONE: TokenId = TokenId::MAX;
-    request.keep_runners_up(&[5, 6], [20, 21, NONE, NONE, NONE, NONE, NONE, NONE]);
+    let mut likeliest = [TokenId::MAX; RANKS];
+    likeliest[..2].copy_from_slice(&[20, 21]);
+    request.keep_runners_up(&[5, 6], likeliest);
     namespace.accept(&mut request, &[5, 6]);
     let mut tokens = namespace.draft(&mut request, &DraftParams { depth: 1, ..PARAMS }).tokens().to_vec();
     tokens.sort_unstable();

@@ -107,23 +107,25 @@ impl LogWriter {
         if end >= MAX_TOKENS {
             return;
         }
-        let mut links = [NONE; ORDERS.len()];
+        let (mut links, mut places) = ([NONE; ORDERS.len()], [0; ORDERS.len()]);
         for (order, hash) in hashes.into_iter().enumerate() {
             let Some(hash) = hash else { continue };
-            links[order] = self.tables[order].last(hash).unwrap_or(NONE);
-            if links[order] == NONE {
+            let (place, last) = self.tables[order].place(hash);
+            (places[order], links[order]) = (place, last.unwrap_or(NONE));
+            if last.is_none() {
                 if self.tables[order].is_full(self.taken[order]) {
                     self.tables[order] = Arc::new(self.tables[order].grown());
                     log.tables.store(Arc::new(self.tables.clone()));
+                    places[order] = self.tables[order].place(hash).0;
                 }
                 self.taken[order] += 1;
             }
         }
         log.tokens.set(end, [token]);
         log.links.set(end, links);
-        for (table, hash) in self.tables.iter().zip(hashes) {
+        for (order, hash) in hashes.into_iter().enumerate() {
             if let Some(hash) = hash {
-                table.put(hash, end);
+                self.tables[order].put(places[order], hash, end);
             }
         }
         self.len = end + 1;
@@ -174,7 +176,7 @@ impl History for LogView<'_> {
 
     fn last(&self, order: usize, hash: u64) -> Option<u32> {
         // What came after the view ends where nothing is yet: who finds it goes on to what was there before.
-        self.tables[order].last(hash).filter(|&end| end < MAX_TOKENS)
+        self.tables[order].place(hash).1.filter(|&end| end < MAX_TOKENS)
     }
 
     fn before(&self, order: usize, end: u32) -> Option<u32> {

@@ -76,11 +76,13 @@ pub(crate) trait History: Send + Sync {
     /// history `history`.
     fn find(&self, context: &[TokenId], limits: FindLimits, history: u8, found: &mut Vec<Occurrence>) {
         let start = found.len();
+        // All at once: what is not in the cache is waited for together.
         let hashes = tail_hashes(context);
+        let lasts: [Option<u32>; ORDERS.len()] =
+            std::array::from_fn(|order| hashes[order].and_then(|hash| self.last(order, hash)));
         let mut below = Occurrence::LONGEST as usize + 1;
-        for ((order, hash), length_of_order) in hashes.into_iter().enumerate().zip(ORDERS).rev() {
-            let Some(hash) = hash else { continue };
-            let ends = iter::successors(self.last(order, hash), |&end| self.before(order, end));
+        for ((order, last), length_of_order) in lasts.into_iter().enumerate().zip(ORDERS).rev() {
+            let ends = iter::successors(last, |&end| self.before(order, end));
             for end in ends.take(limits.most) {
                 let (next, token) = (end + 1, self.token(end + 1));
                 // Those that match longer were found above.

@@ -60,20 +60,19 @@ impl Slots {
         grown
     }
 
-    /// Says that the sequence of this hash ends at `end`, and returns where it ended before. What was written before the
-    /// call is seen by whoever finds `end`.
-    pub(super) fn put(&self, hash: u64, end: u32) {
-        let (index, _) = self.find(tag(hash));
-        self.slots[index].store(u64::from(tag(hash)) << 32 | u64::from(end), Ordering::Release);
+    /// The slot of the sequence of this hash, until the table is replaced, and where the sequence ended last.
+    pub(super) fn place(&self, hash: u64) -> (usize, Option<u32>) {
+        if self.slots.is_empty() {
+            return (0, None);
+        }
+        let (index, slot) = self.find(tag(hash));
+        (index, (slot != FREE).then_some(slot as u32))
     }
 
-    /// Where the sequence of this hash ended last.
-    pub(super) fn last(&self, hash: u64) -> Option<u32> {
-        if self.slots.is_empty() {
-            return None;
-        }
-        let (_, slot) = self.find(tag(hash));
-        (slot != FREE).then_some(slot as u32)
+    /// Says that the sequence of this hash, whose slot is `index`, ends at `end`. What was written before the call is seen by
+    /// whoever finds `end`.
+    pub(super) fn put(&self, index: usize, hash: u64, end: u32) {
+        self.slots[index].store(u64::from(tag(hash)) << 32 | u64::from(end), Ordering::Release);
     }
 
     /// The slot of this tag and what is in it, or the free one where it belongs.
