@@ -133,7 +133,8 @@ fn write_good_files(path: &Path, bytes: &[u8]) {
 fn change(file: &mut [u8], journal: &mut [u8], changes: &[u8]) {
     for &[low, high, add] in changes.as_chunks::<3>().0 {
         let place = usize::from(u16::from_le_bytes([low, high]));
-        let (bytes, place) = if place % 2 == 0 { (&mut *file, place / 2) } else { (&mut *journal, place / 2) };
+        let (bytes, place) =
+            if place % 2 == 0 { (&mut *file, place / 2) } else { (&mut *journal, place / 2) };
         if let Some(byte) = bytes.get_mut(place) {
             *byte = byte.wrapping_add(add);
         }
@@ -143,7 +144,8 @@ fn change(file: &mut [u8], journal: &mut [u8], changes: &[u8]) {
 fn repair_file(bytes: &mut [u8]) {
     // Trust and runners-up, the last two sections: what is read when a file is opened.
     for section in [HEADER_BYTES - 48, HEADER_BYTES - 24] {
-        let number = |at: usize| Some(u64::from_le_bytes(*bytes.get(section + at..)?.first_chunk()?) as usize);
+        let number =
+            |at: usize| Some(u64::from_le_bytes(*bytes.get(section + at..)?.first_chunk()?) as usize);
         let Some((offset, len)) = number(0).zip(number(8)) else { return };
         let content = bytes.get(offset..).and_then(|rest| rest.get(..len));
         let Some(checksum) = content.map(crc32fast::hash) else { continue };

@@ -359,7 +359,18 @@ impl Namespace {
         let newer = ShardId { generation: id.generation + 1, ..*id };
         // Not from memory, where a text may have made room for another, or is in two halves.
         let learned = journal::answers(path, *id)?;
-        let base = self.all(shared.base.as_ref(), &learned).write_generation(path, newer)?;
+        let mut written = Ok(());
+        let base = match self.all(shared.base.as_ref(), &learned).write_generation(path, newer) {
+            Ok(base) => base,
+            // What failed came after the new file took its name: the journal does not continue the old one any more.
+            Err(error) => match Corpus::open(path, Some(newer.fingerprint)) {
+                Ok(base) if base.shard().id() == newer => {
+                    written = Err(error);
+                    base
+                }
+                _ => return Err(error),
+            },
+        };
         *id = newer;
         let restarted = journal.restart(newer);
         writer.log = LogWriter::default();
@@ -369,7 +380,7 @@ impl Namespace {
             older: Arc::default(),
             corpora: shared.corpora.clone(),
         }));
-        restarted
+        written.and(restarted)
     }
 
     /// Whether what it learns is kept in a file.
