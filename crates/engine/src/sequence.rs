@@ -331,6 +331,9 @@ impl<C: Cache> Sequence<C> {
     /// Tells the drafter what the model held likely at each node of the pass, if that was kept. The `produced` tokens are
     /// the sequence's last.
     fn observe(&mut self, pass: &Pass, produced: usize, rows: &NodeLogits<'_>) {
+        if self.drafter.runners_up() == 0 {
+            return;
+        }
         let Some(before_root) = self.tokens.len().checked_sub(produced + 2) else { return };
         for node in pass.root()..pass.tree.len() {
             let Some(likeliest) = rows.best(node) else { return };

@@ -1,10 +1,10 @@
 //! What a draft engine is to the player, and the engines by name.
 
 use lookahead_model::TokenId;
-use lookahead_trie::DraftTree;
+use lookahead_trie::{DraftShape, DraftTree};
 
 use crate::ours::NamespaceDrafter;
-use crate::paper::{PaperDrafter, Shape};
+use crate::paper::PaperDrafter;
 use crate::pld::PromptLookupDrafter;
 use crate::stream::Stream;
 use crate::suffix::{Selection, SuffixDrafter};
@@ -41,10 +41,10 @@ pub trait ReplayDrafter {
 /// The draft engines: their names, and how to make one.
 pub const DRAFTERS: [(&str, NewDrafter); 9] = [
     ("lookahead", || Box::new(NamespaceDrafter::new())),
-    ("paper", || Box::new(PaperDrafter::new(Shape::Hierarchical))),
-    ("paper:hierarchical", || Box::new(PaperDrafter::new(Shape::Hierarchical))),
-    ("paper:parallel", || Box::new(PaperDrafter::new(Shape::Parallel))),
-    ("paper:single", || Box::new(PaperDrafter::new(Shape::Single))),
+    ("paper", || Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
+    ("paper:hierarchical", || Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
+    ("paper:parallel", || Box::new(PaperDrafter::new(DraftShape::Parallel))),
+    ("paper:single", || Box::new(PaperDrafter::new(DraftShape::Single))),
     ("pld", || Box::<PromptLookupDrafter>::default()),
     ("suffix", || Box::new(SuffixDrafter::new(Selection::Tree))),
     ("suffix:chain", || Box::new(SuffixDrafter::new(Selection::Chain))),

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BinaryHeap};
 
 use lookahead_model::TokenId;
-use lookahead_trie::DraftTree;
+use lookahead_trie::{DraftShape, DraftTree};
 
 use crate::drafter::{Draft, ReplayDrafter};
 use crate::stream::Stream;
@@ -15,20 +15,9 @@ const BRANCH_LENGTH: usize = 12;
 /// The longest suffix of the context that is looked up.
 const LONGEST_MATCH: usize = 8;
 
-/// How the branches of a draft are laid out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
-    /// Branches that begin alike share their nodes.
-    Hierarchical,
-    /// Branches side by side.
-    Parallel,
-    /// The most frequent branch alone.
-    Single,
-}
-
 /// Drafts the most frequent branches behind the longest suffix of the context that has enough of them.
 pub(crate) struct PaperDrafter {
-    shape: Shape,
+    shape: DraftShape,
     /// Its children are the first tokens of branches.
     root: Node,
     nodes: usize,
@@ -101,7 +90,7 @@ struct Candidate {
 }
 
 impl PaperDrafter {
-    pub(crate) fn new(shape: Shape) -> Self {
+    pub(crate) fn new(shape: DraftShape) -> Self {
         Self { shape, root: Node::default(), nodes: 0, prompt: Vec::new(), output: Vec::new() }
     }
 
@@ -132,9 +121,11 @@ impl PaperDrafter {
     fn collect(&self, node: &Node, root: TokenId, budget: usize) -> Draft {
         let mut draft = Draft::new(root);
         match self.shape {
-            Shape::Hierarchical => collect_hierarchical(node, budget, &mut draft),
-            Shape::Parallel => collect_parallel(node, node.weight(), budget, &mut Vec::new(), &mut draft),
-            Shape::Single => collect_single(node, budget, &mut draft),
+            DraftShape::Hierarchical => collect_hierarchical(node, budget, &mut draft),
+            DraftShape::Parallel => {
+                collect_parallel(node, node.weight(), budget, &mut Vec::new(), &mut draft);
+            }
+            DraftShape::Single => collect_single(node, budget, &mut draft),
         }
         draft
     }

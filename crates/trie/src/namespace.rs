@@ -274,8 +274,7 @@ impl Namespace {
     /// Drafts what may follow the request's text. The root is its last token; where nothing is known or likely enough, it
     /// stays alone. The tree of a request without any text is empty.
     pub fn draft<'a>(&self, request: &'a mut Request, params: &DraftParams) -> &'a DraftTree {
-        self.draft_from(&self.shared.load_full(), request, params);
-        request.tree(params)
+        self.draft_from(&self.shared.load_full(), request, params)
     }
 
     /// Drafts for several requests at once, from the same state of what is shared. The trees come in their order.
@@ -285,14 +284,15 @@ impl Namespace {
         params: &DraftParams,
     ) -> Vec<&'a DraftTree> {
         let shared = self.shared.load_full();
-        let drafted = requests.into_iter().map(|request| {
-            self.draft_from(&shared, request, params);
-            request.tree(params)
-        });
-        drafted.collect()
+        requests.into_iter().map(|request| self.draft_from(&shared, request, params)).collect()
     }
 
-    fn draft_from(&self, shared: &Shared, request: &mut Request, params: &DraftParams) {
+    fn draft_from<'a>(
+        &self,
+        shared: &Shared,
+        request: &'a mut Request,
+        params: &DraftParams,
+    ) -> &'a DraftTree {
         let source = match request.sharing {
             Sharing::Off => DraftSource::Prompt,
             Sharing::Read | Sharing::ReadWrite => params.source,
@@ -304,7 +304,9 @@ impl Namespace {
         growth.grow(knowledge, trust, context, *params);
         if params.shape == DraftShape::Parallel {
             request.parallel = side_by_side(request.growth.tree(), params.nodes);
+            return &request.parallel;
         }
+        request.growth.tree()
     }
 
     /// Appends the tokens that the model produced to the request's text. It learns from how the last draft fared.
@@ -542,9 +544,5 @@ impl Request {
     /// Allocated bytes of its text, index, and runners-up.
     pub fn bytes(&self) -> usize {
         self.text.bytes() + self.runners_up.bytes()
-    }
-
-    fn tree(&self, params: &DraftParams) -> &DraftTree {
-        if params.shape == DraftShape::Parallel { &self.parallel } else { self.growth.tree() }
     }
 }

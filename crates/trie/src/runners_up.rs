@@ -4,6 +4,8 @@
 //! Language Models with Token Recycling"): a pass computes the logits of each verified node anyway, and those that it did
 //! not choose are guesses where no text knows better.
 
+use std::sync::OnceLock;
+
 use crate::TokenId;
 use crate::sync::{AtomicU32, Ordering, fence};
 
@@ -29,9 +31,11 @@ struct Entry<const N: usize = WORDS> {
     words: [AtomicU32; N],
 }
 
-/// A table of a fixed number of contexts: each has one place, and the latest that wants it has it.
+/// A table of a fixed number of contexts: each has one place, and the latest that wants it has it. It takes memory from the
+/// first entry on, as most requests have none.
 pub(crate) struct RunnersUp {
-    entries: Box<[Entry]>,
+    places: usize,
+    entries: OnceLock<Box<[Entry]>>,
 }
 
 impl<const N: usize> Entry<N> {
@@ -60,14 +64,14 @@ impl<const N: usize> Entry<N> {
 impl RunnersUp {
     /// A table of `places`, a power of two.
     pub(crate) fn new(places: usize) -> Self {
-        Self { entries: (0..places).map(|_| Entry::free()).collect() }
+        Self { places, entries: OnceLock::new() }
     }
 
     /// What followed likeliest behind the end of `context`: its last two tokens, and its last one.
     pub(crate) fn of(&self, context: &[TokenId]) -> [Option<[TokenId; RANKS]>; CONTEXTS] {
         keys(context).map(|key| {
             let key = key?;
-            let words = self.entries[self.place(key)].read()?;
+            let words = self.entries.get()?[self.place(key)].read()?;
             let (found, tokens) = words.split_first_chunk().zip(words.last_chunk())?;
             (*found.0 == key).then_some(*tokens)
         })
@@ -88,9 +92,9 @@ impl RunnersUp {
         newer.each(|words| self.put_words(words));
     }
 
-    /// Allocated bytes.
+    /// Bytes that it takes when it has an entry.
     pub(crate) fn bytes(&self) -> usize {
-        self.entries.len() * size_of::<Entry>()
+        self.places * size_of::<Entry>()
     }
 
     /// As bytes for a file, which [`RunnersUp::join_bytes`] reads.
@@ -109,19 +113,20 @@ impl RunnersUp {
     }
 
     fn each(&self, mut visit: impl FnMut([u32; WORDS])) {
-        let entries = self.entries.iter().filter_map(Entry::read);
+        let entries = self.entries.get().into_iter().flatten().filter_map(Entry::read);
         entries.filter(|words| words[0] != NO_TOKEN).for_each(&mut visit);
     }
 
     fn put_words(&self, words: [u32; WORDS]) {
-        self.entries[self.place([words[0], words[1]])].write(words);
+        let entries = self.entries.get_or_init(|| (0..self.places).map(|_| Entry::free()).collect());
+        entries[self.place([words[0], words[1]])].write(words);
     }
 
     fn place(&self, key: [TokenId; CONTEXTS]) -> usize {
         let hash = key.iter().fold(0u64, |hash, &token| {
             (hash.rotate_left(23) ^ u64::from(token)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
         });
-        (hash >> 32) as usize & (self.entries.len() - 1)
+        (hash >> 32) as usize & (self.places - 1)
     }
 }
 
