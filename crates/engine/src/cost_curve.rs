@@ -15,11 +15,22 @@ use serde::{Deserialize, Serialize};
 /// A chunk of the context that passes are measured behind, in tokens.
 const PREFILL_CHUNK: usize = 256;
 
-/// Passes at each size, at least: the fewest with a median that one disturbance does not move.
-const MIN_ROUNDS: usize = 3;
+/// How long passes of one size follow each other, at most: the last half of them is timed. Caches take that long to settle
+/// on weights that they share with other programs, for the pace at which passes of a size read them.
+const BLOCK: Duration = Duration::from_millis(60);
 
-/// Passes at each size, at most: with more, the median of an undisturbed machine hardly moves.
-const MAX_ROUNDS: usize = 25;
+/// Passes of one block, at least: a first one that finds things as another size left them, and two that count.
+const MIN_PASSES: usize = 3;
+
+/// Passes of one block, at most.
+const MAX_PASSES: usize = 32;
+
+/// Blocks of the smallest size before it is timed. Its time is what all others are compared with, and the one that most
+/// depends on settled caches.
+const SETTLING_BLOCKS: usize = 2;
+
+/// Rounds over all sizes, at most: with more, the median of an undisturbed machine hardly moves.
+const MAX_ROUNDS: usize = 5;
 
 /// What a forward pass over some tokens takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -85,10 +96,10 @@ impl CostCurve {
         Ok(Self { points: without_falls(points) })
     }
 
-    /// Measures passes over each of the numbers `tokens` (ascending) behind a context of `context` tokens: medians of
-    /// several rounds over all of them, so that a disturbance hits all alike. Rounds go on until `budget` is spent, but
-    /// there are at least three. The context is shortened, and larger passes are left out, where the model's own context
-    /// has no room. `on_progress` hears, from 0 to 1, how far it has come.
+    /// Measures passes over each of the numbers `tokens` (ascending) behind a context of `context` tokens, in the steady
+    /// state that decoding reaches: many passes of a size one after the other, of which the last count. Rounds over all
+    /// sizes go on until `budget` is spent, but there is at least one. The context is shortened, and larger passes are left
+    /// out, where the model's own context has no room. `on_progress` hears, from 0 to 1, how far it has come.
     ///
     /// # Errors
     /// As [`CostCurve::new`], and if the model refuses a pass.
@@ -105,25 +116,27 @@ impl CostCurve {
         let &largest = sizes.last().ok_or(CostCurveError::Empty)?;
         let mut bench = Bench::new(model, context.min(model.context_length() - largest), largest)?;
 
+        let block = BLOCK.min(budget / sizes.len() as u32);
+        let mut blocks = vec![Vec::with_capacity(MAX_ROUNDS); sizes.len()];
+        let began = Instant::now();
         // The first pass of a size finds cold buffers; the largest one warms them for all.
         bench.time(largest)?;
-        let mut times = vec![Vec::with_capacity(MAX_ROUNDS); sizes.len()];
-        let began = Instant::now();
         for round in 0..MAX_ROUNDS {
-            if round >= MIN_ROUNDS && began.elapsed() >= budget {
+            if round > 0 && began.elapsed() >= budget {
                 break;
             }
-            for (index, (&size, times)) in sizes.iter().zip(&mut times).enumerate() {
-                // Decoding runs passes of like size one after the other; a larger one leaves other things in the caches.
-                bench.time(size)?;
-                times.push(bench.time(size)?);
+            for _ in 0..SETTLING_BLOCKS {
+                bench.time_block(sizes[0], block)?;
+            }
+            for (index, (&size, blocks)) in sizes.iter().zip(&mut blocks).enumerate() {
+                blocks.push(bench.time_block(size, block)?);
                 let rounds = round as f64 + (index + 1) as f64 / sizes.len() as f64;
                 let spent = began.elapsed().as_secs_f64() / budget.as_secs_f64().max(f64::MIN_POSITIVE);
-                on_progress((rounds / MIN_ROUNDS as f64).min(spent).max(rounds / MAX_ROUNDS as f64).min(1.0));
+                on_progress(rounds.min(spent).max(rounds / MAX_ROUNDS as f64).min(1.0));
             }
         }
         on_progress(1.0);
-        let medians = times.iter_mut().map(|times| median_ms(times));
+        let medians = blocks.iter_mut().map(|blocks| median(blocks).as_secs_f64() * 1e3);
         Self::new(sizes.iter().zip(medians).map(|(&tokens, ms)| CostPoint { tokens, ms }).collect())
     }
 
@@ -256,13 +269,23 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         // A clock may be too coarse to see the pass of a toy model, but no pass is free.
         Ok(began.elapsed().max(Duration::from_nanos(1)))
     }
+
+    /// The median of the last half of passes that follow each other for the time `block`.
+    fn time_block(&mut self, tokens: usize, block: Duration) -> Result<Duration, ForwardError> {
+        let began = Instant::now();
+        let mut times = Vec::with_capacity(MAX_PASSES);
+        while times.len() < MIN_PASSES || (times.len() < MAX_PASSES && began.elapsed() < block) {
+            times.push(self.time(tokens)?);
+        }
+        let settled = times.len() / 2;
+        Ok(median(&mut times[settled..]))
+    }
 }
 
-fn median_ms(times: &mut [Duration]) -> f64 {
+fn median(times: &mut [Duration]) -> Duration {
     times.sort_unstable();
     let middle = times.len() / 2;
-    let median = if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2 };
-    median.as_secs_f64() * 1e3
+    if times.len() % 2 == 1 { times[middle] } else { (times[middle - 1] + times[middle]) / 2 }
 }
 
 #[cfg(test)]

@@ -36,8 +36,8 @@ Fields of --json: `model`, `threads`, `context`, `points` (`tokens` and `ms` eac
 /// Tokens of the passes that are measured: every one where drafts are likely, fewer beyond.
 const TOKENS: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64];
 
-/// The time for the passes; a model that takes longer for three rounds of them gets it.
-const BUDGET: Duration = Duration::from_secs(3);
+/// The time for the passes; a model that takes longer for one round of them gets it.
+const BUDGET: Duration = Duration::from_secs(5);
 
 /// The time for measuring the machine itself.
 const CEILINGS_BUDGET: Duration = Duration::from_millis(600);

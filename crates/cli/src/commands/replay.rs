@@ -17,7 +17,7 @@ use serde_json::json;
 use crate::{output, progress};
 
 /// The pass of SmolLM2 135M Q4_1 on two cores with AVX-512 behind 256 tokens (docs/performance.md).
-const DEFAULT_CURVE: [(usize, f64); 5] = [(1, 2.49), (4, 3.37), (8, 5.14), (16, 9.2), (64, 30.7)];
+const DEFAULT_CURVE: [(usize, f64); 5] = [(1, 2.76), (4, 4.25), (8, 6.98), (16, 11.9), (64, 41.0)];
 
 const HELP: &str = "\
 Examples:
