@@ -26,7 +26,7 @@ pub(crate) const CONTEXT: usize = 256;
 const FIRST_USE_TOKENS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17];
 
 /// What a first answer may wait for them, as far as a slow model allows.
-const FIRST_USE_BUDGET: Duration = Duration::from_millis(1000);
+const FIRST_USE_BUDGET: Duration = Duration::from_secs(1);
 
 /// Bytes at both ends of a model file that tell it from others of its size: its metadata, and its last weights.
 const FINGERPRINT_BYTES: u64 = 1 << 20;
@@ -170,7 +170,7 @@ fn fingerprint(path: &Path) -> io::Result<(u64, String)> {
 }
 
 /// What the system calls the CPU; where it says nothing, the architecture.
-fn cpu_model() -> String {
+pub(crate) fn cpu_model() -> String {
     let description = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     cpu_model_in(&description).unwrap_or_else(|| std::env::consts::ARCH.to_owned())
 }

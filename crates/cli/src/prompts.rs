@@ -5,7 +5,7 @@
 //! answer that somebody wrote; the first one of a list). Other fields are ignored, and so are blank lines.
 
 use std::fs::File;
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 use anyhow::{Context as _, bail};
@@ -45,8 +45,21 @@ pub(crate) struct PromptRecord {
 pub(crate) fn read_prompts(path: &Path, limit: Option<usize>) -> anyhow::Result<Vec<PromptRecord>> {
     let name = path.display();
     let file = File::open(path).with_context(|| format!("cannot read prompts from {name}"))?;
+    read(path, BufReader::new(file), limit)
+}
+
+/// The prompts of `text`, which is called `name`.
+///
+/// # Errors
+/// If a line is no prompt.
+pub(crate) fn parse_prompts(name: &Path, text: &str) -> anyhow::Result<Vec<PromptRecord>> {
+    read(name, text.as_bytes(), None)
+}
+
+fn read(path: &Path, text: impl BufRead, limit: Option<usize>) -> anyhow::Result<Vec<PromptRecord>> {
+    let name = path.display();
     let mut prompts = Vec::new();
-    for (line, number) in BufReader::new(file).lines().zip(1..) {
+    for (line, number) in text.lines().zip(1..) {
         if limit.is_some_and(|limit| prompts.len() >= limit) {
             break;
         }

@@ -366,7 +366,7 @@ impl<C: Cache> Sequence<C> {
     }
 
     /// The result, whether the sequence has ended or is given up now.
-    pub(crate) fn into_generation(mut self) -> Generation {
+    pub fn into_generation(mut self) -> Generation {
         Generation {
             token_ids: self.tokens.split_off(self.prompt_tokens),
             finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),

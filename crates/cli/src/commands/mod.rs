@@ -3,6 +3,7 @@
 mod models;
 mod pull;
 
+mod bench;
 mod calibrate;
 mod chat;
 mod generate;
@@ -26,6 +27,7 @@ pub(crate) enum Command {
     Chat(chat::ChatArgs),
     Verify(verify::VerifyArgs),
     Calibrate(calibrate::CalibrateArgs),
+    Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
     Replay(replay::ReplayArgs),
@@ -43,6 +45,7 @@ impl Command {
             Self::Chat(arguments) => chat::run(arguments),
             Self::Verify(arguments) => verify::run(&arguments),
             Self::Calibrate(arguments) => calibrate::run(&arguments),
+            Self::Bench(arguments) => bench::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Logits(arguments) => logits::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),

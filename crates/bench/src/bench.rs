@@ -1,0 +1,424 @@
+//! Decodes the prompts of a suite in every setting.
+
+use std::ops::ControlFlow;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use lookahead_engine::{
+    CostCurve, DraftLimits, DraftPolicy, Drafter, Engine, EngineError, FinishReason, Generation,
+    GenerationRequest, Namespace, NamespaceDrafter, NoDraft, Sequence, Sharing,
+};
+use lookahead_model::{LanguageModel, TokenId};
+
+use crate::journal::{Journal, JournalError};
+use crate::peer::{PEER_MODES, Peer, PeerError};
+use crate::run::{Lesson, Run, RunKey, Setting};
+use crate::setting::{Policy, Warmth};
+use crate::suite::{Case, Task};
+
+/// What a namespace may take, in bytes.
+const NAMESPACE_BYTES: usize = 256 << 20;
+
+/// Nodes of the drafts by which a namespace learns from answers that are there already.
+const LESSON_NODES: usize = 8;
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The tasks.
+    pub tasks: Vec<Task>,
+    /// The draft policies.
+    pub policies: Vec<Policy>,
+    /// What they have learned before.
+    pub warmths: Vec<Warmth>,
+    /// How often each prompt is measured in each setting.
+    pub repeats: usize,
+    /// How many prompts are decoded at once, apart from one at a time: each number is measured over the prompts of all
+    /// tasks.
+    pub batch_sizes: Vec<usize>,
+    /// The most new tokens of an answer.
+    pub max_tokens: usize,
+    /// Tokens that end an answer.
+    pub end_tokens: Vec<TokenId>,
+    /// Another program to measure.
+    pub peer: Option<PeerPlan>,
+}
+
+/// Another program to measure on the same prompts.
+#[derive(Clone, Debug)]
+pub struct PeerPlan {
+    /// llama.cpp's `llama-server`.
+    pub server: PathBuf,
+    /// The model's file.
+    pub model: PathBuf,
+    /// Threads that compute.
+    pub threads: usize,
+    /// Prompts of each task that it answers, at most: it takes much of the time.
+    pub limit: usize,
+}
+
+/// Why a benchmark cannot go on.
+#[derive(Debug, thiserror::Error)]
+pub enum BenchError {
+    /// A prompt cannot be decoded.
+    #[error("task {task}, prompt {prompt}: {source}")]
+    Decode {
+        /// The task.
+        task: String,
+        /// The prompt.
+        prompt: String,
+        /// What the engine said.
+        source: EngineError,
+    },
+    /// The runs cannot be kept.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The other program cannot be measured.
+    #[error(transparent)]
+    Peer(#[from] PeerError),
+}
+
+impl Plan {
+    /// Generations that the whole benchmark takes.
+    pub fn generations(&self) -> usize {
+        let lessons: usize = self.tasks.iter().map(|task| task.warm_up.len()).sum();
+        let measured: usize = self.tasks.iter().map(|task| task.measured.len()).sum();
+        let settings = 1 + self.policies.len() * self.warmths.len();
+        let peers: usize = match &self.peer {
+            Some(peer) => self.tasks.iter().map(|task| task.measured.len().min(peer.limit)).sum(),
+            None => 0,
+        };
+        let batches: usize = self.batch_sizes.iter().map(|&size| self.batches(size).len()).sum();
+        let batched = batches * (1 + self.policies.len());
+        lessons + self.repeats * (measured * settings + peers * PEER_MODES.len() + batched)
+    }
+
+    /// The prompts that are measured, in batches of `size`: the first of each task, then the second, and so on. What does
+    /// not fill a batch is left out.
+    pub(crate) fn batches(&self, size: usize) -> Vec<Vec<&Case>> {
+        let longest = self.tasks.iter().map(|task| task.measured.len()).max().unwrap_or(0);
+        let in_turn =
+            (0..longest).flat_map(|turn| self.tasks.iter().filter_map(move |task| task.measured.get(turn)));
+        let cases: Vec<&Case> = in_turn.collect();
+        cases.chunks_exact(size.max(1)).map(<[_]>::to_vec).collect()
+    }
+}
+
+/// A benchmark at work.
+pub struct Bench<'a, M: LanguageModel> {
+    engine: Engine<M>,
+    plan: &'a Plan,
+    curve: Arc<CostCurve>,
+    journal: &'a mut Journal,
+    cancel: Arc<AtomicBool>,
+}
+
+/// What ends a benchmark early: `Ok(None)` of a part is "cancelled".
+type Part<T> = Result<Option<T>, BenchError>;
+
+impl<'a, M: LanguageModel> Bench<'a, M> {
+    /// A benchmark of the model in `engine` by `plan`; adaptive drafts follow the curve of `journal`. It ends early once
+    /// `cancel` is true.
+    pub fn new(
+        engine: Engine<M>,
+        plan: &'a Plan,
+        curve: Arc<CostCurve>,
+        journal: &'a mut Journal,
+        cancel: Arc<AtomicBool>,
+    ) -> Self {
+        Self { engine, plan, curve, journal, cancel }
+    }
+
+    /// Does what the journal does not have yet. Calls `on_generation` with each generation of the plan: what it is, and
+    /// whether it took any time. Returns whether all was done.
+    ///
+    /// # Errors
+    /// If a prompt cannot be decoded, a run not be kept, or the other program not be run. What was measured before is
+    /// kept.
+    pub fn run(&mut self, mut on_generation: impl FnMut(&str)) -> Result<bool, BenchError> {
+        let plan = self.plan;
+        for task in &plan.tasks {
+            if self.learn(task, &mut on_generation)?.is_none() {
+                return Ok(false);
+            }
+        }
+        for task in &plan.tasks {
+            let same = self.taught(|lesson| lesson.task == task.name);
+            let other = self.taught(|lesson| lesson.task != task.name);
+            for repeat in 0..plan.repeats {
+                if self.measure(task, repeat, [&same, &other], &mut on_generation)?.is_none() {
+                    return Ok(false);
+                }
+            }
+            if let Some(peer) = &plan.peer
+                && self.measure_peer(task, peer, &mut on_generation)?.is_none()
+            {
+                return Ok(false);
+            }
+        }
+        for &size in &plan.batch_sizes {
+            for repeat in 0..plan.repeats {
+                if self.measure_batches(size, repeat, &mut on_generation)?.is_none() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    /// The answers to the prompts of `task` that teach.
+    fn learn(&mut self, task: &Task, on_generation: &mut impl FnMut(&str)) -> Part<()> {
+        let namespace = namespace();
+        for case in &task.warm_up {
+            on_generation(&format!("{}: learning", task.name));
+            if let Some(lesson) = self.journal.lesson(&task.name, &case.id) {
+                teach(&namespace, &case.prompt, &lesson.token_ids);
+                continue;
+            }
+            // By any decoding the answers are the same; this one is the fastest.
+            let policy = DraftPolicy::adaptive(Arc::clone(&self.curve));
+            let drafter = NamespaceDrafter::new(Arc::clone(&namespace), policy);
+            let Some(generation) = self.generate(task, case, Box::new(drafter))? else { return Ok(None) };
+            self.journal.add_lesson(Lesson {
+                task: task.name.clone(),
+                prompt: case.id.clone(),
+                token_ids: generation.token_ids,
+            })?;
+        }
+        Ok(Some(()))
+    }
+
+    /// A namespace that has served the requests of the lessons that `is_known` takes.
+    fn taught(&self, is_known: impl Fn(&Lesson) -> bool) -> Arc<Namespace> {
+        let namespace = namespace();
+        let tasks = &self.plan.tasks;
+        for lesson in self.journal.lessons().iter().filter(|lesson| is_known(lesson)) {
+            let task = tasks.iter().find(|task| task.name == lesson.task);
+            let case = task.and_then(|task| task.warm_up.iter().find(|case| case.id == lesson.prompt));
+            if let Some(case) = case {
+                teach(&namespace, &case.prompt, &lesson.token_ids);
+            }
+        }
+        namespace
+    }
+
+    /// One repeat of a task: each prompt plainly, and then in every other setting.
+    fn measure(
+        &mut self,
+        task: &Task,
+        repeat: usize,
+        [same, other]: [&Arc<Namespace>; 2],
+        on_generation: &mut impl FnMut(&str),
+    ) -> Part<()> {
+        let plan = self.plan;
+        let online: Vec<_> = plan.policies.iter().map(|_| namespace()).collect();
+        for case in &task.measured {
+            let key = |setting| RunKey { task: task.name.clone(), prompt: case.id.clone(), repeat, setting };
+            on_generation(&format!("{}: plain", task.name));
+            if self.measure_once(task, case, key(Setting::Plain), || Box::new(NoDraft))?.is_none() {
+                return Ok(None);
+            }
+            for (policy, online) in plan.policies.iter().zip(&online) {
+                for &warmth in &plan.warmths {
+                    let (namespace, sharing) = match warmth {
+                        Warmth::Cold => (&namespace(), Sharing::Read),
+                        Warmth::Same => (same, Sharing::Read),
+                        Warmth::Other => (other, Sharing::Read),
+                        Warmth::Online => (online, Sharing::ReadWrite),
+                    };
+                    on_generation(&format!("{}: {policy}, {}", task.name, warmth.as_str()));
+                    let setting = Setting::Lookahead { policy: policy.to_string(), warmth };
+                    let key = key(setting);
+                    if let Some(run) = self.journal.run(&key) {
+                        if warmth == Warmth::Online {
+                            teach(online, &case.prompt, &run.token_ids);
+                        }
+                        continue;
+                    }
+                    let draft = DraftPolicy { sharing, ..policy.draft_policy(Some(&self.curve)) };
+                    let drafter = || -> Box<dyn Drafter> {
+                        Box::new(NamespaceDrafter::new(Arc::clone(namespace), draft))
+                    };
+                    if self.measure_once(task, case, key, drafter)?.is_none() {
+                        return Ok(None);
+                    }
+                }
+            }
+        }
+        Ok(Some(()))
+    }
+
+    fn measure_once(
+        &mut self,
+        task: &Task,
+        case: &Case,
+        key: RunKey,
+        drafter: impl FnOnce() -> Box<dyn Drafter>,
+    ) -> Part<()> {
+        if self.journal.run(&key).is_none() {
+            let Some(generation) = self.generate(task, case, drafter())? else { return Ok(None) };
+            self.journal.add(Run::of_generation(key, generation))?;
+        }
+        Ok(Some(()))
+    }
+
+    fn request(&self, case: &Case) -> GenerationRequest {
+        GenerationRequest {
+            prompt: case.prompt.clone(),
+            max_tokens: self.plan.max_tokens,
+            end_tokens: self.plan.end_tokens.clone(),
+            cancel: Some(Arc::clone(&self.cancel)),
+            ..GenerationRequest::default()
+        }
+    }
+
+    /// `None` if it was cancelled.
+    fn generate(&mut self, task: &Task, case: &Case, drafter: Box<dyn Drafter>) -> Part<Generation> {
+        let generation = self.engine.generate(self.request(case), drafter, |_| ControlFlow::Continue(()));
+        let generation = generation.map_err(|source| BenchError::Decode {
+            task: task.name.clone(),
+            prompt: case.id.clone(),
+            source,
+        })?;
+        Ok((generation.finish_reason != FinishReason::Cancelled).then_some(generation))
+    }
+
+    /// One repeat of all batches of `size` prompts: plainly, and by each policy, knowing nothing.
+    fn measure_batches(
+        &mut self,
+        size: usize,
+        repeat: usize,
+        on_generation: &mut impl FnMut(&str),
+    ) -> Part<()> {
+        let plan = self.plan;
+        let lookahead = plan.policies.iter().map(Some);
+        let settings: Vec<Option<&Policy>> = std::iter::once(None).chain(lookahead).collect();
+        for (number, cases) in plan.batches(size).into_iter().enumerate() {
+            for policy in &settings {
+                let setting = match policy {
+                    None => Setting::Plain,
+                    Some(policy) => Setting::Lookahead { policy: policy.to_string(), warmth: Warmth::Cold },
+                };
+                let key = RunKey { task: batch_name(size), prompt: format!("#{number}"), repeat, setting };
+                on_generation(&format!("{} prompts at once", cases.len()));
+                if self.journal.run(&key).is_some() {
+                    continue;
+                }
+                let drafter = || -> Box<dyn Drafter> {
+                    let Some(policy) = policy else { return Box::new(NoDraft) };
+                    let draft =
+                        DraftPolicy { sharing: Sharing::Read, ..policy.draft_policy(Some(&self.curve)) };
+                    Box::new(NamespaceDrafter::new(namespace(), draft))
+                };
+                let drafters = cases.iter().map(|_| drafter()).collect();
+                let decoded = self.decode_batch(&cases, drafters).map_err(|source| BenchError::Decode {
+                    task: key.task.clone(),
+                    prompt: key.prompt.clone(),
+                    source,
+                })?;
+                let Some((generations, decode)) = decoded else { return Ok(None) };
+                self.journal.add(Run::of_batch(key, generations, decode))?;
+            }
+        }
+        Ok(Some(()))
+    }
+
+    /// The answers to several prompts, and the time in which they were decoded together, after the first token of each.
+    /// `None` if it was cancelled.
+    fn decode_batch(
+        &mut self,
+        cases: &[&Case],
+        drafters: Vec<Box<dyn Drafter>>,
+    ) -> Result<Option<(Vec<Generation>, Duration)>, EngineError> {
+        let mut sequences = Vec::new();
+        for (case, drafter) in cases.iter().zip(drafters) {
+            let mut sequence = [self.engine.start(self.request(case), drafter)?];
+            let mut has_begun = false;
+            while !has_begun && sequence[0].finish_reason().is_none() {
+                self.engine.step(&mut sequence, |_, _| {
+                    has_begun = true;
+                    ControlFlow::Continue(())
+                })?;
+            }
+            sequences.extend(sequence);
+        }
+        let began = Instant::now();
+        while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
+            self.engine.step(&mut sequences, |_, _| ControlFlow::Continue(()))?;
+        }
+        let decode = began.elapsed();
+        let generations: Vec<_> = sequences.into_iter().map(Sequence::into_generation).collect();
+        let is_cancelled = generations.iter().any(|one| one.finish_reason == FinishReason::Cancelled);
+        Ok((!is_cancelled).then_some((generations, decode)))
+    }
+
+    /// The prompts of a task by another program, in each of its modes.
+    fn measure_peer(
+        &mut self,
+        task: &Task,
+        plan: &PeerPlan,
+        on_generation: &mut impl FnMut(&str),
+    ) -> Part<()> {
+        let cases = &task.measured[..task.measured.len().min(plan.limit)];
+        let longest = cases.iter().map(|case| case.prompt.len()).max().unwrap_or(0);
+        // Room for what is drafted beyond the end.
+        let context_length = longest + self.plan.max_tokens + 128;
+        for mode in PEER_MODES {
+            let mut peer = None;
+            for repeat in 0..self.plan.repeats {
+                for case in cases {
+                    on_generation(&format!("{}: {mode} of the other program", task.name));
+                    if self.cancel.load(Ordering::Relaxed) {
+                        return Ok(None);
+                    }
+                    let key = RunKey {
+                        task: task.name.clone(),
+                        prompt: case.id.clone(),
+                        repeat,
+                        setting: Setting::Peer { mode: mode.to_owned() },
+                    };
+                    if self.journal.run(&key).is_some() {
+                        continue;
+                    }
+                    let peer = match &mut peer {
+                        Some(peer) => peer,
+                        None => peer.insert(Peer::start(
+                            &plan.server,
+                            &plan.model,
+                            plan.threads,
+                            context_length,
+                            mode,
+                        )?),
+                    };
+                    let answer = peer.complete(&case.prompt, self.plan.max_tokens)?;
+                    self.journal.add(Run::of_peer(key, answer))?;
+                }
+            }
+        }
+        Ok(Some(()))
+    }
+}
+
+/// What batches of a size are called in the journal. No task has this name: it holds a line feed.
+pub(crate) fn batch_name(size: usize) -> String {
+    format!("batch\n{size}")
+}
+
+fn namespace() -> Arc<Namespace> {
+    Arc::new(Namespace::new(NAMESPACE_BYTES).expect("the bound is large enough"))
+}
+
+/// Lets `namespace` learn from an answer as if it had served the request.
+fn teach(namespace: &Arc<Namespace>, prompt: &[TokenId], answer: &[TokenId]) {
+    let policy = DraftPolicy { draft_length: LESSON_NODES, min_probability: 0.0, ..DraftPolicy::default() };
+    let mut drafter = NamespaceDrafter::new(Arc::clone(namespace), policy);
+    let mut context = prompt.to_vec();
+    drafter.begin(prompt);
+    for &token in answer {
+        drafter.draft(&context, DraftLimits { nodes: LESSON_NODES, depth: LESSON_NODES });
+        drafter.accept(&[token]);
+        context.push(token);
+    }
+}

@@ -1,0 +1,90 @@
+//! `lookahead bench` on a tiny model.
+#![allow(clippy::unwrap_used)] // tests
+
+mod program;
+
+use std::fs;
+
+use lookahead_fixtures::TinyModel;
+use program::Directory;
+use serde_json::Value;
+
+const PROMPTS: &str = r#"{"id": "one", "prompt": "The model writes."}
+{"id": "two", "prompt": "One token after the other."}
+{"prompt": "The other token writes.", "task": "<b>|x"}
+"#;
+
+fn directory() -> Directory {
+    let directory = Directory::with_model(&TinyModel::default());
+    directory.write("words.jsonl", PROMPTS);
+    directory
+}
+
+fn bench(more: &str) -> String {
+    format!("bench --model model.gguf --suite words.jsonl --out report --threads 1 --repeats 1 {more}")
+}
+
+#[test]
+fn a_benchmark_writes_a_report_and_goes_on_where_it_was() {
+    let directory = directory();
+    let line = bench("-n 6 --policies adaptive,4x2:single --batch 2");
+    let run = directory.run(&line);
+    assert_eq!(run.code, 0, "{}{}", run.stdout, run.stderr);
+    assert!(run.stdout.contains("words") && run.stdout.contains("report.html"), "{}", run.stdout);
+
+    let read = |name: &str| fs::read_to_string(directory.path().join("report").join(name)).unwrap();
+    let results: Value = serde_json::from_str(&read("results.json")).unwrap();
+    assert_eq!(results["lossless"]["differing"], 0);
+    assert_eq!(
+        results["lossless"]["answers"],
+        2 * 2 * 4 + 2,
+        "prompts, policies, warmths; a batch by each policy"
+    );
+    assert_eq!(results["subject"]["model"], "model.gguf");
+    assert_eq!(results["tasks"][0]["warm_up_prompts"], 1);
+    assert_eq!(results["batches"][0]["size"], 2);
+    let html = read("report.html");
+    assert!(html.contains("&lt;b&gt;|x") && !html.contains("<b>|x"), "names are escaped");
+    assert!(html.contains("<svg") && read("report.md").contains("words"));
+
+    let runs = read("runs.jsonl");
+    assert_eq!(directory.run(&line).code, 0);
+    assert_eq!(read("runs.jsonl"), runs, "everything was there");
+    let other = directory.run(&bench("-n 7"));
+    assert_eq!(other.code, 1);
+    assert!(
+        other.stderr.contains("--max-tokens differ") && other.stderr.contains("--out"),
+        "{}",
+        other.stderr
+    );
+}
+
+#[test]
+fn prompts_for_warm_up_can_be_given() {
+    let directory = directory();
+    directory.write("more.jsonl", "{\"prompt\": \"x\", \"task\": \"words\"}\n{\"prompt\": \"y\"}\n");
+    let run = directory.run(&bench("-n 6 --warmup more.jsonl --warmth same,other"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let results = fs::read_to_string(directory.path().join("report/results.json")).unwrap();
+    let results: Value = serde_json::from_str(&results).unwrap();
+    let tasks = results["tasks"].as_array().unwrap();
+    assert_eq!(tasks.len(), 2, "nothing of `more` is measured");
+    assert_eq!((&tasks[0]["prompts"], &tasks[0]["warm_up_prompts"]), (&2.into(), &1.into()));
+    assert_eq!(tasks[0]["lookahead"].as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn errors_name_the_value_and_the_way_out() {
+    let directory = directory();
+    directory.write("empty.jsonl", "");
+    for (arguments, problem) in [
+        ("--suite no/such", "no/such"),
+        ("--suite empty.jsonl", "no prompts"),
+        ("--suite words.jsonl --against llama.cpp=no/such/server", "no/such/server"),
+        ("--suite words.jsonl --policies 9y9", "`9y9` is no draft policy"),
+        ("--suite words.jsonl --out empty.jsonl", "empty.jsonl"),
+    ] {
+        let run = directory.run(&format!("bench --model model.gguf {arguments}"));
+        assert!(run.code != 0 && run.stderr.contains(problem), "{arguments}: {}", run.stderr);
+    }
+}
