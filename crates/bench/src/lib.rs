@@ -18,8 +18,8 @@ pub use bench::{Bench, BenchError, PeerPlan, Plan};
 pub use journal::{Header, Journal, JournalError};
 pub use peer::{PEER_MODES, Peer, PeerAnswer, PeerError};
 pub use results::{
-    BatchResults, LookaheadResults, Lossless, Measure, OnlinePoint, PeerResults, Results, Spread, Subject,
-    TaskResults, VERSION,
+    BatchResults, Counterpart, LookaheadResults, Lossless, Measure, OnlinePoint, PeerResults, Results,
+    Spread, Subject, TaskResults, VERSION,
 };
 pub use run::{Lesson, Run, RunKey, Setting};
 pub use setting::{Policy, PolicyError, Warmth};

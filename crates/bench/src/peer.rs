@@ -20,7 +20,9 @@ mod process;
 /// What a peer is measured in: plain decoding, and each way in which llama-server drafts without a second model, as its
 /// `--spec-type` calls it.
 ///
-/// `ngram-mod` and `ngram-cache` learn from one request for the next, as long as the server runs; the others do not.
+/// In two of them a server keeps something from one request for the next: `ngram-mod` learns the n-grams of all of them, and
+/// `ngram-cache` adds to its n-grams only what is longer than the longest text so far. What is to be measured without that
+/// needs a server of its own.
 pub const PEER_MODES: [&str; 6] =
     ["plain", "ngram-simple", "ngram-map-k", "ngram-map-k4v", "ngram-mod", "ngram-cache"];
 
@@ -55,7 +57,8 @@ const SETTINGS: [(&str, &str); 9] = [
 /// A llama-server that has loaded a model. It ends with the value.
 ///
 /// The value must be dropped for that, which `std::process::exit` does not do; and `binary` must be the program itself, not a
-/// script that starts it as another process.
+/// script that starts it as another process. The child stays in the terminal's process group: Ctrl-C ends it too, and a prompt
+/// that it was busy with then fails.
 #[derive(Debug)]
 pub struct Peer {
     process: Process,
@@ -226,7 +229,8 @@ impl Peer {
         Ok(Self { process, agent: agent(), port, server })
     }
 
-    /// Decodes up to `max_tokens` new tokens after `prompt`, always the most probable one, and stops after an end token.
+    /// Decodes up to `max_tokens` (one or more) new tokens after `prompt`, always the most probable one, and stops after an end
+    /// token.
     ///
     /// # Errors
     ///

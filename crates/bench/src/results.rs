@@ -90,6 +90,19 @@ pub struct TaskResults {
     pub lookahead: Vec<LookaheadResults>,
     /// Another program, in each of its modes; empty if there was none.
     pub peers: Vec<PeerResults>,
+    /// Lookahead in each setting on those prompts that the other program decoded too.
+    pub counterparts: Vec<Counterpart>,
+}
+
+/// Lookahead on the prompts of another program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Counterpart {
+    /// The name of the draft policy.
+    pub policy: String,
+    /// What it had learned before.
+    pub warmth: Warmth,
+    /// Speed and time.
+    pub measure: Measure,
 }
 
 /// Lookahead in one setting.
@@ -124,6 +137,8 @@ pub struct LookaheadResults {
 pub struct PeerResults {
     /// The mode, such as `plain` or `ngram-simple`.
     pub mode: String,
+    /// Prompts that it decoded.
+    pub prompts: usize,
     /// Speed and time.
     pub measure: Measure,
     /// Answers with other tokens than those of its own plain mode.

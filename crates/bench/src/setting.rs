@@ -49,7 +49,7 @@ impl Warmth {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Policy {
     name: String,
-    policy: DraftPolicy,
+    draft: DraftPolicy,
     is_adaptive: bool,
 }
 
@@ -94,7 +94,7 @@ impl FromStr for Policy {
                 }
             }
         }
-        Ok(Self { name: name.to_owned(), policy, is_adaptive: size == "adaptive" })
+        Ok(Self { name: name.to_owned(), draft: policy, is_adaptive: size == "adaptive" })
     }
 }
 
@@ -111,13 +111,13 @@ impl Policy {
             Some(curve) => {
                 let adaptive = DraftPolicy::adaptive(Arc::clone(curve));
                 DraftPolicy {
-                    shape: self.policy.shape,
-                    source: self.policy.source,
-                    runners_up: self.policy.runners_up,
+                    shape: self.draft.shape,
+                    source: self.draft.source,
+                    runners_up: self.draft.runners_up,
                     ..adaptive
                 }
             }
-            None => self.policy.clone(),
+            None => self.draft.clone(),
         }
     }
 }

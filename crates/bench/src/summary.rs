@@ -1,6 +1,6 @@
 //! From runs to results.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lookahead_engine::CostCurve;
 
@@ -8,8 +8,8 @@ use crate::bench::{Plan, batch_name};
 use crate::journal::Journal;
 use crate::peer::PEER_MODES;
 use crate::results::{
-    BatchResults, LookaheadResults, Lossless, Measure, OnlinePoint, PeerResults, Results, Spread,
-    TaskResults, VERSION, median_of_sorted,
+    BatchResults, Counterpart, LookaheadResults, Lossless, Measure, OnlinePoint, PeerResults, Results,
+    Spread, TaskResults, VERSION, median_of_sorted,
 };
 use crate::run::{Run, Setting, add_counts};
 use crate::setting::Warmth;
@@ -102,19 +102,16 @@ impl<'a> Runs<'a> {
         if plain.is_empty() {
             return None;
         }
-        let settings = plan.policies.iter().flat_map(|policy| {
-            plan.warmths.iter().map(|&warmth| Setting::Lookahead { policy: policy.to_string(), warmth })
-        });
-        let lookahead = settings.filter_map(|setting| self.lookahead(&setting, curve)).collect();
+        let lookahead = settings(plan).filter_map(|setting| self.lookahead(&setting, curve)).collect();
         let peers = PEER_MODES.iter().filter_map(|mode| self.peer(mode)).collect();
-        let prompts: std::collections::HashSet<_> = plain.iter().map(|run| &run.key.prompt).collect();
         Some(TaskResults {
             task: task.name.clone(),
-            prompts: prompts.len(),
+            prompts: prompts(plain),
             warm_up_prompts: task.warm_up.len(),
             plain: measure(plain),
             lookahead,
             peers,
+            counterparts: self.counterparts(plan),
         })
     }
 
@@ -140,7 +137,7 @@ impl<'a> Runs<'a> {
             None => 0.0,
         };
         let speed_ups = by_repeat(&pairs, |(run, _)| run.key.repeat).into_iter().map(|pairs| {
-            let sum = |of: fn(&(&Run, &Run)) -> f64| pairs.iter().map(|pair| of(pair)).sum::<f64>();
+            let sum = |of: fn(&(&Run, &Run)) -> f64| pairs.iter().map(of).sum::<f64>();
             sum(|(_, plain)| plain.decode_ms) / sum(|(run, _)| run.decode_ms)
         });
         Some(LookaheadResults {
@@ -181,6 +178,19 @@ impl<'a> Runs<'a> {
         points.collect()
     }
 
+    /// Lookahead on the prompts that another program decoded.
+    fn counterparts(&self, plan: &Plan) -> Vec<Counterpart> {
+        let theirs = self.get(&Setting::Peer { mode: PEER_MODES[0].to_owned() });
+        let prompts: HashSet<&str> = theirs.iter().map(|run| &*run.key.prompt).collect();
+        let counterparts = settings(plan).filter_map(|setting| {
+            let all = self.get(&setting).iter();
+            let runs: Vec<&Run> = all.copied().filter(|run| prompts.contains(&*run.key.prompt)).collect();
+            let Setting::Lookahead { policy, warmth } = setting else { return None };
+            (!runs.is_empty()).then(|| Counterpart { policy, warmth, measure: measure(&runs) })
+        });
+        counterparts.collect()
+    }
+
     fn peer(&self, mode: &str) -> Option<PeerResults> {
         let of_mode = |mode: &str| self.get(&Setting::Peer { mode: mode.to_owned() });
         let runs = of_mode(mode);
@@ -190,10 +200,23 @@ impl<'a> Runs<'a> {
             |run: &&&Run| plain.get(&run.key.prompt).is_some_and(|tokens| **tokens != run.token_ids);
         (!runs.is_empty()).then(|| PeerResults {
             mode: mode.to_owned(),
+            prompts: prompts(runs),
             measure: measure(runs),
             differing: runs.iter().filter(differs).count(),
         })
     }
+}
+
+/// All settings of lookahead.
+fn settings(plan: &Plan) -> impl Iterator<Item = Setting> {
+    plan.policies.iter().flat_map(|policy| {
+        plan.warmths.iter().map(|&warmth| Setting::Lookahead { policy: policy.to_string(), warmth })
+    })
+}
+
+/// The number of prompts in runs, which are in the order of prompts.
+fn prompts(runs: &[&Run]) -> usize {
+    runs.chunk_by(|a, b| a.key.prompt == b.key.prompt).count()
 }
 
 /// How many times as fast as the plain one a run was; `None` where there was nothing to decode.

@@ -48,8 +48,8 @@ impl PeerAnswer {
         if tokens.len() > max_tokens {
             return Err(format!("`tokens` holds {} ids, more than the {max_tokens} asked for", tokens.len()));
         }
-        // Without a list of tokens the answers cannot be compared, and from the text of a prompt kept from the last
-        // request nothing can be timed: no number is better than a wrong one.
+        // A server that does not list its tokens cannot be compared, and one that kept a part of the prompt from the last
+        // request was not timed on all of it.
         if timings.predicted_n != tokens.len() {
             let (n, len) = (timings.predicted_n, tokens.len());
             return Err(format!("`timings.predicted_n` is {n}, and `tokens` holds {len} ids"));

@@ -1,6 +1,7 @@
 //! The report as a page of its own: styles and pictures are inside, and nothing runs or is fetched.
 
-use super::{Block, Document, Plot, Table, printable};
+use super::format::printable;
+use super::{Block, Cell, Document, Plot, Table};
 
 /// Pictures stay on white in the dark: their colours are chosen for it.
 const STYLE: &str = "\
@@ -9,7 +10,7 @@ const STYLE: &str = "\
 @media(prefers-color-scheme:dark){:root{--back:#14171a;--text:#e4e7ea;--faint:#9aa4ae;--line:#343b42;--card:#1d2226;\
 --good:#7fdcb8;--good-back:#123529;--bad:#ffab9c;--bad-back:#47190f}}
 *{box-sizing:border-box}
-body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:75rem;background:var(--back);color:var(--text);\
+body{margin:0 auto;padding:2rem 1.25rem 4rem;max-width:80rem;background:var(--back);color:var(--text);\
 font:16px/1.5 system-ui,sans-serif}
 h1{margin:0;font-size:1.8rem;line-height:1.2;overflow-wrap:anywhere}
 h2{margin:2.5rem 0 .75rem;font-size:1.25rem}
@@ -19,9 +20,10 @@ h2{margin:2.5rem 0 .75rem;font-size:1.25rem}
 .fails{background:var(--bad-back);color:var(--bad)}
 .table{margin:1rem 0;overflow:auto;max-height:80vh;border:1px solid var(--line);border-radius:6px}
 table{border-collapse:separate;border-spacing:0;min-width:100%;font-size:.875rem;font-variant-numeric:tabular-nums}
-th,td{padding:.35rem .7rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top;white-space:nowrap}
-th{position:sticky;top:0;z-index:1;background:var(--card);font-weight:600;vertical-align:bottom;white-space:normal}
-.text{text-align:left}
+th,td{padding:.35rem .5rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
+th{position:sticky;top:0;z-index:1;background:var(--card);font-weight:600;vertical-align:bottom}
+.text{text-align:left;white-space:nowrap}
+small{color:var(--faint);font-size:.8rem;font-weight:400;white-space:nowrap}
 td:first-child,th:first-child{position:sticky;left:0;background:var(--back)}
 th:first-child{z-index:2;background:var(--card)}
 tbody tr:last-child td{border-bottom:0}
@@ -46,50 +48,70 @@ pub(super) fn render(document: &Document) -> String {
          <h1>{title}</h1>\n<p class=\"subtitle\">{}</p>\n",
         escape(&document.subtitle)
     );
-    for block in &document.blocks {
-        page += &match block {
-            Block::Heading(text) => format!("<h2>{}</h2>\n", escape(text)),
-            Block::Text(text) => format!("<p>{}</p>\n", escape(text)),
-            Block::Verdict { holds, text } => {
-                let class = if *holds { "holds" } else { "fails" };
-                format!("<p class=\"verdict {class}\">{}</p>\n", escape(text))
-            }
-            Block::Table(content) => table(content),
-            Block::Plot(content) => plot(content),
-            Block::Definitions(definitions) => {
-                let items = definitions
-                    .iter()
-                    .map(|(word, text)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(word), escape(text)));
-                format!("<dl>\n{}</dl>\n", items.collect::<String>())
-            }
-        };
-    }
+    page.extend(document.blocks.iter().map(block));
     page + "</body>\n</html>\n"
+}
+
+fn block(block: &Block) -> String {
+    match block {
+        Block::Heading(text) => format!("<h2>{}</h2>\n", escape(text)),
+        Block::Text(text) => format!("<p>{}</p>\n", escape(text)),
+        Block::Verdict { holds, text } => {
+            let class = if *holds { "holds" } else { "fails" };
+            format!("<p class=\"verdict {class}\">{}</p>\n", escape(text))
+        }
+        Block::Table(content) => table(content),
+        Block::Plot(content) => plot(content),
+        Block::Definitions(definitions) => {
+            let items: Vec<String> = definitions
+                .iter()
+                .map(|(word, text)| format!("<dt>{}</dt><dd>{}</dd>\n", escape(word), escape(text)))
+                .collect();
+            format!("<dl>\n{}</dl>\n", items.concat())
+        }
+    }
 }
 
 fn table(table: &Table) -> String {
     let class = |column: usize| if column < table.texts { " class=\"text\"" } else { "" };
-    let mut columns = String::new();
-    for (column, text) in table.columns.iter().enumerate() {
-        columns += &format!("<th scope=\"col\"{}>{}</th>", class(column), breakable(text));
-    }
-    let mut rows = String::new();
-    for (index, row) in table.rows.iter().enumerate() {
-        let is_mean = table.has_mean && index + 1 == table.rows.len();
-        rows += if is_mean { "<tr class=\"mean\">" } else { "<tr>" };
-        for (column, cell) in row.iter().enumerate() {
-            let text = escape(&cell.text);
-            let text = if cell.is_best { format!("<strong>{text}</strong>") } else { text };
-            rows += &format!("<td{}>{text}</td>", class(column));
-        }
-        rows += "</tr>\n";
-    }
+    let heads = table.columns.iter().enumerate();
+    let columns: Vec<String> = heads
+        .map(|(column, text)| {
+            let text = if column < table.texts { escape(text) } else { breakable(text) };
+            format!("<th scope=\"col\"{}>{text}</th>", class(column))
+        })
+        .collect();
+    let cell = |(column, cell): (usize, &Cell)| {
+        let text = if column < table.texts { escape(&cell.text) } else { number(&cell.text) };
+        let text = if cell.is_best { format!("<strong>{text}</strong>") } else { text };
+        format!("<td{}>{text}</td>", class(column))
+    };
+    let rows: Vec<String> = (1..)
+        .zip(&table.rows)
+        .map(|(place, row)| {
+            let class = if table.has_mean && place == table.rows.len() { " class=\"mean\"" } else { "" };
+            format!("<tr{class}>{}</tr>\n", row.iter().enumerate().map(cell).collect::<String>())
+        })
+        .collect();
     // A narrow table is no wider than it has to be.
     let fit = if table.columns.len() <= 3 { " fit" } else { "" };
     format!(
-        "<div class=\"table{fit}\" tabindex=\"0\">\n<table>\n<thead><tr>{columns}</tr></thead>\n\
-         <tbody>\n{rows}</tbody>\n</table>\n</div>\n"
+        "<div class=\"table{fit}\" tabindex=\"0\">\n<table>\n<thead><tr>{}</tr></thead>\n\
+         <tbody>\n{}</tbody>\n</table>\n</div>\n",
+        columns.concat(),
+        rows.concat()
     )
+}
+
+/// A number on one line, with the ends of its range less prominent, and on a line of their own where there is no room.
+fn number(text: &str) -> String {
+    let (number, rest) = text.split_once(" (").unwrap_or((text, ""));
+    match rest.split_once(')') {
+        Some((range, rest)) => {
+            format!("{} <small>({})</small>{}", escape(number), escape(range), escape(rest))
+        }
+        None => escape(text).replace(' ', "&nbsp;"),
+    }
 }
 
 fn plot(plot: &Plot) -> String {
@@ -122,7 +144,7 @@ fn escape(text: &str) -> String {
 
 /// `text` as text, whose long names may go over several lines.
 fn breakable(text: &str) -> String {
-    ["_", ":", "-", "/"].iter().fold(escape(text), |text, mark| text.replace(mark, &format!("{mark}<wbr>")))
+    ["_", ":", "/"].iter().fold(escape(text), |text, mark| text.replace(mark, &format!("{mark}<wbr>")))
 }
 
 #[cfg(test)]
@@ -134,6 +156,8 @@ mod tests {
         assert_eq!(escape("<script>|x"), "&lt;script&gt;|x");
         assert_eq!(escape("\"a\" & 'b'\0"), "&quot;a&quot; &amp; &#39;b&#39;\u{fffd}");
         assert_eq!(breakable("a_b<"), "a_<wbr>b&lt;");
+        assert_eq!(number("2.0 (1–3) <i>"), "2.0 <small>(1–3)</small> &lt;i&gt;");
+        assert_eq!(number("2.0 (<i>"), "2.0&nbsp;(&lt;i&gt;");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The report in Markdown.
 
-use super::{Block, Document, PLOTS, Plot, Table, printable};
+use super::format::printable;
+use super::{Block, Document, PLOTS, Plot, Table};
 
 /// `document` as Markdown, in the dialect with tables.
 pub(super) fn render(document: &Document) -> String {

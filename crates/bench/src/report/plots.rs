@@ -11,10 +11,8 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
-use super::{
-    Plot, arithmetic_mean, find, geometric_mean, is_positive, mean_length, number, policies, printable,
-    warmths,
-};
+use super::format::{arithmetic_mean, geometric_mean, mean_length, number, printable};
+use super::{Plot, find, policies, warmths};
 use crate::results::{LookaheadResults, Results, Spread, TaskResults};
 use crate::setting::Warmth;
 
@@ -142,7 +140,10 @@ fn bars(
             .build_cartesian_2d(0.0..right, 0.0..groups.len() as f64)?;
         let mut mesh = chart.configure_mesh();
         mesh.disable_y_mesh().y_labels(0).x_desc(what);
-        mesh.x_labels(10).x_label_formatter(&tick).axis_desc_style(font(13)).label_style(font(12));
+        mesh.x_labels(10)
+            .x_label_formatter(&|&value| tick(value))
+            .axis_desc_style(font(13))
+            .label_style(font(12));
         mesh.axis_style(TEXT).light_line_style(TRANSPARENT).bold_line_style(GRID).draw()?;
         let plane = chart.plotting_area();
         for (index, ((_, bars), name)) in groups.iter().zip(&names).enumerate() {
@@ -150,12 +151,12 @@ fn bars(
             let style = font(12).pos(Pos::new(HPos::Right, VPos::Center));
             plane.draw(&(EmptyElement::at((0.0, middle)) + Text::new(name.clone(), (-8, 0), style)))?;
             for (place, (bar, (_, colour))) in bars.iter().zip(series).enumerate() {
-                let Some(spread) = bar.filter(|spread| is_positive(spread.median)) else { continue };
+                let Some(spread) = bar.filter(|spread| is_shown(spread.median)) else { continue };
                 let y = middle + ((series.len() as f64 - 1.0) / 2.0 - place as f64) * BAR / group_pixels;
                 let half = 0.42 * BAR / group_pixels;
                 plane.draw(&Rectangle::new([(0.0, y - half), (spread.median, y + half)], colour.filled()))?;
                 let mut tip = spread.median;
-                if is_positive(spread.min) && is_positive(spread.max) && spread.min < spread.max {
+                if is_shown(spread.min) && is_shown(spread.max) && spread.min < spread.max {
                     let cap = half / 2.0;
                     for (a, b) in [
                         ((spread.min, y), (spread.max, y)),
@@ -189,10 +190,10 @@ pub(super) fn cost_curve(results: &Results) -> Option<Plot> {
     let points: Vec<(f64, f64)> = relative_curve(results)
         .into_iter()
         .map(|(tokens, _, relative)| (tokens as f64, relative))
-        .filter(|(_, relative)| is_positive(*relative))
+        .filter(|(_, relative)| is_shown(*relative))
         .collect();
     let last = points.iter().map(|point| point.0).fold(f64::NAN, f64::max);
-    if !last.is_finite() {
+    if last.is_nan() {
         return None;
     }
     let top = end(points.iter().map(|point| point.1), 1.5);
@@ -212,21 +213,19 @@ pub(super) fn cost_curve(results: &Results) -> Option<Plot> {
 /// Tokens per pass by the mean draft length of several policies.
 pub(super) fn draft_length(results: &Results) -> Option<Plot> {
     let all = policies(results);
-    let mut lines: Vec<(Warmth, Vec<(&str, f64, f64)>)> = Vec::new();
+    let mut lines = Vec::new();
     for warmth in [Warmth::Cold, Warmth::Same] {
         let points = all.iter().filter_map(|policy| {
             let of_policy = || results.tasks.iter().filter_map(|task| find(task, policy, warmth));
             let length = arithmetic_mean(of_policy().map(|ours| mean_length(&ours.draft_lengths)));
             let edl = geometric_mean(of_policy().map(|ours| ours.edl));
-            (length.is_finite() && edl.is_finite()).then_some((*policy, length, edl))
+            (length < 1e5 && is_shown(edl)).then_some((*policy, length, edl))
         });
-        lines.push((warmth, points.collect()));
+        lines.push((warmth, points.collect::<Vec<(&str, f64, f64)>>()));
     }
     lines.retain(|(_, points)| points.len() > 1);
     let points = || lines.iter().flat_map(|(_, points)| points);
-    if points().next().is_none() {
-        return None;
-    }
+    points().next()?;
     let right = end(points().map(|point| point.1), 1.0);
     let top = end(points().map(|point| point.2), 1.5);
     let legend: Vec<_> =
@@ -283,7 +282,7 @@ fn label_place(at: (i32, i32), width: u32, taken: &[Box4]) -> Option<(i32, i32)>
 /// How many draft tokens a pass accepts, with the first policy.
 pub(super) fn accepted_length(results: &Results) -> Option<Plot> {
     let policy = *policies(results).first()?;
-    let series: Vec<(Warmth, Vec<f64>)> = [Warmth::Cold, Warmth::Same]
+    let mut series: Vec<(Warmth, Vec<f64>)> = [Warmth::Cold, Warmth::Same]
         .into_iter()
         .filter_map(|warmth| {
             let mut counts = [0u64; ACCEPTED + 1];
@@ -297,8 +296,17 @@ pub(super) fn accepted_length(results: &Results) -> Option<Plot> {
             (steps > 0.0).then(|| (warmth, counts.map(|count| 100.0 * count as f64 / steps).to_vec()))
         })
         .collect();
-    let longest =
-        series.iter().filter_map(|(_, shares)| shares.iter().rposition(|&share| share > 0.0)).max()?;
+    // The bars of lengths that next to no pass reaches become one.
+    let share_from = |shares: &[f64], length: usize| shares[length..].iter().sum::<f64>();
+    let reached_by = |least: f64| {
+        let longest = |shares: &[f64]| (0..=ACCEPTED).rfind(|&length| share_from(shares, length) > least);
+        series.iter().filter_map(|(_, shares)| longest(shares)).max()
+    };
+    let (longest, is_cut) = (reached_by(1.0)?, reached_by(1.0) < reached_by(0.0));
+    for (_, shares) in &mut series {
+        shares[longest] = share_from(shares, longest);
+        shares.truncate(longest + 1);
+    }
     let top = end(series.iter().flat_map(|(_, shares)| shares).copied(), 1.0).min(100.0);
     let legend: Vec<_> =
         series.iter().map(|(warmth, _)| (warmth.as_str().to_owned(), colour(*warmth))).collect();
@@ -307,13 +315,13 @@ pub(super) fn accepted_length(results: &Results) -> Option<Plot> {
         let axes = ("accepted draft tokens", "share of forward passes, %");
         let label = |x: &f64| match x.round() as usize {
             length if (x - x.round()).abs() > 1e-6 || *x < 0.0 || length > longest => String::new(),
-            ACCEPTED => format!("≥ {ACCEPTED}"),
+            length if length == longest && (is_cut || length == ACCEPTED) => format!("≥ {length}"),
             length => length.to_string(),
         };
         let chart = plane_with(area, (-0.6..longest as f64 + 0.6, 0.0..top), axes, longest + 3, &label)?;
         let width = 0.8 / series.len() as f64;
         for (place, (warmth, shares)) in series.iter().enumerate() {
-            for (length, &share) in shares.iter().enumerate().take(longest + 1) {
+            for (length, &share) in shares.iter().enumerate() {
                 let left = length as f64 - 0.4 + place as f64 * width;
                 let style = colour(*warmth).filled();
                 let corners = [(left, 0.0), (left + width * 0.94, share)];
@@ -348,7 +356,7 @@ pub(super) fn online(results: &Results) -> Option<Plot> {
                 .online
                 .iter()
                 .map(|point| (point.served, if is_speed_up { point.speed_up } else { point.edl }));
-            points.filter(|(_, value)| is_positive(*value)).collect::<Vec<(usize, f64)>>()
+            points.filter(|(_, value)| is_shown(*value)).collect::<Vec<(usize, f64)>>()
         });
         (what, lines.collect::<Vec<_>>())
     });
@@ -444,7 +452,7 @@ fn plane<'b>(
     y: Range<f64>,
     axes: (&str, &str),
 ) -> Result<Chart<'static, 'b>, Box<dyn Error>> {
-    plane_with(area, (x, y), axes, 10, &tick)
+    plane_with(area, (x, y), axes, 10, &|&value| tick(value))
 }
 
 /// As [`plane`], with up to `labels` of the form `label` below it.
@@ -456,22 +464,27 @@ fn plane_with<'b>(
     label: &dyn Fn(&f64) -> String,
 ) -> Result<Chart<'static, 'b>, Box<dyn Error>> {
     let mut builder = ChartBuilder::on(area);
-    builder.margin_right(20).margin_top(6).x_label_area_size(52).y_label_area_size(64);
+    builder.margin(6).margin_left(16).margin_right(20).x_label_area_size(52).y_label_area_size(64);
     let mut chart = builder.build_cartesian_2d(x, y)?;
     let mut mesh = chart.configure_mesh();
     mesh.x_desc(axes.0).y_desc(axes.1).axis_desc_style(font(13)).label_style(font(12));
-    mesh.x_labels(labels).x_label_formatter(label).y_labels(8).y_label_formatter(&tick);
+    mesh.x_labels(labels).x_label_formatter(label).y_labels(8).y_label_formatter(&|&value| tick(value));
     mesh.axis_style(TEXT).light_line_style(TRANSPARENT).bold_line_style(GRID).draw()?;
     Ok(chart)
 }
 
+/// Whether a value has a place in a picture. What is greater is a fault of the measurement, and would hide all others.
+fn is_shown(value: f64) -> bool {
+    value > 0.0 && value < 1e5
+}
+
 /// The end of an axis for `values`: a little more than the greatest, and no less than `least`.
 fn end(values: impl Iterator<Item = f64>, least: f64) -> f64 {
-    values.filter(|value| value.is_finite()).fold(least, |end, value| end.max(value * 1.05))
+    values.filter(|&value| is_shown(value)).fold(least, |end, value| end.max(value * 1.05))
 }
 
 /// A number at an axis, without zeros at its end.
-fn tick(value: &f64) -> String {
+fn tick(value: f64) -> String {
     let text = format!("{value:.2}");
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
