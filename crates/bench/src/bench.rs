@@ -365,35 +365,37 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         let longest = cases.iter().map(|case| case.prompt.len()).max().unwrap_or(0);
         // Room for what is drafted beyond the end.
         let context_length = longest + self.plan.max_tokens + 128;
-        for mode in PEER_MODES {
+        let runs =
+            PEER_MODES.into_iter().flat_map(|mode| (0..self.plan.repeats).map(move |repeat| (mode, repeat)));
+        for (mode, repeat) in runs {
+            // A server of its own for each repeat: what some modes keep of a prompt's answer must not serve that prompt.
             let mut peer = None;
-            for repeat in 0..self.plan.repeats {
-                for case in cases {
-                    on_generation(&format!("{}: {mode} of the other program", task.name));
-                    if self.cancel.load(Ordering::Relaxed) {
-                        return Ok(None);
+            for case in cases {
+                on_generation(&format!("{}: {mode} of the other program", task.name));
+                if self.cancel.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
+                let key = RunKey {
+                    task: task.name.clone(),
+                    prompt: case.id.clone(),
+                    repeat,
+                    setting: Setting::Peer { mode: mode.to_owned() },
+                };
+                if self.journal.run(&key).is_some() {
+                    continue;
+                }
+                let peer = match &mut peer {
+                    Some(peer) => peer,
+                    None => {
+                        let (server, model) = (&plan.server, &plan.model);
+                        peer.insert(Peer::start(server, model, plan.threads, context_length, mode)?)
                     }
-                    let key = RunKey {
-                        task: task.name.clone(),
-                        prompt: case.id.clone(),
-                        repeat,
-                        setting: Setting::Peer { mode: mode.to_owned() },
-                    };
-                    if self.journal.run(&key).is_some() {
-                        continue;
-                    }
-                    let peer = match &mut peer {
-                        Some(peer) => peer,
-                        None => peer.insert(Peer::start(
-                            &plan.server,
-                            &plan.model,
-                            plan.threads,
-                            context_length,
-                            mode,
-                        )?),
-                    };
-                    let answer = peer.complete(&case.prompt, self.plan.max_tokens)?;
-                    self.journal.add(Run::of_peer(key, answer))?;
+                };
+                match peer.complete(&case.prompt, self.plan.max_tokens) {
+                    Ok(answer) => self.journal.add(Run::of_peer(key, answer))?,
+                    // Ctrl-C reaches the other program, too.
+                    Err(_) if self.cancel.load(Ordering::Relaxed) => return Ok(None),
+                    Err(error) => return Err(error.into()),
                 }
             }
         }
