@@ -384,12 +384,11 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                 if self.journal.run(&key).is_some() {
                     continue;
                 }
-                let peer = match &mut peer {
-                    Some(peer) => peer,
-                    None => {
-                        let (server, model) = (&plan.server, &plan.model);
-                        peer.insert(Peer::start(server, model, plan.threads, context_length, mode)?)
-                    }
+                let peer = if let Some(peer) = &mut peer {
+                    peer
+                } else {
+                    let (server, model) = (&plan.server, &plan.model);
+                    peer.insert(Peer::start(server, model, plan.threads, context_length, mode)?)
                 };
                 match peer.complete(&case.prompt, self.plan.max_tokens) {
                     Ok(answer) => self.journal.add(Run::of_peer(key, answer))?,
