@@ -24,7 +24,7 @@ const PLOTS: &str = "plots";
 /// What stands where there is no number.
 const NOTHING: &str = "–";
 
-/// The report as Markdown. Its pictures are the files `plots/….svg` beside it, which [`write`] writes.
+/// The report as Markdown. Its pictures are the files `plots/….svg` beside it, which [`write()`] writes.
 pub fn markdown(results: &Results) -> String {
     markdown::render(&Document::new(results))
 }
