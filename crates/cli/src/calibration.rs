@@ -22,6 +22,12 @@ use crate::store::ModelStore;
 /// Tokens in front of the passes that are measured, unless the user says otherwise: a short conversation.
 pub(crate) const CONTEXT: usize = 256;
 
+/// Tokens of the passes that are measured: every one where drafts are likely, fewer beyond.
+pub(crate) const TOKENS: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64];
+
+/// The time for the passes; a model that takes longer for one round of them gets it.
+pub(crate) const BUDGET: Duration = Duration::from_secs(5);
+
 /// Tokens of the passes that a first answer waits for: all that an adaptive draft may need, the root included.
 const FIRST_USE_TOKENS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17];
 

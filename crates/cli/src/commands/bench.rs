@@ -10,7 +10,6 @@ use std::process::ExitCode;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
@@ -22,7 +21,7 @@ use lookahead_engine::{CostCurve, Engine, EngineOptions};
 
 use crate::answer::end_tokens;
 use crate::arguments::LoadArgs;
-use crate::calibration::{CONTEXT, cpu_model};
+use crate::calibration::{BUDGET, CONTEXT, TOKENS, cpu_model};
 use crate::loaded_model::LoadedModel;
 use crate::{interrupt, output, progress};
 
@@ -141,12 +140,6 @@ fn parse_against(text: &str) -> Result<PathBuf, String> {
     }
 }
 
-/// Tokens of the passes of the cost curve.
-const CURVE_TOKENS: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64];
-
-/// The time for them.
-const CURVE_BUDGET: Duration = Duration::from_secs(5);
-
 /// Runs the command.
 pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<ExitCode> {
     let limit = arguments.limit.map_or(usize::MAX, NonZeroUsize::get);
@@ -160,7 +153,7 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<ExitCode> {
     let out = arguments.out.clone().unwrap_or_else(|| default_out(&loaded.path));
     fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
     let spinner = progress::spinner("Measuring what a pass costs");
-    let curve = CostCurve::measure(&mut loaded.model, CONTEXT, &CURVE_TOKENS, CURVE_BUDGET, |_| ());
+    let curve = CostCurve::measure(&mut loaded.model, CONTEXT, &TOKENS, BUDGET, |_| ());
     spinner.finish_and_clear();
     let header = Header {
         subject: subject(arguments, &loaded, peer)?,

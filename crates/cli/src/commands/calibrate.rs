@@ -33,12 +33,6 @@ all weights once and of making all multiply-adds, at rates measured in the same 
 
 Fields of --json: `model`, `threads`, `context`, `points` (`tokens` and `ms` each), `floor` (ms, in the same order).";
 
-/// Tokens of the passes that are measured: every one where drafts are likely, fewer beyond.
-const TOKENS: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64];
-
-/// The time for the passes; a model that takes longer for one round of them gets it.
-const BUDGET: Duration = Duration::from_secs(5);
-
 /// The time for measuring the machine itself.
 const CEILINGS_BUDGET: Duration = Duration::from_millis(600);
 
@@ -64,9 +58,10 @@ pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
     let context = fitting_context(arguments.context, loaded.model.context_length());
     let bar = progress::steps(100);
     bar.set_message("Measuring forward passes");
-    let measured = CostCurve::measure(&mut loaded.model, context, &TOKENS, BUDGET, |part| {
-        bar.set_position((100.0 * part) as u64);
-    });
+    let measured =
+        CostCurve::measure(&mut loaded.model, context, &calibration::TOKENS, calibration::BUDGET, |part| {
+            bar.set_position((100.0 * part) as u64);
+        });
     bar.set_message("Measuring the machine");
     let ceilings = Ceilings::measure(loaded.model.kernels(), CEILINGS_BUDGET);
     bar.finish_and_clear();
@@ -86,7 +81,8 @@ pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
 
 /// `context`, or as much of it as the model's own context of `context_length` tokens holds in front of the passes.
 fn fitting_context(context: usize, context_length: usize) -> usize {
-    let largest = TOKENS.into_iter().filter(|&tokens| tokens <= context_length).max().unwrap_or(0);
+    let largest =
+        calibration::TOKENS.into_iter().filter(|&tokens| tokens <= context_length).max().unwrap_or(0);
     let fitting = context.min(context_length - largest);
     if fitting < context {
         progress::note(&format!(
