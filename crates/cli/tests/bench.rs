@@ -88,3 +88,29 @@ fn errors_name_the_value_and_the_way_out() {
         assert!(run.code != 0 && run.stderr.contains(problem), "{arguments}: {}", run.stderr);
     }
 }
+
+/// Sends SIGINT, as Ctrl-C does, once something was measured.
+#[cfg(unix)]
+#[test]
+fn control_c_ends_with_a_report_of_what_there_is() {
+    use std::process::Command;
+    use std::time::Duration;
+
+    let model = TinyModel { context_length: 100_000, layers: 8, seed: 2, ..TinyModel::default() };
+    let directory = Directory::with_model(&model);
+    directory.write("words.jsonl", PROMPTS.repeat(20));
+    let line = bench("-n 300");
+    let mut child = directory.start(&line);
+    let runs = directory.path().join("report/runs.jsonl");
+    while fs::read_to_string(&runs).unwrap_or_default().lines().count() < 3 {
+        assert!(child.try_wait().unwrap().is_none(), "it ended too soon");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let signal = Command::new("kill").args(["-s", "INT", &child.id().to_string()]).status();
+    assert!(signal.unwrap().success());
+    let run = program::Run::of(child);
+    assert_eq!(run.code, 130, "{}{}", run.stdout, run.stderr);
+    assert!(run.stderr.contains("the same command goes on"), "{}", run.stderr);
+    assert!(directory.path().join("report/report.html").exists());
+    assert!(fs::read_to_string(&runs).unwrap().ends_with("}\n"), "no half a line");
+}

@@ -169,6 +169,9 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<ExitCode> {
     write_summary(&mut stdout, &results)?;
     writeln!(stdout, "\nThe report: {}", out.join("report.html").display())?;
     stdout.flush()?;
+    if !is_whole {
+        progress::note("Interrupted: the same command goes on from here");
+    }
     Ok(match (is_whole, results.lossless.differing) {
         (_, differing) if differing > 0 => ExitCode::FAILURE,
         (false, _) => ExitCode::from(interrupt::EXIT_CODE),
