@@ -30,7 +30,7 @@ const MAX_PASSES: usize = 32;
 const SETTLING_BLOCKS: usize = 2;
 
 /// Rounds over all sizes, at most: with more, the median of an undisturbed machine hardly moves.
-const MAX_ROUNDS: usize = 5;
+const MAX_ROUNDS: u32 = 5;
 
 /// What a forward pass over some tokens takes.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
@@ -97,8 +97,8 @@ impl CostCurve {
     }
 
     /// Measures passes over each of the numbers `tokens` (ascending) behind a context of `context` tokens, in the steady
-    /// state that decoding reaches: many passes of a size one after the other, of which the last count. Rounds over all
-    /// sizes go on until `budget` is spent, but there is at least one. The context is shortened, and larger passes are left
+    /// state that decoding reaches: many passes of a size one after the other, of which the last count. There are as many
+    /// rounds over all sizes as fit into `budget`, but at least one. The context is shortened, and larger passes are left
     /// out, where the model's own context has no room. `on_progress` hears, from 0 to 1, how far it has come.
     ///
     /// # Errors
@@ -117,12 +117,13 @@ impl CostCurve {
         let mut bench = Bench::new(model, context.min(model.context_length() - largest), largest)?;
 
         let block = BLOCK.min(budget / sizes.len() as u32);
-        let mut blocks = vec![Vec::with_capacity(MAX_ROUNDS); sizes.len()];
+        let mut blocks = vec![Vec::with_capacity(MAX_ROUNDS as usize); sizes.len()];
         let began = Instant::now();
         // The first pass of a size finds cold buffers; the largest one warms them for all.
         bench.time(largest)?;
         for round in 0..MAX_ROUNDS {
-            if round > 0 && began.elapsed() >= budget {
+            let with_another = began.elapsed() / round.max(1) * (round + 1);
+            if round > 0 && with_another > budget {
                 break;
             }
             for _ in 0..SETTLING_BLOCKS {
@@ -130,9 +131,9 @@ impl CostCurve {
             }
             for (index, (&size, blocks)) in sizes.iter().zip(&mut blocks).enumerate() {
                 blocks.push(bench.time_block(size, block)?);
-                let rounds = round as f64 + (index + 1) as f64 / sizes.len() as f64;
+                let rounds = f64::from(round) + (index + 1) as f64 / sizes.len() as f64;
                 let spent = began.elapsed().as_secs_f64() / budget.as_secs_f64().max(f64::MIN_POSITIVE);
-                on_progress(rounds.min(spent).max(rounds / MAX_ROUNDS as f64).min(1.0));
+                on_progress(rounds.min(spent).max(rounds / f64::from(MAX_ROUNDS)).min(1.0));
             }
         }
         on_progress(1.0);
