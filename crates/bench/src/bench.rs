@@ -81,9 +81,15 @@ pub enum BenchError {
 }
 
 impl Plan {
+    /// The prompts of `task` whose answers teach: none if nothing that is measured learns from them.
+    fn lessons<'a>(&self, task: &'a Task) -> &'a [Case] {
+        let learns = |warmth: &Warmth| matches!(warmth, Warmth::Same | Warmth::Other);
+        if self.warmths.iter().any(learns) { &task.warm_up } else { &[] }
+    }
+
     /// Generations that the whole benchmark takes.
     pub fn generations(&self) -> usize {
-        let lessons: usize = self.tasks.iter().map(|task| task.warm_up.len()).sum();
+        let lessons: usize = self.tasks.iter().map(|task| self.lessons(task).len()).sum();
         let measured: usize = self.tasks.iter().map(|task| task.measured.len()).sum();
         let settings = 1 + self.policies.len() * self.warmths.len();
         let peers: usize = match &self.peer {
@@ -121,18 +127,13 @@ type Part<T> = Result<Option<T>, BenchError>;
 impl<'a, M: LanguageModel> Bench<'a, M> {
     /// A benchmark of the model in `engine` by `plan`; adaptive drafts follow the curve of `journal`. It ends early once
     /// `cancel` is true.
-    pub fn new(
-        engine: Engine<M>,
-        plan: &'a Plan,
-        curve: Arc<CostCurve>,
-        journal: &'a mut Journal,
-        cancel: Arc<AtomicBool>,
-    ) -> Self {
+    pub fn new(engine: Engine<M>, plan: &'a Plan, journal: &'a mut Journal, cancel: Arc<AtomicBool>) -> Self {
+        let curve = Arc::new(journal.header().curve.clone());
         Self { engine, plan, curve, journal, cancel }
     }
 
-    /// Does what the journal does not have yet. Calls `on_generation` with each generation of the plan: what it is, and
-    /// whether it took any time. Returns whether all was done.
+    /// Does what the journal does not have yet. Calls `on_generation` before each generation of the plan, done or not, with
+    /// what it is. Returns whether all was done.
     ///
     /// # Errors
     /// If a prompt cannot be decoded, a run not be kept, or the other program not be run. What was measured before is
@@ -171,7 +172,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
     /// The answers to the prompts of `task` that teach.
     fn learn(&mut self, task: &Task, on_generation: &mut impl FnMut(&str)) -> Part<()> {
         let namespace = namespace();
-        for case in &task.warm_up {
+        for case in self.plan.lessons(task) {
             on_generation(&format!("{}: learning", task.name));
             if let Some(lesson) = self.journal.lesson(&task.name, &case.id) {
                 teach(&namespace, &case.prompt, &lesson.token_ids);
@@ -217,7 +218,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         for case in &task.measured {
             let key = |setting| RunKey { task: task.name.clone(), prompt: case.id.clone(), repeat, setting };
             on_generation(&format!("{}: plain", task.name));
-            if self.measure_once(task, case, key(Setting::Plain), || Box::new(NoDraft))?.is_none() {
+            if self.measure_once(task, case, key(Setting::Plain), Box::new(NoDraft))?.is_none() {
                 return Ok(None);
             }
             for (policy, online) in plan.policies.iter().zip(&online) {
@@ -231,16 +232,12 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                     on_generation(&format!("{}: {policy}, {}", task.name, warmth.as_str()));
                     let setting = Setting::Lookahead { policy: policy.to_string(), warmth };
                     let key = key(setting);
-                    if let Some(run) = self.journal.run(&key) {
-                        if warmth == Warmth::Online {
-                            teach(online, &case.prompt, &run.token_ids);
-                        }
-                        continue;
+                    if warmth == Warmth::Online
+                        && let Some(run) = self.journal.run(&key)
+                    {
+                        teach(online, &case.prompt, &run.token_ids);
                     }
-                    let draft = DraftPolicy { sharing, ..policy.draft_policy(Some(&self.curve)) };
-                    let drafter = || -> Box<dyn Drafter> {
-                        Box::new(NamespaceDrafter::new(Arc::clone(namespace), draft))
-                    };
+                    let drafter = self.drafter(policy, namespace, sharing);
                     if self.measure_once(task, case, key, drafter)?.is_none() {
                         return Ok(None);
                     }
@@ -250,15 +247,16 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         Ok(Some(()))
     }
 
-    fn measure_once(
-        &mut self,
-        task: &Task,
-        case: &Case,
-        key: RunKey,
-        drafter: impl FnOnce() -> Box<dyn Drafter>,
-    ) -> Part<()> {
+    /// A drafter by `policy` out of `namespace`.
+    fn drafter(&self, policy: &Policy, namespace: &Arc<Namespace>, sharing: Sharing) -> Box<dyn Drafter> {
+        let policy = DraftPolicy { sharing, ..policy.draft_policy(Some(&self.curve)) };
+        Box::new(NamespaceDrafter::new(Arc::clone(namespace), policy))
+    }
+
+    /// Decodes a prompt, unless the journal has the run.
+    fn measure_once(&mut self, task: &Task, case: &Case, key: RunKey, drafter: Box<dyn Drafter>) -> Part<()> {
         if self.journal.run(&key).is_none() {
-            let Some(generation) = self.generate(task, case, drafter())? else { return Ok(None) };
+            let Some(generation) = self.generate(task, case, drafter)? else { return Ok(None) };
             self.journal.add(Run::of_generation(key, generation))?;
         }
         Ok(Some(()))
@@ -306,13 +304,11 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                 if self.journal.run(&key).is_some() {
                     continue;
                 }
-                let drafter = || -> Box<dyn Drafter> {
-                    let Some(policy) = policy else { return Box::new(NoDraft) };
-                    let draft =
-                        DraftPolicy { sharing: Sharing::Read, ..policy.draft_policy(Some(&self.curve)) };
-                    Box::new(NamespaceDrafter::new(namespace(), draft))
+                let drafter = |_| match policy {
+                    None => Box::new(NoDraft),
+                    Some(policy) => self.drafter(policy, &namespace(), Sharing::Read),
                 };
-                let drafters = cases.iter().map(|_| drafter()).collect();
+                let drafters = cases.iter().map(drafter).collect();
                 let decoded = self.decode_batch(&cases, drafters).map_err(|source| BenchError::Decode {
                     task: key.task.clone(),
                     prompt: key.prompt.clone(),

@@ -9,7 +9,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use lookahead_engine::CostPoint;
+use lookahead_engine::CostCurve;
 use serde::{Deserialize, Serialize};
 
 use crate::results::Subject;
@@ -18,12 +18,20 @@ use crate::run::{Lesson, Run, RunKey};
 /// What a journal is about: all that its runs depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Header {
+    /// What a second call must agree with.
+    #[serde(flatten)]
+    pub identity: Identity,
+    /// The cost curve that adaptive drafts follow, measured when the journal began.
+    pub curve: CostCurve,
+}
+
+/// What tells one benchmark from another.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Identity {
     /// Model, machine and settings.
     pub subject: Subject,
     /// A fingerprint of the prompts, in their order.
     pub suite: String,
-    /// The cost curve that adaptive drafts follow. Not compared: it is measured anew each time, and the first one stays.
-    pub curve: Vec<CostPoint>,
 }
 
 /// Why runs cannot be kept.
@@ -63,6 +71,9 @@ pub enum JournalError {
 /// How a journal begins.
 const BEGINNING: &str = "{\"header\":";
 
+/// What is wrong with a file that begins otherwise.
+const NO_BEGINNING: &str = "no beginning";
+
 /// A line of the file.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -84,12 +95,18 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// The journal at `path`: a new one about `header`, or the one that is there, with the runs that it has.
+    /// The journal of the benchmark `identity` at `path`: the one that is there, with the runs that it has, or a new one
+    /// with a cost curve from `measure`.
     ///
     /// # Errors
-    /// If the file cannot be read or written, is no journal, or is about something else.
-    pub fn open(path: &Path, header: Header) -> Result<Self, JournalError> {
+    /// If the file cannot be read or written, is no journal, or is about something else, or the curve cannot be measured.
+    pub fn open<E: From<JournalError>>(
+        path: &Path,
+        identity: Identity,
+        measure: impl FnOnce() -> Result<CostCurve, E>,
+    ) -> Result<Self, E> {
         let io = |source| JournalError::Io { path: path.to_owned(), source };
+        let damaged = |line, reason| JournalError::Damaged { path: path.to_owned(), line, reason };
         let options = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
         let mut file = options.map_err(io)?;
         let mut text = String::new();
@@ -97,9 +114,20 @@ impl Journal {
         // A line without an end was cut off.
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         if whole == 0 && !BEGINNING.starts_with(&text) && !text.starts_with(BEGINNING) {
-            let reason = "no beginning".to_owned();
-            return Err(JournalError::Damaged { path: path.to_owned(), line: 1, reason });
+            return Err(damaged(1, NO_BEGINNING.to_owned()).into());
         }
+        let mut lines = text[..whole].lines();
+        let header = match lines.next().map(serde_json::from_str) {
+            None => Header { identity, curve: measure()? },
+            Some(Ok(Line::Header(header))) => match difference(&header.identity, &identity) {
+                None => header,
+                Some(difference) => {
+                    return Err(JournalError::Other { path: path.to_owned(), difference }.into());
+                }
+            },
+            Some(Ok(_)) => return Err(damaged(1, NO_BEGINNING.to_owned()).into()),
+            Some(Err(error)) => return Err(damaged(1, error.to_string()).into()),
+        };
         let mut journal = Self {
             path: path.to_owned(),
             file,
@@ -108,8 +136,8 @@ impl Journal {
             runs: Vec::new(),
             places: HashMap::new(),
         };
-        for (line, number) in text[..whole].lines().zip(1..) {
-            journal.read(line, number)?;
+        for (line, number) in lines.zip(2..) {
+            journal.read(line).map_err(|reason| damaged(number, reason))?;
         }
         journal.file.set_len(whole as u64).map_err(io)?;
         journal.file.seek(SeekFrom::End(0)).map_err(io)?;
@@ -119,18 +147,10 @@ impl Journal {
         Ok(journal)
     }
 
-    fn read(&mut self, line: &str, number: usize) -> Result<(), JournalError> {
-        let damaged =
-            |reason: String| JournalError::Damaged { path: self.path.clone(), line: number, reason };
-        match serde_json::from_str(line).map_err(|error| damaged(error.to_string()))? {
-            Line::Header(header) if number == 1 => {
-                if let Some(difference) = difference(&header, &self.header) {
-                    return Err(JournalError::Other { path: self.path.clone(), difference });
-                }
-                self.header.curve = header.curve;
-            }
-            Line::Header(_) => return Err(damaged("a second beginning".to_owned())),
-            _ if number == 1 => return Err(damaged("no beginning".to_owned())),
+    /// Takes a line behind the first one, or says what is wrong with it.
+    fn read(&mut self, line: &str) -> Result<(), String> {
+        match serde_json::from_str(line).map_err(|error| error.to_string())? {
+            Line::Header(_) => return Err("a second beginning".to_owned()),
             Line::Lesson(lesson) => self.lessons.push(lesson),
             Line::Run(run) => self.insert(run),
         }
@@ -200,8 +220,8 @@ impl Journal {
     }
 }
 
-/// What two journals differ in, but for their curves.
-fn difference(old: &Header, new: &Header) -> Option<String> {
+/// What two benchmarks differ in.
+fn difference(old: &Identity, new: &Identity) -> Option<String> {
     let (a, b) = (&old.subject, &new.subject);
     let settings = [
         ("the programs' versions", a.program != b.program),
@@ -222,10 +242,20 @@ fn difference(old: &Header, new: &Header) -> Option<String> {
 mod tests {
     use std::fs;
 
+    use lookahead_engine::CostPoint;
+
     use super::*;
     use crate::run::Setting;
 
-    fn header() -> Header {
+    fn curve() -> CostCurve {
+        CostCurve::new(vec![CostPoint { tokens: 1, ms: 2.0 }]).unwrap()
+    }
+
+    fn open(path: &Path, identity: Identity) -> Result<Journal, JournalError> {
+        Journal::open(path, identity, || Ok(curve()))
+    }
+
+    fn identity() -> Identity {
         let subject = Subject {
             program: "1".into(),
             model: "m".into(),
@@ -238,7 +268,7 @@ mod tests {
             repeats: 1,
             peer: None,
         };
-        Header { subject, suite: "s".into(), curve: vec![CostPoint { tokens: 1, ms: 2.0 }] }
+        Identity { subject, suite: "s".into() }
     }
 
     fn run(prompt: &str, decode_ms: f64) -> Run {
@@ -259,7 +289,7 @@ mod tests {
     fn what_was_kept_is_there_again_and_half_a_line_is_not() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("runs.jsonl");
-        let mut journal = Journal::open(&path, header()).unwrap();
+        let mut journal = open(&path, identity()).unwrap();
         journal.add(run("a", 1.5)).unwrap();
         journal.add_lesson(Lesson { task: "t".into(), prompt: "w".into(), token_ids: vec![3] }).unwrap();
         journal.add(run("b", 2.5)).unwrap();
@@ -267,15 +297,15 @@ mod tests {
         let whole = fs::read_to_string(&path).unwrap();
         fs::write(&path, &whole[..whole.len() - 3]).unwrap();
 
-        let curve = vec![CostPoint { tokens: 1, ms: 9.0 }];
-        let mut journal = Journal::open(&path, Header { curve, ..header() }).unwrap();
-        assert_eq!(journal.header(), &header(), "the first curve stays");
+        let unneeded = || -> Result<CostCurve, JournalError> { panic!("the first curve stays") };
+        let mut journal = Journal::open(&path, identity(), unneeded).unwrap();
+        assert_eq!(journal.header(), &Header { identity: identity(), curve: curve() });
         assert_eq!(journal.runs(), [run("a", 1.5)]);
         assert_eq!(journal.lesson("t", "w").unwrap().token_ids, [3]);
         assert!(journal.lesson("u", "w").is_none() && journal.run(&run("b", 0.0).key).is_none());
         journal.add(run("b", 3.5)).unwrap();
         drop(journal);
-        let journal = Journal::open(&path, header()).unwrap();
+        let journal = open(&path, identity()).unwrap();
         assert_eq!(journal.run(&run("b", 0.0).key).unwrap().decode_ms, 3.5);
     }
 
@@ -284,11 +314,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("runs.jsonl");
         fs::write(&path, "{\"hea").unwrap();
-        Journal::open(&path, header()).expect("a beginning that was cut off");
-        let mut other = header();
+        open(&path, identity()).expect("a beginning that was cut off");
+        let mut other = identity();
         other.subject.threads = 1;
         other.suite = "other".into();
-        let error = Journal::open(&path, other).unwrap_err().to_string();
+        let error = open(&path, other).unwrap_err().to_string();
         assert!(error.contains("--threads, the prompts differ") && error.contains("--out"), "{error}");
     }
 
@@ -299,7 +329,7 @@ mod tests {
         let run_first = format!("{}\n", serde_json::to_string(&Line::Run(run("a", 1.0))).unwrap());
         for content in ["hello", "hello\n", "{}\n", &run_first] {
             fs::write(&path, content).unwrap();
-            let error = Journal::open(&path, header()).unwrap_err().to_string();
+            let error = open(&path, identity()).unwrap_err().to_string();
             assert!(error.contains("line 1: not a run"), "{error}");
             assert_eq!(fs::read_to_string(&path).unwrap(), content);
         }

@@ -15,7 +15,7 @@ mod suite;
 mod summary;
 
 pub use bench::{Bench, BenchError, PeerPlan, Plan};
-pub use journal::{Header, Journal, JournalError};
+pub use journal::{Header, Identity, Journal, JournalError};
 pub use peer::{PEER_MODES, Peer, PeerAnswer, PeerError};
 pub use results::{
     BatchResults, Counterpart, LookaheadResults, Lossless, Measure, OnlinePoint, PeerResults, Results,

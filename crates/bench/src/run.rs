@@ -67,17 +67,8 @@ pub struct Run {
 impl Run {
     /// The record of a generation of ours.
     pub(crate) fn of_generation(key: RunKey, generation: Generation) -> Self {
-        let stats = generation.stats;
-        Self {
-            key,
-            token_ids: generation.token_ids,
-            decode_tokens: stats.decode_tokens,
-            decode_ms: stats.decode.as_secs_f64() * 1e3,
-            ttft_ms: stats.prefill.as_secs_f64() * 1e3,
-            retrieval_ms: stats.retrieval.as_secs_f64() * 1e3,
-            draft_lengths: stats.draft_lengths.counts().to_vec(),
-            accepted_lengths: stats.accepted_lengths.counts().to_vec(),
-        }
+        let decode = generation.stats.decode;
+        Self::of_batch(key, vec![generation], decode)
     }
 
     /// The record of several generations that were decoded together in the time `decode`: their answers one after the

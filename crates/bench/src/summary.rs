@@ -18,12 +18,12 @@ use crate::suite::{Case, Task};
 impl Results {
     /// What the runs of `journal` come to, in the order of `plan`. Tasks that were not measured are left out.
     pub fn new(journal: &Journal, plan: &Plan) -> Self {
-        let curve = CostCurve::new(journal.header().curve.clone()).ok();
+        let curve = &journal.header().curve;
         let mut lossless = Lossless::default();
         let tasks = plan.tasks.iter().filter_map(|task| {
             let runs = Runs::of(journal, task);
             runs.compare(&mut lossless);
-            runs.results(task, plan, curve.as_ref())
+            runs.results(task, plan, curve)
         });
         let tasks = tasks.collect();
         let batches = plan.batch_sizes.iter().filter_map(|&size| {
@@ -32,7 +32,7 @@ impl Results {
             let task = Task { name: batch_name(size), measured, warm_up: Vec::new() };
             let runs = Runs::of(journal, &task);
             runs.compare(&mut lossless);
-            let results = runs.results(&task, plan, curve.as_ref())?;
+            let results = runs.results(&task, plan, curve)?;
             Some(BatchResults {
                 size,
                 batches: results.prompts,
@@ -43,8 +43,8 @@ impl Results {
         let batches = batches.collect();
         Self {
             version: VERSION,
-            subject: journal.header().subject.clone(),
-            curve: journal.header().curve.clone(),
+            subject: journal.header().identity.subject.clone(),
+            curve: curve.points().to_vec(),
             lossless,
             tasks,
             batches,
@@ -57,6 +57,8 @@ struct Runs<'a> {
     by_setting: HashMap<&'a Setting, Vec<&'a Run>>,
     /// The place of each prompt in the order in which they are served.
     places: HashMap<&'a str, usize>,
+    /// Answers that teach.
+    lessons: usize,
 }
 
 impl<'a> Runs<'a> {
@@ -72,7 +74,8 @@ impl<'a> Runs<'a> {
         for runs in by_setting.values_mut() {
             runs.sort_by_key(|run| (places[&*run.key.prompt], run.key.repeat));
         }
-        Self { by_setting, places }
+        let lessons = journal.lessons().iter().filter(|lesson| lesson.task == task.name).count();
+        Self { by_setting, places, lessons }
     }
 
     fn get(&self, setting: &Setting) -> &[&'a Run] {
@@ -97,7 +100,7 @@ impl<'a> Runs<'a> {
         }
     }
 
-    fn results(&self, task: &Task, plan: &Plan, curve: Option<&CostCurve>) -> Option<TaskResults> {
+    fn results(&self, task: &Task, plan: &Plan, curve: &CostCurve) -> Option<TaskResults> {
         let plain = self.get(&Setting::Plain);
         if plain.is_empty() {
             return None;
@@ -107,7 +110,7 @@ impl<'a> Runs<'a> {
         Some(TaskResults {
             task: task.name.clone(),
             prompts: prompts(plain),
-            warm_up_prompts: task.warm_up.len(),
+            warm_up_prompts: self.lessons,
             plain: measure(plain),
             lookahead,
             peers,
@@ -115,7 +118,7 @@ impl<'a> Runs<'a> {
         })
     }
 
-    fn lookahead(&self, setting: &Setting, curve: Option<&CostCurve>) -> Option<LookaheadResults> {
+    fn lookahead(&self, setting: &Setting, curve: &CostCurve) -> Option<LookaheadResults> {
         let Setting::Lookahead { policy, warmth } = setting else { return None };
         let pairs = self.pairs(setting);
         let runs: Vec<&Run> = pairs.iter().map(|(run, _)| *run).collect();
@@ -128,14 +131,8 @@ impl<'a> Runs<'a> {
         ];
         let steps: u64 = draft_lengths.iter().sum();
         let tokens: usize = runs.iter().map(|run| run.decode_tokens).sum();
-        let cost: f64 = match curve {
-            Some(curve) => draft_lengths
-                .iter()
-                .zip(1..)
-                .map(|(&steps, nodes)| steps as f64 * curve.relative(nodes))
-                .sum(),
-            None => 0.0,
-        };
+        let passes = draft_lengths.iter().zip(1..);
+        let cost: f64 = passes.map(|(&steps, nodes)| steps as f64 * curve.relative(nodes)).sum();
         let speed_ups = by_repeat(&pairs, |(run, _)| run.key.repeat).into_iter().map(|pairs| {
             let sum = |of: fn(&(&Run, &Run)) -> f64| pairs.iter().map(of).sum::<f64>();
             sum(|(_, plain)| plain.decode_ms) / sum(|(run, _)| run.decode_ms)

@@ -5,7 +5,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use lookahead_bench::{Bench, Case, Header, Journal, Plan, Results, Setting, Subject, Task, Warmth};
+use lookahead_bench::{
+    Bench, Case, Identity, Journal, JournalError, Plan, Results, Setting, Subject, Task, Warmth,
+};
 use lookahead_engine::{CostCurve, CostPoint, Engine, EngineOptions};
 use lookahead_fixtures::{TinyModel, tiny_model};
 use lookahead_kernels::Kernels;
@@ -36,7 +38,7 @@ fn plan() -> Plan {
     }
 }
 
-fn header() -> Header {
+fn identity() -> Identity {
     let subject = Subject {
         program: "1".into(),
         model: "tiny".into(),
@@ -49,17 +51,21 @@ fn header() -> Header {
         repeats: 2,
         peer: None,
     };
-    let curve = vec![CostPoint { tokens: 1, ms: 1.0 }, CostPoint { tokens: 8, ms: 1.5 }];
-    Header { subject, suite: "s".into(), curve }
+    Identity { subject, suite: "s".into() }
+}
+
+fn open(path: &Path) -> Journal {
+    let points = [(1, 1.0), (8, 1.5)].map(|(tokens, ms)| CostPoint { tokens, ms });
+    let curve = || -> Result<_, JournalError> { Ok(CostCurve::new(points.to_vec()).unwrap()) };
+    Journal::open(path, identity(), curve).unwrap()
 }
 
 /// Runs the benchmark until `stop_after` generations have begun; returns whether it is whole and how many began.
 fn run(directory: &Path, journal: &mut Journal, stop_after: usize) -> (bool, usize) {
     let plan = plan();
-    let curve = Arc::new(CostCurve::new(journal.header().curve.clone()).unwrap());
     let cancel = Arc::new(AtomicBool::new(false));
     let mut begun = 0;
-    let mut bench = Bench::new(engine(directory), &plan, curve, journal, Arc::clone(&cancel));
+    let mut bench = Bench::new(engine(directory), &plan, journal, Arc::clone(&cancel));
     let is_whole = bench.run(|_| {
         begun += 1;
         cancel.store(begun > stop_after, Ordering::Relaxed);
@@ -70,7 +76,7 @@ fn run(directory: &Path, journal: &mut Journal, stop_after: usize) -> (bool, usi
 #[test]
 fn every_prompt_is_measured_in_every_setting_and_equals_plain_decoding() {
     let directory = tempfile::tempdir().unwrap();
-    let mut journal = Journal::open(&directory.path().join("runs.jsonl"), header()).unwrap();
+    let mut journal = open(&directory.path().join("runs.jsonl"));
     let all = plan().generations();
     let batches = 2 + 1; // of 2 and of 3 out of 4 prompts
     assert_eq!(all, 4 + 2 * (4 * (1 + 2 * 4) + batches * 3), "lessons, repeats, prompts, settings");
@@ -104,12 +110,12 @@ fn an_interrupted_benchmark_goes_on_where_it_was() {
     let path = directory.path().join("runs.jsonl");
     let all = plan().generations();
     for stop_after in [2, 7, 30] {
-        let mut journal = Journal::open(&path, header()).unwrap();
+        let mut journal = open(&path);
         let (is_whole, begun) = run(directory.path(), &mut journal, stop_after);
         assert!(!is_whole && begun == stop_after + 1);
         assert_eq!(journal.lessons().len() + journal.runs().len(), stop_after, "the last one was cut off");
     }
-    let mut journal = Journal::open(&path, header()).unwrap();
+    let mut journal = open(&path);
     assert_eq!(run(directory.path(), &mut journal, usize::MAX), (true, all));
     assert_eq!(journal.runs().len(), all - 4);
     let results = Results::new(&journal, &plan());
@@ -117,7 +123,7 @@ fn an_interrupted_benchmark_goes_on_where_it_was() {
 
     // Drafts are the same as without the interruptions.
     let other = tempfile::tempdir().unwrap();
-    let mut straight = Journal::open(&other.path().join("runs.jsonl"), header()).unwrap();
+    let mut straight = open(&other.path().join("runs.jsonl"));
     run(other.path(), &mut straight, usize::MAX);
     for run in straight.runs() {
         let is_online = matches!(run.key.setting, Setting::Lookahead { warmth: Warmth::Online, .. });
@@ -131,15 +137,28 @@ fn an_interrupted_benchmark_goes_on_where_it_was() {
 fn a_difference_is_found() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("runs.jsonl");
-    let mut journal = Journal::open(&path, header()).unwrap();
+    let mut journal = open(&path);
     run(directory.path(), &mut journal, usize::MAX);
     let mut wrong = journal.runs().iter().find(|run| run.key.setting != Setting::Plain).unwrap().clone();
     wrong.token_ids[3] += 1;
     let kept = journal.runs().to_vec();
     let other = directory.path().join("wrong.jsonl");
-    let mut journal = Journal::open(&other, header()).unwrap();
+    let mut journal = open(&other);
     for run in kept {
         journal.add(if run.key == wrong.key { wrong.clone() } else { run }).unwrap();
     }
     assert_eq!(Results::new(&journal, &plan()).lossless.differing, 1);
+}
+
+#[test]
+fn only_what_is_measured_with_history_needs_lessons() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = open(&directory.path().join("runs.jsonl"));
+    let plan = Plan { warmths: vec![Warmth::Cold, Warmth::Online], batch_sizes: Vec::new(), ..plan() };
+    let mut begun = 0;
+    let mut bench = Bench::new(engine(directory.path()), &plan, &mut journal, Arc::default());
+    assert!(bench.run(|_| begun += 1).unwrap());
+    assert_eq!((begun, plan.generations()), (2 * 4 * (1 + 2 * 2), begun));
+    assert!(journal.lessons().is_empty());
+    assert!(Results::new(&journal, &plan).tasks.iter().all(|task| task.warm_up_prompts == 0));
 }

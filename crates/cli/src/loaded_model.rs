@@ -54,6 +54,11 @@ impl LoadedModel {
         Ok(Self { model, tokenizer, template, load_time, path })
     }
 
+    /// The name of its file.
+    pub(crate) fn file_name(&self) -> String {
+        self.path.file_name().unwrap_or_default().display().to_string()
+    }
+
     /// The tokens that the model is to continue: `content` through the chat template, up to where the assistant's
     /// answer begins; or as it stands if it is `raw` or the model has no template.
     ///

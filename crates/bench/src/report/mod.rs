@@ -6,12 +6,14 @@ mod format;
 mod html;
 mod markdown;
 mod plots;
+mod summary;
 mod tables;
 
 use std::io::{self, Write as _};
 use std::path::Path;
 
 use self::format::grouped;
+pub use self::summary::summary;
 use self::tables::{
     batch_table, curve_table, details_table, headline_table, peer_table, policy_table, subject_table,
 };

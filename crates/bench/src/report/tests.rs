@@ -253,3 +253,26 @@ fn all_files_are_written_and_replaced() {
     }
     assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 4, "nothing else is left behind");
 }
+
+#[test]
+fn a_terminal_gets_a_line_a_task_with_the_first_policy() {
+    let mut results = sample(&["a", "longer"], &["adaptive", "8"]);
+    for task in &mut results.tasks {
+        task.lookahead.retain(|ours| ours.warmth != Warmth::Other);
+        for ours in &mut task.lookahead {
+            (ours.speed_up, ours.edl) = (Spread::of(vec![1.5]), 2.0);
+        }
+    }
+    results.tasks[1].lookahead.retain(|ours| ours.warmth != Warmth::Online);
+    let expected = "\
+task    plain tokens/s     cold  EDL      same  EDL    online  EDL 
+a                 21.3    1.50x  2.00    1.50x  2.00    1.50x  2.00
+longer            21.3    1.50x  2.00    1.50x  2.00        -  -   
+
+All 23520 answers equal those of plain decoding
+";
+    assert_eq!(summary(&results), expected);
+    results.lossless.differing = 2;
+    assert!(summary(&results).contains("2 of 23520 answers DIFFER"));
+    assert_eq!(summary(&sample(&[], &[])), "Nothing was measured\n");
+}

@@ -99,7 +99,7 @@ impl Chat {
             let context_length = self.engine.model().context_length();
             self.paint.note(&format!(
                 "{}, context {context_length} tokens. /help lists the commands, Ctrl-D ends the chat",
-                self.loaded.path.file_name().unwrap_or_default().display(),
+                self.loaded.file_name(),
             ));
         }
         if self.settings.show_drafts {

@@ -3,7 +3,7 @@
 mod suite;
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::Write as _;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,8 +14,7 @@ use std::sync::atomic::Ordering;
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 use lookahead_bench::{
-    Bench, Header, Journal, LookaheadResults, Lossless, Peer, PeerPlan, Plan, Policy, Results, Subject, Task,
-    TaskResults, Warmth, report,
+    Bench, Identity, Journal, Peer, PeerPlan, Plan, Policy, Results, Subject, Task, Warmth, report,
 };
 use lookahead_engine::{CostCurve, Engine, EngineOptions};
 
@@ -152,21 +151,20 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<ExitCode> {
 
     let out = arguments.out.clone().unwrap_or_else(|| default_out(&loaded.path));
     fs::create_dir_all(&out).with_context(|| format!("cannot make the folder {}", out.display()))?;
-    let spinner = progress::spinner("Measuring what a pass costs");
-    let curve = CostCurve::measure(&mut loaded.model, CONTEXT, &TOKENS, BUDGET, |_| ());
-    spinner.finish_and_clear();
-    let header = Header {
-        subject: subject(arguments, &loaded, peer)?,
-        suite: suite::fingerprint(&plan.tasks),
-        curve: curve?.points().to_vec(),
-    };
-    let mut journal = Journal::open(&out.join("runs.jsonl"), header)?;
+    let identity =
+        Identity { subject: subject(arguments, &loaded, peer)?, suite: suite::fingerprint(&plan.tasks) };
+    let mut journal = Journal::open(&out.join("runs.jsonl"), identity, || -> anyhow::Result<CostCurve> {
+        let spinner = progress::spinner("Measuring what a pass costs");
+        let curve = CostCurve::measure(&mut loaded.model, CONTEXT, &TOKENS, BUDGET, |_| ());
+        spinner.finish_and_clear();
+        Ok(curve?)
+    })?;
     let is_whole = measure(loaded, &plan, &mut journal)?;
 
     let results = Results::new(&journal, &plan);
     report::write(&results, &out).with_context(|| format!("cannot write the report to {}", out.display()))?;
     let mut stdout = output::stdout();
-    write_summary(&mut stdout, &results)?;
+    write!(stdout, "{}", report::summary(&results))?;
     writeln!(stdout, "\nThe report: {}", out.join("report.html").display())?;
     stdout.flush()?;
     if !is_whole {
@@ -182,11 +180,10 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<ExitCode> {
 /// Does what is missing in the journal; says whether that was all.
 fn measure(loaded: LoadedModel, plan: &Plan, journal: &mut Journal) -> anyhow::Result<bool> {
     let (cancelled, _interrupt) = interrupt::raise_on_interrupt();
-    let curve = Arc::new(CostCurve::new(journal.header().curve.clone())?);
     let engine = Engine::new(loaded.model, EngineOptions::default());
     let bar = progress::steps(plan.generations() as u64);
     let mut begun = 0;
-    let mut bench = Bench::new(engine, plan, curve, journal, Arc::clone(&cancelled));
+    let mut bench = Bench::new(engine, plan, journal, Arc::clone(&cancelled));
     let is_whole = bench.run(|what| {
         bar.set_position(begun);
         bar.set_message(what.to_owned());
@@ -220,7 +217,7 @@ fn subject(arguments: &BenchArgs, loaded: &LoadedModel, peer: Option<String>) ->
         fs::metadata(&loaded.path).with_context(|| format!("cannot read {}", loaded.path.display()))?.len();
     Ok(Subject {
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        model: file_name(&loaded.path),
+        model: loaded.file_name(),
         model_bytes,
         cpu: cpu_model(),
         instruction_set: kernels.isa().name().to_owned(),
@@ -232,48 +229,8 @@ fn subject(arguments: &BenchArgs, loaded: &LoadedModel, peer: Option<String>) ->
     })
 }
 
-/// A line for each task: the speed of plain decoding, and how many times as fast the first policy is, with its EDL.
-fn write_summary(out: &mut impl Write, results: &Results) -> io::Result<()> {
-    let Some(policy) = results.tasks.iter().flat_map(|task| &task.lookahead).map(|row| &row.policy).next()
-    else {
-        return writeln!(out, "Nothing was measured");
-    };
-    let rows = |task: &TaskResults| -> Vec<LookaheadResults> {
-        task.lookahead.iter().filter(|row| row.policy == *policy).cloned().collect()
-    };
-    let warmths = results.tasks.iter().map(rows).max_by_key(Vec::len).unwrap_or_default();
-    let width = results.tasks.iter().map(|task| task.task.chars().count()).max().unwrap_or(0).max(4);
-    write!(out, "{:width$}  {:>14}", "task", "plain tokens/s")?;
-    for row in &warmths {
-        write!(out, "  {:>7}  EDL ", row.warmth.as_str())?;
-    }
-    writeln!(out)?;
-    for task in &results.tasks {
-        write!(out, "{:width$}  {:>14.1}", task.task, task.plain.tokens_per_s.median)?;
-        for column in &warmths {
-            match task.lookahead.iter().find(|row| (&row.policy, row.warmth) == (policy, column.warmth)) {
-                Some(row) => write!(out, "  {:>6.2}x  {:<4.2}", row.speed_up.median, row.edl)?,
-                None => write!(out, "  {:>7}  {:4}", "-", "-")?,
-            }
-        }
-        writeln!(out)?;
-    }
-    let Lossless { answers, differing, .. } = results.lossless;
-    match differing {
-        0 => writeln!(out, "\nAll {answers} answers equal those of plain decoding"),
-        _ => writeln!(
-            out,
-            "\n{differing} of {answers} answers DIFFER from those of plain decoding: please report this"
-        ),
-    }
-}
-
 fn default_out(model: &Path) -> PathBuf {
     format!("bench-{}", model.file_stem().unwrap_or_default().display()).into()
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).display().to_string()
 }
 
 #[cfg(test)]

@@ -112,7 +112,7 @@ impl Calibration {
         writeln!(
             out,
             "{}, threads {}, {}, context {context}",
-            loaded.path.file_name().unwrap_or_default().display(),
+            loaded.file_name(),
             kernels.threads(),
             kernels.isa().name(),
         )?;
