@@ -31,6 +31,7 @@
 //! }
 //! ```
 
+mod constraint;
 mod cost_curve;
 mod drafter;
 mod engine;
@@ -43,6 +44,7 @@ mod stats;
 mod stop_strings;
 mod verify;
 
+pub use constraint::Constraint;
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
 pub use drafter::{AdversarialDrafter, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft};
 pub use engine::{Engine, EngineOptions};

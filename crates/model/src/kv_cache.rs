@@ -5,8 +5,8 @@
 
 use lookahead_kernels::{KvLayer, KvType};
 
-use crate::Cache;
 use crate::architecture::Architecture;
+use crate::{Cache, OutOfCacheMemory};
 
 /// Keys and values of one sequence.
 #[derive(Clone, Debug)]
@@ -67,5 +67,14 @@ impl Cache for KvCache {
     fn truncate(&mut self, len: usize) {
         self.committed = self.committed.min(len);
         self.pending = 0;
+    }
+    fn reserve(&mut self, _rows: usize) -> Result<(), OutOfCacheMemory> {
+        Ok(())
+    }
+
+    fn fork(&self, len: usize, _capacity: usize) -> Self {
+        let mut fork = self.clone();
+        fork.truncate(len);
+        fork
     }
 }

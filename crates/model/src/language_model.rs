@@ -12,7 +12,7 @@ use crate::{TokenId, TokenTree};
 ///
 /// A forward pass appends one row per node of the tree, in node order, behind the `len` committed rows. The rows of the
 /// pass stay *pending* until [`Cache::keep`] says which of them lie on the accepted path; the rest are dropped.
-pub trait Cache {
+pub trait Cache: Sized {
     /// Committed tokens: the length of the context that the next tree hangs off.
     fn len(&self) -> usize;
 
@@ -32,6 +32,32 @@ pub trait Cache {
 
     /// Forgets every committed token from position `len` on, and all pending ones.
     fn truncate(&mut self, len: usize);
+
+    /// Takes memory for `rows` rows behind the committed ones, so that a pass over so many nodes finds it. A pass takes
+    /// what was not reserved.
+    ///
+    /// # Errors
+    /// If the caches of the model together have no memory left. What is committed stays.
+    fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory>;
+
+    /// A cache for another sequence, of up to `capacity` tokens, whose first `len` tokens are those of this one. What both
+    /// hold is shared as far as possible; where there is no memory for the rest, the new cache holds fewer than `len`.
+    #[must_use]
+    fn fork(&self, len: usize, capacity: usize) -> Self;
+}
+
+/// There is no memory for more rows: all that KV caches may take is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("no memory is left for KV caches")]
+pub struct OutOfCacheMemory;
+
+/// The memory of all caches of a model together, in tokens. What caches share counts once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheMemory {
+    /// Tokens that there is room for; `usize::MAX` without a bound.
+    pub total_tokens: usize,
+    /// Tokens whose room is taken.
+    pub used_tokens: usize,
 }
 
 /// Which nodes of a tree the caller wants logits for.
@@ -148,6 +174,9 @@ pub enum ForwardError {
         /// Nodes of the tree.
         new: usize,
     },
+    /// The caches of the model together have no memory for the tree.
+    #[error(transparent)]
+    OutOfCacheMemory(#[from] OutOfCacheMemory),
 }
 
 /// A decoder-only language model.
@@ -164,13 +193,16 @@ pub trait LanguageModel {
     /// An empty cache with room for `capacity` tokens.
     fn new_cache(&self, capacity: usize) -> Self::Cache;
 
+    /// How much memory the caches of this model take, and may take.
+    fn cache_memory(&self) -> CacheMemory;
+
     /// Runs the trees of `batch` in one pass and writes the logits asked for to `logits`.
     ///
     /// Afterwards each tree's rows are pending in its cache, until [`Cache::keep`]. Rows that were still pending
     /// before the call are dropped.
     ///
     /// # Errors
-    /// If a token is outside the vocabulary or a cache is full; nothing has changed then.
+    /// If a token is outside the vocabulary, a cache is full, or memory for caches has run out; nothing has changed then.
     fn forward(
         &mut self,
         batch: &mut [SequenceStep<'_, Self::Cache>],

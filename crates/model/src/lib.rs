@@ -12,7 +12,9 @@ mod transformer;
 mod weights;
 
 pub use kv_cache::KvCache;
-pub use language_model::{Cache, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep};
+pub use language_model::{
+    Cache, CacheMemory, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory, SequenceStep,
+};
 pub use load_error::LoadError;
 pub use lookahead_kernels::Candidate;
 pub use token_tree::{TokenTree, TokenTreeError};

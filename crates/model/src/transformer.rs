@@ -15,7 +15,8 @@ use crate::architecture::{Architecture, Layer};
 use crate::gguf::GgufFile;
 use crate::weights::{LayerWeights, Linear, Weights};
 use crate::{
-    Cache, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf, SequenceStep, TokenTree,
+    Cache, CacheMemory, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf,
+    SequenceStep, TokenTree,
 };
 
 /// A model on the CPU.
@@ -171,6 +172,10 @@ impl LanguageModel for CpuModel {
 
     fn new_cache(&self, capacity: usize) -> KvCache {
         KvCache::new(&self.architecture, self.kv_type, capacity)
+    }
+
+    fn cache_memory(&self) -> CacheMemory {
+        CacheMemory { total_tokens: usize::MAX, used_tokens: 0 }
     }
 
     fn forward(

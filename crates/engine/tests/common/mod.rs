@@ -2,7 +2,8 @@
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 
 use lookahead_model::{
-    Cache, Candidate, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId,
+    Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory,
+    SequenceStep, TokenId,
 };
 
 /// Each row of logits is a pseudo-random function of the cached rows and the node's ancestors. The token that
@@ -76,6 +77,14 @@ impl Cache for HashCache {
         self.committed.truncate(len);
         self.pending.clear();
     }
+
+    fn reserve(&mut self, _rows: usize) -> Result<(), OutOfCacheMemory> {
+        Ok(())
+    }
+
+    fn fork(&self, len: usize, capacity: usize) -> Self {
+        Self { committed: self.committed[..len].to_vec(), pending: Vec::new(), capacity }
+    }
 }
 
 impl LanguageModel for HashModel {
@@ -91,6 +100,10 @@ impl LanguageModel for HashModel {
 
     fn new_cache(&self, capacity: usize) -> HashCache {
         HashCache { committed: Vec::new(), pending: Vec::new(), capacity }
+    }
+
+    fn cache_memory(&self) -> CacheMemory {
+        CacheMemory { total_tokens: usize::MAX, used_tokens: 0 }
     }
 
     fn forward(
