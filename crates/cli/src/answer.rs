@@ -46,7 +46,8 @@ pub(crate) fn answer(
         let check = stop_strings.push(stream.push(token.id));
         text.push_str(&check.text);
         stopped = check.stopped;
-        shown = show(Piece { text: &check.text, drafted: token.drafted, ends_step: !token.drafted });
+        shown =
+            show(Piece { text: &check.text, drafted: token.is_drafted(), ends_step: !token.is_drafted() });
         match (&shown, stopped) {
             (Err(_), _) => ControlFlow::Break(FinishReason::Cancelled),
             (Ok(()), true) => ControlFlow::Break(FinishReason::Stop),

@@ -172,12 +172,19 @@ impl CostCurve {
     /// that is a tie. `probabilities` are the path probabilities of the nodes: of the root, which is 1, then of the
     /// drafts, the likeliest first. At least 1, unless there is not even a root.
     pub fn best_prefix(&self, probabilities: &[f32]) -> usize {
-        let (mut best, mut best_rate, mut tokens) = (0, 0.0, 0.0);
-        for (nodes, &probability) in (1..).zip(probabilities) {
+        let Some((&root, drafts)) = probabilities.split_first() else { return 0 };
+        1 + self.best_addition(1, root.into(), drafts.iter().copied())
+    }
+
+    /// How many of the leading `drafts`, by their path probabilities, to add to a pass that runs `nodes` nodes already and
+    /// yields `tokens` expected tokens by them, for the most expected tokens per time; the fewest where that is a tie.
+    pub fn best_addition(&self, nodes: usize, mut tokens: f64, drafts: impl Iterator<Item = f32>) -> usize {
+        let (mut best, mut best_rate) = (0, tokens / self.ms(nodes));
+        for (added, probability) in (1..).zip(drafts) {
             tokens += f64::from(probability);
-            let rate = tokens / self.ms(nodes);
+            let rate = tokens / self.ms(nodes + added);
             if rate > best_rate {
-                (best, best_rate) = (nodes, rate);
+                (best, best_rate) = (added, rate);
             }
         }
         best

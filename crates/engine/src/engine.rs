@@ -3,8 +3,9 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use lookahead_model::{ForwardError, Keep, LanguageModel, Logits, SequenceStep};
+use lookahead_model::{Cache, ForwardError, Keep, LanguageModel, Logits, SequenceStep};
 
+use crate::budget;
 use crate::drafter::Drafter;
 use crate::sequence::Pass;
 use crate::{EngineError, FinishReason, GeneratedToken, GenerationRequest, Sampler, Sequence};
@@ -16,7 +17,8 @@ const DRAFT_ROWS: usize = 64;
 /// How the engine cuts its work. No token and no bit of a logit depends on it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EngineOptions {
-    /// Tokens of a prompt in one forward pass, at least 1. A larger chunk is faster and takes more memory.
+    /// Tokens of prompts in one forward pass, of all its sequences together, at least 1. A larger chunk is faster, takes
+    /// more memory, and makes sequences that decode beside it wait longer.
     pub prefill_chunk: usize,
 }
 
@@ -24,6 +26,19 @@ impl Default for EngineOptions {
     fn default() -> Self {
         Self { prefill_chunk: 256 }
     }
+}
+
+/// What a forward pass was about.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PassReport {
+    /// Sequences that took part.
+    pub sequences: usize,
+    /// Tokens that were run: of prompts, and nodes of draft trees.
+    pub tokens: usize,
+    /// Of those, the ones of prefills.
+    pub prefill_tokens: usize,
+    /// Time in the model.
+    pub forward: Duration,
 }
 
 /// Generates with a model: draft, forward, verify, emit, keep.
@@ -62,11 +77,9 @@ impl<M: LanguageModel> Engine<M> {
         &mut self,
         sequences: &mut [Sequence<M::Cache>],
         mut on_token: impl FnMut(usize, GeneratedToken) -> ControlFlow<FinishReason>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<PassReport, EngineError> {
         let began = Instant::now();
-        let (chunk, vocabulary_size) = (self.options.prefill_chunk.max(1), self.model.vocabulary_size());
-        let passes: Vec<Option<Pass>> =
-            sequences.iter_mut().map(|sequence| sequence.draft(chunk, vocabulary_size)).collect();
+        let passes = self.draft(sequences);
         let forward = self.forward(sequences, &passes)?;
 
         let mut next_row = 0;
@@ -74,11 +87,42 @@ impl<M: LanguageModel> Engine<M> {
             let Some(pass) = pass else { continue };
             let rows = pass.take_rows(&self.logits, &mut next_row);
             let verified = sequence.verify(pass, &rows);
-            let produced = sequence.emit(&verified, |token| on_token(index, token));
+            let produced = sequence.emit(pass, &verified, &rows, |token| on_token(index, token));
             sequence.keep(pass, &verified, produced, &rows);
             sequence.count(pass, &verified, produced, forward, began.elapsed());
         }
-        Ok(())
+        let of = |pass: &Pass| pass.tree().len();
+        let passes = || passes.iter().flatten();
+        Ok(PassReport {
+            sequences: passes().count(),
+            tokens: passes().map(of).sum(),
+            prefill_tokens: passes().filter(|pass| !pass.is_decode()).map(of).sum(),
+            forward,
+        })
+    }
+
+    /// What each sequence asks of the next pass. Prompts share the prefill chunk, the first come first served; drafts
+    /// share what pays.
+    fn draft(&self, sequences: &mut [Sequence<M::Cache>]) -> Vec<Option<Pass>> {
+        let vocabulary_size = self.model.vocabulary_size();
+        let mut prefill_tokens = self.options.prefill_chunk.max(1);
+        let mut passes: Vec<Option<Pass>> = Vec::with_capacity(sequences.len());
+        for sequence in sequences.iter_mut() {
+            let pass = sequence.draft(prefill_tokens, vocabulary_size);
+            if let Some(pass) = pass.as_ref().filter(|pass| !pass.is_decode()) {
+                prefill_tokens -= pass.tree().len();
+            }
+            passes.push(pass);
+        }
+        share_nodes(sequences, &mut passes);
+        for (sequence, pass) in sequences.iter_mut().zip(&mut passes) {
+            let Some(pass) = pass else { continue };
+            // Where memory is short, what is certain to be of use comes first.
+            if pass.is_decode() && sequence.cache.reserve(pass.tree().len()).is_err() {
+                pass.draft.truncate(1);
+            }
+        }
+        passes
     }
 
     /// Runs all passes as one and returns the time it took.
@@ -91,12 +135,13 @@ impl<M: LanguageModel> Engine<M> {
         let mut batch = Vec::with_capacity(passes.len());
         let mut keep = Keep::Best(1);
         for (sequence, pass) in sequences.iter_mut().zip(passes) {
-            if let Some(Pass { tree, logits_of }) = pass {
+            if let Some(pass) = pass {
                 keep = match (keep, sequence.keep_of_logits()) {
                     (Keep::Best(some), Keep::Best(more)) => Keep::Best(some.max(more)),
                     _ => Keep::Row,
                 };
-                batch.push(SequenceStep { tree, cache: &mut sequence.cache, logits_of: *logits_of });
+                let (tree, logits_of) = (pass.tree(), pass.logits_of);
+                batch.push(SequenceStep { tree, cache: &mut sequence.cache, logits_of });
             }
         }
         if !batch.is_empty() {
@@ -116,7 +161,38 @@ impl<M: LanguageModel> Engine<M> {
         request: GenerationRequest,
         drafter: Box<dyn Drafter>,
     ) -> Result<Sequence<M::Cache>, EngineError> {
-        let (prompt_tokens, context_length) = (request.prompt.len(), self.model.context_length());
+        self.start_behind(request, drafter, None)
+    }
+
+    /// As [`start`](Self::start), with what `prefix` holds of the prompt: another sequence's cache and how many of its
+    /// tokens are the prompt's first. At least the prompt's last token is computed anew, as it chooses the next.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_behind(
+        &self,
+        request: GenerationRequest,
+        drafter: Box<dyn Drafter>,
+        prefix: Option<(&M::Cache, usize)>,
+    ) -> Result<Sequence<M::Cache>, EngineError> {
+        self.check(&request)?;
+        let sampler = Sampler::new(request.sampling.clone())?;
+        let prompt_tokens = request.prompt.len();
+        let max_len = prompt_tokens.saturating_add(request.max_tokens).min(self.context_length());
+        let capacity = max_len + DRAFT_ROWS;
+        let cache = match prefix {
+            Some((cache, len)) => cache.fork(len.min(prompt_tokens - 1), capacity),
+            None => self.model.new_cache(capacity),
+        };
+        Ok(Sequence::new(request, sampler, drafter, cache, max_len))
+    }
+
+    /// Whether `request` can be started.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn check(&self, request: &GenerationRequest) -> Result<(), EngineError> {
+        let (prompt_tokens, context_length) = (request.prompt.len(), self.context_length());
         let vocabulary_size = self.model.vocabulary_size();
         if request.prompt.is_empty() {
             return Err(EngineError::EmptyPrompt);
@@ -127,9 +203,35 @@ impl<M: LanguageModel> Engine<M> {
         if let Some(&token) = request.prompt.iter().find(|&&token| token as usize >= vocabulary_size) {
             return Err(ForwardError::UnknownToken { token, vocabulary_size }.into());
         }
-        let sampler = Sampler::new(request.sampling.clone())?;
-        let max_len = prompt_tokens.saturating_add(request.max_tokens).min(context_length);
-        let cache = self.model.new_cache(max_len + DRAFT_ROWS);
-        Ok(Sequence::new(request, sampler, drafter, cache, max_len))
+        Ok(request.sampling.validate()?)
+    }
+
+    /// The most tokens of a sequence: those of the model's context, or what there is memory for.
+    pub fn context_length(&self) -> usize {
+        let memory = self.model.cache_memory().total_tokens.saturating_sub(DRAFT_ROWS);
+        self.model.context_length().min(memory)
+    }
+
+    /// Takes a sequence's cache away, to make room for others, and returns it. The sequence computes again what it held
+    /// when it is stepped.
+    pub(crate) fn take_cache(&self, sequence: &mut Sequence<M::Cache>) -> M::Cache {
+        sequence.replace_cache(self.model.new_cache(sequence.max_len() + DRAFT_ROWS))
+    }
+}
+
+/// Cuts the drafts of those sequences that know what a pass costs to what pays together.
+///
+/// Prompts in the same pass do not count: their time passes whatever is drafted beside them.
+fn share_nodes<C: Cache>(sequences: &[Sequence<C>], passes: &mut [Option<Pass>]) {
+    let Some(cost) = sequences.iter().find_map(Sequence::cost) else { return };
+    let decodes = sequences.iter().zip(passes.iter_mut()).filter_map(|(sequence, pass)| {
+        pass.as_mut().filter(|pass| pass.is_decode()).map(|pass| (sequence.cost().is_some(), &mut pass.draft))
+    });
+    let (shared, others): (Vec<_>, Vec<_>) = decodes.partition(|(is_shared, _)| *is_shared);
+    let others = others.iter().map(|(_, draft)| draft.tree().len()).sum();
+    let probabilities: Vec<&[f32]> = shared.iter().map(|(_, draft)| draft.probabilities()).collect();
+    let keep = budget::share(cost, others, &probabilities);
+    for ((_, draft), nodes) in shared.into_iter().zip(keep) {
+        draft.truncate(nodes);
     }
 }

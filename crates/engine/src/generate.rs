@@ -25,6 +25,19 @@ pub struct Generation {
     pub runners_up: Vec<Vec<TokenId>>,
 }
 
+impl Generation {
+    /// Of a request that was given up before it began.
+    pub(crate) fn cancelled() -> Self {
+        Self {
+            token_ids: Vec::new(),
+            finish_reason: FinishReason::Cancelled,
+            stats: GenerationStats::default(),
+            logits_trace: None,
+            runners_up: Vec::new(),
+        }
+    }
+}
+
 impl<M: LanguageModel> Engine<M> {
     /// Generates one answer. Each token is handed to `on_token` as soon as it is verified; to break there
     /// ends the answer with this token: with [`FinishReason::Stop`] for a stop string, with

@@ -1,6 +1,6 @@
 //! Lossless lookahead decoding: the decode loop, drafters, sampling, verification and statistics.
 //!
-//! Start reading at [`Engine::step`]. The contract: for a given model, prompt and [`SamplingParams`], the
+//! Start reading at [`Engine::step`]; [`Scheduler`] batches the requests of a service around it. The contract: for a given model, prompt and [`SamplingParams`], the
 //! tokens and the bits of the logits that chose them are the same whatever a [`Drafter`] drafts, however the
 //! prompt is cut into chunks and whoever shares the batch. Plain decoding is the case of [`NoDraft`].
 //!
@@ -23,7 +23,7 @@
 //!     let drafter = NamespaceDrafter::new(Arc::clone(namespace), DraftPolicy::default());
 //!     let request = GenerationRequest { prompt, max_tokens: 100, ..GenerationRequest::default() };
 //!     let generation = engine.generate(request, Box::new(drafter), |token| {
-//!         println!("{}{}", token.id, if token.drafted { "*" } else { "" });
+//!         println!("{}{}", token.id, if token.is_drafted() { "*" } else { "" });
 //!         ControlFlow::Continue(())
 //!     })?;
 //!     println!("{:.2} tokens per forward pass", generation.stats.edl());
@@ -31,6 +31,7 @@
 //! }
 //! ```
 
+mod budget;
 mod constraint;
 mod cost_curve;
 mod drafter;
@@ -39,6 +40,7 @@ mod error;
 mod generate;
 mod logits_trace;
 mod sampling;
+mod scheduler;
 mod sequence;
 mod stats;
 mod stop_strings;
@@ -46,14 +48,17 @@ mod verify;
 
 pub use constraint::Constraint;
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
-pub use drafter::{AdversarialDrafter, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft};
-pub use engine::{Engine, EngineOptions};
+pub use drafter::{
+    AdversarialDrafter, Draft, DraftLimits, DraftOrigin, DraftPolicy, Drafter, NamespaceDrafter, NoDraft,
+};
+pub use engine::{Engine, EngineOptions, PassReport};
 pub use error::EngineError;
 pub use generate::Generation;
 pub use logits_trace::LogitsTrace;
 pub use lookahead_trie::{DraftShape, DraftSource, Namespace, Sharing};
-pub use sampling::{Sampler, SamplingError, SamplingParams};
+pub use sampling::{Sampler, SamplingError, SamplingParams, TokenLogprobs};
+pub use scheduler::{Finished, QueueFull, RequestId, Scheduler, SchedulerOptions, StepReport, Submission};
 pub use sequence::{FinishReason, GeneratedToken, GenerationRequest, Sequence};
-pub use stats::{GenerationStats, Histogram};
+pub use stats::{GenerationStats, Histogram, OriginCounts};
 pub use stop_strings::{StopCheck, StopStrings};
 pub use verify::{Verified, verify};

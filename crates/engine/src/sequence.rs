@@ -8,8 +8,12 @@ use std::time::{Duration, Instant};
 
 use lookahead_model::{Cache, Candidate, Keep, Logits, LogitsOf, TokenId, TokenTree};
 
-use crate::drafter::{self, DraftLimits, Drafter};
-use crate::{Generation, GenerationStats, LogitsTrace, Sampler, SamplingParams, Verified, verify};
+use crate::drafter::{Draft, DraftLimits, DraftOrigin, Drafter};
+use crate::sampling::most_likely;
+use crate::{
+    Constraint, CostCurve, Generation, GenerationStats, LogitsTrace, Sampler, SamplingParams, TokenLogprobs,
+    Verified, verify,
+};
 
 /// What to generate.
 #[derive(Clone, Debug, Default)]
@@ -26,8 +30,17 @@ pub struct GenerationRequest {
     pub trace_logits: bool,
     /// How many of the most likely tokens to record for each token of the answer: [`Generation::runners_up`]. 0 for none.
     pub runners_up: usize,
+    /// How many of the most likely tokens to report with each token, beside its own log probability; `None` for neither.
+    pub logprobs: Option<usize>,
     /// Ends the generation before its next forward pass once it is true.
     pub cancel: Option<Arc<AtomicBool>>,
+}
+
+impl GenerationRequest {
+    /// Whether its user has given up on it.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
 }
 
 /// Why a generation ended.
@@ -59,15 +72,28 @@ impl fmt::Display for FinishReason {
 }
 
 /// A token of the answer, as it is handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct GeneratedToken {
     /// The token.
     pub id: TokenId,
     /// Its index in the sequence, prompt included.
     pub position: usize,
-    /// Whether it was drafted and accepted, rather than produced one forward pass for itself.
-    pub drafted: bool,
+    /// What it was taken from, if it was drafted and accepted; `None` for a token that the model produced by itself, one
+    /// each forward pass.
+    pub origin: Option<DraftOrigin>,
+    /// Log probabilities, if the request asked for them.
+    pub logprobs: Option<TokenLogprobs>,
 }
+
+impl GeneratedToken {
+    /// Whether it was drafted and accepted.
+    pub fn is_drafted(&self) -> bool {
+        self.origin.is_some()
+    }
+}
+
+/// Tokens that a constraint forces that a step drafts, at most: as many as an adaptive draft has.
+const MAX_FORCED: usize = 16;
 
 /// A sequence in generation. Made by [`Engine::start`](crate::Engine::start), advanced by
 /// [`Engine::step`](crate::Engine::step).
@@ -83,6 +109,8 @@ pub struct Sequence<C> {
     end_tokens: Vec<TokenId>,
     sampler: Sampler,
     drafter: Box<dyn Drafter>,
+    constraint: Option<Box<dyn Constraint>>,
+    logprobs: Option<usize>,
     cancel: Option<Arc<AtomicBool>>,
     trace: Option<LogitsTrace>,
     /// How many to record of each position, and those recorded.
@@ -94,16 +122,30 @@ pub struct Sequence<C> {
 
 /// What a sequence asks of one forward pass.
 pub(crate) struct Pass {
-    pub(crate) tree: TokenTree,
+    pub(crate) draft: Draft,
     pub(crate) logits_of: LogitsOf,
 }
 
 impl Pass {
+    /// A pass over a part of the prompt.
+    fn prefill(tokens: &[TokenId], logits_of: LogitsOf) -> Self {
+        Self { draft: TokenTree::chain(tokens).expect("a chunk is not empty").into(), logits_of }
+    }
+
+    pub(crate) fn tree(&self) -> &TokenTree {
+        self.draft.tree()
+    }
+
+    /// Whether it is a decode step.
+    pub(crate) fn is_decode(&self) -> bool {
+        self.logits_of == LogitsOf::Every
+    }
+
     /// The node at which choosing starts. It and all after it have a row of logits, in node order.
     fn root(&self) -> usize {
         match self.logits_of {
-            LogitsOf::Nothing => self.tree.len(),
-            LogitsOf::Last => self.tree.len() - 1,
+            LogitsOf::Nothing => self.tree().len(),
+            LogitsOf::Last => self.tree().len() - 1,
             LogitsOf::Every => 0,
         }
     }
@@ -111,7 +153,7 @@ impl Pass {
     /// Takes the pass's rows off the front of those in `logits` that start at `next_row`.
     pub(crate) fn take_rows<'a>(&self, logits: &'a Logits, next_row: &mut usize) -> NodeLogits<'a> {
         let rows = NodeLogits { logits, first_row: *next_row, root: self.root() };
-        *next_row += self.tree.len() - self.root();
+        *next_row += self.tree().len() - self.root();
         rows
     }
 }
@@ -134,12 +176,18 @@ impl NodeLogits<'_> {
         self.logits.best(self.row(node))
     }
 
-    /// The token that `sampler` chooses at `node`, after the tokens `history`.
-    fn choose(&self, node: usize, sampler: &mut Sampler, history: &[TokenId]) -> TokenId {
+    /// The token that `sampler` chooses at `node`, after the tokens `history`, among those that are `allowed`.
+    fn choose(
+        &self,
+        node: usize,
+        sampler: &mut Sampler,
+        history: &[TokenId],
+        allowed: Option<&[u32]>,
+    ) -> TokenId {
         match self.best(node) {
             Some([best, ..]) if *best != Candidate::NONE => best.token,
             Some(_) => 0, // every logit is NaN
-            None => sampler.choose(self.of(node), history, history.len() as u64),
+            None => sampler.choose_allowed(self.of(node), history, history.len() as u64, allowed),
         }
     }
 
@@ -149,11 +197,7 @@ impl NodeLogits<'_> {
             let known = best.iter().filter(|candidate| **candidate != Candidate::NONE);
             return known.take(count).map(|candidate| candidate.token).collect();
         }
-        let mut all: Vec<Candidate> =
-            self.of(node).iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
-        all.retain(|candidate| !candidate.logit.is_nan());
-        all.sort_unstable_by(Candidate::by_rank);
-        all.iter().take(count).map(|candidate| candidate.token).collect()
+        most_likely(self.of(node), count).into_iter().map(|candidate| candidate.token).collect()
     }
 
     fn row(&self, node: usize) -> usize {
@@ -162,7 +206,8 @@ impl NodeLogits<'_> {
 }
 
 impl<C: Cache> Sequence<C> {
-    /// A sequence that has seen nothing yet. `max_len` is at least the prompt's length.
+    /// A sequence of which the cache holds a beginning of the prompt, if anything. `max_len` is at least the prompt's
+    /// length.
     pub(crate) fn new(
         request: GenerationRequest,
         sampler: Sampler,
@@ -174,6 +219,7 @@ impl<C: Cache> Sequence<C> {
         drafter.begin(&request.prompt);
         let stats = GenerationStats {
             prompt_tokens: request.prompt.len(),
+            cached_tokens: cache.len(),
             insert: began.elapsed(),
             ..GenerationStats::default()
         };
@@ -184,6 +230,8 @@ impl<C: Cache> Sequence<C> {
             end_tokens: request.end_tokens,
             sampler,
             drafter,
+            constraint: None,
+            logprobs: request.logprobs,
             cancel: request.cancel,
             trace: request.trace_logits.then(LogitsTrace::new),
             runners_up_per_token: request.runners_up,
@@ -192,6 +240,12 @@ impl<C: Cache> Sequence<C> {
             finish: (request.prompt.len() >= max_len).then_some(FinishReason::Length),
             tokens: request.prompt,
         }
+    }
+
+    /// Limits what the answer may say. To be set before the first step.
+    #[must_use]
+    pub fn constrained(self, constraint: Option<Box<dyn Constraint>>) -> Self {
+        Self { constraint, ..self }
     }
 
     /// Prompt and answer so far.
@@ -221,48 +275,102 @@ impl<C: Cache> Sequence<C> {
 
     /// What a pass needs to keep of this sequence's rows of logits.
     pub(crate) fn keep_of_logits(&self) -> Keep {
-        let is_best_enough = self.sampler.is_argmax() && self.trace.is_none();
+        let is_best_enough = self.sampler.is_argmax()
+            && self.trace.is_none()
+            && self.constraint.is_none()
+            && self.logprobs.is_none();
         let best = self.runners_up_per_token.max(self.drafter.runners_up()).max(1);
         if is_best_enough { Keep::Best(best) } else { Keep::Row }
     }
 
-    /// What to run next: a chunk of the prompt, or a draft tree. `None` once the sequence has ended.
-    pub(crate) fn draft(&mut self, prefill_chunk: usize, vocabulary_size: usize) -> Option<Pass> {
-        if self.finish.is_none() && self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed)) {
-            self.finish = Some(FinishReason::Cancelled);
+    /// Tokens that are still to be run before the next decode step: of the prompt, and of the answer if the cache was
+    /// taken away.
+    pub(crate) fn prefill_left(&self) -> usize {
+        self.prefill_end() - self.cache.len().min(self.prefill_end())
+    }
+
+    /// Where the prefill ends. The answer's last token is the root of the next draft tree.
+    fn prefill_end(&self) -> usize {
+        self.prompt_tokens.max(self.tokens.len() - 1)
+    }
+
+    /// Takes the cache away; `empty` is one in its place. The sequence computes again what it held.
+    pub(crate) fn replace_cache(&mut self, empty: C) -> C {
+        std::mem::replace(&mut self.cache, empty)
+    }
+
+    /// The most tokens that it may come to have.
+    pub(crate) fn max_len(&self) -> usize {
+        self.max_len
+    }
+
+    /// What drafts are cut by; see [`Drafter::cost`].
+    pub(crate) fn cost(&self) -> Option<&CostCurve> {
+        self.drafter.cost()
+    }
+
+    /// Ends the sequence, if it has not ended.
+    pub(crate) fn end(&mut self, reason: FinishReason) {
+        self.finish.get_or_insert(reason);
+    }
+
+    /// Whether its user has given up on it.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// What to run next: of the prefill up to `prefill_tokens` tokens, or a draft tree. `None` once the sequence has
+    /// ended, or if nothing of its prefill may run.
+    pub(crate) fn draft(&mut self, prefill_tokens: usize, vocabulary_size: usize) -> Option<Pass> {
+        if self.is_cancelled() {
+            self.end(FinishReason::Cancelled);
         }
         if self.finish.is_some() {
             return None;
         }
-        let cached = self.cache.len();
-        if cached < self.prompt_tokens {
-            let end = self.prompt_tokens.min(cached + prefill_chunk);
-            let tree = TokenTree::chain(&self.tokens[cached..end]).expect("a chunk is not empty");
-            let is_last = end == self.prompt_tokens;
-            return Some(Pass { tree, logits_of: if is_last { LogitsOf::Last } else { LogitsOf::Nothing } });
+        let (cached, prefill_end) = (self.cache.len(), self.prefill_end());
+        if cached < prefill_end {
+            let end = prefill_end.min(cached + prefill_tokens);
+            let chooses = end == prefill_end && prefill_end == self.tokens.len();
+            let logits_of = if chooses { LogitsOf::Last } else { LogitsOf::Nothing };
+            return (end > cached).then(|| Pass::prefill(&self.tokens[cached..end], logits_of));
         }
-        Some(Pass { tree: self.draft_tree(vocabulary_size), logits_of: LogitsOf::Every })
+        Some(Pass { draft: self.draft_tree(vocabulary_size), logits_of: LogitsOf::Every })
     }
 
-    /// The draft tree of the next step, cut to what fits into the cache and to tokens that can still be
-    /// produced.
-    fn draft_tree(&mut self, vocabulary_size: usize) -> TokenTree {
+    /// The draft tree of the next step, cut to what fits into the cache, to tokens that can still be produced, and to
+    /// what the constraint allows.
+    fn draft_tree(&mut self, vocabulary_size: usize) -> Draft {
         let limits = DraftLimits {
             nodes: self.cache.capacity().saturating_sub(self.cache.len() + 1),
             depth: self.max_len - self.tokens.len() - 1, // one token more comes free
         };
         if limits.depth == 0 {
-            return drafter::root(&self.tokens);
+            return Draft::root(&self.tokens);
         }
         let began = Instant::now();
-        let draft = self.drafter.draft(&self.tokens, limits);
-        let tree = if draft.tokens()[0] == self.tokens[self.tokens.len() - 1] {
-            drafter::cut(draft, limits, vocabulary_size)
-        } else {
-            drafter::root(&self.tokens)
+        let mut draft = self.drafter.draft(&self.tokens, limits);
+        if draft.tree().tokens()[0] != self.tokens[self.tokens.len() - 1] {
+            draft = Draft::root(&self.tokens);
+        }
+        let is_known = |tree: &TokenTree, node: usize| (tree.tokens()[node] as usize) < vocabulary_size;
+        let draft = match &mut self.constraint {
+            Some(constraint) if !self.drafter.is_plain() => {
+                let mut path = self.tokens[self.prompt_tokens..].to_vec();
+                let completion = path.len();
+                let forced = constraint.forced(&path);
+                let forced = &forced[..forced.len().min(MAX_FORCED).min(limits.depth)];
+                draft.with_certain(forced).cut(limits, |tree, node| {
+                    path.truncate(completion);
+                    path.extend(tree.path_to(node)[1..].iter().map(|&node| tree.tokens()[node as usize]));
+                    let last = path.len() - 1;
+                    is_known(tree, node) && constraint.accepted(&path[..last], &path[last..]) == 1
+                })
+            }
+            _ => draft.cut(limits, is_known),
         };
         self.stats.retrieval += began.elapsed();
-        tree
+        draft
     }
 
     /// The path that the model would have produced, and its tokens; both empty while the prompt is not
@@ -272,9 +380,14 @@ impl<C: Cache> Sequence<C> {
             return Verified { path: Vec::new(), tokens: Vec::new() };
         }
         let began = Instant::now();
-        let choose = |node, history: &[TokenId]| rows.choose(node, &mut self.sampler, history);
-        let verified = verify(&pass.tree, pass.root(), choose, &mut self.tokens);
-        if pass.logits_of == LogitsOf::Every {
+        let (prompt_tokens, constraint, sampler) =
+            (self.prompt_tokens, &mut self.constraint, &mut self.sampler);
+        let choose = |node, history: &[TokenId]| {
+            let allowed = constraint.as_mut().map(|constraint| constraint.allowed(&history[prompt_tokens..]));
+            rows.choose(node, sampler, history, allowed)
+        };
+        let verified = verify(pass.tree(), pass.root(), choose, &mut self.tokens);
+        if pass.is_decode() {
             self.stats.verify += began.elapsed();
         }
         verified
@@ -283,14 +396,19 @@ impl<C: Cache> Sequence<C> {
     /// Hands out the verified tokens until one of them ends the sequence, and returns how many were.
     pub(crate) fn emit(
         &mut self,
+        pass: &Pass,
         verified: &Verified,
+        rows: &NodeLogits<'_>,
         mut on_token: impl FnMut(GeneratedToken) -> ControlFlow<FinishReason>,
     ) -> usize {
-        let count = verified.tokens.len();
         for (index, &id) in verified.tokens.iter().enumerate() {
             let position = self.tokens.len();
             self.tokens.push(id);
-            let wish = on_token(GeneratedToken { id, position, drafted: index + 1 < count });
+            // The node that carries a drafted token is the next one of the path.
+            let origin = verified.path.get(index + 1).map(|&node| pass.draft.origins()[node as usize]);
+            let row = || rows.of(verified.path[index] as usize);
+            let logprobs = self.logprobs.map(|count| TokenLogprobs::of(row(), id, count));
+            let wish = on_token(GeneratedToken { id, position, origin, logprobs });
             self.finish = if self.end_tokens.contains(&id) {
                 Some(FinishReason::Stop)
             } else if let ControlFlow::Break(reason) = wish {
@@ -302,7 +420,7 @@ impl<C: Cache> Sequence<C> {
                 return index + 1;
             }
         }
-        count
+        verified.tokens.len()
     }
 
     /// Keeps what the `produced` tokens hang off: in the cache the nodes that chose them, in the drafter the
@@ -335,9 +453,10 @@ impl<C: Cache> Sequence<C> {
             return;
         }
         let Some(before_root) = self.tokens.len().checked_sub(produced + 2) else { return };
-        for node in pass.root()..pass.tree.len() {
+        let tree = pass.tree();
+        for node in pass.root()..tree.len() {
             let Some(likeliest) = rows.best(node) else { return };
-            let (tokens, parent) = (pass.tree.tokens(), pass.tree.parents()[node] as usize);
+            let (tokens, parent) = (tree.tokens(), tree.parents()[node] as usize);
             let before = if node == pass.root() { self.tokens[before_root] } else { tokens[parent] };
             self.drafter.observe(&[before, tokens[node]], likeliest);
         }
@@ -353,10 +472,14 @@ impl<C: Cache> Sequence<C> {
         whole: Duration,
     ) {
         self.stats.completion_tokens += produced;
-        if pass.logits_of == LogitsOf::Every {
+        if pass.is_decode() {
             self.stats.decode_tokens += produced;
-            self.stats.draft_lengths.add(pass.tree.len() - 1);
-            self.stats.accepted_lengths.add(produced.min(verified.path.len() - 1));
+            let origins = pass.draft.origins();
+            let accepted = &verified.path[1..=produced.min(verified.path.len() - 1)];
+            self.stats.draft_lengths.add(origins.len() - 1);
+            self.stats.accepted_lengths.add(accepted.len());
+            origins[1..].iter().for_each(|&origin| self.stats.drafted_by_origin.add(origin));
+            accepted.iter().for_each(|&node| self.stats.accepted_by_origin.add(origins[node as usize]));
             self.stats.forward += forward;
             self.stats.decode += whole;
         } else {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::DraftOrigin;
+
 /// How often each length occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram {
@@ -38,6 +40,22 @@ impl Histogram {
     }
 }
 
+/// Tokens by what they were taken from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct OriginCounts([u64; DraftOrigin::ALL.len()]);
+
+impl OriginCounts {
+    /// Counts one token.
+    pub fn add(&mut self, origin: DraftOrigin) {
+        self.0[origin as usize] += 1;
+    }
+
+    /// The tokens of an origin.
+    pub fn of(&self, origin: DraftOrigin) -> u64 {
+        self.0[origin as usize]
+    }
+}
+
 /// The numbers of one generation.
 ///
 /// The prefill ends with the forward pass that chooses the first token; a *step* is a forward pass after
@@ -47,6 +65,8 @@ impl Histogram {
 pub struct GenerationStats {
     /// Tokens of the prompt.
     pub prompt_tokens: usize,
+    /// Of those, the ones that were in the cache already when it began.
+    pub cached_tokens: usize,
     /// Tokens produced, an end token included.
     pub completion_tokens: usize,
     /// Tokens produced by decode steps: all but the one that the prefill chose.
@@ -57,6 +77,10 @@ pub struct GenerationStats {
     pub draft_lengths: Histogram,
     /// Accepted length of each step: draft tokens that became output.
     pub accepted_lengths: Histogram,
+    /// What the drafted tokens were taken from.
+    pub drafted_by_origin: OriginCounts,
+    /// What the accepted ones were taken from.
+    pub accepted_by_origin: OriginCounts,
     /// Time from the first chunk of the prompt to the first token.
     pub prefill: Duration,
     /// Time of the decode steps, all their parts included.

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use common::HashModel;
 use lookahead_engine::{
-    AdversarialDrafter, CostCurve, CostCurveError, CostPoint, DraftLimits, DraftPolicy, Drafter, Engine,
-    EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, Namespace,
-    NamespaceDrafter, NoDraft, SamplingParams,
+    AdversarialDrafter, CostCurve, CostCurveError, CostPoint, Draft, DraftLimits, DraftPolicy, Drafter,
+    Engine, EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest,
+    Namespace, NamespaceDrafter, NoDraft, SamplingParams,
 };
 use lookahead_model::{ForwardError, TokenId, TokenTree};
 
@@ -43,10 +43,10 @@ struct Oracle {
 }
 
 impl Drafter for Oracle {
-    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> TokenTree {
+    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> Draft {
         let from = context.len() - 1;
         let to = self.reference.len().min(from + 1 + self.length);
-        TokenTree::chain(&self.reference[from..to]).unwrap()
+        TokenTree::chain(&self.reference[from..to]).unwrap().into()
     }
 }
 
@@ -168,7 +168,7 @@ fn tokens_say_whether_they_were_drafted() {
     let generation = engine(model()).generate(request(&PROMPT, 8), Box::new(oracle), on_token).unwrap();
     assert_eq!(tokens.iter().map(|token| token.id).collect::<Vec<_>>(), generation.token_ids);
     assert_eq!(tokens.iter().map(|token| token.position).collect::<Vec<_>>(), (6..14).collect::<Vec<_>>());
-    let drafted: Vec<bool> = tokens.iter().map(|token| token.drafted).collect();
+    let drafted: Vec<bool> = tokens.iter().map(GeneratedToken::is_drafted).collect();
     // From the prefill; two steps of two drafted and one free; then one drafted, as one token more comes
     // free.
     assert_eq!(drafted, [false, true, true, false, true, true, false, false]);
@@ -220,10 +220,10 @@ fn the_context_length_ends_an_answer_and_no_draft_reaches_beyond_it() {
 struct WideStar;
 
 impl Drafter for WideStar {
-    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> TokenTree {
+    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> Draft {
         let mut tokens = vec![3; 1000];
         tokens[0] = context[context.len() - 1];
-        TokenTree::new(tokens, vec![0; 1000]).unwrap()
+        TokenTree::new(tokens, vec![0; 1000]).unwrap().into()
     }
 }
 
@@ -242,8 +242,8 @@ fn a_draft_larger_than_the_cache_is_cut_to_fit() {
 struct WrongRoot;
 
 impl Drafter for WrongRoot {
-    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> TokenTree {
-        TokenTree::chain(&[(context[context.len() - 1] + 1) % 16, 2, 3]).unwrap()
+    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> Draft {
+        TokenTree::chain(&[(context[context.len() - 1] + 1) % 16, 2, 3]).unwrap().into()
     }
 }
 
@@ -266,8 +266,8 @@ fn sequences_of_a_batch_share_each_forward_pass_until_they_end() {
     while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
         engine.step(&mut sequences, |_, _| ControlFlow::Continue(())).unwrap();
     }
-    // Prompts of 3 and 6 in chunks of 4, then a token each, until the first has its 2 and the second its 4.
-    let passes: Vec<Vec<usize>> = vec![vec![3, 4], vec![1, 2], vec![1], vec![1], vec![1]];
+    // Prompts of 3 and 6 share chunks of 4, then a token each, until the first has its 2 and the second its 4.
+    let passes: Vec<Vec<usize>> = vec![vec![3, 1], vec![1, 4], vec![1], vec![1], vec![1], vec![1]];
     assert_eq!(engine.model().passes, passes);
     assert_eq!(sequences.iter().map(|s| s.completion().len()).collect::<Vec<_>>(), [2, 4, 0]);
 }

@@ -276,7 +276,8 @@ proptest! {
         let reference = [history.clone(), expected.clone()].concat();
         let mut drafter = AdversarialDrafter::new(model.vocabulary_size() - 3, draft_length, seed)
             .with_reference(reference);
-        let tree = drafter.draft(&history, limits);
+        let draft = drafter.draft(&history, limits);
+        let tree = draft.tree();
 
         let mut cache = model.new_cache(100);
         let mut logits = Logits::default();
@@ -287,13 +288,13 @@ proptest! {
             cache.keep(&(0..prompt.len() as u32).collect::<Vec<_>>());
         }
         model.context_length = 1000; // the engine cuts drafts at the context's end; here nobody does
-        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Every };
+        let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every };
         model.forward(&mut [step], &mut logits).unwrap();
         let mut sampler = Sampler::new(case.request.sampling.clone()).unwrap();
         let choose = |node, history: &[TokenId]| {
             sampler.choose(logits.row(node), history, history.len() as u64)
         };
-        let verified = verify(&tree, 0, choose, &mut history);
+        let verified = verify(tree, 0, choose, &mut history);
 
         let count = verified.tokens.len().min(expected.len());
         prop_assert_eq!(&verified.tokens[..count], &expected[..count]);

@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use crate::history::{FindLimits, History, Occurrence};
 use crate::runners_up::{CONTEXTS, RANKS, RunnersUp};
-use crate::trust::{Evidence, RESUMED, SOURCES, Trust};
+use crate::trust::{Evidence, RESUMED, SHARED, SOURCES, Trust};
 use crate::{DraftTree, TokenId};
 
 /// Occurrences of the context that are looked at for each order, the latest first.
@@ -55,6 +55,21 @@ pub enum DraftSource {
     /// Both, competing by estimated probability.
     #[default]
     Mixed,
+}
+
+/// What a drafted token was taken from: where the longest match of its context was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum DraftOrigin {
+    /// The request's own text: its prompt and its output so far.
+    Prompt,
+    /// The request's references.
+    Reference,
+    /// What the namespace shares: outputs of other requests, and its file.
+    Output,
+    /// A corpus.
+    Corpus,
+    /// Tokens that the model held likely where the same tokens stood before.
+    RunnersUp,
 }
 
 /// What a draft may look like.
@@ -204,6 +219,24 @@ impl Growth {
         }
     }
 
+    /// What `node`, not the root, was taken from. The request's own text begins at `own_start`, behind its references.
+    pub(crate) fn origin(&self, node: usize, own_start: u32) -> DraftOrigin {
+        let (parent, token) = (self.tree.parents()[node] as usize, self.tree.tokens()[node]);
+        let longest =
+            self.evidence(parent).occurrences.into_iter().enumerate().filter_map(|(source, found)| {
+                let first = found.iter().find(|occurrence| occurrence.token == token)?;
+                Some((first.length, source, first.next))
+            });
+        // Of equally long matches that of the first source.
+        match longest.reduce(|best, other| if other.0 > best.0 { other } else { best }) {
+            None => DraftOrigin::RunnersUp,
+            Some((_, 0 | RESUMED, next)) if next < own_start => DraftOrigin::Reference,
+            Some((_, 0 | RESUMED, _)) => DraftOrigin::Prompt,
+            Some((_, SHARED, _)) => DraftOrigin::Output,
+            Some(_) => DraftOrigin::Corpus,
+        }
+    }
+
     /// Makes `branch` the context and the tokens down to `node`.
     fn climb_to(&mut self, node: u32) {
         self.branch.clear();
@@ -281,10 +314,11 @@ impl Growth {
     }
 }
 
-/// The branches of `tree` side by side, the likeliest leaves first, as many whole ones as `nodes` allow besides the root.
-pub(crate) fn side_by_side(tree: &DraftTree, nodes: usize) -> DraftTree {
-    let mut parallel = DraftTree::default();
-    let Some(&root) = tree.tokens().first() else { return parallel };
+/// The branches of `tree` side by side, the likeliest leaves first, as many whole ones as `nodes` allow besides the root;
+/// and for each node the one of `tree` that it repeats.
+pub(crate) fn side_by_side(tree: &DraftTree, nodes: usize) -> (DraftTree, Vec<u32>) {
+    let (mut parallel, mut repeats) = (DraftTree::default(), vec![0]);
+    let Some(&root) = tree.tokens().first() else { return (parallel, Vec::new()) };
     parallel.reset(root);
     let is_leaf = |node: &u32| !tree.parents()[*node as usize + 1..].contains(node);
     let mut leaves: Vec<u32> = (1..tree.len() as u32).filter(is_leaf).collect();
@@ -298,7 +332,8 @@ pub(crate) fn side_by_side(tree: &DraftTree, nodes: usize) -> DraftTree {
         let mut parent = 0;
         for &node in branch.iter().rev() {
             parent = parallel.push(parent, tree.tokens()[node], tree.probabilities()[node]);
+            repeats.push(node as u32);
         }
     }
-    parallel
+    (parallel, repeats)
 }

@@ -58,7 +58,7 @@ pub const MIN_BYTES: usize = 1 << 20;
 pub use corpus::{Corpus, CorpusBuilder};
 pub use draft_tree::DraftTree;
 pub use error::{FileProblem, TrieError};
-pub use growth::{DraftParams, DraftShape, DraftSource};
+pub use growth::{DraftOrigin, DraftParams, DraftShape, DraftSource};
 pub use namespace::{Namespace, NamespaceStats, Request, Sharing};
 pub use namespaces::Namespaces;
 pub use reliability::{Reliability, ReliabilityBin};

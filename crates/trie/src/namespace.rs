@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::corpus::{Corpus, CorpusBuilder};
 use crate::error::FileProblem;
-use crate::growth::{DraftParams, DraftShape, DraftSource, Growth, Knowledge, side_by_side};
+use crate::growth::{DraftOrigin, DraftParams, DraftShape, DraftSource, Growth, Knowledge, side_by_side};
 use crate::history::{History, Log, LogView, LogWriter, Occurrence, ShardId, context_of};
 use crate::journal::{self, Journal, Record};
 use crate::reliability::Reliability;
@@ -110,7 +110,8 @@ pub struct Request {
     text_writer: LogWriter,
     /// The end of its text, as far as it can match.
     context: Vec<TokenId>,
-    /// Where its output begins.
+    /// Where its prompt begins, behind its references, and its output.
+    prompt_start: u32,
     output_start: u32,
     runners_up: RunnersUp,
     trust: Trust,
@@ -118,7 +119,8 @@ pub struct Request {
     origin: Arc<Trust>,
     sharing: Sharing,
     growth: Growth,
-    parallel: DraftTree,
+    /// The draft in the parallel shape, and the nodes of the grown one that it repeats; else empty.
+    parallel: (DraftTree, Vec<u32>),
     reliability: Reliability,
 }
 
@@ -253,17 +255,19 @@ impl Namespace {
             text: Log::default(),
             text_writer: LogWriter::default(),
             context: Vec::new(),
+            prompt_start: 0,
             output_start: 0,
             runners_up: RunnersUp::new(REQUEST_PLACES),
             trust: Trust::clone(&origin),
             origin,
             sharing,
             growth: Growth::default(),
-            parallel: DraftTree::default(),
+            parallel: Default::default(),
             reliability: Reliability::default(),
         };
         for text in references.iter().copied().chain([prompt]) {
             request.text_writer.begin_text(&request.text);
+            request.prompt_start = request.text.len();
             request.text_writer.extend(&request.text, text);
         }
         request.context.extend_from_slice(context_of(prompt));
@@ -302,9 +306,10 @@ impl Namespace {
         let histories = shared.histories(&logs);
         let knowledge = shared.knowledge(&histories, source, [runners_up, &self.runners_up]);
         growth.grow(knowledge, trust, context, *params);
+        request.parallel.1.clear();
         if params.shape == DraftShape::Parallel {
             request.parallel = side_by_side(request.growth.tree(), params.nodes);
-            return &request.parallel;
+            return &request.parallel.0;
         }
         request.growth.tree()
     }
@@ -534,6 +539,16 @@ impl Request {
     /// Keeps what the model held likeliest behind a context, of which the last two tokens count.
     pub fn keep_runners_up(&mut self, context: &[TokenId], likeliest: [TokenId; RANKS]) {
         self.runners_up.put(context, likeliest);
+    }
+
+    /// What a node of the last draft was taken from.
+    ///
+    /// # Panics
+    /// If the draft has no such node besides its root.
+    pub fn origin(&self, node: usize) -> DraftOrigin {
+        assert!(node > 0, "the root is no draft");
+        let node = self.parallel.1.get(node).map_or(node, |&repeated| repeated as usize);
+        self.growth.origin(node, self.prompt_start)
     }
 
     /// How true its drafts' probabilities were.

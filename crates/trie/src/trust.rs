@@ -25,6 +25,9 @@ pub(crate) const SOURCES: usize = 4;
 /// The source of copies that resume.
 pub(crate) const RESUMED: usize = 1;
 
+/// The source of what the namespace shares, corpora aside.
+pub(crate) const SHARED: usize = 2;
+
 /// Kinds of evidence: those of sources, then the runners-up behind two tokens and behind one.
 const KINDS: usize = SOURCES + CONTEXTS;
 

@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use lookahead_trie::{
-    Corpus, CorpusBuilder, DraftParams, DraftShape, DraftSource, DraftTree, MIN_BYTES, Namespace, Namespaces,
-    RANKS, Request, Sharing, TokenId,
+    Corpus, CorpusBuilder, DraftOrigin, DraftParams, DraftShape, DraftSource, DraftTree, MIN_BYTES,
+    Namespace, Namespaces, RANKS, Request, Sharing, TokenId,
 };
 use proptest::prelude::*;
 
@@ -525,4 +525,36 @@ proptest! {
         }
         namespace.finish(request).unwrap();
     }
+}
+
+#[test]
+fn a_drafted_token_says_what_it_was_taken_from() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut corpus = CorpusBuilder::default();
+    corpus.add(&[40, 41, 42]);
+    let corpus = corpus.write(&directory.path().join("c"), 1).unwrap();
+    let namespace = Namespace::new(MIN_BYTES).unwrap();
+    namespace.warm_up(&[30, 31, 32]).unwrap();
+    namespace.add_corpus("c", corpus).unwrap();
+    let origins = |prompt: &[TokenId], shape| {
+        let mut request = namespace.begin(prompt, &[&[20, 21, 22]], Sharing::ReadWrite);
+        let params = DraftParams { nodes: 2, min_probability: 0.0, shape, ..DraftParams::default() };
+        let drafted = namespace.draft(&mut request, &params).len();
+        (1..drafted).map(|node| request.origin(node)).collect::<Vec<_>>()
+    };
+    for shape in [DraftShape::Hierarchical, DraftShape::Parallel] {
+        for (prompt, origin) in [
+            (&[10, 11, 12, 5, 10][..], DraftOrigin::Prompt),
+            (&[5, 20], DraftOrigin::Reference),
+            (&[5, 30], DraftOrigin::Output),
+            (&[5, 40], DraftOrigin::Corpus),
+        ] {
+            assert_eq!(origins(prompt, shape), [origin; 2], "{prompt:?}");
+        }
+    }
+    let mut request = namespace.begin(&[1, 2], &[], Sharing::ReadWrite);
+    request.keep_runners_up(&[1, 2], [50, 51, 52, 53, 54, 55, 56, 57]);
+    let params = DraftParams { nodes: 1, min_probability: 0.0, ..DraftParams::default() };
+    assert_eq!(namespace.draft(&mut request, &params).len(), 2);
+    assert_eq!(request.origin(1), DraftOrigin::RunnersUp);
 }

@@ -2,7 +2,7 @@
 
 use lookahead_model::{TokenId, TokenTree};
 
-use super::{DraftLimits, Drafter};
+use super::{Draft, DraftLimits, Drafter};
 use crate::sampling::random_bits;
 
 /// Drafts hostile trees, a different kind each step; deterministic by its seed.
@@ -159,7 +159,7 @@ impl AdversarialDrafter {
 }
 
 impl Drafter for AdversarialDrafter {
-    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> TokenTree {
+    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> Draft {
         let most = self.draft_length.min(limits.nodes);
         // Mostly full trees; sometimes a small one or none.
         let nodes = if self.below(4) == 0 { self.below(most + 1) } else { most };
@@ -178,7 +178,7 @@ impl Drafter for AdversarialDrafter {
                 _ => tree.add_chain(0, ahead),
             }
         }
-        TokenTree::new(tree.tokens, tree.parents).expect("nodes are added after their parents")
+        TokenTree::new(tree.tokens, tree.parents).expect("nodes are added after their parents").into()
     }
 }
 
@@ -193,7 +193,7 @@ mod tests {
         let drafts = |seed| -> Vec<TokenTree> {
             let mut drafter =
                 AdversarialDrafter::new(9, 12, seed).with_reference((0..40).map(|t| t % 9).collect());
-            (1..60).map(|len| drafter.draft(&vec![3; len], LIMITS)).collect()
+            (1..60).map(|len| drafter.draft(&vec![3; len], LIMITS).tree().clone()).collect()
         };
         assert_eq!(drafts(1), drafts(1));
         assert_ne!(drafts(1), drafts(2));
@@ -206,7 +206,8 @@ mod tests {
         let mut drafter = AdversarialDrafter::new(31, 16, 5).with_reference(reference.clone());
         let mut right_prefixes = [0; 17];
         for len in 1..150 {
-            let tree = drafter.draft(&reference[..len], LIMITS);
+            let draft = drafter.draft(&reference[..len], LIMITS);
+            let tree = draft.tree();
             let is_right = |node: usize| {
                 let path = tree.path_to(node);
                 path.iter().enumerate().all(|(d, &n)| tree.tokens()[n as usize] == reference[len - 1 + d])

@@ -2,11 +2,15 @@
 //! have said.
 
 mod adversarial;
+mod draft;
 mod namespace;
 
 pub use adversarial::AdversarialDrafter;
-use lookahead_model::{Candidate, TokenId, TokenTree};
+pub use draft::{Draft, DraftOrigin};
+use lookahead_model::{Candidate, TokenId};
 pub use namespace::{DraftPolicy, NamespaceDrafter};
+
+use crate::CostCurve;
 
 /// How large a draft tree may be. The root does not count: it is no draft.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +30,18 @@ pub trait Drafter: Send {
     ///
     /// What exceeds `limits` is cut off by the engine, and so are tokens that the model does not know; a
     /// draft with another root is ignored.
-    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> TokenTree;
+    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> Draft;
+
+    /// What a pass costs, if the draft is to be cut to the nodes that pay by it, beside what other sequences ask of the
+    /// same pass. `None` if all of it is to run.
+    fn cost(&self) -> Option<&CostCurve> {
+        None
+    }
+
+    /// Whether it never drafts: then nothing else does for it either, and every pass of the sequence is over one token.
+    fn is_plain(&self) -> bool {
+        false
+    }
 
     /// How many of the model's likeliest tokens at each node it wants to observe; 0 for none.
     fn runners_up(&self) -> usize {
@@ -47,63 +62,11 @@ pub trait Drafter: Send {
 pub struct NoDraft;
 
 impl Drafter for NoDraft {
-    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> TokenTree {
-        root(context)
-    }
-}
-
-/// The tree of the root alone.
-pub(crate) fn root(context: &[TokenId]) -> TokenTree {
-    TokenTree::chain(&context[context.len() - 1..]).expect("one token is a chain")
-}
-
-/// The part of `draft` that may run: within `limits`, without tokens outside the vocabulary and what hangs
-/// off them.
-pub(crate) fn cut(draft: TokenTree, limits: DraftLimits, vocabulary_size: usize) -> TokenTree {
-    let may_run = |node: usize| {
-        draft.depths()[node] as usize <= limits.depth && (draft.tokens()[node] as usize) < vocabulary_size
-    };
-    if draft.len() <= limits.nodes + 1 && (1..draft.len()).all(may_run) {
-        return draft;
-    }
-    let mut tokens = vec![draft.tokens()[0]];
-    let mut parents = vec![0];
-    let mut kept = vec![None; draft.len()]; // new index of each node that stays
-    kept[0] = Some(0);
-    for node in 1..draft.len() {
-        let parent = kept[draft.parents()[node] as usize];
-        if let Some(parent) = parent.filter(|_| tokens.len() <= limits.nodes && may_run(node)) {
-            kept[node] = Some(tokens.len() as u32);
-            tokens.push(draft.tokens()[node]);
-            parents.push(parent);
-        }
-    }
-    TokenTree::new(tokens, parents).expect("kept nodes follow their kept parents")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(tokens: &[TokenId], parents: &[u32]) -> TokenTree {
-        TokenTree::new(tokens.to_vec(), parents.to_vec()).unwrap()
+    fn draft(&mut self, context: &[TokenId], _limits: DraftLimits) -> Draft {
+        Draft::root(context)
     }
 
-    #[test]
-    fn a_draft_within_its_limits_is_not_cut() {
-        let draft = tree(&[1, 2, 3, 4], &[0, 0, 1, 0]);
-        assert_eq!(cut(draft.clone(), DraftLimits { nodes: 3, depth: 2 }, 5), draft);
-    }
-
-    #[test]
-    fn a_cut_takes_descendants_along() {
-        let draft = tree(&[1, 2, 3, 4, 5, 6], &[0, 0, 1, 0, 3, 2]);
-        let all = DraftLimits { nodes: 9, depth: 9 };
-        // Token 2 is unknown: nodes 2 and 5 hang off it.
-        let unknown = tree(&[1, 9, 3, 4, 5, 6], &[0, 0, 1, 0, 3, 2]);
-        assert_eq!(cut(unknown, all, 9), tree(&[1, 4, 5], &[0, 0, 1]));
-        assert_eq!(cut(draft.clone(), DraftLimits { depth: 1, ..all }, 9), tree(&[1, 2, 4], &[0, 0, 0]));
-        assert_eq!(cut(draft.clone(), DraftLimits { nodes: 2, ..all }, 9), tree(&[1, 2, 3], &[0, 0, 1]));
-        assert_eq!(cut(draft, DraftLimits { nodes: 0, depth: 0 }, 9), tree(&[1], &[0]));
+    fn is_plain(&self) -> bool {
+        true
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lookahead_model::{Candidate, TokenId, TokenTree};
 use lookahead_trie::{DraftParams, DraftShape, DraftSource, Namespace, RANKS, Request, Sharing};
 
-use super::{DraftLimits, Drafter, root};
+use super::{Draft, DraftLimits, DraftOrigin, Drafter};
 use crate::CostCurve;
 
 /// Nodes that an adaptive draft may have, the root not counted: behind them, estimates of 16 tokens and more ahead say
@@ -98,8 +98,8 @@ impl Drafter for NamespaceDrafter {
         self.request = Some(self.namespace.begin(prompt, &references, self.policy.sharing));
     }
 
-    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> TokenTree {
-        let Some(request) = &mut self.request else { return root(context) };
+    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> Draft {
+        let Some(request) = &mut self.request else { return Draft::root(context) };
         let DraftPolicy { draft_length, branch_length, shape, source, min_probability, .. } = self.policy;
         let params = DraftParams {
             nodes: draft_length.min(limits.nodes),
@@ -109,11 +109,20 @@ impl Drafter for NamespaceDrafter {
             source,
         };
         let draft = self.namespace.draft(request, &params);
-        let len =
-            self.policy.cost.as_ref().map_or(draft.len(), |cost| cost.best_prefix(draft.probabilities()));
-        // Its last token is the context's, and its trees are checked as ours are; a lone root is always right.
-        TokenTree::new(draft.tokens()[..len].to_vec(), draft.parents()[..len].to_vec())
-            .unwrap_or_else(|_| root(context))
+        let (tree, probabilities) = (
+            // Its last token is the context's, and its trees are checked as ours are.
+            TokenTree::new(draft.tokens().to_vec(), draft.parents().to_vec()),
+            draft.probabilities().to_vec(),
+        );
+        let drafted = (1..probabilities.len()).map(|node| request.origin(node).into());
+        let origins = [DraftOrigin::Other].into_iter().chain(drafted).collect();
+        tree.ok()
+            .and_then(|tree| Draft::new(tree, probabilities, origins))
+            .unwrap_or_else(|| Draft::root(context))
+    }
+
+    fn cost(&self) -> Option<&CostCurve> {
+        self.policy.cost.as_deref()
     }
 
     fn runners_up(&self) -> usize {

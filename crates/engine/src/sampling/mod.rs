@@ -5,18 +5,25 @@
 //! whatever was drafted, and the same one on every platform: no arithmetic here depends on the system's
 //! mathematics library.
 //!
-//! The processors run in llama.cpp's order: penalties, top-k, top-p, min-p, temperature, draw. Temperature
+//! The processors run in llama.cpp's order: logit bias, what a constraint allows, penalties, top-k, top-p, min-p, temperature, draw. Temperature
 //! comes last, so top-p and min-p cut the model's own distribution and a higher temperature only spreads what
 //! they left.
 
 mod candidates;
+mod log_probability;
 mod penalties;
 mod philox;
 mod sampler;
 mod weight;
 
+pub use log_probability::TokenLogprobs;
+pub(crate) use log_probability::most_likely;
+use lookahead_model::TokenId;
 pub(crate) use philox::random_bits;
 pub use sampler::Sampler;
+
+/// A bias beyond this decides alone anyway; OpenAI's bound.
+const MAX_LOGIT_BIAS: f32 = 100.0;
 
 /// How tokens are chosen. Every processor has a value that turns it off; [`SamplingParams::greedy`] has them
 /// all off.
@@ -41,6 +48,8 @@ pub struct SamplingParams {
     /// The last tokens that the penalties look at, prompt included; 64 as in llama.cpp, 0 turns the penalties
     /// off, `usize::MAX` looks at the whole sequence.
     pub penalty_window: usize,
+    /// Added to the logits of these tokens, first of all.
+    pub logit_bias: Vec<(TokenId, f32)>,
     /// Names the random numbers: the one of position `i` (an index into prompt and answer together) depends
     /// on
     /// `(seed, i)` alone.
@@ -59,6 +68,7 @@ impl SamplingParams {
             presence_penalty: 0.0,
             frequency_penalty: 0.0,
             penalty_window: 64,
+            logit_bias: Vec::new(),
             seed: 0,
         }
     }
@@ -76,7 +86,11 @@ impl SamplingParams {
             ("presence_penalty", self.presence_penalty, self.presence_penalty.abs() <= 2.0, "-2 to 2"),
             ("frequency_penalty", self.frequency_penalty, self.frequency_penalty.abs() <= 2.0, "-2 to 2"),
         ];
-        for (field, value, in_range, allowed) in checks {
+        let biases = self
+            .logit_bias
+            .iter()
+            .map(|&(_, bias)| ("logit_bias", bias, bias.abs() <= MAX_LOGIT_BIAS, "-100 to 100"));
+        for (field, value, in_range, allowed) in checks.into_iter().chain(biases) {
             if !(in_range && value.is_finite()) {
                 return Err(SamplingError { field, value, allowed });
             }

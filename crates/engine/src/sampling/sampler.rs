@@ -3,12 +3,13 @@
 use lookahead_model::{Candidate, TokenId};
 
 use super::{SamplingError, SamplingParams, candidates, penalties, philox, weight};
+use crate::constraint::allows;
 
 /// Chooses tokens by [`SamplingParams`]. Holds scratch memory only: no choice depends on an earlier one.
 #[derive(Clone, Debug)]
 pub struct Sampler {
     params: SamplingParams,
-    penalized: Vec<f32>,
+    changed: Vec<f32>,
     window: Vec<TokenId>,
     candidates: Vec<Candidate>,
     kept: Vec<f32>,
@@ -24,7 +25,7 @@ impl Sampler {
         params.validate()?;
         Ok(Self {
             params,
-            penalized: Vec::new(),
+            changed: Vec::new(),
             window: Vec::new(),
             candidates: Vec::new(),
             kept: Vec::new(),
@@ -39,7 +40,11 @@ impl Sampler {
 
     /// Whether every choice is the most likely token: a row's best says all then.
     pub fn is_argmax(&self) -> bool {
-        self.params.temperature == 0.0 && !penalties::are_on(&self.params)
+        self.params.temperature == 0.0 && !self.changes_logits()
+    }
+
+    fn changes_logits(&self) -> bool {
+        penalties::are_on(&self.params) || !self.params.logit_bias.is_empty()
     }
 
     /// The token at index `position` of the sequence, where `history` are the tokens before it, prompt
@@ -49,11 +54,38 @@ impl Sampler {
     /// A NaN is never chosen while there is another value (token 0 if there is none), nor is −∞ while there
     /// is a higher one; +∞ is certain.
     pub fn choose(&mut self, logits: &[f32], history: &[TokenId], position: u64) -> TokenId {
-        let logits = if penalties::are_on(&self.params) {
-            self.penalized.clear();
-            self.penalized.extend_from_slice(logits);
-            penalties::apply(&self.params, history, &mut self.window, &mut self.penalized);
-            &self.penalized
+        self.choose_allowed(logits, history, position, None)
+    }
+
+    /// As [`choose`](Self::choose), among the tokens with a bit in `allowed` (see
+    /// [`Constraint::allowed`](crate::Constraint::allowed)). Where none has one, among all.
+    pub fn choose_allowed(
+        &mut self,
+        logits: &[f32],
+        history: &[TokenId],
+        position: u64,
+        allowed: Option<&[u32]>,
+    ) -> TokenId {
+        let allowed = allowed.filter(|words| words.iter().any(|&word| word != 0));
+        let logits = if allowed.is_some() || self.changes_logits() {
+            self.changed.clear();
+            self.changed.extend_from_slice(logits);
+            for &(token, bias) in &self.params.logit_bias {
+                if let Some(logit) = self.changed.get_mut(token as usize) {
+                    *logit += bias;
+                }
+            }
+            if penalties::are_on(&self.params) {
+                penalties::apply(&self.params, history, &mut self.window, &mut self.changed);
+            }
+            if let Some(allowed) = allowed {
+                for (logit, token) in self.changed.iter_mut().zip(0..) {
+                    if !allows(allowed, token) {
+                        *logit = f32::NAN; // never chosen, not even where all that is allowed is −∞
+                    }
+                }
+            }
+            &self.changed
         } else {
             logits
         };
@@ -139,6 +171,22 @@ mod tests {
             (0..40).map(|i| sampler(params.clone()).choose(&row(i), &[3, 4], i)).collect();
         assert_eq!(forwards, fresh);
         assert!(forwards.iter().any(|token| *token != forwards[0]), "the test samples more than one token");
+    }
+
+    #[test]
+    fn a_bias_is_added_and_only_allowed_tokens_are_chosen() {
+        let logits = [1.0, 5.0, 2.0, f32::NEG_INFINITY];
+        let mut biased =
+            sampler(SamplingParams { logit_bias: vec![(2, 4.0), (9, 1.0)], ..SamplingParams::greedy() });
+        assert_eq!(biased.choose(&logits, &[], 0), 2);
+        assert!(!biased.is_argmax());
+        let mut plain = sampler(SamplingParams::greedy());
+        for (allowed, token) in [(0b0101, 2), (0b1001, 0), (0b1000, 3), (0b0000, 1), (0b1111, 1)] {
+            assert_eq!(plain.choose_allowed(&logits, &[], 0, Some(&[allowed])), token, "{allowed:b}");
+        }
+        let mut hot = sampler(SamplingParams { temperature: 9.0, top_p: 0.9, ..SamplingParams::greedy() });
+        let chosen = |position| hot.choose_allowed(&logits, &[], position, Some(&[0b1101]));
+        assert!((0..100).map(chosen).all(|token| token == 0 || token == 2));
     }
 
     #[test]

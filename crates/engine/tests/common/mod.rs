@@ -1,6 +1,9 @@
 //! A model whose logits are hashes: cheap, repetitive, and sensitive to every row that its cache keeps.
 #![allow(dead_code, unreachable_pub)] // each test binary uses a part
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use lookahead_model::{
     Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory,
     SequenceStep, TokenId,
@@ -13,13 +16,21 @@ pub struct HashModel {
     pub context_length: usize,
     pub peak: f32,
     pub seed: u64,
+    pub memory: Arc<Memory>,
     /// Nodes of each pass, by sequence.
     pub passes: Vec<Vec<usize>>,
 }
 
 impl HashModel {
     pub fn new(vocabulary_size: usize, peak: f32, seed: u64) -> Self {
-        Self { vocabulary_size, context_length: 4096, peak, seed, passes: Vec::new() }
+        let memory = Arc::new(Memory { total: usize::MAX, used: AtomicUsize::new(0) });
+        Self { vocabulary_size, context_length: 4096, peak, seed, memory, passes: Vec::new() }
+    }
+
+    /// The model with room for so many rows in all caches.
+    #[must_use]
+    pub fn with_memory(self, total: usize) -> Self {
+        Self { memory: Arc::new(Memory { total, used: AtomicUsize::new(0) }), ..self }
     }
 
     /// Writes the logits after the rows `path`.
@@ -51,11 +62,27 @@ struct Row {
     state: u64,
 }
 
-#[derive(Clone, Debug)]
+/// Rows that all caches of a model may take together.
+#[derive(Debug)]
+pub struct Memory {
+    pub total: usize,
+    pub used: AtomicUsize,
+}
+
+#[derive(Debug)]
 pub struct HashCache {
     committed: Vec<Row>,
     pending: Vec<Row>,
     capacity: usize,
+    memory: Arc<Memory>,
+    /// Rows that it has taken of the memory.
+    reserved: usize,
+}
+
+impl Drop for HashCache {
+    fn drop(&mut self) {
+        self.memory.used.fetch_sub(self.reserved, Ordering::Relaxed);
+    }
 }
 
 impl Cache for HashCache {
@@ -78,12 +105,26 @@ impl Cache for HashCache {
         self.pending.clear();
     }
 
-    fn reserve(&mut self, _rows: usize) -> Result<(), OutOfCacheMemory> {
+    fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory> {
+        let more = (self.committed.len() + rows).saturating_sub(self.reserved);
+        if self.memory.used.load(Ordering::Relaxed).saturating_add(more) > self.memory.total {
+            return Err(OutOfCacheMemory);
+        }
+        self.memory.used.fetch_add(more, Ordering::Relaxed);
+        self.reserved += more;
         Ok(())
     }
 
     fn fork(&self, len: usize, capacity: usize) -> Self {
-        Self { committed: self.committed[..len].to_vec(), pending: Vec::new(), capacity }
+        let memory = Arc::clone(&self.memory);
+        let mut fork = Self { committed: Vec::new(), pending: Vec::new(), capacity, memory, reserved: 0 };
+        // Shared rows are free in pages of eight; the rest only where there is memory.
+        let whole = len / 8 * 8;
+        let len = if fork.reserve(len - whole).is_ok() { len } else { whole };
+        fork.committed = self.committed[..len].to_vec();
+        fork.reserved = fork.reserved.max(len);
+        fork.memory.used.fetch_add(fork.reserved - (len - whole), Ordering::Relaxed);
+        fork
     }
 }
 
@@ -99,11 +140,13 @@ impl LanguageModel for HashModel {
     }
 
     fn new_cache(&self, capacity: usize) -> HashCache {
-        HashCache { committed: Vec::new(), pending: Vec::new(), capacity }
+        let memory = Arc::clone(&self.memory);
+        HashCache { committed: Vec::new(), pending: Vec::new(), capacity, memory, reserved: 0 }
     }
 
     fn cache_memory(&self) -> CacheMemory {
-        CacheMemory { total_tokens: usize::MAX, used_tokens: 0 }
+        let used_tokens = self.memory.used.load(Ordering::Relaxed);
+        CacheMemory { total_tokens: self.memory.total, used_tokens }
     }
 
     fn forward(

@@ -1,0 +1,106 @@
+//! KV caches of sequences that have ended, for those that begin alike.
+
+use lookahead_model::TokenId;
+
+/// Entries that are kept at most: finding the best one looks at all of them.
+const MAX_ENTRIES: usize = 256;
+
+/// Caches by the tokens that they hold. Those that nobody asked for the longest go first.
+#[derive(Debug)]
+pub(super) struct PrefixCache<C> {
+    /// By last use, the latest last.
+    entries: Vec<Entry<C>>,
+}
+
+#[derive(Debug)]
+struct Entry<C> {
+    scope: String,
+    tokens: Vec<TokenId>,
+    cache: C,
+}
+
+impl<C> Default for PrefixCache<C> {
+    fn default() -> Self {
+        Self { entries: Vec::new() }
+    }
+}
+
+impl<C> PrefixCache<C> {
+    /// Keeps a cache that holds `tokens`. Only requests of the same `scope` will find it: how quickly an answer comes tells
+    /// what others have asked.
+    pub(super) fn insert(&mut self, scope: String, tokens: Vec<TokenId>, cache: C) {
+        // What is a beginning of the new entry is of no use any more.
+        self.entries.retain(|entry| entry.scope != scope || !tokens.starts_with(&entry.tokens));
+        if self.entries.len() >= MAX_ENTRIES {
+            self.entries.remove(0);
+        }
+        self.entries.push(Entry { scope, tokens, cache });
+    }
+
+    /// The cache that holds the most of the beginning of `prompt`, and how many tokens of it. That is its latest use.
+    pub(super) fn longest(&mut self, scope: &str, prompt: &[TokenId]) -> Option<(&C, usize)> {
+        let of_scope = self.entries.iter().enumerate().filter(|(_, entry)| entry.scope == scope);
+        let (len, index) =
+            of_scope.map(|(index, entry)| (common_prefix(&entry.tokens, prompt), index)).max()?;
+        if len == 0 {
+            return None;
+        }
+        let entry = self.entries.remove(index);
+        self.entries.push(entry);
+        self.entries.last().map(|entry| (&entry.cache, len))
+    }
+
+    /// Forgets the entry whose last use was the longest ago; whether there was one.
+    pub(super) fn evict(&mut self) -> bool {
+        if self.entries.is_empty() {
+            return false;
+        }
+        self.entries.remove(0);
+        true
+    }
+}
+
+/// How many tokens `a` and `b` begin with in common.
+pub(super) fn common_prefix(a: &[TokenId], b: &[TokenId]) -> usize {
+    a.iter().zip(b).take_while(|(a, b)| a == b).count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(prefixes: &mut PrefixCache<u32>, scope: &str, tokens: &[TokenId], cache: u32) {
+        prefixes.insert(scope.to_owned(), tokens.to_vec(), cache);
+    }
+
+    #[test]
+    fn the_longest_common_beginning_in_the_scope_is_found() {
+        let mut prefixes = PrefixCache::default();
+        insert(&mut prefixes, "a", &[1, 2, 3], 1);
+        insert(&mut prefixes, "a", &[1, 2, 4, 5], 2);
+        insert(&mut prefixes, "b", &[1, 2, 4, 6, 7], 3);
+        assert_eq!(prefixes.longest("a", &[1, 2, 4, 6, 7]), Some((&2, 3)));
+        assert_eq!(prefixes.longest("a", &[1, 2, 3, 9]), Some((&1, 3)));
+        assert_eq!(prefixes.longest("b", &[1, 2, 4, 6, 7]), Some((&3, 5)));
+        assert_eq!(prefixes.longest("a", &[2]), None);
+        assert_eq!(prefixes.longest("c", &[1, 2]), None);
+    }
+
+    #[test]
+    fn what_was_used_longest_ago_goes_first_and_what_is_held_twice_at_once() {
+        let mut prefixes = PrefixCache::default();
+        insert(&mut prefixes, "a", &[1, 2], 1);
+        insert(&mut prefixes, "b", &[1, 2], 2);
+        insert(&mut prefixes, "a", &[7], 3);
+        insert(&mut prefixes, "a", &[1, 2, 3], 4);
+        assert_eq!(prefixes.entries.iter().map(|entry| entry.cache).collect::<Vec<_>>(), [2, 3, 4]);
+        prefixes.longest("b", &[1]);
+        assert!(prefixes.evict());
+        assert_eq!(prefixes.longest("a", &[7]), None);
+        assert!(prefixes.evict() && prefixes.evict() && !prefixes.evict());
+        for token in 0..2 * MAX_ENTRIES as u32 {
+            insert(&mut prefixes, "a", &[token], token);
+        }
+        assert_eq!(prefixes.entries.len(), MAX_ENTRIES);
+    }
+}
