@@ -38,6 +38,7 @@ mod drafter;
 mod engine;
 mod error;
 mod generate;
+mod learnable_texts;
 mod logits_trace;
 mod sampling;
 mod scheduler;
@@ -54,6 +55,7 @@ pub use drafter::{
 pub use engine::{Engine, EngineOptions, PassReport};
 pub use error::EngineError;
 pub use generate::Generation;
+pub use learnable_texts::{RecordError, learnable_texts};
 pub use logits_trace::LogitsTrace;
 pub use lookahead_trie::{DraftShape, DraftSource, Namespace, Sharing};
 pub use sampling::{Sampler, SamplingError, SamplingParams, TokenLogprobs};

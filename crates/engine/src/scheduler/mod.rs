@@ -15,7 +15,7 @@ use lookahead_model::{Cache, CacheMemory, ForwardError, LanguageModel, TokenId};
 
 use self::prefix_cache::{PrefixCache, common_prefix};
 use crate::{
-    Constraint, Drafter, Engine, EngineError, FinishReason, GeneratedToken, Generation, GenerationRequest,
+    Constraint, Drafter, Engine, EngineError, FinishReason, GeneratedToken, Generation, GenerationRequest, GenerationStats,
     PassReport, Sequence,
 };
 
@@ -146,6 +146,12 @@ impl<M: LanguageModel> Scheduler<M> {
     /// Requests that are being answered.
     pub fn running(&self) -> usize {
         self.sequences.len()
+    }
+
+    /// The numbers so far of a request that is being answered.
+    pub fn stats(&self, id: RequestId) -> Option<&GenerationStats> {
+        let index = self.places.iter().position(|place| place.id == id)?;
+        Some(self.sequences[index].stats())
     }
 
     /// Memory of the KV caches, prefixes that are kept included.
