@@ -1,0 +1,152 @@
+//! Grammars of one model.
+
+use std::{panic::AssertUnwindSafe, sync::Arc};
+
+use llguidance::{
+    Matcher, ParserFactory,
+    api::{ParserLimits, TopLevelGrammar},
+    panic_utils::catch_unwind,
+};
+use lookahead_engine::Constraint;
+use lookahead_model::{TokenId, tokenizer::Tokenizer};
+use serde_json::Value;
+use toktrie::TokEnv;
+
+use crate::{
+    error::{GrammarError, readable},
+    follower::{Endings, Follower},
+    json,
+    tools::{self, ToolChoice, ToolSpec, ToolSyntax},
+    vocabulary::Vocabulary,
+};
+
+/// Longest schema, pattern or grammar in bytes. Real ones have some thousands; compiling takes up to a second a megabyte.
+const LONGEST: usize = 256 << 10;
+
+/// Most states of one request's lexer, 1 to 2 kB each. Schemas from practice need hundreds.
+const LEXER_STATES: usize = 50_000;
+
+/// What a model's tokens mean to grammars: made once a model, shared by all its requests.
+///
+/// Each function makes a [`Constraint`] for one answer. What clients send is bounded: long texts and grammars that cost
+/// too much are errors. If only a place in the answer turns out to cost too much, the answer ends there, with a warning.
+pub struct Grammars {
+    factory: ParserFactory,
+    vocabulary: Arc<Vocabulary>,
+    endings: Arc<Endings>,
+}
+
+impl Grammars {
+    /// Prepares the tokens of a model whose logits are `vocabulary_size` wide, which may be more than the tokenizer has.
+    ///
+    /// # Errors
+    /// If the tokenizer has no token that ends an answer, or is larger than any known.
+    pub fn new(tokenizer: &Arc<Tokenizer>, vocabulary_size: usize) -> Result<Self, GrammarError> {
+        let tokens: Vec<TokenId> =
+            (0..vocabulary_size as TokenId).filter(|&id| tokenizer.is_end_of_generation(id)).collect();
+        let usual = tokenizer.eos().filter(|eos| tokens.contains(eos)).or(tokens.first().copied());
+        let Some(usual) = usual else {
+            return Err(GrammarError::Tokenizer("it has no token that ends an answer".to_owned()));
+        };
+        let mut mask = vec![0; vocabulary_size.div_ceil(32)];
+        tokens.iter().for_each(|&id| mask[id as usize / 32] |= 1 << (id % 32));
+
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let vocabulary = Arc::new(Vocabulary::new(tokenizer, vocabulary_size, &tokens));
+            let environment: TokEnv = Arc::clone(&vocabulary) as TokEnv;
+            // Neither capability is used: tokens are forced and taken back here.
+            Ok((ParserFactory::new_simple(&environment)?, vocabulary))
+        }));
+        let (mut factory, vocabulary) =
+            prepared.map_err(|problem| GrammarError::Tokenizer(readable(&problem)))?;
+        factory.quiet();
+        *factory.limits_mut() =
+            ParserLimits { max_lexer_states: LEXER_STATES, verbose_errors: false, ..ParserLimits::default() };
+        Ok(Self { factory, vocabulary, endings: Arc::new(Endings { tokens, usual, mask }) })
+    }
+
+    /// Any JSON object.
+    ///
+    /// # Errors
+    /// Not expected.
+    pub fn json_object(&self) -> Result<Box<dyn Constraint>, GrammarError> {
+        self.json_schema(&json::any_object())
+    }
+
+    /// JSON that satisfies a schema, with one space behind commas and colons and no other whitespace. Keys stand in the
+    /// order of the schema.
+    ///
+    /// # Errors
+    /// If the schema is none, cannot be satisfied, is too large, or says what cannot be enforced.
+    pub fn json_schema(&self, schema: &Value) -> Result<Box<dyn Constraint>, GrammarError> {
+        check_length("JSON schema", schema.to_string().len())?;
+        let schema = json::laid_out(schema)
+            .ok_or_else(|| GrammarError::Schema("a schema is an object or a boolean".to_owned()))?;
+        self.constraint(TopLevelGrammar::from_json_schema(schema)).map_err(GrammarError::Schema)
+    }
+
+    /// Text that matches a regular expression as a whole: the syntax of Rust's `regex`, without look-around.
+    ///
+    /// # Errors
+    /// If the pattern is wrong, matches nothing or is too complex.
+    pub fn regex(&self, pattern: &str) -> Result<Box<dyn Constraint>, GrammarError> {
+        check_length("regular expression", pattern.len())?;
+        // A pattern is a part of a grammar, in which `//` begins a comment.
+        let pattern = if pattern.is_empty() { "()" } else { pattern };
+        self.constraint(TopLevelGrammar::from_regex(pattern)).map_err(GrammarError::Regex)
+    }
+
+    /// Text that follows a grammar in llguidance's dialect of Lark. Such a grammar may name control tokens.
+    ///
+    /// # Errors
+    /// If the grammar is wrong, matches nothing or is too complex.
+    pub fn lark(&self, grammar: &str) -> Result<Box<dyn Constraint>, GrammarError> {
+        check_length("grammar", grammar.len())?;
+        self.constraint(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(GrammarError::Lark)
+    }
+
+    /// Answers that call tools. For the choice of one tool, pass that tool alone and [`ToolChoice::One`].
+    ///
+    /// # Errors
+    /// If there is no tool, or the schema of a tool's parameters is one of those that [`Self::json_schema`] refuses.
+    pub fn tools(
+        &self,
+        tools: &[ToolSpec],
+        syntax: ToolSyntax,
+        choice: ToolChoice,
+    ) -> Result<Box<dyn Constraint>, GrammarError> {
+        if tools.is_empty() {
+            return Err(GrammarError::Tools("there are none to call".to_owned()));
+        }
+        let wrong = |tool: &ToolSpec, problem| GrammarError::Tool { name: tool.name.clone(), problem };
+        let named = |tool| {
+            let no_schema = || wrong(tool, "a schema is an object or a boolean".to_owned());
+            Ok((tool.name.as_str(), tools::arguments(tool).ok_or_else(no_schema)?))
+        };
+        let with_arguments = tools.iter().map(named).collect::<Result<Vec<_>, GrammarError>>()?;
+        let grammar = tools::grammar(&with_arguments, syntax, choice, &self.vocabulary);
+        check_length("schemas of the tools", grammar.len())?;
+        self.constraint(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
+            let alone = |(tool, (_, arguments)): (&ToolSpec, (&str, Value))| {
+                let grammar = TopLevelGrammar::from_json_schema(arguments);
+                self.constraint(grammar).err().map(|problem| wrong(tool, problem))
+            };
+            tools.iter().zip(with_arguments).find_map(alone).unwrap_or(GrammarError::Tools(problem))
+        })
+    }
+
+    fn constraint(&self, grammar: TopLevelGrammar) -> Result<Box<dyn Constraint>, String> {
+        let mut start = Matcher::new(self.factory.create_parser(grammar));
+        // What allows no token is no use, and what costs too much already here is the client's to know. The states that
+        // this makes are inherited by all that follow.
+        start.compute_mask_or_eos().map_err(|problem| readable(&problem))?;
+        for warning in start.grammar_warnings() {
+            tracing::debug!("grammar: {warning}");
+        }
+        Ok(Box::new(Follower::new(Arc::clone(&self.endings), start)))
+    }
+}
+
+fn check_length(what: &'static str, bytes: usize) -> Result<(), GrammarError> {
+    if bytes > LONGEST { Err(GrammarError::TooLong { what, bytes, limit: LONGEST }) } else { Ok(()) }
+}

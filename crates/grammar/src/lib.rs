@@ -1,0 +1,45 @@
+//! Structured outputs: answers that follow a JSON schema, a regular expression, a grammar, or the syntax of tool calls.
+//!
+//! [`Grammars`] is made once a model. It turns what a client asks for into a [`Constraint`], which the engine asks which
+//! tokens may come next. The grammars themselves are those of `llguidance`: derivatives of regular expressions below an
+//! Earley parser, run over a trie of the vocabulary.
+//!
+//! - **Masks.** Where text is forced, its one spelling by the model's own tokenizer is allowed and no other, so models see
+//!   the tokens that they were trained on, and [`Constraint::forced`] drafts them without a guess. Control tokens, such as
+//!   the end of a turn, are no text: no schema, pattern or text of a grammar allows one. Tokens that end an answer are
+//!   allowed where the grammar may stop.
+//! - **JSON** has one layout, that of Python's `json.dumps`: `{"a": 1, "b": [2, 3]}`. Small models loop in whitespace
+//!   where they may, and one layout forces everything between two values.
+//! - **Purity.** A constraint's answers depend on the completion alone, whatever was asked before, as drafts require. The
+//!   one exception is a grammar so complex that it hits a limit in the midst of an answer: what is remembered of the
+//!   lexer makes later steps cheaper.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use lookahead_engine::Constraint;
+//! use lookahead_grammar::{GrammarError, Grammars};
+//! use lookahead_model::{TokenId, tokenizer::Tokenizer};
+//!
+//! /// Any text in the language `yes|no`, and the answer ends.
+//! fn yes_or_no(tokenizer: &Arc<Tokenizer>) -> Result<Box<dyn Constraint>, GrammarError> {
+//!     let grammars = Grammars::new(tokenizer, tokenizer.vocabulary_size())?;
+//!     let mut constraint = grammars.regex("yes|no")?;
+//!     let completion: &[TokenId] = &[];
+//!     let allowed = constraint.allowed(completion);
+//!     assert_eq!(allowed.len(), tokenizer.vocabulary_size().div_ceil(32));
+//!     Ok(constraint)
+//! }
+//! ```
+
+mod error;
+mod follower;
+mod grammars;
+mod json;
+mod tools;
+mod vocabulary;
+
+pub use error::GrammarError;
+pub use grammars::Grammars;
+pub use lookahead_engine::Constraint;
+pub use tools::{ToolChoice, ToolSpec, ToolSyntax};
