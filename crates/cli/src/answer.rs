@@ -3,8 +3,8 @@
 use std::io;
 use std::ops::ControlFlow;
 
-use lookahead_engine::{Drafter, Engine, FinishReason, Generation, GenerationRequest, StopStrings};
-use lookahead_model::tokenizer::{DecodeOptions, Tokenizer};
+use lookahead_engine::{AnswerText, Drafter, Engine, FinishReason, Generation, GenerationRequest};
+use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
 
 /// A finished answer.
@@ -39,31 +39,22 @@ pub(crate) fn answer(
     stop: &[String],
     mut show: impl FnMut(Piece<'_>) -> io::Result<()>,
 ) -> anyhow::Result<Answer> {
-    let mut stream = tokenizer.stream(DecodeOptions { show_special: false, continuation: true });
-    let mut stop_strings = StopStrings::new(stop.iter().cloned());
-    let (mut text, mut stopped, mut shown) = (String::new(), false, Ok(()));
+    let mut answer = AnswerText::new(tokenizer, stop.iter().cloned());
+    let (mut text, mut shown) = (String::new(), Ok(()));
     let generation = engine.generate(request, drafter, |token| {
-        let check = stop_strings.push(stream.push(token.id));
+        let check = answer.push(token.id);
         text.push_str(&check.text);
-        stopped = check.stopped;
         shown =
             show(Piece { text: &check.text, drafted: token.is_drafted(), ends_step: !token.is_drafted() });
-        match (&shown, stopped) {
+        match (&shown, check.stopped) {
             (Err(_), _) => ControlFlow::Break(FinishReason::Cancelled),
             (Ok(()), true) => ControlFlow::Break(FinishReason::Stop),
             (Ok(()), false) => ControlFlow::Continue(()),
         }
     })?;
     shown?;
-    let mut rest = String::new();
-    if !stopped {
-        let check = stop_strings.push(stream.finish());
-        rest = check.text;
-        if !check.stopped {
-            rest += &stop_strings.finish();
-        }
-        text.push_str(&rest);
-    }
+    let rest = answer.finish();
+    text.push_str(&rest);
     show(Piece { text: &rest, drafted: false, ends_step: true })?;
     Ok(Answer { text, generation })
 }

@@ -134,10 +134,10 @@ fn new_seed() -> u64 {
     u64::from(RandomState::new().hash_one(()) as u32)
 }
 
-/// How drafts are made.
+/// How much is drafted.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Lookahead")]
-pub(crate) struct DraftArgs {
+pub(crate) struct PolicyArgs {
     /// Nodes of the draft tree, at most [default: in each step, what pays]
     ///
     /// Without this and the next two flags, each draft is cut to what promises the most tokens per time, by the cost
@@ -159,6 +159,19 @@ pub(crate) struct DraftArgs {
     #[arg(long, value_name = "SHAPE", value_enum, default_value_t)]
     pub(crate) draft_shape: DraftShape,
 
+    /// Draft tokens that the model held likely but did not choose, where the same tokens stand before (greedy only): a few
+    /// more tokens a pass, for a little more time a pass
+    #[arg(long)]
+    pub(crate) runners_up: bool,
+}
+
+/// What drafts are made from.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Lookahead")]
+pub(crate) struct DraftArgs {
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+
     /// Learn drafts from texts or earlier answers first: JSON lines; may be given several times
     ///
     /// Each line is an object. What a model is likely to say is learned: the fields `text`, `output`, `answer` and
@@ -177,21 +190,16 @@ pub(crate) struct DraftArgs {
     /// Draft from this file too, and leave it as it is: made by `lookahead trie build`; may be given several times
     #[arg(long, value_name = "FILE")]
     pub(crate) corpus: Vec<PathBuf>,
-
-    /// Draft tokens that the model held likely but did not choose, where the same tokens stand before (greedy only): a few
-    /// more tokens a pass, for a little more time a pass
-    #[arg(long)]
-    pub(crate) runners_up: bool,
 }
 
-impl DraftArgs {
+impl PolicyArgs {
     /// Whether flags fix how much is drafted, whatever a forward pass costs.
     pub(crate) fn is_fixed(&self) -> bool {
         self.draft_length.is_some() || self.branch_length.is_some() || self.min_probability.is_some()
     }
 
     /// The engine's policy: fixed if flags fix it or the `cost` of forward passes is not known, otherwise adaptive.
-    pub(crate) fn policy(&self, cost: Option<Arc<CostCurve>>) -> DraftPolicy {
+    pub(crate) fn draft_policy(&self, cost: Option<Arc<CostCurve>>) -> DraftPolicy {
         let default = match cost {
             Some(cost) if !self.is_fixed() => DraftPolicy::adaptive(cost),
             _ => DraftPolicy::default(),
@@ -317,14 +325,14 @@ mod tests {
         assert_eq!(line.sampling.top_p, 1.0);
         assert_eq!(line.sampling.presence_penalty, -2.0);
         assert_eq!(line.draft.warmup.len(), 2);
-        assert_eq!(line.draft.draft_shape, DraftShape::Hierarchical);
+        assert_eq!(line.draft.policy.draft_shape, DraftShape::Hierarchical);
         assert_eq!(line.sampling.params().validate(), Ok(()));
     }
 
     #[test]
     fn flags_that_are_not_given_leave_the_engine_its_defaults() {
         let line = Line::try_parse_from(["x"]).unwrap();
-        assert_eq!(line.draft.policy(None), DraftPolicy::default());
+        assert_eq!(line.draft.policy.draft_policy(None), DraftPolicy::default());
         let SamplingParams { seed, .. } = line.sampling.params();
         assert_eq!(SamplingParams { seed: 0, ..line.sampling.params() }, SamplingParams::greedy());
         assert!((0..20).any(|_| line.sampling.params().seed != seed), "seeds are new each time");
@@ -332,8 +340,8 @@ mod tests {
             Line::try_parse_from(["x", "--seed", "7", "--draft-length", "5", "--draft-shape", "single"])
                 .unwrap();
         assert_eq!(line.sampling.params().seed, 7);
-        assert_eq!(line.draft.policy(None).draft_length, 5);
-        assert_eq!(line.draft.policy(None).shape, lookahead_engine::DraftShape::Single);
+        assert_eq!(line.draft.policy.draft_policy(None).draft_length, 5);
+        assert_eq!(line.draft.policy.draft_policy(None).shape, lookahead_engine::DraftShape::Single);
     }
 
     #[test]
@@ -341,7 +349,7 @@ mod tests {
         let cost = Arc::new(CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }]).unwrap());
         let policy = |flags: &[&str]| {
             let line = Line::try_parse_from([&["x"], flags].concat()).unwrap();
-            line.draft.policy((!line.draft.is_fixed()).then(|| Arc::clone(&cost)))
+            line.draft.policy.draft_policy((!line.draft.policy.is_fixed()).then(|| Arc::clone(&cost)))
         };
         assert_eq!(policy(&[]), DraftPolicy::adaptive(Arc::clone(&cost)));
         let single = policy(&["--draft-shape", "single"]);

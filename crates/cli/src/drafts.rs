@@ -35,7 +35,7 @@ impl Drafts {
         decoding: Decoding,
         loaded: &mut LoadedModel,
     ) -> anyhow::Result<Self> {
-        let fingerprint = loaded.tokenizer.fingerprint();
+        let fingerprint = loaded.tokenizer().fingerprint();
         let namespace = match &arguments.trie {
             Some(path) => open(path, fingerprint)?,
             None => Namespace::new(NAMESPACE_BYTES)?,
@@ -44,12 +44,12 @@ impl Drafts {
             let corpus = Corpus::open(path, Some(fingerprint)).context("cannot use a corpus")?;
             namespace.add_corpus(&path.display().to_string(), corpus).context("cannot use a corpus")?;
         }
-        warm_up(&namespace, &loaded.tokenizer, &arguments.warmup)?;
-        let needs_cost = decoding == Decoding::Lookahead && !arguments.is_fixed();
+        warm_up(&namespace, loaded.tokenizer(), &arguments.warmup)?;
+        let needs_cost = decoding == Decoding::Lookahead && !arguments.policy.is_fixed();
         let cost = if needs_cost { calibration::cost_curve(loaded) } else { None };
         Ok(Self {
             namespace: Arc::new(namespace),
-            policy: arguments.policy(cost),
+            policy: arguments.policy.draft_policy(cost),
             file: arguments.trie.clone(),
         })
     }

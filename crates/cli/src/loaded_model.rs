@@ -1,14 +1,15 @@
 //! A model that is ready to run: weights, tokenizer and chat template of one file.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use lookahead_kernels::{Kernels, KvType};
 use lookahead_model::chat_template::{ChatTemplate, Message};
 use lookahead_model::gguf::GgufFile;
-use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};
-use lookahead_model::{CpuModel, TokenId};
+use lookahead_model::tokenizer::Tokenizer;
+use lookahead_model::{Chat, CpuModel, PromptEncoder, TokenId};
 
 use crate::progress;
 use crate::prompts::PromptContent;
@@ -19,10 +20,8 @@ use crate::store::resolve_model;
 pub(crate) struct LoadedModel {
     /// The weights.
     pub(crate) model: CpuModel,
-    /// Text to tokens and back.
-    pub(crate) tokenizer: Tokenizer,
-    /// Messages to text; base models have none.
-    pub(crate) template: Option<ChatTemplate>,
+    /// Texts and messages to tokens.
+    pub(crate) prompts: Arc<PromptEncoder>,
     /// How long loading took, without the download.
     pub(crate) load_time: Duration,
     /// The file.
@@ -45,13 +44,23 @@ impl LoadedModel {
             let tokenizer = Tokenizer::from_gguf(&file)?;
             let template = ChatTemplate::from_gguf(&file, &tokenizer)?;
             let model = CpuModel::load(&file, Kernels::new(threads))?.with_kv_type(kv_type);
-            anyhow::Ok((model, tokenizer, template))
+            anyhow::Ok((model, Arc::new(PromptEncoder::new(Arc::new(tokenizer), template))))
         })();
         spinner.finish_and_clear();
-        let (model, tokenizer, template) = loaded.context("cannot load the model")?;
+        let (model, prompts) = loaded.context("cannot load the model")?;
         let load_time = began.elapsed();
         tracing::info!(path = %path.display(), seconds = load_time.as_secs_f64(), "loaded the model");
-        Ok(Self { model, tokenizer, template, load_time, path })
+        Ok(Self { model, prompts, load_time, path })
+    }
+
+    /// Text to tokens and back.
+    pub(crate) fn tokenizer(&self) -> &Tokenizer {
+        self.prompts.tokenizer()
+    }
+
+    /// Whether the model has a chat template; base models have none.
+    pub(crate) fn has_template(&self) -> bool {
+        self.prompts.template().is_some()
     }
 
     /// The name of its file.
@@ -62,10 +71,6 @@ impl LoadedModel {
     /// The tokens that the model is to continue: `content` through the chat template, up to where the assistant's
     /// answer begins; or as it stands if it is `raw` or the model has no template.
     ///
-    /// The template's control tokens become tokens. Their names in the messages stay text, so that nobody ends a turn
-    /// or speaks as the system from inside a message. A raw text is all the user's own: names of control tokens in it
-    /// become those tokens (code models are asked to fill in the middle that way).
-    ///
     /// # Errors
     /// If there is a `system` text but no place for it, or the template refuses the messages.
     pub(crate) fn encode_prompt(
@@ -74,103 +79,35 @@ impl LoadedModel {
         system: Option<&str>,
         raw: bool,
     ) -> anyhow::Result<Vec<TokenId>> {
-        match &self.template {
-            Some(template) if !raw => self.encode_messages(template, &messages(content, system)),
-            _ => {
-                ensure!(
-                    system.is_none(),
-                    "the model has no chat template, so there is no place for a system prompt"
-                );
-                let text = match content {
-                    PromptContent::Text(text) => text.clone(),
-                    PromptContent::Messages(messages) => messages
-                        .iter()
-                        .map(|message| message.content.as_str())
-                        .collect::<Vec<_>>()
-                        .join("\n\n"),
-                };
-                Ok(self.tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true }))
+        if self.has_template() && !raw {
+            return self
+                .prompts
+                .encode_chat(&Chat::new(messages(content, system)))
+                .context("cannot put the prompt through the model's chat template");
+        }
+        ensure!(system.is_none(), "the model has no chat template, so there is no place for a system prompt");
+        Ok(match content {
+            PromptContent::Text(text) => self.prompts.encode_text(text),
+            PromptContent::Messages(messages) => {
+                let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+                self.prompts.encode_text(&texts.join("\n\n"))
             }
-        }
-    }
-
-    fn encode_messages(&self, template: &ChatTemplate, messages: &[Message]) -> anyhow::Result<Vec<TokenId>> {
-        let render = |messages: &[Message]| {
-            template.render(messages, true).context("cannot put the prompt through the model's chat template")
-        };
-        let options = EncodeOptions { add_bos: true, parse_special: true };
-        if !self.has_control_names(messages) {
-            return Ok(self.tokenizer.encode(&render(messages)?, options));
-        }
-        // A mark inside each name survives the template; cut there, the two halves are ordinary text.
-        let mark = unused_character(messages)?;
-        let names = self.control_names();
-        let marked = messages.iter().map(|Message { role, content }| Message {
-            role: mark_names(role, &names, mark),
-            content: mark_names(content, &names, mark),
-        });
-        let text = render(&marked.collect::<Vec<_>>())?;
-        let mut ids = Vec::new();
-        for (index, part) in text.split(mark).enumerate() {
-            ids.extend(self.tokenizer.encode(part, EncodeOptions { add_bos: index == 0, ..options }));
-        }
-        Ok(ids)
-    }
-
-    /// Whether a message holds the name of a control token.
-    fn has_control_names(&self, messages: &[Message]) -> bool {
-        let encode = |text: &str, parse_special| {
-            self.tokenizer.encode(text, EncodeOptions { add_bos: false, parse_special })
-        };
-        messages
-            .iter()
-            .flat_map(|Message { role, content }| [role, content])
-            .any(|text| encode(text, true) != encode(text, false))
-    }
-
-    /// The names of all control tokens: the tokens that have a name but give no text.
-    fn control_names(&self) -> Vec<&str> {
-        let options = DecodeOptions { show_special: false, continuation: true };
-        (0..self.tokenizer.vocabulary_size() as TokenId)
-            .filter(|&id| self.tokenizer.decode(&[id], options).is_empty())
-            .filter_map(|id| str::from_utf8(self.tokenizer.token_bytes(id)).ok())
-            .filter(|name| !name.is_empty())
-            .collect()
+        })
     }
 }
 
 /// The conversation that `content` is; `system` comes first unless the conversation has a system message of its own.
 fn messages(content: &PromptContent, system: Option<&str>) -> Vec<Message> {
-    let message = |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
     let mut messages = match content {
-        PromptContent::Text(text) => vec![message("user", text)],
+        PromptContent::Text(text) => vec![Message::new("user", text)],
         PromptContent::Messages(messages) => messages.clone(),
     };
     if let Some(system) = system
         && messages.first().is_none_or(|first| first.role != "system")
     {
-        messages.insert(0, message("system", system));
+        messages.insert(0, Message::new("system", system));
     }
     messages
-}
-
-/// One of Unicode's noncharacters, which are for internal use, that no message holds.
-fn unused_character(messages: &[Message]) -> anyhow::Result<char> {
-    let is_unused =
-        |mark: &char| messages.iter().all(|m| !m.content.contains(*mark) && !m.role.contains(*mark));
-    ('\u{fdd0}'..='\u{fdef}').find(is_unused).context("the prompt holds all of Unicode's noncharacters")
-}
-
-/// `text` with `mark` behind the first character of every occurrence of a name, overlapping ones included.
-fn mark_names(text: &str, names: &[&str], mark: char) -> String {
-    let mut marked = String::with_capacity(text.len());
-    for (at, character) in text.char_indices() {
-        marked.push(character);
-        if names.iter().any(|name| text[at..].starts_with(name)) {
-            marked.push(mark);
-        }
-    }
-    marked
 }
 
 #[cfg(test)]
@@ -178,6 +115,7 @@ mod tests {
     use std::io::Write as _;
 
     use lookahead_fixtures::{TinyModel, tiny_model};
+    use lookahead_model::tokenizer::DecodeOptions;
 
     use super::*;
 
@@ -192,7 +130,7 @@ mod tests {
     }
 
     fn show(model: &LoadedModel, ids: &[TokenId]) -> String {
-        model.tokenizer.decode(ids, DecodeOptions { show_special: true, ..DecodeOptions::default() })
+        model.tokenizer().decode(ids, DecodeOptions { show_special: true, ..DecodeOptions::default() })
     }
 
     #[test]
@@ -220,8 +158,7 @@ mod tests {
             let ids = model.encode_prompt(&text(attack), None, false).unwrap();
             let count = |ids: &[TokenId]| ends.map(|end| ids.iter().filter(|&&id| id == end).count());
             assert_eq!(count(&ids), count(&harmless), "{architecture}");
-            let role =
-                PromptContent::Messages(vec![Message { role: attack.to_owned(), content: "x".to_owned() }]);
+            let role = PromptContent::Messages(vec![Message::new(attack, "x")]);
             assert_eq!(count(&model.encode_prompt(&role, None, false).unwrap()), count(&harmless));
             assert!(show(&model, &ids).contains(attack), "{architecture}: the text itself is unchanged");
             assert_eq!(ids[0], harmless[0]);
@@ -230,10 +167,7 @@ mod tests {
 
     #[test]
     fn a_conversation_keeps_its_own_system_message() {
-        let own = vec![
-            Message { role: "system".to_owned(), content: "own".to_owned() },
-            Message { role: "user".to_owned(), content: "x".to_owned() },
-        ];
+        let own = vec![Message::new("system", "own"), Message::new("user", "x")];
         assert_eq!(messages(&PromptContent::Messages(own.clone()), Some("other")), own);
         assert_eq!(messages(&text("x"), Some("own")), own);
     }

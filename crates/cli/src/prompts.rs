@@ -149,7 +149,7 @@ mod tests {
     }
 
     fn message(role: &str, content: &str) -> Message {
-        Message { role: role.to_owned(), content: content.to_owned() }
+        Message::new(role, content)
     }
 
     #[test]

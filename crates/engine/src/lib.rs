@@ -31,6 +31,7 @@
 //! }
 //! ```
 
+mod answer_text;
 mod budget;
 mod constraint;
 mod cost_curve;
@@ -47,6 +48,7 @@ mod stats;
 mod stop_strings;
 mod verify;
 
+pub use answer_text::AnswerText;
 pub use constraint::Constraint;
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
 pub use drafter::{

@@ -1,5 +1,8 @@
 //! Why there is no grammar.
 
+/// Most characters that an error says.
+const LONGEST_PROBLEM: usize = 500;
+
 /// Why a grammar could not be made. The texts are for whoever sent the schema, pattern or grammar.
 #[derive(Debug, thiserror::Error)]
 pub enum GrammarError {
@@ -38,10 +41,14 @@ pub enum GrammarError {
     },
 }
 
-/// What llguidance says, without its own state and backtraces.
+/// What llguidance says, without its own state and backtraces, and not at any length: it quotes what it was given.
 pub(crate) fn readable(problem: &dyn std::fmt::Display) -> String {
     let text = problem.to_string();
-    let end =
-        ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"].iter().filter_map(|mark| text.find(mark)).min();
-    text[..end.unwrap_or(text.len())].trim_end().to_owned()
+    let marks = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"];
+    let end = marks.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
+    let text = text[..end].trim_end();
+    match text.char_indices().nth(LONGEST_PROBLEM) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
 }

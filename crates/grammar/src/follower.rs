@@ -39,13 +39,15 @@ pub(crate) struct Follower {
     matcher: Matcher,
     /// What `matcher` has taken.
     taken: Vec<TokenId>,
+    /// How many tokens `matcher` had taken when it computed a mask, which it remembers.
+    masked_at: usize,
     mask: Vec<u32>,
 }
 
 impl Follower {
     pub(crate) fn new(endings: Arc<Endings>, start: Matcher) -> Self {
         let matcher = start.deep_clone();
-        Self { mask: endings.mask.clone(), endings, start, matcher, taken: Vec::new() }
+        Self { mask: endings.mask.clone(), endings, start, matcher, taken: Vec::new(), masked_at: 0 }
     }
 
     /// Takes the matcher behind `completion`. Returns whether the grammar allows it.
@@ -56,9 +58,11 @@ impl Follower {
             self.matcher = self.start.deep_clone();
             self.taken.clear();
         }
-        if back > 0 {
-            // The cache knows a place by its number of rows, whatever they are.
+        if common < self.masked_at {
+            // The last mask serves again while the lexer's state and the number of the parser's rows are the same, but that
+            // row is another now.
             self.matcher.invalidate_bias_cache();
+            self.masked_at = common;
         }
         self.taken.truncate(common);
         completion[self.taken.len()..].iter().all(|&token| self.take(token))
@@ -78,14 +82,11 @@ impl Follower {
         if self.matcher.is_stopped() {
             return None;
         }
+        self.masked_at = self.taken.len();
         let allowed = self.matcher.compute_mask();
         let mut words: Vec<u32> = allowed.inspect_err(|problem| warn(problem)).ok()?.into();
         // llguidance keeps a bit behind the last token for itself.
         words.truncate(self.endings.mask.len());
-        if !self.may_end() {
-            // A text "up to the end" in the midst of a grammar allows them.
-            words.iter_mut().zip(&self.endings.mask).for_each(|(word, end)| *word &= !end);
-        }
         words.iter().any(|&word| word != 0).then_some(words)
     }
 
@@ -94,10 +95,11 @@ impl Follower {
         self.matcher.is_accepting().unwrap_or(true)
     }
 
-    /// Whether [`Self::compute_mask`] would have the bit of `token`, without computing it.
+    /// Whether [`Self::compute_mask`] would have the bit of `token`: mostly without computing it.
     fn permits(&mut self, token: TokenId) -> bool {
         if self.endings.contains(token) {
-            return self.may_end();
+            // A grammar may also name such a token.
+            return self.may_end() || self.compute_mask().is_none_or(|words| has(&words, token));
         }
         match self.matcher.compute_ff_tokens().first() {
             // Text that is forced is spelt in one way only.
@@ -158,6 +160,10 @@ impl Constraint for Follower {
             })
             .count()
     }
+}
+
+fn has(mask: &[u32], token: TokenId) -> bool {
+    mask[token as usize / 32] >> (token % 32) & 1 == 1
 }
 
 fn warn(problem: &dyn Display) {

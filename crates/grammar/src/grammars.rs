@@ -20,8 +20,16 @@ use crate::{
     vocabulary::Vocabulary,
 };
 
-/// Longest schema, pattern or grammar in bytes. Real ones have some thousands; compiling takes up to a second a megabyte.
-const LONGEST: usize = 256 << 10;
+/// Longest schema, pattern or set of tools in bytes. Real ones have some thousands; the worst of this length take half a
+/// second.
+const LONGEST: usize = 128 << 10;
+
+/// Longest grammar in bytes, and the stack that compiling it gets: rules are compiled recursively.
+const LONGEST_LARK: usize = 32 << 10;
+const STACK: usize = 64 << 20;
+
+/// Most intersections in a grammar: work multiplies by each, out of the reach of llguidance's limits.
+const MOST_INTERSECTIONS: usize = 3;
 
 /// Most states of one request's lexer, 1 to 2 kB each. Schemas from practice need hundreds.
 const LEXER_STATES: usize = 50_000;
@@ -49,7 +57,9 @@ impl Grammars {
             return Err(GrammarError::Tokenizer("it has no token that ends an answer".to_owned()));
         };
         let mut mask = vec![0; vocabulary_size.div_ceil(32)];
-        tokens.iter().for_each(|&id| mask[id as usize / 32] |= 1 << (id % 32));
+        for &id in &tokens {
+            mask[id as usize / 32] |= 1 << (id % 32);
+        }
 
         let prepared = catch_unwind(AssertUnwindSafe(|| {
             let vocabulary = Arc::new(Vocabulary::new(tokenizer, vocabulary_size, &tokens));
@@ -79,7 +89,8 @@ impl Grammars {
     /// # Errors
     /// If the schema is none, cannot be satisfied, is too large, or says what cannot be enforced.
     pub fn json_schema(&self, schema: &Value) -> Result<Box<dyn Constraint>, GrammarError> {
-        check_length("JSON schema", schema.to_string().len())?;
+        json::check_cost([schema]).map_err(GrammarError::Schema)?;
+        check_length("JSON schema", schema.to_string().len(), LONGEST)?;
         let schema = json::laid_out(schema)
             .ok_or_else(|| GrammarError::Schema("a schema is an object or a boolean".to_owned()))?;
         self.constraint(TopLevelGrammar::from_json_schema(schema)).map_err(GrammarError::Schema)
@@ -90,18 +101,26 @@ impl Grammars {
     /// # Errors
     /// If the pattern is wrong, matches nothing or is too complex.
     pub fn regex(&self, pattern: &str) -> Result<Box<dyn Constraint>, GrammarError> {
-        check_length("regular expression", pattern.len())?;
+        check_length("regular expression", pattern.len(), LONGEST)?;
         // A pattern is a part of a grammar, in which `//` begins a comment.
         let pattern = if pattern.is_empty() { "()" } else { pattern };
         self.constraint(TopLevelGrammar::from_regex(pattern)).map_err(GrammarError::Regex)
     }
 
-    /// Text that follows a grammar in llguidance's dialect of Lark. Such a grammar may name control tokens.
+    /// Text that follows a grammar in llguidance's dialect of Lark. Such a grammar may name control tokens, and may hold
+    /// JSON schemas, whose layout it chooses.
     ///
     /// # Errors
     /// If the grammar is wrong, matches nothing or is too complex.
     pub fn lark(&self, grammar: &str) -> Result<Box<dyn Constraint>, GrammarError> {
-        check_length("grammar", grammar.len())?;
+        check_length("grammar", grammar.len(), LONGEST_LARK)?;
+        if grammar.matches('&').count() > MOST_INTERSECTIONS {
+            let problem = format!("more than {MOST_INTERSECTIONS} intersections (&) are not supported");
+            return Err(GrammarError::Lark(problem));
+        }
+        let schema_at = |text| serde_json::Deserializer::from_str(text).into_iter().next()?.ok();
+        let schemas: Vec<Value> = grammar.split("%json").skip(1).filter_map(schema_at).collect();
+        json::check_cost(&schemas).map_err(GrammarError::Lark)?;
         self.constraint(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(GrammarError::Lark)
     }
 
@@ -121,11 +140,14 @@ impl Grammars {
         let wrong = |tool: &ToolSpec, problem| GrammarError::Tool { name: tool.name.clone(), problem };
         let named = |tool| {
             let no_schema = || wrong(tool, "a schema is an object or a boolean".to_owned());
-            Ok((tool.name.as_str(), tools::arguments(tool).ok_or_else(no_schema)?))
+            let arguments = tools::arguments(tool).ok_or_else(no_schema)?;
+            Ok((tool.name.as_str(), arguments))
         };
         let with_arguments = tools.iter().map(named).collect::<Result<Vec<_>, GrammarError>>()?;
+        json::check_cost(with_arguments.iter().map(|(_, arguments)| arguments))
+            .map_err(GrammarError::Tools)?;
         let grammar = tools::grammar(&with_arguments, syntax, choice, &self.vocabulary);
-        check_length("schemas of the tools", grammar.len())?;
+        check_length("schemas of the tools", grammar.len(), LONGEST)?;
         self.constraint(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
             let alone = |(tool, (_, arguments)): (&ToolSpec, (&str, Value))| {
                 let grammar = TopLevelGrammar::from_json_schema(arguments);
@@ -136,7 +158,12 @@ impl Grammars {
     }
 
     fn constraint(&self, grammar: TopLevelGrammar) -> Result<Box<dyn Constraint>, String> {
-        let mut start = Matcher::new(self.factory.create_parser(grammar));
+        let compiled = std::thread::scope(|scope| {
+            let compile = || self.factory.create_parser(grammar);
+            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
+            thread.map_err(|error| error.to_string())?.join().map_err(|_| "llguidance panicked".to_owned())
+        })?;
+        let mut start = Matcher::new(compiled);
         // What allows no token is no use, and what costs too much already here is the client's to know. The states that
         // this makes are inherited by all that follow.
         start.compute_mask_or_eos().map_err(|problem| readable(&problem))?;
@@ -147,6 +174,34 @@ impl Grammars {
     }
 }
 
-fn check_length(what: &'static str, bytes: usize) -> Result<(), GrammarError> {
-    if bytes > LONGEST { Err(GrammarError::TooLong { what, bytes, limit: LONGEST }) } else { Ok(()) }
+fn check_length(what: &'static str, bytes: usize, limit: usize) -> Result<(), GrammarError> {
+    if bytes > limit { Err(GrammarError::TooLong { what, bytes, limit }) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use lookahead_fixtures::{TinyModel, tiny_model};
+    use lookahead_model::gguf::GgufFile;
+
+    use super::*;
+
+    #[test]
+    fn a_place_that_costs_too_much_ends_the_answer_and_spoils_no_other() {
+        let file = GgufFile::from_bytes("tiny", tiny_model(&TinyModel::default())).unwrap();
+        let tokenizer = Arc::new(Tokenizer::from_gguf(&file).unwrap());
+        let mut grammars = Grammars::new(&tokenizer, tokenizer.vocabulary_size()).unwrap();
+        grammars.factory.limits_mut().step_lexer_fuel = 3_000;
+        let mut constraint = grammars.regex("b|.*a.{30}c.{30}d").unwrap();
+
+        let token = |text| tokenizer.encode(text, lookahead_model::tokenizer::EncodeOptions::default())[0];
+        let (a, b, c) = (token("a"), token("b"), token("c"));
+        let ends = grammars.endings.mask.clone();
+        let costly = [[a; 40].as_slice(), &[c; 20]].concat();
+        let at = (0..costly.len())
+            .find(|&at| constraint.allowed(&costly[..at]) == ends)
+            .expect("no limit was hit");
+        assert!(at > 0);
+        assert!(constraint.allowed(&[]) != ends);
+        assert_eq!(constraint.accepted(&[], &[b]), 1);
+    }
 }

@@ -2,6 +2,14 @@
 
 use serde_json::{Map, Value, json};
 
+/// Deepest nesting of a schema; that of what serde_json parses.
+const DEEPEST: usize = 128;
+/// Most patterns in a schema that also intersects. Each byte is tried in all intersected patterns at once, so that work
+/// multiplies within one step, out of the reach of llguidance's limits.
+const MOST_INTERSECTED_PATTERNS: usize = 4;
+/// Most of what numbers are to be multiples of, in units of their last decimal: each unit is a state, and all are visited.
+const MOST_REMAINDERS: f64 = 10_000.0;
+
 /// Any JSON object.
 pub(crate) fn any_object() -> Value {
     json!({ "type": "object" })
@@ -21,4 +29,97 @@ pub(crate) fn laid_out(schema: &Value) -> Option<Value> {
     let layout = json!({ "item_separator": ", ", "key_separator": ": ", "whitespace_flexible": false });
     schema.insert("x-guidance".to_owned(), layout);
     Some(Value::Object(schema))
+}
+
+/// Whether the schemas of one grammar are small enough to be compiled. llguidance counts work, too, but not all of it.
+pub(crate) fn check_cost<'a>(schemas: impl IntoIterator<Item = &'a Value>) -> Result<(), String> {
+    let mut remainders = 0.0;
+    for schema in schemas {
+        let mut cost = Cost::default();
+        cost.add(schema, 0)?;
+        if cost.intersects && cost.patterns > MOST_INTERSECTED_PATTERNS {
+            return Err(format!(
+                "{} patterns in a schema that combines some (allOf, or what stands beside $ref, anyOf and oneOf); \
+                 at most {MOST_INTERSECTED_PATTERNS} are supported",
+                cost.patterns
+            ));
+        }
+        remainders += cost.remainders;
+    }
+    if remainders > MOST_REMAINDERS {
+        return Err(format!(
+            "multipleOf: values of at most {MOST_REMAINDERS} together are supported, decimal points left aside"
+        ));
+    }
+    Ok(())
+}
+
+#[derive(Default)]
+struct Cost {
+    patterns: usize,
+    /// Whether one value may have to satisfy several subschemas.
+    intersects: bool,
+    remainders: f64,
+}
+
+impl Cost {
+    fn add(&mut self, schema: &Value, depth: usize) -> Result<(), String> {
+        if depth > DEEPEST {
+            return Err(format!("it is nested deeper than {DEEPEST} levels"));
+        }
+        match schema {
+            Value::Array(items) => items.iter().try_for_each(|item| self.add(item, depth + 1)),
+            Value::Object(keywords) => {
+                let patterns = usize::from(keywords.contains_key("pattern"))
+                    + keywords.get("patternProperties").and_then(Value::as_object).map_or(0, Map::len);
+                let applied =
+                    ["allOf", "anyOf", "oneOf", "$ref"].into_iter().filter(|key| keywords.contains_key(*key));
+                let all_of = keywords.get("allOf").and_then(Value::as_array).map_or(0, Vec::len);
+                self.patterns += patterns;
+                self.intersects |= all_of > 1 || applied.count() + usize::from(patterns > 0) > 1;
+                self.remainders += keywords.get("multipleOf").map_or(0.0, remainders);
+                keywords.values().try_for_each(|value| self.add(value, depth + 1))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// A number without its decimal point: 25 for 0.25.
+fn remainders(divisor: &Value) -> f64 {
+    let text = divisor.to_string();
+    let (number, exponent) = text.split_once(['e', 'E']).unwrap_or((&text, "0"));
+    let digits: f64 = number.replace(['.', '-'], "").parse().unwrap_or(0.0);
+    let exponent: i32 = exponent.parse().unwrap_or(i32::MAX);
+    digits * 10_f64.powi(exponent.max(0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn multiples_are_counted_in_units_of_their_last_decimal() {
+        for (divisor, count) in
+            [(json!(7), 7.0), (json!(0.25), 25.0), (json!(1e3), 10_000.0), (json!(1e-7), 1.0)]
+        {
+            assert_eq!(remainders(&divisor), count, "{divisor}");
+        }
+        assert!(remainders(&json!(1e300)) > MOST_REMAINDERS);
+    }
+
+    #[test]
+    fn patterns_count_where_they_may_meet() {
+        let many = |schema: Value| json!({ "properties": (0..5).map(|i| (i.to_string(), schema.clone())).collect::<Map<_, _>>() });
+        assert!(check_cost([&many(json!({ "pattern": "a" }))]).is_ok());
+        assert!(check_cost([&many(json!({ "pattern": "a", "$ref": "#" }))]).is_err());
+        assert!(check_cost([&many(json!({ "allOf": [{ "pattern": "a" }] }))]).is_ok());
+        assert!(check_cost([&many(json!({ "allOf": [{ "pattern": "a" }, true] }))]).is_err());
+    }
+
+    #[test]
+    fn deep_schemas_are_refused() {
+        let deep = (0..200).fold(json!(true), |schema, _| json!({ "items": schema }));
+        assert!(check_cost([&deep]).is_err());
+    }
 }

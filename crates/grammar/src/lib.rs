@@ -13,6 +13,11 @@
 //! - **Purity.** A constraint's answers depend on the completion alone, whatever was asked before, as drafts require. The
 //!   one exception is a grammar so complex that it hits a limit in the midst of an answer: what is remembered of the
 //!   lexer makes later steps cheaper.
+//! - **Limits.** Grammars come from clients. llguidance counts its work and gives up; what it does not count, such as
+//!   patterns that multiply when they are combined, is refused beforehand. The worst that is accepted compiles in half a
+//!   second and takes some tens of megabytes.
+//!
+//! A typical schema compiles in 1 to 2 ms; a mask over 49,152 tokens takes 13 µs on average, 0.13 ms at worst in a hundred.
 //!
 //! ```
 //! use std::sync::Arc;

@@ -163,6 +163,12 @@ fn schemas_that_are_too_large_are_errors() {
     let schema = json!({ "enum": ["a".repeat(300_000)] });
     assert!(matches!(model.grammars.json_schema(&schema), Err(GrammarError::TooLong { .. })));
     // A few bytes, much work.
-    let schema = json!({ "type": "string", "pattern": "^(((a{1,99}b){1,99}c){1,99}d){1,99}$" });
-    assert!(matches!(model.grammars.json_schema(&schema), Err(GrammarError::Schema(_))));
+    let patterns: Vec<Value> = (0..60).map(|i| json!({ "pattern": format!("a.{{{i}}}b") })).collect();
+    for schema in [
+        json!({ "type": "integer", "multipleOf": 999_983 }),
+        json!({ "type": "string", "allOf": patterns }),
+        json!({ "type": "string", "pattern": "^(.*a.{18}|(.*b.{18}){9})$", "allOf": [{ "pattern": "^(.*b.{18})$" }] }),
+    ] {
+        assert!(matches!(model.grammars.json_schema(&schema), Err(GrammarError::Schema(_))), "{schema}");
+    }
 }

@@ -6,14 +6,14 @@
 
 #![allow(clippy::print_stdout)] // its output is the result
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, Ceilings, Isa, Kernels, KvLayer, KvType, Matrix,
-    VisibleRows, WeightArena, WeightType, attention, multiply,
+    Activations, AttentionScratch, AttentionShape, Ceilings, Isa, Kernels, KvLayout, KvPage, KvType, Matrix,
+    PAGE_ROWS, VisibleRows, WeightArena, WeightType, attention, multiply,
 };
 
 /// A matrix that no cache holds: its weights come from memory, as those of a model do.
@@ -103,10 +103,13 @@ products!(
 fn attention_over(bencher: Bencher<'_, '_>, kv_type: KvType, context: usize, nodes: usize) {
     const LAYERS: usize = 32;
     let (heads, kv_heads, head_dim) = (9, 3, 64);
-    let mut layer = KvLayer::new(kv_type, kv_heads, head_dim, context + nodes);
+    let layout = KvLayout::new(kv_type, [(kv_heads, head_dim); LAYERS]);
+    let page = || Arc::new(KvPage::new(&layout).expect("memory"));
+    let mut pages: Vec<_> = (0..(context + nodes).div_ceil(PAGE_ROWS)).map(|_| page()).collect();
     let row = vec![0.5; kv_heads * head_dim];
-    (0..context + nodes).for_each(|index| layer.write(index, &row, &row));
-    let layers = vec![layer; LAYERS];
+    for layer in 0..LAYERS {
+        (0..context + nodes).for_each(|index| layout.write(&mut pages, layer, index, &row, &row));
+    }
     let mut visible = VisibleRows::default();
     // A tree of one level: every node sees the context and itself.
     (0..nodes).for_each(|node| visible.push(context, std::iter::once((context + node) as u32)));
@@ -118,7 +121,7 @@ fn attention_over(bencher: Bencher<'_, '_>, kv_type: KvType, context: usize, nod
         .counter(BytesCount::new(cache_bytes))
         .counter(ItemsCount::new(2 * LAYERS * nodes * heads * context * head_dim))
         .bench_local(|| {
-            for layer in &layers {
+            for layer in (0..LAYERS).map(|layer| layout.layer(layer, &pages)) {
                 attention(&KERNELS, shape, &queries, layer, &visible, &mut scratch, &mut out);
             }
         });

@@ -39,7 +39,8 @@ mod weight_type;
 pub use activations::Activations;
 pub use arena::WeightArena;
 pub use attention::{
-    AttentionScratch, AttentionShape, KvLayer, KvType, UnknownKvType, VisibleRows, attention,
+    AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvType, PAGE_ROWS, UnknownKvType,
+    VisibleRows, attention,
 };
 pub use block::dequantize_row;
 pub use ceilings::Ceilings;

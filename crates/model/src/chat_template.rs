@@ -4,15 +4,17 @@
 //! The environment is the one that Hugging Face's `transformers` gives to templates: blocks trimmed, Python's
 //! string and dictionary methods, `raise_exception`, `strftime_now`, `tojson` as Python's `json.dumps` writes
 //! it, loop controls, and `bos_token` and `eos_token`. A template comes with the model file and is not
-//! trusted: it can reach nothing but the messages, and its work and recursion are bounded.
+//! trusted: it can reach nothing but the messages and tools, and its work and recursion are bounded.
+//!
+//! [`PromptEncoder`](crate::PromptEncoder) makes tokens of messages; it is what prompts should go through.
 
-mod json;
+pub(crate) mod json;
 #[cfg(test)]
 mod tests;
 
 use std::fmt;
 
-use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig};
+use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde};
 use minijinja_contrib::pycompat;
 use serde::Deserialize;
 
@@ -20,6 +22,7 @@ use crate::{
     TokenId,
     gguf::{GgufError, GgufFile},
     tokenizer::Tokenizer,
+    tool_calls::ToolFormat,
 };
 
 const FIELD: &str = "tokenizer.chat_template";
@@ -28,16 +31,68 @@ const FIELD: &str = "tokenizer.chat_template";
 /// hundred thousand tokens take less than a tenth of it, and all of it less than a second or so.
 const FUEL: u64 = 10_000_000;
 
-/// One message of a conversation.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+/// One message of a conversation, in the form of `transformers` and of OpenAI's API.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "WrittenMessage")]
 pub struct Message {
-    /// Who speaks: `system`, `user` or `assistant` in most templates.
+    /// Who speaks: `system`, `user`, `assistant` or `tool` in most templates.
     pub role: String,
-    /// What they say.
+    /// What they say; empty where an assistant only calls tools.
     pub content: String,
+    /// The name of who speaks, or of the tool that answers.
+    pub name: Option<String>,
+    /// The calls of tools that an assistant made: `{"id", "type", "function": {"name", "arguments"}}`.
+    pub tool_calls: Vec<serde_json::Value>,
+    /// Which call a tool answers.
+    pub tool_call_id: Option<String>,
 }
 
-/// Why a chat template could not be loaded or rendered.
+/// A message as it is written in JSON: `content` may be missing or null beside `tool_calls`.
+#[derive(Deserialize)]
+struct WrittenMessage {
+    role: String,
+    content: Option<String>,
+    name: Option<String>,
+    tool_calls: Option<Vec<serde_json::Value>>,
+    tool_call_id: Option<String>,
+}
+
+impl TryFrom<WrittenMessage> for Message {
+    type Error = &'static str;
+
+    fn try_from(written: WrittenMessage) -> Result<Self, Self::Error> {
+        let WrittenMessage { role, content, name, tool_calls, tool_call_id } = written;
+        let tool_calls = tool_calls.unwrap_or_default();
+        if content.is_none() && tool_calls.is_empty() {
+            return Err("a message needs `content` unless it has `tool_calls`");
+        }
+        Ok(Self { role, content: content.unwrap_or_default(), name, tool_calls, tool_call_id })
+    }
+}
+
+impl Message {
+    /// What `role` says, and nothing else.
+    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
+        Self { role: role.into(), content: content.into(), ..Self::default() }
+    }
+
+    /// The message as templates see it: what is absent is not there, except that `content` is none beside
+    /// calls. Templates ask for it.
+    fn to_value(&self) -> Value {
+        let Self { role, content, name, tool_calls, tool_call_id } = self;
+        let only_calls = content.is_empty() && !tool_calls.is_empty();
+        let content = if only_calls { Value::from(()) } else { Value::from(content.as_str()) };
+        let mut fields = vec![("role", Value::from(role.as_str())), ("content", content)];
+        fields.extend(name.as_deref().map(|name| ("name", Value::from(name))));
+        if !tool_calls.is_empty() {
+            fields.push(("tool_calls", Value::from(Serde(tool_calls))));
+        }
+        fields.extend(tool_call_id.as_deref().map(|id| ("tool_call_id", Value::from(id))));
+        Value::from_pairs(fields)
+    }
+}
+
+/// Why a chat template could not be loaded, or messages could not become a prompt.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatTemplateError {
     /// The metadata field has the wrong type.
@@ -57,6 +112,17 @@ pub enum ChatTemplateError {
     /// The template failed on these messages.
     #[error("the model's chat template failed: {0}")]
     Render(Error),
+    /// The model has no template.
+    #[error("the model has no chat template, so it cannot be given messages; give it a plain text instead")]
+    NoTemplate,
+    /// No character is left to mark what is not the template's.
+    #[error("the messages hold all of Unicode's noncharacters U+FDD0 to U+FDEF; take one of them out")]
+    NoUnusedCharacter,
+    /// There is no final message to continue, or the template does not show it.
+    #[error(
+        "there is no final message that the model could continue; end the messages with one that has content"
+    )]
+    NothingToContinue,
 }
 
 /// A model's chat template.
@@ -65,6 +131,8 @@ pub struct ChatTemplate {
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
+    knows_tools: bool,
+    tool_format: ToolFormat,
 }
 
 impl ChatTemplate {
@@ -85,7 +153,7 @@ impl ChatTemplate {
             .map_err(|source| ChatTemplateError::Syntax { file: file.name().to_owned(), source })
     }
 
-    fn new(source: &str, bos_token: String, eos_token: String) -> Result<Self, Error> {
+    pub(crate) fn new(source: &str, bos_token: String, eos_token: String) -> Result<Self, Error> {
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
         environment.set_fuel(Some(FUEL));
@@ -96,10 +164,25 @@ impl ChatTemplate {
         // For minijinja none is an empty list; templates ask `tools is iterable` before they count the tools.
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_template_owned(FIELD, without_generation_tags(source))?;
-        Ok(Self { environment, bos_token, eos_token })
+        // Parsing takes `tools` in `{% set tools = tools or [] %}` for the new variable, but who sets it knows it.
+        let knows_tools = environment.get_template(FIELD)?.undeclared_variables(false).contains("tools")
+            || source.contains("set tools");
+        let tool_format = if knows_tools { ToolFormat::of_template(source) } else { ToolFormat::Hermes };
+        Ok(Self { environment, bos_token, eos_token, knows_tools, tool_format })
     }
 
-    /// The prompt for `messages`. With `add_generation_prompt` it ends where the assistant's answer begins.
+    /// Whether the template has a place for definitions of tools.
+    pub fn knows_tools(&self) -> bool {
+        self.knows_tools
+    }
+
+    /// How the template asks the model to call tools; [`ToolFormat::Hermes`] where it knows none.
+    pub fn tool_format(&self) -> ToolFormat {
+        self.tool_format
+    }
+
+    /// The prompt for `messages` and the definitions of `tools`. With `add_generation_prompt` it ends where the
+    /// assistant's answer begins.
     ///
     /// The text may begin with the name of the beginning-of-sequence token and holds names of control tokens:
     /// encode it with `parse_special`.
@@ -109,19 +192,18 @@ impl ChatTemplate {
     pub fn render(
         &self,
         messages: &[Message],
+        tools: &[serde_json::Value],
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
         let template = self.environment.get_template(FIELD).map_err(ChatTemplateError::Render)?;
-        let messages: Vec<Value> = messages
-            .iter()
-            .map(|message| context! { role => message.role.as_str(), content => message.content.as_str() })
-            .collect();
+        let messages: Vec<Value> = messages.iter().map(Message::to_value).collect();
+        let tools = if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) };
         let rendered = template.render(context! {
             messages,
             add_generation_prompt,
             bos_token => self.bos_token.as_str(),
             eos_token => self.eos_token.as_str(),
-            tools => (),
+            tools,
             documents => (),
         });
         rendered.map_err(|error| match refusal(&error) {

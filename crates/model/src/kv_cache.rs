@@ -1,45 +1,88 @@
-//! The KV cache of one sequence: keys and values of its tokens, by layer.
+//! The KV cache of one sequence: keys and values of its tokens, in pages.
 //!
-//! Per layer, rows lie in the order in which they were computed: committed tokens first, then the nodes of the tree of
-//! the last forward pass. Keeping a path moves its rows up.
+//! Rows lie in the order in which they were computed: committed tokens first, then the nodes of the tree of the last
+//! forward pass. Keeping a path moves its rows up. Only rows behind the committed ones are ever written; so caches share
+//! the pages that are full of committed tokens, and a cache whose next row falls into a shared page (as it forgot the
+//! rest of it) takes a copy first.
 
-use lookahead_kernels::{KvLayer, KvType};
+use std::sync::Arc;
 
-use crate::architecture::Architecture;
+use lookahead_kernels::{KvLayer, KvPage, PAGE_ROWS};
+
+use crate::kv_pool::KvPool;
 use crate::{Cache, OutOfCacheMemory};
 
 /// Keys and values of one sequence.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct KvCache {
-    layers: Vec<KvLayer>,
+    pool: Arc<KvPool>,
+    /// Those of all rows that are committed, pending or reserved.
+    pages: Vec<Arc<KvPage>>,
     capacity: usize,
     committed: usize,
     pending: usize,
 }
 
 impl KvCache {
-    /// An empty cache. Memory for `capacity` tokens is reserved, but taken from the system only as it fills.
-    pub(crate) fn new(architecture: &Architecture, kv_type: KvType, capacity: usize) -> Self {
-        let attention = architecture.layers.iter().map(|layer| &layer.attention);
-        let layers = attention.map(|a| KvLayer::new(kv_type, a.kv_heads, a.head_dim, capacity)).collect();
-        Self { layers, capacity, committed: 0, pending: 0 }
+    /// An empty cache for up to `capacity` tokens. It takes pages as it fills.
+    pub(crate) fn new(pool: Arc<KvPool>, capacity: usize) -> Self {
+        Self { pool, pages: Vec::new(), capacity, committed: 0, pending: 0 }
     }
 
-    /// Drops what is pending and makes `nodes` rows pending instead, for [`KvCache::write`] to fill.
+    /// Drops what is pending and makes `nodes` reserved rows pending instead, for [`KvCache::write`] to fill.
     pub(crate) fn begin(&mut self, nodes: usize) {
-        debug_assert!(self.committed + nodes <= self.capacity, "checked before the pass");
+        debug_assert!(self.committed + nodes <= self.pages.len() * PAGE_ROWS, "reserved before");
         self.pending = nodes;
     }
 
     /// Writes the key and value of pending node `node`, all heads side by side.
     pub(crate) fn write(&mut self, layer: usize, node: usize, key: &[f32], value: &[f32]) {
         debug_assert!(node < self.pending, "begun before");
-        self.layers[layer].write(self.committed + node, key, value);
+        self.pool.layout().write(&mut self.pages, layer, self.committed + node, key, value);
     }
 
     /// A layer's rows, for attention.
-    pub(crate) fn layer(&self, layer: usize) -> &KvLayer {
-        &self.layers[layer]
+    pub(crate) fn layer(&self, layer: usize) -> KvLayer<'_> {
+        self.pool.layout().layer(layer, &self.pages)
+    }
+
+    /// How many pages the cache has.
+    pub(crate) fn pages(&self) -> usize {
+        self.pages.len()
+    }
+
+    /// Gives back all but the first `pages` pages.
+    pub(crate) fn keep_pages(&mut self, pages: usize) {
+        for page in self.pages.drain(pages.min(self.pages.len())..) {
+            self.pool.give_back(page);
+        }
+    }
+
+    /// Appends pages until the rows before `end` have one, and makes sure that nobody shares the page of the next row.
+    fn take_pages(&mut self, end: usize) -> Result<(), OutOfCacheMemory> {
+        while self.pages.len() < end.div_ceil(PAGE_ROWS) {
+            self.pages.push(Arc::new(self.pool.take()?));
+        }
+        // Pages behind this one were never shared: their rows have not been committed since they were taken.
+        let page = &mut self.pages[self.committed / PAGE_ROWS];
+        if Arc::get_mut(page).is_none() {
+            let copy = copy(&self.pool, page)?;
+            self.pool.give_back(std::mem::replace(page, copy));
+        }
+        Ok(())
+    }
+}
+
+/// A page with the rows of `page`.
+fn copy(pool: &KvPool, page: &KvPage) -> Result<Arc<KvPage>, OutOfCacheMemory> {
+    let mut copy = pool.take()?;
+    copy.copy_from(page);
+    Ok(Arc::new(copy))
+}
+
+impl Drop for KvCache {
+    fn drop(&mut self) {
+        self.keep_pages(0);
     }
 }
 
@@ -56,9 +99,7 @@ impl Cache for KvCache {
         assert!(path.is_sorted_by(|a, b| a < b), "a path's nodes ascend");
         assert!(path.last().is_none_or(|&last| (last as usize) < self.pending), "a path's nodes are pending");
         for (to, from) in path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from) {
-            for layer in &mut self.layers {
-                layer.copy_row(self.committed + from, self.committed + to);
-            }
+            self.pool.layout().copy_row(&mut self.pages, self.committed + from, self.committed + to);
         }
         self.committed += path.len();
         self.pending = 0;
@@ -67,14 +108,30 @@ impl Cache for KvCache {
     fn truncate(&mut self, len: usize) {
         self.committed = self.committed.min(len);
         self.pending = 0;
-    }
-    fn reserve(&mut self, _rows: usize) -> Result<(), OutOfCacheMemory> {
-        Ok(())
+        self.keep_pages(self.committed.div_ceil(PAGE_ROWS));
     }
 
-    fn fork(&self, len: usize, _capacity: usize) -> Self {
-        let mut fork = self.clone();
-        fork.truncate(len);
+    fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory> {
+        let end = self.committed.saturating_add(rows).min(self.capacity);
+        if end <= self.committed {
+            return Ok(());
+        }
+        let before = self.pages.len();
+        self.take_pages(end).inspect_err(|_| self.keep_pages(before))
+    }
+
+    fn fork(&self, len: usize, capacity: usize) -> Self {
+        let len = len.min(self.committed).min(capacity);
+        let (shared, rest) = (len / PAGE_ROWS, len % PAGE_ROWS);
+        let mut fork = Self::new(Arc::clone(&self.pool), capacity);
+        fork.pages.extend_from_slice(&self.pages[..shared]);
+        fork.committed = shared * PAGE_ROWS;
+        if rest > 0
+            && let Ok(copy) = copy(&self.pool, &self.pages[shared])
+        {
+            fork.pages.push(copy);
+            fork.committed = len;
+        }
         fork
     }
 }

@@ -1,13 +1,16 @@
-//! Models: GGUF files, tokenizers, chat templates, architectures, the KV cache and the tree forward pass.
+//! Models: GGUF files, tokenizers, chat templates, prompts and calls of tools, architectures, the KV cache and the tree forward pass.
 
 pub mod architecture;
 pub mod chat_template;
 pub mod gguf;
 mod kv_cache;
+mod kv_pool;
 mod language_model;
 mod load_error;
+mod prompt_encoder;
 mod token_tree;
 pub mod tokenizer;
+mod tool_calls;
 mod transformer;
 mod weights;
 
@@ -17,7 +20,9 @@ pub use language_model::{
 };
 pub use load_error::LoadError;
 pub use lookahead_kernels::Candidate;
+pub use prompt_encoder::{Chat, PromptEncoder};
 pub use token_tree::{TokenTree, TokenTreeError};
+pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat};
 pub use transformer::CpuModel;
 
 /// The number of a token in a model's vocabulary.

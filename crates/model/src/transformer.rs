@@ -13,10 +13,11 @@ use lookahead_kernels::{
 
 use crate::architecture::{Architecture, Layer};
 use crate::gguf::GgufFile;
+use crate::kv_pool::KvPool;
 use crate::weights::{LayerWeights, Linear, Weights};
 use crate::{
     Cache, CacheMemory, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf,
-    SequenceStep, TokenTree,
+    OutOfCacheMemory, SequenceStep, TokenTree,
 };
 
 /// A model on the CPU.
@@ -25,7 +26,7 @@ pub struct CpuModel {
     architecture: Arc<Architecture>,
     weights: Arc<Weights>,
     kernels: Kernels,
-    kv_type: KvType,
+    kv_pool: Arc<KvPool>,
     ropes: Vec<RopeTable>,
     buffers: Buffers,
 }
@@ -72,31 +73,42 @@ impl CpuModel {
     pub fn load(file: &GgufFile, kernels: Kernels) -> Result<Self, LoadError> {
         let architecture = Architecture::describe(file)?;
         let weights = Weights::load(file, &architecture, &kernels)?;
-        Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels, KvType::default()))
+        let kv_pool = Arc::new(KvPool::new(&architecture, KvType::default(), None));
+        Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels, kv_pool))
     }
 
-    /// The same model on other kernels; the weights are shared.
+    /// The same model on other kernels; the weights and the memory for KV caches are shared.
     #[must_use]
     pub fn with_kernels(&self, kernels: Kernels) -> Self {
-        Self::assemble(Arc::clone(&self.architecture), Arc::clone(&self.weights), kernels, self.kv_type)
+        let kv_pool = Arc::clone(&self.kv_pool);
+        Self::assemble(Arc::clone(&self.architecture), Arc::clone(&self.weights), kernels, kv_pool)
     }
 
     /// The same model with KV caches of another type. Logits are a pure function of the tokens for each type.
     #[must_use]
     pub fn with_kv_type(self, kv_type: KvType) -> Self {
-        Self { kv_type, ..self }
+        let kv_pool = Arc::new(KvPool::new(&self.architecture, kv_type, self.kv_pool.max_bytes()));
+        Self { kv_pool, ..self }
+    }
+
+    /// The same model with at most `bytes` bytes for all KV caches together, in whole pages of
+    /// [`PAGE_ROWS`](lookahead_kernels::PAGE_ROWS) tokens. Without a bound, they take what the system gives.
+    #[must_use]
+    pub fn with_kv_memory(self, bytes: usize) -> Self {
+        let kv_pool = Arc::new(KvPool::new(&self.architecture, self.kv_type(), Some(bytes)));
+        Self { kv_pool, ..self }
     }
 
     /// How keys and values are stored.
     pub fn kv_type(&self) -> KvType {
-        self.kv_type
+        self.kv_pool.kv_type()
     }
 
     fn assemble(
         architecture: Arc<Architecture>,
         weights: Arc<Weights>,
         kernels: Kernels,
-        kv_type: KvType,
+        kv_pool: Arc<KvPool>,
     ) -> Self {
         let ropes = architecture.ropes.iter().zip(&weights.rope_factors);
         let ropes = ropes
@@ -110,7 +122,7 @@ impl CpuModel {
                 )
             })
             .collect();
-        Self { architecture, weights, kernels, kv_type, ropes, buffers: Buffers::default() }
+        Self { architecture, weights, kernels, kv_pool, ropes, buffers: Buffers::default() }
     }
 
     /// What the model consists of.
@@ -140,7 +152,7 @@ impl CpuModel {
 
     /// Bytes of the KV cache for one token.
     pub fn kv_bytes_per_token(&self) -> usize {
-        self.architecture.kv_bytes_per_token(self.kv_type)
+        self.architecture.kv_bytes_per_token(self.kv_type())
     }
 
     fn check(&self, batch: &[SequenceStep<'_, KvCache>]) -> Result<(), ForwardError> {
@@ -171,11 +183,11 @@ impl LanguageModel for CpuModel {
     }
 
     fn new_cache(&self, capacity: usize) -> KvCache {
-        KvCache::new(&self.architecture, self.kv_type, capacity)
+        KvCache::new(Arc::clone(&self.kv_pool), capacity)
     }
 
     fn cache_memory(&self) -> CacheMemory {
-        CacheMemory { total_tokens: usize::MAX, used_tokens: 0 }
+        self.kv_pool.memory()
     }
 
     fn forward(
@@ -184,6 +196,7 @@ impl LanguageModel for CpuModel {
         logits: &mut Logits,
     ) -> Result<(), ForwardError> {
         self.check(batch)?;
+        reserve(batch)?;
         let Self { architecture, weights, kernels, ropes, buffers, .. } = self;
         buffers.placements.place(batch, ropes);
         embed(kernels, architecture, weights, batch, &mut buffers.residual);
@@ -198,6 +211,14 @@ impl LanguageModel for CpuModel {
         write_logits(kernels, architecture, weights, batch, post_norm, buffers, logits);
         Ok(())
     }
+}
+
+/// Takes the memory that the pass needs, or none if there is not enough for all.
+fn reserve(batch: &mut [SequenceStep<'_, KvCache>]) -> Result<(), OutOfCacheMemory> {
+    let Some((step, others)) = batch.split_first_mut() else { return Ok(()) };
+    let pages = step.cache.pages();
+    step.cache.reserve(step.tree.len())?;
+    reserve(others).inspect_err(|_| step.cache.keep_pages(pages))
 }
 
 impl Placements {

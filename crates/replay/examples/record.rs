@@ -92,14 +92,14 @@ fn encode(
 ) -> anyhow::Result<Vec<TokenId>> {
     let PromptLine { prompt, messages, mode } = serde_json::from_str(line)?;
     let mut messages = match (prompt, messages) {
-        (Some(content), None) => vec![Message { role: "user".to_owned(), content }],
+        (Some(content), None) => vec![Message::new("user", content)],
         (None, Some(messages)) => messages,
         _ => bail!("one of `prompt` and `messages` is needed"),
     };
     let first_user = messages.iter().position(|message| message.role == "user");
     messages.truncate(first_user.map_or(0, |at| at + 1));
     let text = match template {
-        Some(template) if mode.as_deref() != Some("completion") => template.render(&messages, true)?,
+        Some(template) if mode.as_deref() != Some("completion") => template.render(&messages, &[], true)?,
         _ => messages.into_iter().map(|message| message.content).collect::<Vec<_>>().join("\n\n"),
     };
     Ok(tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true }))

@@ -73,13 +73,12 @@ impl Conversation {
     }
 
     fn messages(&self, left_out: usize, question: &str) -> Vec<Message> {
-        let message =
-            |role: &str, content: &str| Message { role: role.to_owned(), content: content.to_owned() };
-        let mut messages: Vec<Message> = self.system.iter().map(|system| message("system", system)).collect();
+        let mut messages: Vec<Message> =
+            self.system.iter().map(|system| Message::new("system", system)).collect();
         for Turn { question, answer } in self.turns.iter().skip(left_out) {
-            messages.extend([message("user", question), message("assistant", answer)]);
+            messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
         }
-        messages.push(message("user", question));
+        messages.push(Message::new("user", question));
         messages
     }
 }

@@ -65,7 +65,7 @@ impl Chat {
         let model = loaded.model.with_kernels(Kernels::new(loaded.model.kernels().threads()));
         Self {
             engine: Engine::new(model, EngineOptions::default()),
-            end_tokens: answer::end_tokens(&loaded.tokenizer),
+            end_tokens: answer::end_tokens(loaded.tokenizer()),
             loaded,
             drafts: Arc::new(drafts),
             conversation: Conversation::new(settings.system.take()),
@@ -178,12 +178,13 @@ impl Chat {
             end_tokens: self.end_tokens.clone(),
             trace_logits: false,
             runners_up: 0,
+            logprobs: None,
             cancel: Some(Arc::clone(&cancel)),
         };
         let mut stdout = output::stdout();
         let mut brush = self.paint.brush(self.settings.show_drafts);
         let drafter = self.drafts.drafter(self.settings.decoding);
-        let answered = answer(&mut self.engine, &self.loaded.tokenizer, request, drafter, &[], |piece| {
+        let answered = answer(&mut self.engine, self.loaded.tokenizer(), request, drafter, &[], |piece| {
             brush.write(&mut stdout, piece)
         });
         brush.finish(&mut stdout)?;

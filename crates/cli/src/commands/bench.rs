@@ -201,7 +201,7 @@ fn plan(arguments: &BenchArgs, loaded: &LoadedModel, tasks: Vec<Task>) -> Plan {
         repeats: arguments.repeats.get(),
         batch_sizes: arguments.batch.iter().map(|size| size.get()).collect(),
         max_tokens: arguments.max_tokens.get(),
-        end_tokens: end_tokens(&loaded.tokenizer),
+        end_tokens: end_tokens(loaded.tokenizer()),
         peer: arguments.against.as_ref().map(|server| PeerPlan {
             server: server.clone(),
             model: loaded.path.clone(),

@@ -62,7 +62,7 @@ pub(crate) struct ChatArgs {
 pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
     let ChatArgs { system, load, sampling, lookahead, max_tokens, show_drafts, no_history } = arguments;
     let mut loaded = load.load()?;
-    if loaded.template.is_none() {
+    if !loaded.has_template() {
         let model = load.model.model;
         bail!(
             "{model} has no chat template: it was made to continue texts, not to talk\n\

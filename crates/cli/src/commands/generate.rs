@@ -144,7 +144,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let recorder = arguments.output.record.as_deref().map(Recorder::open).transpose()?;
     let mut loaded = arguments.load.load()?;
     let PromptArgs { raw, system, .. } = &arguments.prompt;
-    if loaded.template.is_none() && !raw {
+    if !loaded.has_template() && !raw {
         progress::note(
             "The model has no chat template: it continues the prompt as it stands (as with --raw)",
         );
@@ -157,9 +157,10 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
         prompt,
         max_tokens: arguments.output.max_tokens.get(),
         sampling: arguments.sampling.params(),
-        end_tokens: end_tokens(&loaded.tokenizer),
+        end_tokens: end_tokens(loaded.tokenizer()),
         trace_logits: arguments.output.logits_hash,
         runners_up: if recorder.is_some() { RUNNERS_UP } else { 0 },
+        logprobs: None,
         cancel: Some(cancel),
     };
     let answered = respond(arguments, loaded, request, &drafts, recorder);
@@ -186,7 +187,7 @@ fn respond(
     let mut engine = Engine::new(loaded.model, EngineOptions::default());
     let mut stdout = output::stdout();
     let drafter = drafts.drafter(lookahead.decoding);
-    let answer = answer(&mut engine, &loaded.tokenizer, request, drafter, &output.stop, |piece| {
+    let answer = answer(&mut engine, loaded.prompts.tokenizer(), request, drafter, &output.stop, |piece| {
         if !output.json {
             stdout.write_said(piece.text)?;
             if piece.ends_step {

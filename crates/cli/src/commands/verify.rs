@@ -135,9 +135,9 @@ pub(crate) fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
     let mut stdout = output::stdout();
     if arguments.json {
-        writeln!(stdout, "{:#}", report.to_json(&loaded.tokenizer))?;
+        writeln!(stdout, "{:#}", report.to_json(loaded.tokenizer()))?;
     } else {
-        report.write(&mut stdout, &loaded.tokenizer)?;
+        report.write(&mut stdout, loaded.tokenizer())?;
     }
     stdout.flush()?;
     Ok(report.verdict())

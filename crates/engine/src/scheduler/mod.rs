@@ -15,8 +15,8 @@ use lookahead_model::{Cache, CacheMemory, ForwardError, LanguageModel, TokenId};
 
 use self::prefix_cache::{PrefixCache, common_prefix};
 use crate::{
-    Constraint, Drafter, Engine, EngineError, FinishReason, GeneratedToken, Generation, GenerationRequest, GenerationStats,
-    PassReport, Sequence,
+    Constraint, Drafter, Engine, EngineError, FinishReason, GeneratedToken, Generation, GenerationRequest,
+    GenerationStats, PassReport, Sequence,
 };
 
 /// Rows that a decode step takes memory for: a root and as many drafts as an adaptive draft has.

@@ -13,14 +13,17 @@
 //! Nothing in it depends on other nodes, so it does not matter what tree a node is part of. Query heads that share keys
 //! and values, and nodes that see the same rows, are computed together: what is loaded serves all of them.
 
-mod kv_layer;
+mod kv_page;
+mod kv_type;
 #[cfg(test)]
 mod tests;
 
 use std::ops::Range;
 
-use self::kv_layer::{Byte, Half, KvElement, Single, TILE_ROWS};
-pub use self::kv_layer::{KvLayer, KvType, UnknownKvType};
+use self::kv_page::TILE_ROWS;
+pub use self::kv_page::{KvLayer, KvLayout, KvPage, PAGE_ROWS};
+use self::kv_type::{Byte, Half, KvElement, Single};
+pub use self::kv_type::{KvType, UnknownKvType};
 use crate::elementwise::softmax_numerators;
 use crate::math::exp;
 use crate::pool::Disjoint;
@@ -130,12 +133,12 @@ pub struct AttentionScratch {
 /// One sequence's nodes: `queries` and `out` are `[node][head][head_dim]`, `visible` has an entry a node.
 ///
 /// # Panics
-/// If lengths do not fit the shape, or a visible row lies beyond the cache.
+/// If lengths do not fit the shape, or a visible row lies beyond the cache's pages.
 pub fn attention(
     kernels: &Kernels,
     shape: AttentionShape,
     queries: &[f32],
-    layer: &KvLayer,
+    layer: KvLayer<'_>,
     visible: &VisibleRows,
     scratch: &mut AttentionScratch,
     out: &mut [f32],
@@ -265,7 +268,7 @@ fn combine<'a>(isa: Isa, parts: impl Iterator<Item = ([f32; 2], &'a [f32])> + Cl
 /// Some queries that share a head of keys and values, at a chunk of positions.
 struct Task<'a> {
     scale: f32,
-    layer: &'a KvLayer,
+    layer: KvLayer<'a>,
     kv_head: usize,
     queries: [&'a [f32]; TASK_QUERIES],
     /// What each query sees of the chunk.
@@ -292,7 +295,7 @@ impl Task<'_> {
     ) {
         let spans = self.seen[..self.len].iter().filter(|seen| seen.len() > 0).map(Seen::span);
         let Some(span) = spans.reduce(|a, b| a.start.min(b.start)..a.end.max(b.end)) else { return };
-        assert!(span.end <= self.layer.capacity(), "rows of the cache");
+        assert!(span.end <= self.layer.rows(), "rows of the cache");
         let first_row = span.start / TILE_ROWS * TILE_ROWS;
         score_rows::<E>(isa, self, first_row..span.end, space);
         let mut stats = [[0.0; 2]; TASK_QUERIES];
@@ -351,7 +354,6 @@ fn score_tile<S: Simd, E: KvElement, const T: usize>(
     rows: Range<usize>,
     space: &mut Space<'_>,
 ) -> usize {
-    let [keys, _] = task.layer.head(task.kv_head);
     let block_bytes = GROUP * task.layer.row_bytes();
     let head_dim = task.layer.head_dim();
     let queries: [&[f32]; T] =
@@ -359,7 +361,7 @@ fn score_tile<S: Simd, E: KvElement, const T: usize>(
     // Two vectors of rows at once: one alone would wait for its own additions.
     let blocks = 2 / S::PARTS;
     for row in rows.clone().step_by(blocks * GROUP) {
-        let keys = &keys[row / GROUP * block_bytes..][..blocks * block_bytes];
+        let keys = &task.layer.keys(task.kv_head, row)[..blocks * block_bytes];
         let mut dots = [[simd.splat(0.0); T]; 2];
         for dim in 0..head_dim {
             let mut key = [simd.splat(0.0); 2];
@@ -391,7 +393,8 @@ fn score_tile<S: Simd, E: KvElement, const T: usize>(
 /// Rows of a cache, in logical order.
 trait Rows: Copy {
     fn len(self) -> usize;
-    fn at(self, index: usize) -> usize;
+    /// Those from the `index`th on that follow one another in a page.
+    fn run(self, index: usize) -> Range<usize>;
 }
 
 /// So many rows from a first one on.
@@ -405,8 +408,9 @@ impl Rows for From {
     }
 
     #[inline(always)]
-    fn at(self, index: usize) -> usize {
-        self.0 + index
+    fn run(self, index: usize) -> Range<usize> {
+        let (row, end) = (self.0 + index, self.0 + self.1);
+        row..end.min((row / PAGE_ROWS + 1) * PAGE_ROWS)
     }
 }
 
@@ -417,8 +421,9 @@ impl Rows for &[u32] {
     }
 
     #[inline(always)]
-    fn at(self, index: usize) -> usize {
-        self[index] as usize
+    fn run(self, index: usize) -> Range<usize> {
+        let row = self[index] as usize;
+        row..row + 1
     }
 }
 
@@ -496,7 +501,6 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
     group: usize,
     space: &mut Space<'_>,
 ) -> usize {
-    let [_, values] = task.layer.head(task.kv_head);
     let row_bytes = task.layer.row_bytes();
     let width = space.outs.len() / TASK_QUERIES;
     let queries: [usize; T] = std::array::from_fn(|t| (first + t).min(task.len - 1));
@@ -511,16 +515,21 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
             }
         }
     }
-    for index in 0..rows.len() {
-        let row = &values[rows.at(index) * row_bytes..][..row_bytes];
-        for g in 0..G {
-            for part in 0..S::PARTS {
-                let value = E::load_value(simd, row, group + g, part);
-                for t in 0..T {
-                    let p = simd.splat(numerators[t][index]);
-                    sums[t][g][part] = simd.fma(p, value, sums[t][g][part]);
+    let mut index = 0;
+    while index < rows.len() {
+        let run = rows.run(index);
+        let values = &task.layer.values(task.kv_head, run.start)[..run.len() * row_bytes];
+        for row in values.chunks_exact(row_bytes) {
+            for g in 0..G {
+                for part in 0..S::PARTS {
+                    let value = E::load_value(simd, row, group + g, part);
+                    for t in 0..T {
+                        let p = simd.splat(numerators[t][index]);
+                        sums[t][g][part] = simd.fma(p, value, sums[t][g][part]);
+                    }
                 }
             }
+            index += 1;
         }
     }
     for t in 0..T {

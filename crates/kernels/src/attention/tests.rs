@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use half::f16;
 use proptest::prelude::*;
 
@@ -32,17 +34,39 @@ struct Contents {
     values: Vec<Vec<Vec<f32>>>,
 }
 
-fn fill(layer: &mut KvLayer, rows: usize, kv_heads: usize, head_dim: usize) -> Contents {
+/// A sequence's pages, which held something else before.
+struct Sequence {
+    kv_type: KvType,
+    layout: KvLayout,
+    pages: Vec<Arc<KvPage>>,
+}
+
+/// The layer of [`Sequence`] that tests use; the others are there to be left alone.
+const LAYER: usize = 1;
+
+fn sequence(kv_type: KvType, rows: usize, kv_heads: usize, head_dim: usize) -> Sequence {
+    let layout = KvLayout::new(kv_type, [(1, 8), (kv_heads, head_dim), (2, 16)]);
+    let page = || {
+        let mut page = KvPage::new(&layout).unwrap();
+        // Not a number, in every type: what is not written must not be read.
+        page.bytes_mut().fill(0xff);
+        Arc::new(page)
+    };
+    let pages = (0..rows.div_ceil(PAGE_ROWS)).map(|_| page()).collect();
+    Sequence { kv_type, layout, pages }
+}
+
+fn fill(cache: &mut Sequence, rows: usize, kv_heads: usize, head_dim: usize) -> Contents {
     let width = kv_heads * head_dim;
     let row = |row: usize, salt: usize| -> Vec<f32> {
         (0..width).map(|i| noise((row * 2 + salt) * width + i)).collect()
     };
-    let kv_type = layer.kv_type();
+    let kv_type = cache.kv_type;
     let heads = |row: &[f32]| row.chunks(head_dim).map(|head| stored(kv_type, head)).collect::<Vec<_>>();
     let mut contents = Contents { keys: Vec::new(), values: Vec::new() };
     for index in 0..rows {
         let (key, value) = (row(index, 0), row(index, 1));
-        layer.write(index, &key, &value);
+        cache.layout.write(&mut cache.pages, LAYER, index, &key, &value);
         contents.keys.push(heads(&key));
         contents.values.push(heads(&value));
     }
@@ -119,8 +143,8 @@ fn check(
     window: Option<usize>,
 ) {
     let rows = context + parents.len();
-    let mut layer = KvLayer::new(kv_type, kv_heads, head_dim, rows);
-    let contents = fill(&mut layer, rows, kv_heads, head_dim);
+    let mut cache = sequence(kv_type, rows, kv_heads, head_dim);
+    let contents = fill(&mut cache, rows, kv_heads, head_dim);
     let shape = AttentionShape { heads: group * kv_heads, scale: 0.3, window };
     let queries: Vec<f32> = (0..parents.len() * shape.heads * head_dim).map(|i| noise(i + 77)).collect();
     let mut visible = VisibleRows::default();
@@ -143,7 +167,8 @@ fn check(
             let kernels = Kernels::with_isa(isa, threads);
             let mut out = vec![f32::NAN; queries.len()];
             let mut scratch = AttentionScratch::default();
-            attention(&kernels, shape, &queries, &layer, &visible, &mut scratch, &mut out);
+            let layer = cache.layout.layer(LAYER, &cache.pages);
+            attention(&kernels, shape, &queries, layer, &visible, &mut scratch, &mut out);
             let found: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
             assert_eq!(found, expected, "{isa:?}, {threads} threads");
         }
@@ -178,18 +203,23 @@ fn a_chain_over_several_chunks_gives_the_bits_of_the_definition() {
 
 #[test]
 fn a_copied_row_is_the_row() {
+    let rows = 2 * PAGE_ROWS;
     for kv_type in KvType::ALL {
-        for head_dim in [20, 64] {
-            let mut moved = KvLayer::new(kv_type, 2, head_dim, 40);
-            fill(&mut moved, 40, 2, head_dim);
-            let mut expected = moved.clone();
-            let row: Vec<f32> = (0..2 * head_dim).map(|i| noise(35 * 4 * head_dim + i)).collect();
-            let value: Vec<f32> =
-                (0..2 * head_dim).map(|i| noise(35 * 4 * head_dim + 2 * head_dim + i)).collect();
-            expected.write(3, &row, &value);
-            moved.copy_row(35, 3);
-            for head in 0..2 {
-                assert!(moved.head(head) == expected.head(head), "{kv_type}, {head_dim}");
+        // In one page, and from one to another.
+        for (head_dim, from, to) in [(20, 35, 3), (64, 35, 3), (20, PAGE_ROWS + 5, 7), (64, rows - 1, 0)] {
+            let [mut moved, mut expected] = [(); 2].map(|()| {
+                let mut cache = sequence(kv_type, rows, 2, head_dim);
+                fill(&mut cache, rows, 2, head_dim);
+                cache
+            });
+            let row = |salt: usize| -> Vec<f32> {
+                (0..2 * head_dim).map(|i| noise((from * 2 + salt) * 2 * head_dim + i)).collect()
+            };
+            expected.layout.write(&mut expected.pages, LAYER, to, &row(0), &row(1));
+            moved.layout.copy_row(&mut moved.pages, from, to);
+            for (moved, expected) in moved.pages.iter_mut().zip(&mut expected.pages) {
+                let [moved, expected] = [moved, expected].map(|page| Arc::get_mut(page).unwrap().bytes_mut());
+                assert!(moved == expected, "{kv_type}, {head_dim}, {from}, {to}");
             }
         }
     }

@@ -7,6 +7,17 @@ use minijinja::{Error, ErrorKind, Value, value::Kwargs};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
+/// `value` as Python's `json.dumps(value, ensure_ascii=False)` writes it: how models have seen JSON in training.
+pub(crate) fn python_json(value: &serde_json::Value) -> String {
+    write(value, PythonJson::default()).expect("a JSON value is written to memory")
+}
+
+fn write(value: &impl Serialize, style: PythonJson) -> serde_json::Result<String> {
+    let mut json = Vec::new();
+    value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, style))?;
+    Ok(String::from_utf8_lossy(&json).into_owned())
+}
+
 /// Writes `value` as JSON. Options as in Python: `indent`, `separators` and `ensure_ascii`.
 #[allow(clippy::needless_pass_by_value)] // minijinja hands keyword arguments over by value
 pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
@@ -26,15 +37,13 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
         ensure_ascii: ensure_ascii.unwrap_or(false),
         // Deeper than any document needs; a template must not ask for gigabytes of spaces.
         indent: indent.map(|columns| columns.min(32)),
-        depth: 0,
-        empty: true,
+        ..PythonJson::default()
     };
-    let mut json = Vec::new();
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, style)).map_err(|error| {
+    let json = write(value, style).map_err(|error| {
         Error::new(ErrorKind::BadSerialization, "tojson: the value cannot be written as JSON")
             .with_source(error)
     })?;
-    Ok(Value::from_safe_string(String::from_utf8_lossy(&json).into_owned()))
+    Ok(Value::from_safe_string(json))
 }
 
 /// The layout of Python's `json.dumps`.
@@ -46,6 +55,13 @@ struct PythonJson {
     depth: usize,
     /// Whether the innermost list or object has no item yet: Python writes `[]` for it, on one line.
     empty: bool,
+}
+
+impl Default for PythonJson {
+    fn default() -> Self {
+        let [item_separator, key_separator] = [", ", ": "].map(str::to_owned);
+        Self { item_separator, key_separator, ensure_ascii: false, indent: None, depth: 0, empty: true }
+    }
 }
 
 impl PythonJson {

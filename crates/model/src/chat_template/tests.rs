@@ -32,9 +32,7 @@ fn template(source: &str) -> ChatTemplate {
 }
 
 fn messages(messages: &[(&str, &str)]) -> Vec<Message> {
-    let message =
-        |&(role, content): &(&str, &str)| Message { role: role.to_owned(), content: content.to_owned() };
-    messages.iter().map(message).collect()
+    messages.iter().map(|&(role, content)| Message::new(role, content)).collect()
 }
 
 #[test]
@@ -60,8 +58,8 @@ fn families_render_as_transformers_renders_them() {
         ),
     ] {
         let template = template(source);
-        assert_eq!(template.render(&talk, true).unwrap(), expected);
-        let without = template.render(&talk, false).unwrap();
+        assert_eq!(template.render(&talk, &[], true).unwrap(), expected);
+        let without = template.render(&talk, &[], false).unwrap();
         assert!(expected.starts_with(&without) && without.len() < expected.len());
     }
 }
@@ -76,7 +74,7 @@ fn what_a_template_raises_is_the_error() {
             "Conversation roles must alternate user/assistant/user/assistant/...",
         ),
     ] {
-        let error = gemma.render(&refused, true).unwrap_err();
+        let error = gemma.render(&refused, &[], true).unwrap_err();
         assert!(matches!(&error, ChatTemplateError::Refused(message) if message == reason), "{error:?}");
         assert_eq!(error.to_string(), format!("the model's chat template refuses these messages: {reason}"));
     }
@@ -109,13 +107,13 @@ fn blocks_are_trimmed_and_python_methods_work() {
         ("a {%- generation -%} b {% endgeneration %} c", "ab  c"),
         ("{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{{ twice('ab') }}", "abab"),
     ] {
-        assert_eq!(template(source).render(&one, false).unwrap(), expected, "{source}");
+        assert_eq!(template(source).render(&one, &[], false).unwrap(), expected, "{source}");
     }
 }
 
 #[test]
 fn the_date_of_today_is_written_as_asked() {
-    let date = template("{{ strftime_now('%d %b %Y') }}").render(&[], false).unwrap();
+    let date = template("{{ strftime_now('%d %b %Y') }}").render(&[], &[], false).unwrap();
     let [day, month, year] = date.split(' ').collect::<Vec<_>>()[..] else { panic!("{date}") };
     assert!(day.len() == 2 && (1..=31).contains(&day.parse::<u32>().unwrap()), "{date}");
     assert!("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".contains(month), "{date}");
@@ -134,7 +132,7 @@ fn a_hostile_template_is_stopped() {
         "{{ 1 | tojson(indent=99999999999999999999) }}",
         "{{ 1 / 0 }}",
     ] {
-        let error = template(source).render(&[], true).unwrap_err();
+        let error = template(source).render(&[], &[], true).unwrap_err();
         assert!(matches!(error, ChatTemplateError::Render(_)), "{source}: {error}");
     }
 }
@@ -142,13 +140,10 @@ fn a_hostile_template_is_stopped() {
 #[test]
 fn long_conversations_stay_within_the_bounds() {
     let talk: Vec<Message> = (0..1000)
-        .map(|turn| Message {
-            role: if turn % 2 == 0 { "user" } else { "assistant" }.to_owned(),
-            content: "word ".repeat(1000),
-        })
+        .map(|turn| Message::new(if turn % 2 == 0 { "user" } else { "assistant" }, "word ".repeat(1000)))
         .collect();
     for source in [CHATML, LLAMA3, GEMMA] {
-        assert!(template(source).render(&talk, true).unwrap().len() > 4_999_000);
+        assert!(template(source).render(&talk, &[], true).unwrap().len() > 4_999_000);
     }
 }
 
@@ -173,7 +168,7 @@ fn file(chat_template: Option<&str>) -> (GgufFile, Tokenizer) {
 fn a_template_comes_from_the_file_with_the_names_of_its_tokens() {
     let (with, tokenizer) = file(Some("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"));
     let template = ChatTemplate::from_gguf(&with, &tokenizer).unwrap().unwrap();
-    assert_eq!(template.render(&messages(&[("user", "hi")]), true).unwrap(), "<s>hi</s>");
+    assert_eq!(template.render(&messages(&[("user", "hi")]), &[], true).unwrap(), "<s>hi</s>");
 
     let (without, tokenizer) = file(None);
     assert!(ChatTemplate::from_gguf(&without, &tokenizer).unwrap().is_none());
@@ -195,4 +190,46 @@ fn a_template_with_a_mistake_is_refused_by_file_field_and_line() {
         let error = ChatTemplate::from_gguf(&with, &tokenizer).unwrap_err();
         assert!(matches!(error, ChatTemplateError::Syntax { .. }), "{error}");
     }
+}
+
+#[test]
+fn a_template_knows_tools_if_it_reads_them() {
+    const LLAMA: &str = "{% if custom_tools is defined %}{% set tools = custom_tools %}{% endif %}\
+        {% if not tools is defined %}{% set tools = none %}{% endif %}\
+        {% if tools is not none %}Environment: ipython\n{{ tools | tojson }}\
+        Respond in the format {\"name\": function name, \"parameters\": {}}{% endif %}";
+    for (source, knows_tools, format) in [
+        (CHATML, false, ToolFormat::Hermes),
+        ("The tools are sharp. {{ messages[0].tools }} ipython", false, ToolFormat::Hermes),
+        ("{% for tools in messages %}{{ tools }}{% endfor %}", false, ToolFormat::Hermes),
+        ("{%- if tools %}<tool_call>{\"parameters\"}{% endif %}", true, ToolFormat::Hermes),
+        ("{% set tools = tools or [] %}{{ tools | tojson }}", true, ToolFormat::Hermes),
+        ("{% macro list() %}{{ tools }}{% endmacro %}[TOOL_CALLS]", true, ToolFormat::Hermes),
+        (LLAMA, true, ToolFormat::Llama3Json),
+    ] {
+        let template = template(source);
+        assert_eq!((template.knows_tools(), template.tool_format()), (knows_tools, format), "{source}");
+    }
+    let rendered = template(LLAMA).render(&[], &[serde_json::json!({"a": 1})], false).unwrap();
+    assert!(rendered.starts_with("Environment: ipython\n{\"a\": 1}Respond"), "{rendered}");
+}
+
+#[test]
+fn a_template_sees_only_the_fields_that_a_message_has() {
+    let fields = template("{% for message in messages %}{{ message | tojson }}\n{% endfor %}");
+    let call = serde_json::json!({"function": {"name": "f", "arguments": {}}});
+    let talk = [
+        Message::new("user", ""),
+        Message { name: Some("N".to_owned()), ..Message::new("user", "x") },
+        Message { tool_calls: vec![call], ..Message::new("assistant", "") },
+        Message { tool_call_id: Some("1".to_owned()), ..Message::new("tool", "x") },
+    ];
+    assert_eq!(
+        fields.render(&talk, &[], false).unwrap(),
+        "{\"role\": \"user\", \"content\": \"\"}\n\
+         {\"role\": \"user\", \"content\": \"x\", \"name\": \"N\"}\n\
+         {\"role\": \"assistant\", \"content\": null, \
+         \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {}}}]}\n\
+         {\"role\": \"tool\", \"content\": \"x\", \"tool_call_id\": \"1\"}\n"
+    );
 }

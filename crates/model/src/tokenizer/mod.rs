@@ -127,9 +127,18 @@ impl Tokenizer {
 
     /// The ids of `text`. An end-of-sequence token is never added, as a prompt is there to be continued.
     pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<TokenId> {
-        let mut ids = Vec::with_capacity(text.len() / 3 + 2);
+        self.encode_parts([text], options)
+    }
+
+    /// The ids of a text in parts, with no token across two of them: a name that is cut stays text.
+    pub(crate) fn encode_parts<'t>(
+        &self,
+        parts: impl IntoIterator<Item = &'t str>,
+        options: EncodeOptions,
+    ) -> Vec<TokenId> {
+        let mut ids = Vec::new();
         let mut begins = true;
-        for fragment in self.special.split(text, options.parse_special) {
+        for fragment in parts.into_iter().flat_map(|part| self.special.split(part, options.parse_special)) {
             match (fragment, &self.merging) {
                 (Fragment::Token(id), _) => ids.push(id),
                 (Fragment::Text(text), Merging::BytePair(model)) => model.encode(text, &mut ids),

@@ -28,7 +28,7 @@ pub(super) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// A runner that gives up once `cancelled` is true.
     pub(super) fn new(loaded: &'a LoadedModel, sampling: SamplingParams, cancelled: Arc<AtomicBool>) -> Self {
-        Self { loaded, sampling, end_tokens: end_tokens(&loaded.tokenizer), cancelled }
+        Self { loaded, sampling, end_tokens: end_tokens(loaded.tokenizer()), cancelled }
     }
 
     /// The outcome of each sequence of the candidate's batch; `None` if it was cancelled. `plain` is what plain
@@ -70,6 +70,7 @@ impl<'a> Runner<'a> {
             end_tokens: self.end_tokens.clone(),
             trace_logits: true,
             runners_up: 0,
+            logprobs: None,
             cancel: Some(Arc::clone(&self.cancelled)),
         }
     }

@@ -1,4 +1,4 @@
-//! Keys and values of one layer of one sequence, as attention reads them.
+//! How single keys and values are stored.
 //!
 //! Keys lie in blocks of sixteen rows, dimension by dimension, so that the lanes of a vector are rows and a dot product
 //! needs no sum across lanes. Values lie row by row, and lanes are dimensions. Dimensions are filled up with zeros to
@@ -11,9 +11,6 @@ use half::f16;
 use half::slice::HalfFloatSliceExt;
 
 use crate::simd::{GROUP, Simd, first};
-
-/// Rows that a tile of scores takes; a cache has whole tiles.
-pub(super) const TILE_ROWS: usize = 2 * GROUP;
 
 /// Dimensions that share a scale in [`KvType::Q8_0`].
 const BLOCK: usize = 32;
@@ -69,118 +66,6 @@ impl FromStr for KvType {
 impl fmt::Display for KvType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
-    }
-}
-
-/// Keys and values of one layer of one sequence.
-#[derive(Clone, Debug)]
-pub struct KvLayer {
-    kv_type: KvType,
-    kv_heads: usize,
-    head_dim: usize,
-    /// Rows that a head has room for.
-    capacity: usize,
-    /// `[kv_head][block of 16 rows]`, see [`KvElement`].
-    keys: Vec<u8>,
-    /// `[kv_head][row]`
-    values: Vec<u8>,
-}
-
-impl KvLayer {
-    /// Room for `capacity` rows of `kv_heads` heads of `head_dim` dimensions. Memory is taken from the system as it
-    /// fills.
-    pub fn new(kv_type: KvType, kv_heads: usize, head_dim: usize, capacity: usize) -> Self {
-        let capacity = capacity.next_multiple_of(TILE_ROWS);
-        let bytes = kv_heads * capacity * kv_type.row_bytes(head_dim);
-        Self { kv_type, kv_heads, head_dim, capacity, keys: vec![0; bytes], values: vec![0; bytes] }
-    }
-
-    /// How keys and values are stored.
-    pub fn kv_type(&self) -> KvType {
-        self.kv_type
-    }
-
-    /// Writes row `row`: `key` and `value` of all heads side by side.
-    ///
-    /// # Panics
-    /// If there is no such row, or the lengths are not those of the layer.
-    pub fn write(&mut self, row: usize, key: &[f32], value: &[f32]) {
-        let width = self.kv_heads * self.head_dim;
-        assert!(row < self.capacity && key.len() == width && value.len() == width, "a row of the cache");
-        match self.kv_type {
-            KvType::F32 => self.write_elements::<Single>(row, key, value),
-            KvType::F16 => self.write_elements::<Half>(row, key, value),
-            KvType::Q8_0 => self.write_elements::<Byte>(row, key, value),
-        }
-    }
-
-    fn write_elements<E: KvElement>(&mut self, row: usize, key: &[f32], value: &[f32]) {
-        let head_bytes = self.head_bytes();
-        let row_bytes = self.row_bytes();
-        let heads = key.chunks_exact(self.head_dim).zip(value.chunks_exact(self.head_dim));
-        for (head, (key, value)) in heads.enumerate() {
-            E::write_key(&mut self.keys[head * head_bytes..][..head_bytes], row_bytes, row, key);
-            let at = head * head_bytes + row * row_bytes;
-            E::write_value(&mut self.values[at..][..row_bytes], value);
-        }
-    }
-
-    /// Copies row `from` over row `to`.
-    ///
-    /// # Panics
-    /// If there are no such rows.
-    pub fn copy_row(&mut self, from: usize, to: usize) {
-        assert!(from < self.capacity && to < self.capacity, "rows of the cache");
-        let row_bytes = self.row_bytes();
-        let head_bytes = self.head_bytes();
-        // A key's parts lie `GROUP` parts apart.
-        let part_bytes = match self.kv_type {
-            KvType::F32 => Single::KEY_PARTS,
-            KvType::F16 => Half::KEY_PARTS,
-            KvType::Q8_0 => Byte::KEY_PARTS,
-        };
-        for keys in self.keys.chunks_exact_mut(head_bytes) {
-            let starts = [from, to].map(|row| (row / GROUP * GROUP * row_bytes, row % GROUP));
-            let mut offset = 0;
-            for part in part_bytes.iter().cycle() {
-                if offset == GROUP * row_bytes {
-                    break;
-                }
-                let [from, to] = starts.map(|(block, lane)| block + offset + lane * part);
-                keys.copy_within(from..from + part, to);
-                offset += GROUP * part;
-            }
-        }
-        for values in self.values.chunks_exact_mut(head_bytes) {
-            values.copy_within(from * row_bytes..(from + 1) * row_bytes, to * row_bytes);
-        }
-    }
-
-    pub(super) fn kv_heads(&self) -> usize {
-        self.kv_heads
-    }
-
-    pub(super) fn head_dim(&self) -> usize {
-        self.head_dim
-    }
-
-    pub(super) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// Keys and values of head `head`.
-    pub(super) fn head(&self, head: usize) -> [&[u8]; 2] {
-        let head_bytes = self.head_bytes();
-        [&self.keys, &self.values].map(|bytes| &bytes[head * head_bytes..][..head_bytes])
-    }
-
-    /// Bytes of the keys or the values of a row of one head.
-    pub(super) fn row_bytes(&self) -> usize {
-        self.kv_type.row_bytes(self.head_dim)
-    }
-
-    fn head_bytes(&self) -> usize {
-        self.capacity * self.row_bytes()
     }
 }
 

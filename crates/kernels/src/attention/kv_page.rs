@@ -1,0 +1,237 @@
+//! Where the keys and values of a sequence lie: rows of tokens, in pages that sequences may share.
+//!
+//! A page holds [`PAGE_ROWS`] rows of all layers: layer by layer the keys of each head, then its values (see
+//! [`KvElement`]). Row `r` of a sequence is row `r % PAGE_ROWS` of its page `r / PAGE_ROWS`. A page that several
+//! sequences share is never written.
+
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::MmapMut;
+
+use super::CHUNK;
+use super::kv_type::{Byte, Half, KvElement, KvType, Single};
+use crate::simd::GROUP;
+
+/// Rows that a tile of scores takes.
+pub(super) const TILE_ROWS: usize = 2 * GROUP;
+
+/// Rows of a page. More of them would waste more of a sequence's last page; fewer gain nothing.
+pub const PAGE_ROWS: usize = 64;
+
+// Neither a tile nor a page goes over a border of the larger unit.
+const _: () = assert!(PAGE_ROWS.is_multiple_of(TILE_ROWS) && CHUNK.is_multiple_of(PAGE_ROWS));
+
+/// Keys and values of all layers for [`PAGE_ROWS`] rows.
+#[derive(Debug)]
+pub struct KvPage(MmapMut);
+
+impl KvPage {
+    /// A page of zeros. Its memory is taken from the system as it is written, and given back when it is dropped.
+    ///
+    /// # Errors
+    /// If the system has no memory.
+    pub fn new(layout: &KvLayout) -> io::Result<Self> {
+        // An empty mapping is an error to some systems.
+        MmapMut::map_anon(layout.page_bytes.max(1)).map(Self)
+    }
+
+    /// Takes over all rows of `other`.
+    ///
+    /// # Panics
+    /// If `other` has another layout.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.0.copy_from_slice(&other.0);
+    }
+
+    #[cfg(test)]
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.0
+    }
+}
+
+/// How keys and values of all layers of a model lie in pages.
+#[derive(Clone, Debug)]
+pub struct KvLayout {
+    kv_type: KvType,
+    layers: Vec<LayerLayout>,
+    page_bytes: usize,
+}
+
+/// A layer's part of a page: the keys of all heads, then the values of all heads, from byte `start` on.
+#[derive(Clone, Copy, Debug)]
+struct LayerLayout {
+    kv_heads: usize,
+    head_dim: usize,
+    /// Bytes of the keys or the values of a row of one head.
+    row_bytes: usize,
+    start: usize,
+}
+
+impl LayerLayout {
+    fn head_bytes(&self) -> usize {
+        PAGE_ROWS * self.row_bytes
+    }
+
+    /// Where the keys of a head lie: `[block of 16 rows]`, see [`KvElement`].
+    fn keys(&self, head: usize) -> Range<usize> {
+        let start = self.start + head * self.head_bytes();
+        start..start + self.head_bytes()
+    }
+
+    /// Where the values of a head lie: `[row]`.
+    fn values(&self, head: usize) -> Range<usize> {
+        self.keys(self.kv_heads + head)
+    }
+}
+
+impl KvLayout {
+    /// The layout of layers of the given numbers of heads, and of dimensions of a head.
+    pub fn new(kv_type: KvType, layers: impl IntoIterator<Item = (usize, usize)>) -> Self {
+        let mut page_bytes = 0;
+        let layers = layers.into_iter().map(|(kv_heads, head_dim)| {
+            let row_bytes = kv_type.row_bytes(head_dim);
+            let layer = LayerLayout { kv_heads, head_dim, row_bytes, start: page_bytes };
+            page_bytes += 2 * kv_heads * layer.head_bytes();
+            layer
+        });
+        Self { kv_type, layers: layers.collect(), page_bytes }
+    }
+
+    /// Bytes of a page.
+    pub fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    /// The rows of layer `layer` in `pages`, for attention.
+    ///
+    /// # Panics
+    /// If there is no such layer.
+    pub fn layer<'a>(&self, layer: usize, pages: &'a [Arc<KvPage>]) -> KvLayer<'a> {
+        KvLayer { kv_type: self.kv_type, layout: self.layers[layer], pages }
+    }
+
+    /// Writes row `row` of layer `layer`: `key` and `value` of all heads side by side.
+    ///
+    /// # Panics
+    /// If there is no such row, its page is shared, or the lengths are not those of the layer.
+    pub fn write(&self, pages: &mut [Arc<KvPage>], layer: usize, row: usize, key: &[f32], value: &[f32]) {
+        let (layer, page) = (&self.layers[layer], own(&mut pages[row / PAGE_ROWS]));
+        let width = layer.kv_heads * layer.head_dim;
+        assert!(key.len() == width && value.len() == width, "a row of the layer");
+        match self.kv_type {
+            KvType::F32 => layer.write::<Single>(page, row % PAGE_ROWS, key, value),
+            KvType::F16 => layer.write::<Half>(page, row % PAGE_ROWS, key, value),
+            KvType::Q8_0 => layer.write::<Byte>(page, row % PAGE_ROWS, key, value),
+        }
+    }
+
+    /// Copies row `from` of all layers over row `to`.
+    ///
+    /// # Panics
+    /// If there are no such rows, or the page of row `to` is shared.
+    pub fn copy_row(&self, pages: &mut [Arc<KvPage>], from: usize, to: usize) {
+        let rows = [from % PAGE_ROWS, to % PAGE_ROWS];
+        let [from, to] = [from / PAGE_ROWS, to / PAGE_ROWS];
+        if from == to {
+            let page = own(&mut pages[to]);
+            self.for_each_part(rows, |from, to| page.copy_within(from, to));
+        } else {
+            let Ok([from, to]) = pages.get_disjoint_mut([from, to]) else { panic!("rows of the cache") };
+            let to = own(to);
+            self.for_each_part(rows, |part, at| to[at..][..part.len()].copy_from_slice(&from.0[part]));
+        }
+    }
+
+    /// Calls `copy` for every part of row `from` that lies in one piece, with its place and where it begins in row `to`;
+    /// both are rows of a page.
+    fn for_each_part(&self, [from, to]: [usize; 2], mut copy: impl FnMut(Range<usize>, usize)) {
+        let key_parts = match self.kv_type {
+            KvType::F32 => Single::KEY_PARTS,
+            KvType::F16 => Half::KEY_PARTS,
+            KvType::Q8_0 => Byte::KEY_PARTS,
+        };
+        for layer in &self.layers {
+            let row_bytes = layer.row_bytes;
+            for head in 0..layer.kv_heads {
+                // A key's parts lie `GROUP` parts apart.
+                let start = layer.keys(head).start;
+                let places = [from, to].map(|row| (start + row / GROUP * GROUP * row_bytes, row % GROUP));
+                let mut offset = 0;
+                for part in key_parts.iter().cycle() {
+                    if offset == GROUP * row_bytes {
+                        break;
+                    }
+                    let [from, to] = places.map(|(block, lane)| block + offset + lane * part);
+                    copy(from..from + part, to);
+                    offset += GROUP * part;
+                }
+                let [from, to] = [from, to].map(|row| layer.values(head).start + row * row_bytes);
+                copy(from..from + row_bytes, to);
+            }
+        }
+    }
+}
+
+impl LayerLayout {
+    fn write<E: KvElement>(&self, page: &mut [u8], row: usize, key: &[f32], value: &[f32]) {
+        let heads = key.chunks_exact(self.head_dim).zip(value.chunks_exact(self.head_dim));
+        for (head, (key, value)) in heads.enumerate() {
+            E::write_key(&mut page[self.keys(head)], self.row_bytes, row, key);
+            let values = &mut page[self.values(head)];
+            E::write_value(&mut values[row * self.row_bytes..][..self.row_bytes], value);
+        }
+    }
+}
+
+/// The bytes of a page that is about to be written.
+fn own(page: &mut Arc<KvPage>) -> &mut [u8] {
+    &mut Arc::get_mut(page).expect("a page that is written is not shared").0
+}
+
+/// Keys and values of one layer of one sequence, as attention reads them.
+#[derive(Clone, Copy, Debug)]
+pub struct KvLayer<'a> {
+    kv_type: KvType,
+    layout: LayerLayout,
+    pages: &'a [Arc<KvPage>],
+}
+
+impl<'a> KvLayer<'a> {
+    pub(super) fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    pub(super) fn kv_heads(&self) -> usize {
+        self.layout.kv_heads
+    }
+
+    pub(super) fn head_dim(&self) -> usize {
+        self.layout.head_dim
+    }
+
+    /// Bytes of the keys or the values of a row of one head.
+    pub(super) fn row_bytes(&self) -> usize {
+        self.layout.row_bytes
+    }
+
+    /// Rows that there are.
+    pub(super) fn rows(&self) -> usize {
+        self.pages.len() * PAGE_ROWS
+    }
+
+    /// Keys of head `head`: the blocks of sixteen rows from row `row` on, to the end of its page.
+    #[inline(always)]
+    pub(super) fn keys(&self, head: usize, row: usize) -> &'a [u8] {
+        let keys = &self.pages[row / PAGE_ROWS].0[self.layout.keys(head)];
+        &keys[row % PAGE_ROWS / GROUP * GROUP * self.layout.row_bytes..]
+    }
+
+    /// Values of head `head`: the rows from row `row` on, to the end of its page.
+    #[inline(always)]
+    pub(super) fn values(&self, head: usize, row: usize) -> &'a [u8] {
+        let values = &self.pages[row / PAGE_ROWS].0[self.layout.values(head)];
+        &values[row % PAGE_ROWS * self.layout.row_bytes..]
+    }
+}

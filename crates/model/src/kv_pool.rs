@@ -1,0 +1,159 @@
+//! The pages of all KV caches of a model.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lookahead_kernels::{KvLayout, KvPage, KvType, PAGE_ROWS};
+
+use crate::architecture::Architecture;
+use crate::{CacheMemory, OutOfCacheMemory};
+
+/// Free pages that a pool without a bound keeps, in bytes. A conversation's next cache finds its pages ready, and yet
+/// little is held that nobody uses. A pool with a bound keeps all: that memory was given to it.
+const KEPT_BYTES: usize = 64 << 20;
+
+/// Counts the pages that caches hold, up to a bound, and keeps those that they gave back for the next.
+#[derive(Debug)]
+pub(crate) struct KvPool {
+    kv_type: KvType,
+    layout: KvLayout,
+    /// What pages may take; unbounded if `None`.
+    max_bytes: Option<usize>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Pages that caches hold; what they share counts once.
+    used: usize,
+    /// Pages that were given back, with what they held: rows are written before they are read.
+    free: Vec<KvPage>,
+}
+
+impl KvPool {
+    /// Pages of up to `max_bytes` together, none of them taken from the system yet.
+    pub(crate) fn new(architecture: &Architecture, kv_type: KvType, max_bytes: Option<usize>) -> Self {
+        let attention = architecture.layers.iter().map(|layer| &layer.attention);
+        let layout = KvLayout::new(kv_type, attention.map(|a| (a.kv_heads, a.head_dim)));
+        Self { kv_type, layout, max_bytes, state: Mutex::default() }
+    }
+
+    pub(crate) fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
+    pub(crate) fn layout(&self) -> &KvLayout {
+        &self.layout
+    }
+
+    pub(crate) fn max_bytes(&self) -> Option<usize> {
+        self.max_bytes
+    }
+
+    /// What caches take and may take.
+    pub(crate) fn memory(&self) -> CacheMemory {
+        CacheMemory {
+            total_tokens: self.max_pages().saturating_mul(PAGE_ROWS),
+            used_tokens: self.state().used * PAGE_ROWS,
+        }
+    }
+
+    /// A page with anything in it, to be given back by [`KvPool::give_back`].
+    pub(crate) fn take(&self) -> Result<KvPage, OutOfCacheMemory> {
+        let mut state = self.state();
+        if state.used >= self.max_pages() {
+            return Err(OutOfCacheMemory);
+        }
+        let page = match state.free.pop() {
+            Some(page) => page,
+            None => KvPage::new(&self.layout).map_err(|_| OutOfCacheMemory)?,
+        };
+        state.used += 1;
+        Ok(page)
+    }
+
+    /// Takes a page of a cache back, unless another still has it.
+    pub(crate) fn give_back(&self, page: Arc<KvPage>) {
+        // Of all that let go of a page at the same time, exactly one gets it.
+        let Some(page) = Arc::into_inner(page) else { return };
+        let mut state = self.state();
+        state.used -= 1;
+        if state.free.len() < self.kept_pages() {
+            state.free.push(page);
+        }
+    }
+
+    fn max_pages(&self) -> usize {
+        self.max_bytes.map_or(usize::MAX, |bytes| bytes / self.layout.page_bytes().max(1))
+    }
+
+    fn kept_pages(&self) -> usize {
+        self.max_bytes.map_or(KEPT_BYTES / self.layout.page_bytes().max(1), |_| usize::MAX)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lookahead_kernels::KvType;
+
+    use super::*;
+
+    /// A pool of small pages.
+    fn pool(max_pages: Option<usize>) -> KvPool {
+        let layout = KvLayout::new(KvType::F16, [(1, 16), (2, 16)]);
+        let max_bytes = max_pages.map(|pages| pages * layout.page_bytes());
+        KvPool { kv_type: KvType::F16, layout, max_bytes, state: Mutex::default() }
+    }
+
+    fn take(pool: &KvPool, pages: usize) -> Vec<Arc<KvPage>> {
+        (0..pages).map(|_| Arc::new(pool.take().unwrap())).collect()
+    }
+
+    #[test]
+    fn pages_that_came_back_are_taken_before_new_ones() {
+        let pool = pool(Some(3));
+        let pages = take(&pool, 3);
+        assert!(pool.take().is_err());
+        pages.into_iter().for_each(|page| pool.give_back(page));
+        assert_eq!((pool.state().used, pool.state().free.len()), (0, 3));
+        let pages = take(&pool, 2);
+        assert_eq!((pool.state().used, pool.state().free.len()), (2, 1));
+        drop(pages);
+    }
+
+    #[test]
+    fn a_shared_page_comes_back_with_the_last_cache() {
+        let pool = pool(Some(1));
+        let page = take(&pool, 1).remove(0);
+        pool.give_back(Arc::clone(&page));
+        assert!(pool.take().is_err());
+        pool.give_back(page);
+        assert!(pool.take().is_ok());
+    }
+
+    #[test]
+    fn without_a_bound_what_is_too_much_goes_back_to_the_system() {
+        let pool = pool(None);
+        let kept = KEPT_BYTES / pool.layout.page_bytes();
+        take(&pool, kept + 5).into_iter().for_each(|page| pool.give_back(page));
+        assert_eq!((pool.state().used, pool.state().free.len()), (0, kept));
+    }
+
+    #[test]
+    fn of_caches_that_end_at_the_same_time_one_gives_the_page_back() {
+        let pool = pool(Some(1));
+        for _ in 0..200 {
+            let page = take(&pool, 1).remove(0);
+            std::thread::scope(|scope| {
+                let pages: Vec<_> = (0..3).map(|_| Arc::clone(&page)).collect();
+                pages.into_iter().for_each(|page| drop(scope.spawn(|| pool.give_back(page))));
+                pool.give_back(page);
+            });
+            assert_eq!((pool.state().used, pool.state().free.len()), (0, 1));
+        }
+    }
+}

@@ -1,0 +1,176 @@
+//! Prompts: conversations and texts become the tokens that a model is to continue.
+//!
+//! A chat template's control tokens become tokens, but nobody can make one from inside a message: the names of
+//! control tokens in messages, results of tools and definitions of tools stay text. So no one ends a turn or
+//! speaks as the system who is not to.
+
+mod control_names;
+#[cfg(test)]
+mod tests;
+mod tools_as_text;
+
+use std::collections::HashSet;
+use std::mem;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use self::control_names::ControlNames;
+use crate::{
+    TokenId,
+    chat_template::{ChatTemplate, ChatTemplateError, Message},
+    tokenizer::{EncodeOptions, Tokenizer},
+    tool_calls::ToolFormat,
+};
+
+/// Unicode's noncharacters, which are for internal use.
+const NONCHARACTERS: RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
+
+/// Encodes prompts for one model.
+#[derive(Debug)]
+pub struct PromptEncoder {
+    tokenizer: Arc<Tokenizer>,
+    template: Option<ChatTemplate>,
+    control_names: ControlNames,
+}
+
+/// A conversation for a model.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Chat {
+    /// What has been said.
+    pub messages: Vec<Message>,
+    /// The tools that the model may call, each a JSON object as in OpenAI's API:
+    /// `{"type": "function", "function": {"name", "description", "parameters"}}`.
+    pub tools: Vec<Value>,
+    /// Whether the prompt ends where the assistant's answer begins.
+    pub add_generation_prompt: bool,
+    /// Whether the prompt ends with the content of the last message, which the model continues; no answer begins
+    /// then, whatever `add_generation_prompt` says.
+    pub continue_final_message: bool,
+}
+
+impl Chat {
+    /// A conversation without tools that is to be answered.
+    pub fn new(messages: Vec<Message>) -> Self {
+        Self { messages, add_generation_prompt: true, ..Self::default() }
+    }
+}
+
+impl PromptEncoder {
+    /// An encoder for the model of `tokenizer`; base models have no `template`.
+    pub fn new(tokenizer: Arc<Tokenizer>, template: Option<ChatTemplate>) -> Self {
+        let control_names = ControlNames::new(&tokenizer);
+        Self { tokenizer, template, control_names }
+    }
+
+    /// The model's tokenizer.
+    pub fn tokenizer(&self) -> &Arc<Tokenizer> {
+        &self.tokenizer
+    }
+
+    /// The model's chat template.
+    pub fn template(&self) -> Option<&ChatTemplate> {
+        self.template.as_ref()
+    }
+
+    /// How the model calls tools.
+    pub fn tool_format(&self) -> ToolFormat {
+        self.template.as_ref().map_or(ToolFormat::Hermes, ChatTemplate::tool_format)
+    }
+
+    /// The tokens of a text as it stands.
+    ///
+    /// It is all the user's own: names of control tokens in it become those tokens (code models are asked to fill in
+    /// the middle that way).
+    pub fn encode_text(&self, text: &str) -> Vec<TokenId> {
+        self.tokenizer.encode(text, EncodeOptions { add_bos: true, parse_special: true })
+    }
+
+    /// The tokens of a conversation, through the chat template.
+    ///
+    /// If the template has no place for tools, they are described to the model in a system message, and calls and
+    /// results are written into messages as text. The arguments of calls may be an object or the JSON text of one.
+    ///
+    /// # Errors
+    /// If the model has no template, the template refuses the messages or fails on them, there is no message to
+    /// continue, or the messages hold all of Unicode's noncharacters.
+    pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, ChatTemplateError> {
+        let template = self.template.as_ref().ok_or(ChatTemplateError::NoTemplate)?;
+        let mut chat = chat.clone();
+        // First of all: JSON text may hide a name behind escapes.
+        chat.messages.iter_mut().flat_map(|message| &mut message.tool_calls).for_each(parse_arguments);
+        let mut unused = unused_characters(&mut chat);
+        let mut unused = || unused.next().ok_or(ChatTemplateError::NoUnusedCharacter);
+
+        // A mark inside each name survives the template; cut there, the two halves are ordinary text.
+        let mut has_names = false;
+        visit_strings(&mut chat, &mut |text| has_names |= self.control_names.occur_in(text));
+        let mark = has_names.then(&mut unused).transpose()?;
+        if let Some(mark) = mark {
+            visit_strings(&mut chat, &mut |text| *text = self.control_names.mark(text, mark));
+        }
+        let end = chat.continue_final_message.then(&mut unused).transpose()?;
+        if let Some(end) = end {
+            chat.messages.last_mut().ok_or(ChatTemplateError::NothingToContinue)?.content.push(end);
+        }
+
+        if !template.knows_tools() {
+            tools_as_text::rewrite(&mut chat);
+        }
+        let add_generation_prompt = chat.add_generation_prompt && end.is_none();
+        let mut text = template.render(&chat.messages, &chat.tools, add_generation_prompt)?;
+        if let Some(end) = end {
+            text.truncate(text.find(end).ok_or(ChatTemplateError::NothingToContinue)?);
+        }
+        let parts = text.split(|character| Some(character) == mark);
+        Ok(self.tokenizer.encode_parts(parts, EncodeOptions { add_bos: true, parse_special: true }))
+    }
+}
+
+/// Turns the arguments of a call into an object if they are the JSON text of one: clients of OpenAI's API send text,
+/// templates expect the object.
+fn parse_arguments(call: &mut Value) {
+    if let Some(arguments) = call.pointer_mut("/function/arguments")
+        && let Some(Ok(object @ Value::Object(_))) = arguments.as_str().map(serde_json::from_str)
+    {
+        *arguments = object;
+    }
+}
+
+/// The noncharacters that `chat` does not hold.
+fn unused_characters(chat: &mut Chat) -> impl Iterator<Item = char> + use<> {
+    let mut used = HashSet::new();
+    visit_strings(chat, &mut |text| used.extend(text.chars().filter(|c| NONCHARACTERS.contains(c))));
+    NONCHARACTERS.filter(move |character| !used.contains(character))
+}
+
+/// Shows every string of `chat` to `visit`, wherever it stands.
+fn visit_strings(chat: &mut Chat, visit: &mut impl FnMut(&mut String)) {
+    for message in &mut chat.messages {
+        let Message { role, content, name, tool_calls, tool_call_id } = message;
+        visit(role);
+        visit(content);
+        name.iter_mut().for_each(&mut *visit);
+        tool_call_id.iter_mut().for_each(&mut *visit);
+        tool_calls.iter_mut().for_each(|call| visit_json(call, visit));
+    }
+    chat.tools.iter_mut().for_each(|tool| visit_json(tool, visit));
+}
+
+/// The same for a value, names of fields included.
+fn visit_json(value: &mut Value, visit: &mut impl FnMut(&mut String)) {
+    match value {
+        Value::String(text) => visit(text),
+        Value::Array(values) => values.iter_mut().for_each(|value| visit_json(value, visit)),
+        Value::Object(fields) => {
+            let visited = mem::take(fields).into_iter().map(|(mut name, mut value)| {
+                visit(&mut name);
+                visit_json(&mut value, visit);
+                (name, value)
+            });
+            *fields = visited.collect();
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}

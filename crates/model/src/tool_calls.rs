@@ -1,0 +1,400 @@
+//! Calls of tools in the text that a model writes.
+
+use std::mem;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// What a call begins with in the format of Hermes and Qwen.
+pub(crate) const CALL_BEGIN: &str = "<tool_call>";
+/// What it ends with.
+pub(crate) const CALL_END: &str = "</tool_call>";
+/// What Llama 3 may write before a call, if control tokens are shown at all.
+const PYTHON_TAG: &str = "<|python_tag|>";
+
+/// How a model writes calls of tools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ToolFormat {
+    /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>` anywhere in the answer, as Hermes and Qwen do.
+    #[default]
+    Hermes,
+    /// `{"name": …, "parameters": {…}}` as the whole answer, as Llama 3 does; several with `;` between them.
+    Llama3Json,
+}
+
+impl ToolFormat {
+    /// The format that a chat template asks for.
+    pub(crate) fn of_template(source: &str) -> Self {
+        let names_llama =
+            ["\"parameters\"", "ipython", "python_tag"].iter().any(|name| source.contains(name));
+        if names_llama && !source.contains(CALL_BEGIN) { Self::Llama3Json } else { Self::Hermes }
+    }
+}
+
+/// What became certain about an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ToolDelta {
+    /// Text for the user, never empty.
+    Content(String),
+    /// A call of a tool.
+    Call {
+        /// The name of the tool.
+        name: String,
+        /// The JSON text of an object.
+        arguments: String,
+    },
+}
+
+/// Finds calls of tools in an answer that arrives in pieces.
+///
+/// Where the pieces are cut makes no difference. Text that may belong to a call is held back until that is decided;
+/// what turns out to be no call is content. White space around calls is part of their markup, as chat templates write
+/// it again when the conversation goes on.
+#[derive(Clone, Debug)]
+pub struct ToolCallParser {
+    format: ToolFormat,
+    /// Text of which it is not decided what it is.
+    held: String,
+    /// Whether a call, or white space behind one, was the last thing that was found.
+    after_call: bool,
+    /// Whether an answer in Llama's format is no call, as something else stands at its beginning.
+    is_content: bool,
+}
+
+impl ToolCallParser {
+    /// A parser for an answer in `format`.
+    pub fn new(format: ToolFormat) -> Self {
+        Self { format, held: String::new(), after_call: false, is_content: false }
+    }
+
+    /// Takes the next piece of the answer.
+    pub fn push(&mut self, text: &str) -> Vec<ToolDelta> {
+        self.held.push_str(text);
+        self.decide(false)
+    }
+
+    /// What was still held back, once no more will come. A call that only lacks its end counts.
+    pub fn finish(&mut self) -> Vec<ToolDelta> {
+        self.decide(true)
+    }
+
+    fn decide(&mut self, at_end: bool) -> Vec<ToolDelta> {
+        let mut deltas = Vec::new();
+        match self.format {
+            ToolFormat::Hermes => self.decide_hermes(at_end, &mut deltas),
+            ToolFormat::Llama3Json => self.decide_llama(at_end, &mut deltas),
+        }
+        deltas
+    }
+
+    fn decide_hermes(&mut self, at_end: bool, deltas: &mut Vec<ToolDelta>) {
+        loop {
+            if self.after_call {
+                let space = self.held.len() - self.held.trim_start().len();
+                self.held.drain(..space);
+                self.after_call = self.held.is_empty();
+            }
+            let Some(begin) = self.held.find(CALL_BEGIN) else {
+                let certain = if at_end { self.held.len() } else { before_call(&self.held) };
+                self.release(certain, deltas);
+                return;
+            };
+            let certain = self.held[..begin].trim_end().len();
+            self.release(certain, deltas);
+            let body = begin - certain + CALL_BEGIN.len();
+            match read_call(&self.held[body..], at_end) {
+                Reading::Call(call, length) => {
+                    deltas.push(call);
+                    self.held.drain(..body + length);
+                    self.after_call = true;
+                }
+                // A call may yet stand behind the marker.
+                Reading::NoCall => self.release(body, deltas),
+                Reading::Undecided => return,
+            }
+        }
+    }
+
+    fn decide_llama(&mut self, at_end: bool, deltas: &mut Vec<ToolDelta>) {
+        let answer = self.held.trim_start();
+        let answer = answer.strip_prefix(PYTHON_TAG).unwrap_or(answer).trim_start();
+        self.is_content |= !answer.starts_with('{') && !PYTHON_TAG.starts_with(answer);
+        if !self.is_content && !at_end {
+            return;
+        }
+        match read_calls(answer).filter(|_| !self.is_content) {
+            Some(calls) => {
+                deltas.extend(calls);
+                self.held.clear();
+            }
+            None => self.release(self.held.len(), deltas),
+        }
+    }
+
+    /// The first `length` bytes of what is held turned out to be content.
+    fn release(&mut self, length: usize, deltas: &mut Vec<ToolDelta>) {
+        if length == 0 {
+            return;
+        }
+        let rest = self.held.split_off(length);
+        let content = mem::replace(&mut self.held, rest);
+        match deltas.last_mut() {
+            Some(ToolDelta::Content(text)) => text.push_str(&content),
+            _ => deltas.push(ToolDelta::Content(content)),
+        }
+    }
+}
+
+/// How much of `text`, which holds no [`CALL_BEGIN`], cannot belong to one that is still to come, nor be the white
+/// space before it.
+fn before_call(text: &str) -> usize {
+    let begin = text.rfind('<').filter(|&at| CALL_BEGIN.starts_with(&text[at..]));
+    text[..begin.unwrap_or(text.len())].trim_end().len()
+}
+
+/// What stands behind a [`CALL_BEGIN`].
+enum Reading {
+    /// A call, and its length with the end marker.
+    Call(ToolDelta, usize),
+    /// Something else.
+    NoCall,
+    /// That depends on what follows.
+    Undecided,
+}
+
+fn read_call(text: &str, at_end: bool) -> Reading {
+    let json = text.trim_start();
+    if !json.is_empty() && !json.starts_with('{') {
+        return Reading::NoCall;
+    }
+    let ends = text.match_indices(CALL_END).map(|(at, _)| at + CALL_END.len());
+    for end in ends {
+        return match read_json(&text[..end]) {
+            Ok(Some((call, rest))) if rest.trim() == CALL_END => {
+                call.into_delta().map_or(Reading::NoCall, |call| Reading::Call(call, end))
+            }
+            // The marker stands inside a string, as anywhere else it is a mistake.
+            Err(error) if error.is_eof() => continue,
+            _ => Reading::NoCall,
+        };
+    }
+    if !at_end {
+        return Reading::Undecided;
+    }
+    match read_json(text) {
+        Ok(Some((call, rest))) if CALL_END.starts_with(rest.trim()) => {
+            call.into_delta().map_or(Reading::NoCall, |call| Reading::Call(call, text.len()))
+        }
+        _ => Reading::NoCall,
+    }
+}
+
+/// The calls that a whole answer in Llama's format consists of.
+fn read_calls(mut text: &str) -> Option<Vec<ToolDelta>> {
+    let mut calls = Vec::new();
+    while let Some((call, rest)) = read_json(text).ok()? {
+        // An object with nothing but a name is more likely what the user asked for.
+        call.arguments.as_ref()?;
+        calls.push(call.into_delta()?);
+        text = rest.trim_start_matches(|c: char| c == ';' || c.is_whitespace());
+    }
+    (!calls.is_empty()).then_some(calls)
+}
+
+/// A call as models write it.
+#[derive(Deserialize)]
+struct WrittenCall {
+    name: String,
+    #[serde(alias = "parameters")]
+    arguments: Option<Value>,
+}
+
+impl WrittenCall {
+    /// The call, unless its arguments are no object. No arguments are none; some models write the object as text.
+    fn into_delta(self) -> Option<ToolDelta> {
+        let arguments = match self.arguments {
+            None => "{}".to_owned(),
+            Some(object @ Value::Object(_)) => object.to_string(),
+            Some(Value::String(text)) => {
+                serde_json::from_str::<Value>(&text).ok().filter(Value::is_object)?.to_string()
+            }
+            Some(_) => return None,
+        };
+        Some(ToolDelta::Call { name: self.name, arguments })
+    }
+}
+
+/// The call that `text` begins with, and what stands behind it; `None` for white space.
+fn read_json(text: &str) -> serde_json::Result<Option<(WrittenCall, &str)>> {
+    let mut values = serde_json::Deserializer::from_str(text).into_iter();
+    let call = values.next().transpose()?;
+    Ok(call.map(|call| (call, &text[values.byte_offset()..])))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ADD: &str = r#"{"name": "add", "arguments": {"a": 1, "b": [2]}}"#;
+
+    fn content(text: &str) -> ToolDelta {
+        ToolDelta::Content(text.to_owned())
+    }
+
+    fn call(name: &str, arguments: &str) -> ToolDelta {
+        ToolDelta::Call { name: name.to_owned(), arguments: arguments.to_owned() }
+    }
+
+    fn add() -> ToolDelta {
+        call("add", r#"{"a":1,"b":[2]}"#)
+    }
+
+    /// What comes of `pieces`, neighbouring content together.
+    fn parse<'t>(format: ToolFormat, pieces: impl IntoIterator<Item = &'t str>) -> Vec<ToolDelta> {
+        let mut parser = ToolCallParser::new(format);
+        let mut all: Vec<ToolDelta> = pieces.into_iter().flat_map(|piece| parser.push(piece)).collect();
+        all.extend(parser.finish());
+        assert_eq!(parser.finish(), [], "there is only one end");
+        all.into_iter().fold(Vec::new(), |mut merged, delta| {
+            match (merged.last_mut(), delta) {
+                (Some(ToolDelta::Content(before)), ToolDelta::Content(text)) => before.push_str(&text),
+                (_, delta) => merged.push(delta),
+            }
+            merged
+        })
+    }
+
+    #[test]
+    fn hermes_calls_stand_between_markers() {
+        for (text, expected) in [
+            ("", vec![]),
+            ("Hi <b>!\n", vec![content("Hi <b>!\n")]),
+            (&format!("<tool_call>\n{ADD}\n</tool_call>"), vec![add()]),
+            (
+                &format!("First.\n\n<tool_call>{ADD}</tool_call>\n<tool_call>\n{ADD}\n</tool_call>\n Done "),
+                vec![content("First."), add(), add(), content("Done ")],
+            ),
+            (&format!("<tool_call>{ADD}"), vec![add()]),
+            (&format!("<tool_call>{ADD}\n</tool_"), vec![add()]),
+            ("<tool_call>{\"name\": \"now\"}</tool_call>", vec![call("now", "{}")]),
+            ("<tool_call>{\"name\": \"f\", \"parameters\": {}}</tool_call>", vec![call("f", "{}")]),
+            (
+                r#"<tool_call>{"name": "f", "arguments": "{\"a\": 1}"}</tool_call>"#,
+                vec![call("f", r#"{"a":1}"#)],
+            ),
+            (
+                r#"<tool_call>{"name": "f", "arguments": {"a": "</tool_call>"}} </tool_call>"#,
+                vec![call("f", r#"{"a":"</tool_call>"}"#)],
+            ),
+        ] {
+            assert_eq!(parse(ToolFormat::Hermes, [text]), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_call_is_content_and_hides_none_behind_it() {
+        for text in [
+            "The marker <tool_call> begins a call",
+            " <tool_call> \n",
+            "<tool_call>{\"name\": \"f\"",
+            "<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": 1}</tool_call>",
+            "<tool_call>{\"name\": \"f\", \"arguments\": [1]}</tool_call>",
+            "<tool_call>{\"name\": 1, \"arguments\": {}}</tool_call>",
+            "<tool_call>{\"name\": \"f\", \"arguments\": {}}}</tool_call>",
+            "<tool_call>{\"name\": \"</tool_call>",
+            "</tool_call>",
+            "<tool_cal",
+        ] {
+            assert_eq!(parse(ToolFormat::Hermes, [text]), [content(text)]);
+            let followed = format!("{text}\n<tool_call>{ADD}</tool_call>");
+            assert_eq!(parse(ToolFormat::Hermes, [followed.as_str()]), [content(text.trim_end()), add()]);
+        }
+    }
+
+    #[test]
+    fn only_what_may_be_a_call_is_held_back() {
+        let mut parser = ToolCallParser::new(ToolFormat::Hermes);
+        for (piece, deltas) in [
+            ("if a <", vec![content("if a")]),
+            (" b", vec![content(" < b")]),
+            ("\n<tool_", vec![]),
+            ("box>", vec![content("\n<tool_box>")]),
+            ("<tool_call>", vec![]),
+            ("is", vec![content("<tool_call>is")]),
+        ] {
+            assert_eq!(parser.push(piece), deltas, "{piece}");
+        }
+    }
+
+    #[test]
+    fn a_llama_call_is_the_whole_answer() {
+        let parameters = ADD.replace("arguments", "parameters");
+        for (text, expected) in [
+            (&*parameters, vec![add()]),
+            (ADD, vec![add()]),
+            (&format!(" \n{parameters}\n"), vec![add()]),
+            (&format!("{PYTHON_TAG}{parameters}; {parameters}"), vec![add(), add()]),
+            (&format!("So: {parameters}"), vec![content(&format!("So: {parameters}"))]),
+            (&format!("{parameters} it is"), vec![content(&format!("{parameters} it is"))]),
+            ("{\"name\": \"Ada\"}", vec![content("{\"name\": \"Ada\"}")]),
+            ("{\"name\"", vec![content("{\"name\"")]),
+            ("<|python_tag|>print(1)", vec![content("<|python_tag|>print(1)")]),
+            (" ", vec![content(" ")]),
+            ("", vec![]),
+        ] {
+            assert_eq!(parse(ToolFormat::Llama3Json, [text]), expected, "{text}");
+        }
+        let mut parser = ToolCallParser::new(ToolFormat::Llama3Json);
+        for (piece, deltas) in [("\n", vec![]), ("No", vec![content("\nNo")]), (" {", vec![content(" {")])] {
+            assert_eq!(parser.push(piece), deltas, "{piece}");
+        }
+    }
+
+    fn answers() -> impl Strategy<Value = String> {
+        let part = prop::sample::select(vec![
+            CALL_BEGIN,
+            CALL_BEGIN,
+            CALL_END,
+            CALL_END,
+            PYTHON_TAG,
+            ADD,
+            r#"{"name": "f", "arguments": {"a": "</tool_call>"}}"#,
+            r#"{"name": "f", "arguments": {"a": ""#,
+            "<tool_",
+            "\n",
+            " ",
+            "<",
+            "{",
+            "\"",
+            "}",
+            ";",
+            "é",
+        ]);
+        prop::collection::vec(part, 0..12).prop_map(|parts| parts.concat())
+    }
+
+    proptest! {
+        #[test]
+        fn the_deltas_do_not_depend_on_where_the_text_was_cut(
+            text in answers(),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
+        ) {
+            let chars: Vec<char> = text.chars().collect();
+            let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(chars.len() + 1)).collect();
+            cuts.extend([0, chars.len()]);
+            cuts.sort_unstable();
+            let pieces: Vec<String> = cuts.windows(2).map(|w| chars[w[0]..w[1]].iter().collect()).collect();
+            let letters: Vec<String> = chars.iter().map(char::to_string).collect();
+            for format in [ToolFormat::Hermes, ToolFormat::Llama3Json] {
+                let whole = parse(format, [text.as_str()]);
+                prop_assert_eq!(&parse(format, pieces.iter().map(String::as_str)), &whole);
+                prop_assert_eq!(&parse(format, letters.iter().map(String::as_str)), &whole);
+                if !whole.iter().any(|delta| matches!(delta, ToolDelta::Call { .. })) {
+                    prop_assert_eq!(whole, Vec::from_iter((!text.is_empty()).then(|| content(&text))));
+                }
+            }
+        }
+    }
+}
