@@ -34,6 +34,9 @@ const FIRST_USE_TOKENS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 1
 /// What a first answer may wait for them, as far as a slow model allows.
 const FIRST_USE_BUDGET: Duration = Duration::from_secs(1);
 
+/// What a server may take for them before it serves.
+const BATCH_BUDGET: Duration = Duration::from_secs(2);
+
 /// Bytes at both ends of a model file that tell it from others of its size: its metadata, and its last weights.
 const FINGERPRINT_BYTES: u64 = 1 << 20;
 
@@ -47,13 +50,23 @@ const VERSION: &str = if cfg!(debug_assertions) {
 /// The curve of `loaded`: the one that is kept, or else a new one, which takes about a second and is kept for next time.
 /// `None`, and a warning in the log, if it cannot be measured.
 pub(crate) fn cost_curve(loaded: &mut LoadedModel) -> Option<Arc<CostCurve>> {
+    curve_over(loaded, &FIRST_USE_TOKENS, FIRST_USE_BUDGET)
+}
+
+/// As [`cost_curve`], for passes of several sequences together, which run more tokens.
+pub(crate) fn cost_curve_of_batches(loaded: &mut LoadedModel) -> Option<Arc<CostCurve>> {
+    curve_over(loaded, &TOKENS, BATCH_BUDGET)
+}
+
+fn curve_over(loaded: &mut LoadedModel, tokens: &[usize], budget: Duration) -> Option<Arc<CostCurve>> {
     let place = Place::of(loaded);
-    if let Some(curve) = place.as_ref().and_then(Place::load) {
+    let reaches =
+        |curve: &CostCurve| curve.points().last().map(|point| point.tokens) >= tokens.last().copied();
+    if let Some(curve) = place.as_ref().and_then(Place::load).filter(reaches) {
         return Some(Arc::new(curve));
     }
     let began = Instant::now();
-    let measured =
-        CostCurve::measure(&mut loaded.model, CONTEXT, &FIRST_USE_TOKENS, FIRST_USE_BUDGET, |_| ());
+    let measured = CostCurve::measure(&mut loaded.model, CONTEXT, tokens, budget, |_| ());
     match measured {
         Ok(curve) => {
             tracing::info!(seconds = began.elapsed().as_secs_f64(), "measured what a forward pass costs");

@@ -20,15 +20,21 @@ mod store;
 mod warm_up;
 
 use std::io::{self, IsTerminal as _, Write as _};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, CommandFactory as _, FromArgMatches as _, Parser};
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, filter_fn};
 use tracing_subscriber::fmt;
 use tracing_subscriber::layer::{Layer as _, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
+
+use crate::commands::serve::LogFormat;
+
+/// The command whose flags can also come from elsewhere.
+const SERVE: &str = "serve";
 
 /// The environment variable with the log filter, in the syntax of `tracing_subscriber::EnvFilter`.
 const LOG_VARIABLE: &str = "LOOKAHEAD_LOG";
@@ -52,6 +58,7 @@ const HELP: &str = "\
 Examples:
   lookahead generate --prompt Hi   Answer with the default model, fetched on first use (98 MB)
   lookahead chat --show-drafts     Talk to it, and see in colour which tokens came for free
+  lookahead serve                  Serve it to OpenAI's clients, with a chat page in the browser
   lookahead models                 What can be pulled, and what is here already
   lookahead pull --help            More about one command, with examples
 
@@ -63,8 +70,10 @@ Environment:
 Exit codes: 0 success, 1 failure, 2 wrong usage, 130 interrupted.";
 
 fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
-    let result = start(command_line.verbose).and_then(|()| command_line.command.run());
+    let result = parse().and_then(|command_line| {
+        start(command_line.verbose, &command_line.command)?;
+        command_line.command.run()
+    });
     match result {
         Ok(code) => code,
         Err(error) if output::is_closed(&error) => ExitCode::SUCCESS,
@@ -77,8 +86,29 @@ fn main() -> ExitCode {
     }
 }
 
-fn start(verbose: u8) -> anyhow::Result<()> {
-    let default = match verbose {
+/// The command line; for `serve`, what it does not say comes from the environment and a file.
+fn parse() -> anyhow::Result<CommandLine> {
+    let with_config = |config: Option<&Path>| -> anyhow::Result<clap::ArgMatches> {
+        let mut command = CommandLine::command();
+        let serve = command.find_subcommand(SERVE).context("there is `serve`")?.clone();
+        let serve = commands::serve::read_config(serve, config)?;
+        command = command.mut_subcommand(SERVE, |_| serve);
+        Ok(command.get_matches())
+    };
+    let mut matches = with_config(None)?;
+    let config = matches.subcommand_matches(SERVE).and_then(|serve| serve.get_one::<PathBuf>("config"));
+    if let Some(config) = config.cloned() {
+        matches = with_config(Some(&config))?;
+    }
+    Ok(CommandLine::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
+}
+
+fn start(verbose: u8, command: &commands::Command) -> anyhow::Result<()> {
+    let serve = match command {
+        commands::Command::Serve(arguments) => Some(arguments),
+        _ => None,
+    };
+    let default = match verbose + u8::from(serve.is_some()) {
         0 => "warn",
         1 => "warn,lookahead=info",
         2 => "info,lookahead=debug",
@@ -93,7 +123,11 @@ fn start(verbose: u8) -> anyhow::Result<()> {
     // At trace level the HTTP client dumps whole requests, access token included.
     let no_secrets = filter_fn(|event| *event.level() != Level::TRACE || !event.target().starts_with("ureq"));
     let to_stderr = fmt::layer().with_writer(io::stderr).with_ansi(io::stderr().is_terminal());
-    tracing_subscriber::registry().with(filter).with(to_stderr.with_filter(no_secrets)).init();
+    let to_stderr = match serve.map(|serve| serve.log.log_format) {
+        Some(LogFormat::Json) => to_stderr.json().flatten_event(true).boxed(),
+        _ => to_stderr.boxed(),
+    };
+    tracing_subscriber::registry().with(to_stderr.with_filter(no_secrets).with_filter(filter)).init();
     interrupt::install().context("cannot listen for Ctrl-C")
 }
 

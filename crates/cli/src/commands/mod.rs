@@ -10,6 +10,7 @@ mod generate;
 mod inspect;
 mod logits;
 mod replay;
+pub(crate) mod serve;
 mod tokenize;
 mod trie;
 mod verify;
@@ -25,6 +26,7 @@ pub(crate) enum Command {
     Models(models::ModelsArgs),
     Generate(generate::GenerateArgs),
     Chat(chat::ChatArgs),
+    Serve(Box<serve::ServeArgs>),
     Verify(verify::VerifyArgs),
     Calibrate(calibrate::CalibrateArgs),
     Bench(bench::BenchArgs),
@@ -49,6 +51,7 @@ impl Command {
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Logits(arguments) => logits::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),
+            Self::Serve(arguments) => serve::run(*arguments),
             Self::Tokenize(arguments) => tokenize::run(&arguments),
             Self::Trie(arguments) => trie::run(&arguments),
         }

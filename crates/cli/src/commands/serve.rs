@@ -1,0 +1,353 @@
+//! `lookahead serve`: an OpenAI-compatible server.
+
+mod config;
+mod memory;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context as _, ensure};
+use bytesize::ByteSize;
+use clap::{Args, ValueEnum};
+use lookahead_engine::{Engine, EngineOptions};
+use lookahead_server::{ApiKey, DraftOptions, Listener, ServedModel, ServerOptions};
+use lookahead_trie::{Corpus, CorpusBuilder};
+use tokio::sync::Notify;
+
+pub(crate) use self::config::read as read_config;
+use crate::answer::end_tokens;
+use crate::arguments::{Decoding, LoadArgs, PolicyArgs};
+use crate::interrupt::{self, After};
+use crate::loaded_model::LoadedModel;
+use crate::warm_up::learn_file;
+use crate::{calibration, progress};
+
+const HELP: &str = "\
+Examples:
+  lookahead serve
+      The default model on http://127.0.0.1:8080: a chat page at /, the API at /v1, its description at /docs
+  lookahead serve --model qwen2.5-coder-0.5b --port 9000 --model-name coder --model-name gpt-4o-mini
+      Another model, also under the names that clients ask for
+  lookahead serve --host 0.0.0.0 --api-key-file keys --drafts-dir /var/lib/lookahead
+      For others: with keys, each with drafts of its own, and keep what is learned
+  lookahead serve --config serve.toml
+      The same from a file: `port = 9000`, `model-name = [\"coder\", \"gpt-4o-mini\"]`
+
+  curl http://127.0.0.1:8080/v1/chat/completions -H 'Content-Type: application/json' \\
+      -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Hi\"}]}'
+
+Every flag can also be set by the environment (--max-queue by LOOKAHEAD_SERVE_MAX_QUEUE; several values separated by
+commas) and by the file of --config (max-queue = 100). A flag wins over the environment, the environment over the file,
+the file over the default.
+
+Answers are those of plain decoding, one request at a time, bit for bit, whatever else is being served. Ctrl-C or SIGTERM
+finishes the requests that have begun, saves what was learned, and ends; a second one ends at once.";
+
+/// Serve a model over HTTP, as OpenAI does
+#[derive(Debug, Args)]
+#[command(after_long_help = HELP)]
+pub(crate) struct ServeArgs {
+    /// Read flags from this file
+    #[arg(long, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) load: LoadArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) limits: LimitArgs,
+    #[command(flatten)]
+    pub(crate) lookahead: ServedDraftArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
+}
+
+/// Where and for whom.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Network")]
+pub(crate) struct NetworkArgs {
+    /// Listen on this address; 0.0.0.0 for all of this machine
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
+    pub(crate) host: String,
+
+    /// Listen on this port; 0 for a free one
+    #[arg(long, value_name = "PORT", default_value_t = 8080)]
+    pub(crate) port: u16,
+
+    /// Serve only who sends this key, or another one that is given; NAME:KEY names it. What a key's requests teach serves
+    /// its own requests only. May be given several times; see --api-key-file, as others can read command lines
+    #[arg(long, value_name = "[NAME:]KEY", value_delimiter = ',', hide_env_values = true)]
+    pub(crate) api_key: Vec<String>,
+
+    /// Read keys from this file, one a line; blank lines and those that begin with # are ignored
+    #[arg(long, value_name = "FILE")]
+    pub(crate) api_key_file: Option<PathBuf>,
+
+    /// Let web pages of this origin use the server, such as https://example.org, or * for all; may be given several times
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
+    pub(crate) cors_origin: Vec<String>,
+
+    /// What requests call the model; may be given several times [default: the file's name]
+    #[arg(long, value_name = "NAME", value_delimiter = ',')]
+    pub(crate) model_name: Vec<String>,
+}
+
+/// How much.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
+pub(crate) struct LimitArgs {
+    /// Answer so many requests at once; they share each forward pass
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub(crate) parallel: usize,
+
+    /// Let so many requests wait; others get status 429
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    pub(crate) max_queue: usize,
+
+    /// Memory of KV caches together, such as 2GiB [default: a quarter of the machine's]
+    #[arg(long, value_name = "SIZE")]
+    pub(crate) kv_memory: Option<ByteSize>,
+
+    /// Tokens of prompts in one forward pass: more is faster for prompts, and answers beside them wait longer
+    #[arg(long, value_name = "N", default_value_t = 256, value_parser = at_least_one)]
+    pub(crate) prefill_chunk: usize,
+
+    /// Tokens of a prompt, at most [default: what the context holds]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_prompt_tokens: Option<usize>,
+
+    /// Tokens of an answer, at most, whatever a request asks for [default: what the context holds]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_completion_tokens: Option<usize>,
+
+    /// Bytes of a request, at most
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    pub(crate) max_body: ByteSize,
+
+    /// Bytes of a corpus that is sent, at most
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) max_corpus: ByteSize,
+
+    /// Seconds that a request may take in all
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    pub(crate) request_timeout: u64,
+
+    /// Seconds that a client may keep us waiting: for its request, or for reading an answer
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) client_timeout: u64,
+
+    /// Seconds that requests may still take once we are told to stop
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    pub(crate) shutdown_timeout: u64,
+}
+
+/// How drafts are made and kept.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Lookahead")]
+pub(crate) struct ServedDraftArgs {
+    /// How to decode where a request does not say; never changes an answer
+    #[arg(long, value_name = "HOW", value_enum, default_value_t)]
+    pub(crate) decoding: Decoding,
+
+    #[command(flatten)]
+    pub(crate) policy: PolicyArgs,
+
+    /// Learn drafts from texts or earlier answers first, for everyone: JSON lines, as for `generate`; may be given several
+    /// times
+    #[arg(long, value_name = "FILE.jsonl")]
+    pub(crate) warmup: Vec<PathBuf>,
+
+    /// Draft from this file too, for everyone; made by `lookahead trie build`; may be given several times
+    #[arg(long, value_name = "FILE")]
+    pub(crate) corpus: Vec<PathBuf>,
+
+    /// Keep what drafts are made from in this directory, a file for each key and namespace. It holds answers, never prompts
+    #[arg(long, value_name = "DIR")]
+    pub(crate) drafts_dir: Option<PathBuf>,
+
+    /// Seconds between snapshots of what was learned
+    #[arg(long, value_name = "SECONDS", default_value_t = 300, value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) snapshot_interval: u64,
+
+    /// Memory of the texts of one namespace
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) namespace_memory: ByteSize,
+
+    /// Namespaces, at most
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub(crate) max_namespaces: usize,
+}
+
+/// What is logged.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Log")]
+pub(crate) struct LogArgs {
+    /// Form of the log on stderr
+    #[arg(long, value_name = "FORM", value_enum, default_value_t)]
+    pub(crate) log_format: LogFormat,
+
+    /// Log what is asked. Prompts may be private; without this no text of a request is ever logged
+    #[arg(long)]
+    pub(crate) log_prompts: bool,
+}
+
+/// Form of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    /// For people
+    #[default]
+    Text,
+    /// A JSON object a line
+    Json,
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..) => Ok(number),
+        _ => Err("must be a number of at least 1".to_owned()),
+    }
+}
+
+/// Runs the command.
+pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
+    let ServeArgs { load, network, limits, lookahead, log, .. } = arguments;
+    // What is wrong with flags should not cost the time of loading a model.
+    let keys = api_keys(&network)?;
+    let mut loaded = load.load()?;
+    let kv_memory = limits.kv_memory.map_or_else(memory::quarter, |size| size.as_u64());
+    let (drafts, _texts) = draft_options(&lookahead, &mut loaded)?;
+    let names = if network.model_name.is_empty() { vec![name_of(&loaded)] } else { network.model_name };
+    let end_tokens = end_tokens(loaded.tokenizer());
+    let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX));
+    let engine = Engine::new(model, EngineOptions { prefill_chunk: limits.prefill_chunk });
+    ensure!(
+        engine.context_length() > 0,
+        "--kv-memory {}: too little for even one sequence of this model",
+        ByteSize(kv_memory)
+    );
+    let options = ServerOptions {
+        keys,
+        cors_origins: network.cors_origin,
+        parallel: limits.parallel,
+        max_queue: limits.max_queue,
+        max_prompt_tokens: limits.max_prompt_tokens.unwrap_or(usize::MAX),
+        max_completion_tokens: limits.max_completion_tokens.unwrap_or(usize::MAX),
+        max_body_bytes: bytes(limits.max_body),
+        max_corpus_bytes: bytes(limits.max_corpus),
+        request_timeout: Duration::from_secs(limits.request_timeout),
+        client_timeout: Duration::from_secs(limits.client_timeout),
+        shutdown_timeout: Duration::from_secs(limits.shutdown_timeout),
+        snapshot_interval: Duration::from_secs(lookahead.snapshot_interval),
+        log_prompts: log.log_prompts,
+        drafts,
+    };
+    let model = ServedModel { names, prompts: loaded.prompts, end_tokens };
+
+    let stop = Arc::new(Notify::new());
+    let (told, notify) = interrupt::raise_on_interrupt();
+    let _wake = interrupt::on_interrupt({
+        let stop = Arc::clone(&stop);
+        move || {
+            stop.notify_one();
+            After::End // the flag behind it says whether this is the second time
+        }
+    });
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2) // they hardly compute; the engine has threads of its own
+        .enable_all()
+        .build()
+        .context("cannot start the server's threads")?;
+    runtime.block_on(async {
+        let listener = Listener::bind(&network.host, network.port).await?;
+        let address = listener.address().context("the system does not say where we listen")?;
+        progress::note(&format!(
+            "Serving {} on http://{address}\n  chat page  http://{address}/\n  API        http://{address}/v1\n  \
+             reference  http://{address}/docs",
+            model.names.join(", "),
+        ));
+        lookahead_server::serve(listener, engine, model, options, stop.notified()).await?;
+        anyhow::Ok(())
+    })?;
+    drop((told, notify));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The keys of flags and of the file.
+fn api_keys(network: &NetworkArgs) -> anyhow::Result<Vec<ApiKey>> {
+    let mut lines = network.api_key.clone();
+    if let Some(path) = &network.api_key_file {
+        let name = path.display();
+        let text =
+            std::fs::read_to_string(path).with_context(|| format!("cannot read --api-key-file {name}"))?;
+        let keys = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
+        lines.extend(keys.map(str::to_owned));
+        ensure!(
+            !lines.is_empty(),
+            "--api-key-file {name}: there is no key in it, so everybody would be served"
+        );
+    }
+    let keys = lines.iter().map(|line| ApiKey::parse(line)).collect::<Result<Vec<_>, _>>();
+    keys.context("--api-key")
+}
+
+/// What the server drafts from, and what must live as long as it does.
+fn draft_options(
+    arguments: &ServedDraftArgs,
+    loaded: &mut LoadedModel,
+) -> anyhow::Result<(DraftOptions, tempfile::TempDir)> {
+    let fingerprint = loaded.tokenizer().fingerprint();
+    let mut corpora = Vec::new();
+    for path in &arguments.corpus {
+        corpora.push(Corpus::open(path, Some(fingerprint)).context("cannot use a corpus")?);
+    }
+    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
+    if !arguments.warmup.is_empty() {
+        let mut texts = CorpusBuilder::default();
+        for path in &arguments.warmup {
+            learn_file(loaded.tokenizer(), path, |tokens| {
+                texts.add(tokens);
+                Ok(())
+            })?;
+        }
+        corpora.push(texts.write(&directory.path().join("warmup"), fingerprint)?);
+    }
+    if let Some(directory) = &arguments.drafts_dir {
+        make_writable(directory)?;
+    }
+    let policy = match arguments.decoding {
+        Decoding::Plain => None,
+        Decoding::Lookahead if arguments.policy.is_fixed() => Some(arguments.policy.draft_policy(None)),
+        Decoding::Lookahead => {
+            Some(arguments.policy.draft_policy(calibration::cost_curve_of_batches(loaded)))
+        }
+    };
+    let options = DraftOptions {
+        policy,
+        directory: arguments.drafts_dir.clone(),
+        namespace_bytes: bytes(arguments.namespace_memory),
+        max_namespaces: arguments.max_namespaces,
+        corpora,
+    };
+    Ok((options, directory))
+}
+
+/// Makes sure, before anybody is served, that what is learned can be kept.
+fn make_writable(directory: &Path) -> anyhow::Result<()> {
+    let name = directory.display();
+    std::fs::create_dir_all(directory).with_context(|| format!("cannot make --drafts-dir {name}"))?;
+    tempfile::tempfile_in(directory).with_context(|| format!("cannot write into --drafts-dir {name}"))?;
+    Ok(())
+}
+
+/// What the model is called where nobody says: its file without `.gguf`.
+fn name_of(loaded: &LoadedModel) -> String {
+    let name = loaded.file_name();
+    name.strip_suffix(".gguf").map_or(name.clone(), str::to_owned)
+}
+
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
+}

@@ -1,0 +1,246 @@
+//! Fields that chat and text completions share.
+
+use std::collections::BTreeMap;
+
+use lookahead_engine::{DraftPolicy, SamplingParams, Sharing};
+use lookahead_model::TokenId;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use utoipa::ToSchema;
+
+use crate::error::ApiError;
+use crate::ids;
+
+/// Stop strings of a request, at most.
+const MAX_STOPS: usize = 16;
+
+/// Answers to one prompt, at most.
+const MAX_CHOICES: usize = 64;
+
+/// Nodes of a pinned draft, at most.
+const MAX_DRAFT_LENGTH: usize = 64;
+
+/// How tokens are chosen and how many answers there are.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+pub(super) struct SamplingFields {
+    /// Randomness: 0 always takes the likeliest token; the default, 1, samples from the model's own distribution.
+    pub(super) temperature: Option<f32>,
+    /// Only the likeliest tokens that together reach this probability.
+    top_p: Option<f32>,
+    /// Only so many of the likeliest tokens; 0 (or -1) for all.
+    top_k: Option<i64>,
+    /// Only tokens at least this many times as likely as the likeliest one.
+    min_p: Option<f32>,
+    /// Divides the logits of tokens that have occurred; 1 is none.
+    #[serde(alias = "repeat_penalty")]
+    repetition_penalty: Option<f32>,
+    /// Taken off the logits of tokens that have occurred, -2 to 2.
+    presence_penalty: Option<f32>,
+    /// Taken off the logits of tokens for each time they have occurred, -2 to 2.
+    frequency_penalty: Option<f32>,
+    /// Added to the logits of tokens, by id: -100 to 100.
+    logit_bias: Option<BTreeMap<String, f32>>,
+    /// The same seed gives the same answer, with and without lookahead and whatever else is being served.
+    seed: Option<i64>,
+    /// Where an answer ends: a text or several.
+    stop: Option<OneOrMany>,
+    /// Answers to each prompt.
+    n: Option<usize>,
+    /// Whether the answer comes in pieces, as server-sent events.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) stream: bool,
+    /// What a stream has besides.
+    #[serde(default, deserialize_with = "or_default")]
+    stream_options: StreamOptions,
+    /// The model; `/v1/models` lists it.
+    pub(super) model: Option<String>,
+    /// How lookahead is used; never changes the answer.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) lookahead: LookaheadFields,
+}
+
+/// What a stream has besides.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+struct StreamOptions {
+    /// Whether a last piece tells how many tokens were used.
+    #[serde(default, deserialize_with = "or_default")]
+    include_usage: bool,
+    /// Ignored: pieces are not padded.
+    #[allow(dead_code)]
+    include_obfuscation: Option<bool>,
+}
+
+/// How lookahead is used for a request. Nothing of it changes the answer.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LookaheadFields {
+    /// Whether drafts are made: false decodes plainly, one token a pass.
+    pub(super) enabled: Option<bool>,
+    /// A namespace within the caller's own: what is learned there is used there.
+    pub(super) namespace: Option<String>,
+    /// How this request and its namespace use each other.
+    #[serde(default, deserialize_with = "or_default")]
+    share: Share,
+    /// Pins the most nodes of a draft, instead of drafting what pays.
+    draft_length: Option<usize>,
+    /// Whether a stream tells where each token came from.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(super) trace: bool,
+}
+
+/// How a request and its namespace use each other.
+#[derive(Clone, Copy, Debug, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+enum Share {
+    /// Drafts from what is shared, and shares its answer when it is finished.
+    #[default]
+    ReadWrite,
+    /// Drafts from what is shared, and shares nothing.
+    Read,
+    /// Drafts from its own text alone, and shares nothing.
+    Off,
+}
+
+/// A text or several.
+#[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum OneOrMany {
+    /// One.
+    One(String),
+    /// Several.
+    Many(Vec<String>),
+}
+
+impl OneOrMany {
+    pub(super) fn into_vec(self) -> Vec<String> {
+        match self {
+            Self::One(text) => vec![text],
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+/// `null` is what a field is without it.
+pub(super) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+impl SamplingFields {
+    /// The engine's parameters. The seed is new if none is given.
+    pub(super) fn params(&self, vocabulary_size: usize) -> Result<SamplingParams, ApiError> {
+        let off = SamplingParams::greedy();
+        let params = SamplingParams {
+            temperature: self.temperature.unwrap_or(1.0),
+            top_k: usize::try_from(self.top_k.unwrap_or(0)).unwrap_or(0),
+            top_p: self.top_p.unwrap_or(off.top_p),
+            min_p: self.min_p.unwrap_or(off.min_p),
+            repetition_penalty: self.repetition_penalty.unwrap_or(off.repetition_penalty),
+            presence_penalty: self.presence_penalty.unwrap_or(off.presence_penalty),
+            frequency_penalty: self.frequency_penalty.unwrap_or(off.frequency_penalty),
+            logit_bias: self.logit_bias(vocabulary_size)?,
+            seed: self.seed.map_or_else(ids::new_seed, i64::cast_unsigned),
+            ..off
+        };
+        params.validate().map_err(|error| ApiError::invalid(error.field, error.to_string()))?;
+        Ok(params)
+    }
+
+    fn logit_bias(&self, vocabulary_size: usize) -> Result<Vec<(TokenId, f32)>, ApiError> {
+        let biases = self.logit_bias.iter().flatten().map(|(token, &bias)| {
+            match token.parse::<TokenId>().ok().filter(|&id| (id as usize) < vocabulary_size) {
+                Some(id) => Ok((id, bias)),
+                None => Err(ApiError::invalid(
+                    "logit_bias",
+                    format!("logit_bias: {token:?} is no token id; there are 0 to {}", vocabulary_size - 1),
+                )),
+            }
+        });
+        biases.collect()
+    }
+
+    pub(super) fn stop(&self) -> Result<Vec<String>, ApiError> {
+        let stop = self.stop.clone().map_or_else(Vec::new, OneOrMany::into_vec);
+        if stop.len() > MAX_STOPS {
+            return Err(ApiError::invalid(
+                "stop",
+                format!("stop: up to {MAX_STOPS} texts, not {}", stop.len()),
+            ));
+        }
+        Ok(stop)
+    }
+
+    /// Answers to each prompt.
+    pub(super) fn choices(&self) -> Result<usize, ApiError> {
+        match self.n.unwrap_or(1) {
+            n @ 1..=MAX_CHOICES => Ok(n),
+            n => Err(ApiError::invalid("n", format!("n is {n}; it must be 1 to {MAX_CHOICES}"))),
+        }
+    }
+
+    pub(super) fn include_usage(&self) -> bool {
+        self.stream_options.include_usage
+    }
+}
+
+impl LookaheadFields {
+    /// How to draft, if at all; `usual` is what the server does where a request does not say.
+    pub(super) fn policy(&self, usual: Option<&DraftPolicy>) -> Result<Option<DraftPolicy>, ApiError> {
+        let sharing = match self.share {
+            Share::ReadWrite => Sharing::ReadWrite,
+            Share::Read => Sharing::Read,
+            Share::Off => Sharing::Off,
+        };
+        let policy = match (self.enabled, usual) {
+            (Some(false), _) | (None, None) => return Ok(None),
+            (_, Some(usual)) => usual.clone(),
+            (Some(true), None) => DraftPolicy::default(),
+        };
+        match self.draft_length {
+            None => Ok(Some(DraftPolicy { sharing, ..policy })),
+            Some(draft_length @ 0..=MAX_DRAFT_LENGTH) => {
+                Ok(Some(DraftPolicy { sharing, draft_length, cost: None, ..policy }))
+            }
+            Some(length) => Err(ApiError::invalid(
+                "lookahead.draft_length",
+                format!("lookahead.draft_length is {length}; it must be 0 to {MAX_DRAFT_LENGTH}"),
+            )),
+        }
+    }
+}
+
+/// Text, or parts of it: what OpenAI's `content` may be.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Content {
+    /// A text.
+    Text(String),
+    /// Parts, of which `{"type": "text", "text": …}` are understood.
+    #[schema(value_type = Vec<Object>)]
+    Parts(Vec<Value>),
+}
+
+impl Content {
+    /// The text; `param` is where it stands.
+    pub(super) fn into_text(self, param: &str) -> Result<String, ApiError> {
+        let parts = match self {
+            Self::Text(text) => return Ok(text),
+            Self::Parts(parts) => parts,
+        };
+        let texts = parts.iter().enumerate().map(|(index, part)| {
+            let text = part.get("text").and_then(Value::as_str);
+            match part.get("type").and_then(Value::as_str) {
+                Some("text" | "input_text" | "output_text") if text.is_some() => Ok(text.unwrap_or_default()),
+                kind => Err(ApiError::invalid(
+                    format!("{param}[{index}]"),
+                    format!(
+                        "{param}[{index}]: content of type {:?} is not supported; this model reads text",
+                        kind.unwrap_or("(none)")
+                    ),
+                )),
+            }
+        });
+        Ok(texts.collect::<Result<Vec<_>, _>>()?.concat())
+    }
+}

@@ -1,0 +1,212 @@
+//! The HTTP interface: OpenAI's, with a few routes of llama.cpp's server and our own.
+
+mod answers;
+mod body;
+mod chat;
+mod completions;
+mod fields;
+mod logprobs;
+mod lookahead;
+mod models;
+mod operations;
+mod stream;
+mod tokens;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{delete, get, post};
+use http_body_util::BodyExt as _;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::cors::{AllowOrigin, CorsLayer};
+use utoipa::OpenApi;
+
+use crate::error::ApiError;
+use crate::metrics::{Metrics, Rejection};
+use crate::state::State;
+use crate::{auth, ids, pages};
+
+/// What handlers get of the state.
+type Shared = axum::extract::State<Arc<State>>;
+
+/// Whose request it is: the name of a namespace.
+#[derive(Clone, Debug)]
+struct Tenant(String);
+
+/// When a request came.
+#[derive(Clone, Copy, Debug)]
+struct Received(Instant);
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Lookahead",
+        description = "Large language models, several tokens a pass, without changing one output token. The API is \
+                       OpenAI's; `lookahead` in requests and answers is an extension."
+    ),
+    paths(
+        chat::complete,
+        completions::complete,
+        models::list,
+        models::get,
+        models::embed,
+        tokens::tokenize,
+        tokens::detokenize,
+        lookahead::add_corpus,
+        lookahead::list_corpora,
+        lookahead::remove_corpus,
+        lookahead::stats,
+        operations::health,
+        operations::metrics,
+    )
+)]
+struct Document;
+
+/// The OpenAPI document, as JSON.
+pub(crate) fn openapi_json() -> String {
+    Document::openapi().to_pretty_json().unwrap_or_default()
+}
+
+/// All routes.
+pub(crate) fn router(state: Arc<State>) -> Router {
+    let with_key = Router::new()
+        .route("/v1/chat/completions", post(chat::complete))
+        .route("/v1/completions", post(completions::complete))
+        .route("/v1/embeddings", post(models::embed))
+        .route("/v1/models", get(models::list))
+        .route("/v1/models/{model}", get(models::get))
+        .route("/tokenize", post(tokens::tokenize))
+        .route("/detokenize", post(tokens::detokenize))
+        .route("/v1/lookahead/corpora", post(lookahead::add_corpus).get(lookahead::list_corpora))
+        .route("/v1/lookahead/corpora/{name}", delete(lookahead::remove_corpus))
+        .route("/v1/lookahead/stats", get(lookahead::stats))
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&state), find_tenant));
+    let document = openapi_json();
+    Router::new()
+        .merge(with_key)
+        .merge(pages::routes())
+        .route("/health", get(operations::health))
+        .route("/metrics", get(operations::metrics))
+        .route(
+            "/openapi.json",
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+        )
+        .fallback(no_such_path)
+        .method_not_allowed_fallback(no_such_method)
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| {
+            tracing::error!("a handler has panicked");
+            ApiError::internal("the server made a mistake; its log says more".to_owned()).into_response()
+        }))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
+        .layer(cors(&state.options.cors_origins))
+        .with_state(state)
+}
+
+/// Which web pages of other origins may use the server: none, unless the operator says so.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origin = if origins.iter().any(|origin| origin == "*") {
+        AllowOrigin::any()
+    } else {
+        AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::from_str(origin).ok()))
+    };
+    CorsLayer::new()
+        .allow_origin(origin)
+        .allow_methods([Method::GET, Method::POST, Method::DELETE])
+        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+}
+
+async fn find_tenant(state: Shared, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let tenant = auth::tenant_of(&state.options.keys, request.headers())?;
+    request.extensions_mut().insert(Tenant(tenant));
+    Ok(next.run(request).await)
+}
+
+/// Counts and logs a request once its answer is through, however long it streams.
+async fn count(state: Shared, mut request: Request, next: Next) -> Response {
+    let received = Instant::now();
+    request.extensions_mut().insert(Received(received));
+    let path = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if let Some(why) = rejection(status) {
+        state.metrics.rejected(why);
+    }
+    let id = ids::new_id("req-");
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(HeaderName::from_static("x-request-id"), value);
+    }
+    let metrics = Arc::clone(&state.metrics);
+    let ended = Ended { metrics, path, id, status, received };
+    response.map(|body| {
+        Body::new(body.map_frame(move |frame| {
+            let _until_the_body_ends = &ended;
+            frame
+        }))
+    })
+}
+
+fn rejection(status: StatusCode) -> Option<Rejection> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some(Rejection::Unauthorized),
+        StatusCode::PAYLOAD_TOO_LARGE => Some(Rejection::TooLarge),
+        StatusCode::TOO_MANY_REQUESTS => Some(Rejection::QueueFull),
+        status if status.is_client_error() => Some(Rejection::Invalid),
+        _ => None,
+    }
+}
+
+/// Counts a request when it is dropped.
+struct Ended {
+    metrics: Arc<Metrics>,
+    path: String,
+    id: String,
+    status: StatusCode,
+    received: Instant,
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let (took, status) = (self.received.elapsed(), self.status.as_u16());
+        self.metrics.answered(&self.path, status, took);
+        let ms = took.as_millis() as u64;
+        tracing::info!(id = self.id, path = self.path, status, ms, "answered");
+    }
+}
+
+async fn no_such_path(request: Request) -> ApiError {
+    let path = request.uri().path().to_owned();
+    ApiError::not_found("unknown_url", format!("there is no {path} here; /docs lists what there is"))
+}
+
+async fn no_such_method(request: Request) -> ApiError {
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    ApiError::method_not_allowed(format!("{path} does not take {method}; /docs lists what it takes"))
+}
+
+/// Refuses a model that is not served.
+fn check_model(state: &State, model: Option<&str>) -> Result<(), ApiError> {
+    match model {
+        Some(model) if !state.model.names.iter().any(|name| name == model) => {
+            let served = state.model.names.join("`, `");
+            let message = format!("the model `{model}` is not served here; `{served}` is");
+            Err(ApiError::not_found("model_not_found", message).of_param("model"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Runs what may take a while beside the runtime.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ApiError::internal(format!("the server made a mistake: {error}"))),
+    }
+}

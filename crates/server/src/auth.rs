@@ -1,0 +1,125 @@
+//! Who asks: API keys, each a tenant with a namespace of its own.
+
+use axum::http::{HeaderMap, header};
+use subtle::ConstantTimeEq as _;
+
+use crate::error::ApiError;
+
+/// The tenant that everyone is where there are no keys.
+const EVERYONE: &str = "default";
+
+/// Characters of a tenant's name, at most.
+const MAX_NAME: usize = 64;
+
+/// A client's key.
+#[derive(Clone)]
+pub struct ApiKey {
+    tenant: String,
+    /// Of the secret: hashes are of one length, so comparing them tells nothing of it.
+    hash: [u8; 32],
+}
+
+/// A key that cannot be used. It does not say the key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum InvalidKey {
+    /// There is no secret.
+    #[error("an API key is empty")]
+    Empty,
+    /// The name in front of the colon could not name a namespace.
+    #[error("{0:?} cannot name an API key: up to {MAX_NAME} letters, digits, `-`, `_` and `.` can")]
+    Name(String),
+}
+
+impl std::fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiKey").field("tenant", &self.tenant).finish_non_exhaustive()
+    }
+}
+
+impl ApiKey {
+    /// A key as an operator writes it: the secret, or `name:secret`. Without a name, the tenant is called by the first
+    /// digits of the secret's hash.
+    ///
+    /// # Errors
+    /// If there is no secret, or the name has other characters than names may have.
+    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
+        let (name, secret) = match text.split_once(':') {
+            Some((name, secret)) => (Some(name), secret),
+            None => (None, text),
+        };
+        if secret.is_empty() {
+            return Err(InvalidKey::Empty);
+        }
+        let hash = blake3::hash(secret.as_bytes());
+        let tenant = match name {
+            Some(name) if is_name(name) => name.to_owned(),
+            Some(name) => return Err(InvalidKey::Name(name.to_owned())),
+            None => format!("key-{}", &hash.to_hex()[..8]),
+        };
+        Ok(Self { tenant, hash: *hash.as_bytes() })
+    }
+}
+
+/// Whether `name` may name a tenant or a namespace.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_allowed)
+}
+
+/// Finds out whose key the request bears. Every key is compared, however early one fits.
+pub(crate) fn tenant_of(keys: &[ApiKey], headers: &HeaderMap) -> Result<String, ApiError> {
+    if keys.is_empty() {
+        return Ok(EVERYONE.to_owned());
+    }
+    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let Some(secret) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
+        return Err(ApiError::unauthorized(
+            "this server wants an API key: send the header `Authorization: Bearer KEY`",
+        ));
+    };
+    let hash = *blake3::hash(secret.trim().as_bytes()).as_bytes();
+    let mut tenant = None;
+    for key in keys {
+        if bool::from(key.hash.ct_eq(&hash)) {
+            tenant = Some(&key.tenant);
+        }
+    }
+    tenant.cloned().ok_or_else(|| ApiError::unauthorized("this API key is not one of this server's"))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn tenant(keys: &[&str], authorization: Option<&str>) -> Option<String> {
+        let keys: Vec<ApiKey> = keys.iter().map(|key| ApiKey::parse(key).unwrap()).collect();
+        let mut headers = HeaderMap::new();
+        if let Some(value) = authorization {
+            headers.insert(header::AUTHORIZATION, HeaderValue::from_str(value).unwrap());
+        }
+        tenant_of(&keys, &headers).ok()
+    }
+
+    #[test]
+    fn a_key_names_its_tenant_and_nothing_else_is_one() {
+        let keys = ["alice:s3cret", "bare"];
+        assert_eq!(tenant(&keys, Some("Bearer s3cret")).as_deref(), Some("alice"));
+        assert!(tenant(&keys, Some("Bearer bare")).unwrap().starts_with("key-"));
+        for wrong in
+            [None, Some("Bearer "), Some("Bearer alice"), Some("Bearer alice:s3cret"), Some("Basic s3cret")]
+        {
+            assert_eq!(tenant(&keys, wrong), None, "{wrong:?}");
+        }
+        assert_eq!(tenant(&[], None).as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn keys_that_cannot_be_used_are_refused_and_secrets_are_not_shown() {
+        assert_eq!(ApiKey::parse("").unwrap_err(), InvalidKey::Empty);
+        assert_eq!(ApiKey::parse("name:").unwrap_err(), InvalidKey::Empty);
+        assert_eq!(ApiKey::parse("a/b:x").unwrap_err(), InvalidKey::Name("a/b".to_owned()));
+        assert!(!format!("{:?}", ApiKey::parse("n:topsecret").unwrap()).contains("topsecret"));
+    }
+}

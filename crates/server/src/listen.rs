@@ -1,0 +1,118 @@
+//! Connections: their timeouts, and how they end.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio_io_timeout::TimeoutStream;
+
+use crate::ServeError;
+use crate::state::State;
+
+/// Connections at once. Others wait in the system's queue.
+const MAX_CONNECTIONS: usize = 4096;
+
+/// How long to wait after the system had no connection to give, for want of file descriptors for one.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// A bound address.
+pub struct Listener(TcpListener);
+
+impl Listener {
+    /// Listens on `host` and `port`; port 0 takes one that is free.
+    ///
+    /// # Errors
+    /// If the address is taken or is none of this machine.
+    pub async fn bind(host: &str, port: u16) -> Result<Self, ServeError> {
+        let listener = TcpListener::bind((host, port)).await;
+        listener.map(Self).map_err(|source| ServeError::Listen { address: format!("{host}:{port}"), source })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// If the system does not say.
+    pub fn address(&self) -> std::io::Result<SocketAddr> {
+        self.0.local_addr()
+    }
+}
+
+/// Serves `router` until `stop` is ready, saves snapshots meanwhile, and returns when all connections have ended or the time
+/// for that is over.
+pub(crate) async fn run(
+    Listener(listener): Listener,
+    router: Router,
+    state: &Arc<State>,
+    stop: impl Future<Output = ()>,
+) {
+    let graceful = GracefulShutdown::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let snapshots = tokio::spawn(save_regularly(Arc::clone(state)));
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let accepted = async {
+            let place = Arc::clone(&places).acquire_owned().await;
+            (listener.accept().await, place)
+        };
+        let (stream, place) = tokio::select! {
+            () = &mut stop => break,
+            (accepted, place) = accepted => match accepted {
+                Ok((stream, _)) => (stream, place),
+                Err(error) => {
+                    tracing::warn!("cannot take a connection: {error}");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            }
+        };
+        let connection = graceful.watch(connection(stream, &router, state.options.client_timeout));
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!("a connection has failed: {error}");
+            }
+            drop(place);
+        });
+    }
+    drop(listener);
+    state.begin_stopping();
+    tracing::info!("stopping: finishing what was begun");
+    let timeout = state.options.shutdown_timeout;
+    if tokio::time::timeout(timeout, graceful.shutdown()).await.is_err() {
+        tracing::warn!("gave up on requests that were not done {} s later", timeout.as_secs());
+    }
+    snapshots.abort();
+}
+
+/// Serves one connection. A head that does not come in time and a client that does not read end it; bodies have a timeout of
+/// their own.
+fn connection(
+    stream: TcpStream,
+    router: &Router,
+    client_timeout: Duration,
+) -> http1::Connection<TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Router>> {
+    let _ = stream.set_nodelay(true); // a token is worth a packet
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(client_timeout));
+    http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(client_timeout)
+        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router.clone()))
+}
+
+async fn save_regularly(state: Arc<State>) {
+    let mut timer = tokio::time::interval(state.options.snapshot_interval);
+    timer.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    timer.tick().await; // the first one is at once
+    loop {
+        timer.tick().await;
+        let state = Arc::clone(&state);
+        let _ = tokio::task::spawn_blocking(move || state.save()).await;
+    }
+}

@@ -1,0 +1,78 @@
+//! What the server is told by whoever starts it.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lookahead_engine::DraftPolicy;
+use lookahead_model::PromptEncoder;
+use lookahead_trie::Corpus;
+
+use crate::ApiKey;
+
+/// The model as clients see it.
+pub struct ServedModel {
+    /// Its name, and other names that requests may give it. At least one.
+    pub names: Vec<String>,
+    /// Text to tokens.
+    pub prompts: Arc<PromptEncoder>,
+    /// The tokens that end an answer.
+    pub end_tokens: Vec<u32>,
+}
+
+/// Limits and habits.
+#[derive(Clone, Debug)]
+pub struct ServerOptions {
+    /// Keys of clients; without any, everyone is served, as one tenant.
+    pub keys: Vec<ApiKey>,
+    /// Origins of web pages that browsers may let use the server; `*` for all.
+    pub cors_origins: Vec<String>,
+    /// Sequences in one pass, at most.
+    pub parallel: usize,
+    /// Requests that wait, at most; more are refused.
+    pub max_queue: usize,
+    /// Tokens of a prompt, at most.
+    pub max_prompt_tokens: usize,
+    /// Tokens of an answer, at most.
+    pub max_completion_tokens: usize,
+    /// Bytes of a request, at most.
+    pub max_body_bytes: usize,
+    /// Bytes of a corpus that is sent, at most.
+    pub max_corpus_bytes: usize,
+    /// How long a request may take from its arrival to its end.
+    pub request_timeout: Duration,
+    /// How long a client may keep the server waiting: for the head of a request, for its body, for reading an answer.
+    pub client_timeout: Duration,
+    /// How long requests may go on once the server is told to stop.
+    pub shutdown_timeout: Duration,
+    /// How often what was learned is saved.
+    pub snapshot_interval: Duration,
+    /// Whether prompts and answers are logged.
+    pub log_prompts: bool,
+    /// What drafts are made from.
+    pub drafts: DraftOptions,
+}
+
+/// What drafts are made from, and where it stays.
+#[derive(Clone)]
+pub struct DraftOptions {
+    /// How requests draft that do not say; `None` for plain decoding.
+    pub policy: Option<DraftPolicy>,
+    /// Where namespaces are kept; without it they end with the server.
+    pub directory: Option<PathBuf>,
+    /// What the texts of a namespace may take in memory, in bytes.
+    pub namespace_bytes: usize,
+    /// Namespaces, at most.
+    pub max_namespaces: usize,
+    /// What every namespace drafts from besides.
+    pub corpora: Vec<Corpus>,
+}
+
+impl std::fmt::Debug for DraftOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DraftOptions")
+            .field("policy", &self.policy)
+            .field("directory", &self.directory)
+            .finish_non_exhaustive()
+    }
+}
