@@ -478,8 +478,12 @@ impl<C: Cache> Sequence<C> {
             let accepted = &verified.path[1..=produced.min(verified.path.len() - 1)];
             self.stats.draft_lengths.add(origins.len() - 1);
             self.stats.accepted_lengths.add(accepted.len());
-            origins[1..].iter().for_each(|&origin| self.stats.drafted_by_origin.add(origin));
-            accepted.iter().for_each(|&node| self.stats.accepted_by_origin.add(origins[node as usize]));
+            for &origin in &origins[1..] {
+                self.stats.drafted_by_origin.add(origin);
+            }
+            for &node in accepted {
+                self.stats.accepted_by_origin.add(origins[node as usize]);
+            }
             self.stats.forward += forward;
             self.stats.decode += whole;
         } else {

@@ -113,12 +113,18 @@ mod tests {
         (0..pages).map(|_| Arc::new(pool.take().unwrap())).collect()
     }
 
+    fn give_back(pool: &KvPool, pages: Vec<Arc<KvPage>>) {
+        for page in pages {
+            pool.give_back(page);
+        }
+    }
+
     #[test]
     fn pages_that_came_back_are_taken_before_new_ones() {
         let pool = pool(Some(3));
         let pages = take(&pool, 3);
         assert!(pool.take().is_err());
-        pages.into_iter().for_each(|page| pool.give_back(page));
+        give_back(&pool, pages);
         assert_eq!((pool.state().used, pool.state().free.len()), (0, 3));
         let pages = take(&pool, 2);
         assert_eq!((pool.state().used, pool.state().free.len()), (2, 1));
@@ -139,7 +145,7 @@ mod tests {
     fn without_a_bound_what_is_too_much_goes_back_to_the_system() {
         let pool = pool(None);
         let kept = KEPT_BYTES / pool.layout.page_bytes();
-        take(&pool, kept + 5).into_iter().for_each(|page| pool.give_back(page));
+        give_back(&pool, take(&pool, kept + 5));
         assert_eq!((pool.state().used, pool.state().free.len()), (0, kept));
     }
 
@@ -150,7 +156,9 @@ mod tests {
             let page = take(&pool, 1).remove(0);
             std::thread::scope(|scope| {
                 let pages: Vec<_> = (0..3).map(|_| Arc::clone(&page)).collect();
-                pages.into_iter().for_each(|page| drop(scope.spawn(|| pool.give_back(page))));
+                for page in pages {
+                    scope.spawn(|| pool.give_back(page));
+                }
                 pool.give_back(page);
             });
             assert_eq!((pool.state().used, pool.state().free.len()), (0, 1));

@@ -153,7 +153,9 @@ fn visit_strings(chat: &mut Chat, visit: &mut impl FnMut(&mut String)) {
         visit(content);
         name.iter_mut().for_each(&mut *visit);
         tool_call_id.iter_mut().for_each(&mut *visit);
-        tool_calls.iter_mut().for_each(|call| visit_json(call, visit));
+        for call in tool_calls {
+            visit_json(call, visit);
+        }
     }
     chat.tools.iter_mut().for_each(|tool| visit_json(tool, visit));
 }

@@ -68,7 +68,7 @@ pub(crate) struct CorpusInfo {
 
 enum Lesson {
     /// A request has ended; dropping its drafter is what teaches the namespace.
-    End(NamespaceDrafter),
+    End(Box<NamespaceDrafter>),
     /// All lessons before this one have been learned.
     Barrier(SyncSender<()>),
 }
@@ -133,7 +133,7 @@ impl DraftStore {
 
     /// A drafter whose lessons are learned elsewhere.
     pub(crate) fn drafter(&self, drafter: NamespaceDrafter) -> Box<dyn Drafter> {
-        Box::new(Deferred { drafter: Some(drafter), learner: self.learner.clone() })
+        Box::new(Deferred { drafter: Some(Box::new(drafter)), learner: self.learner.clone() })
     }
 
     /// Adds a corpus to a namespace, in place of one of the same name, and keeps it where namespaces are kept.
@@ -250,7 +250,7 @@ fn learn(lessons: &Receiver<Lesson>) {
 
 /// A drafter that ends on the learner's thread.
 struct Deferred {
-    drafter: Option<NamespaceDrafter>,
+    drafter: Option<Box<NamespaceDrafter>>,
     learner: Sender<Lesson>,
 }
 
@@ -270,11 +270,11 @@ impl Drafter for Deferred {
     }
 
     fn cost(&self) -> Option<&CostCurve> {
-        self.drafter.as_ref().and_then(Drafter::cost)
+        self.drafter.as_ref().and_then(|drafter| drafter.cost())
     }
 
     fn runners_up(&self) -> usize {
-        self.drafter.as_ref().map_or(0, Drafter::runners_up)
+        self.drafter.as_ref().map_or(0, |drafter| drafter.runners_up())
     }
 
     fn observe(&mut self, context: &[TokenId], likeliest: &[Candidate]) {

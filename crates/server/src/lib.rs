@@ -1,6 +1,6 @@
 //! An OpenAI-compatible server around the lookahead engine.
 //!
-//! Data flows one way: a handler in [`api`] turns a request into prompt tokens and jobs; the [`worker`], a thread that owns
+//! Data flows one way: a handler in `api` turns a request into prompt tokens and jobs; the `worker`, a thread that owns
 //! the engine, batches the jobs of all requests; what it produces comes back as events, which the handler turns into the
 //! answer. Nothing that a client does or does not do makes the engine wait.
 //!

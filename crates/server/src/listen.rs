@@ -1,6 +1,7 @@
 //! Connections: their timeouts, and how they end.
 
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -55,7 +56,7 @@ pub(crate) async fn run(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let snapshots = tokio::spawn(save_regularly(Arc::clone(state)));
-    let mut stop = std::pin::pin!(stop);
+    let mut stop = pin!(stop);
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
@@ -90,13 +91,11 @@ pub(crate) async fn run(
     snapshots.abort();
 }
 
+type Connection = http1::Connection<TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Router>>;
+
 /// Serves one connection. A head that does not come in time and a client that does not read end it; bodies have a timeout of
 /// their own.
-fn connection(
-    stream: TcpStream,
-    router: &Router,
-    client_timeout: Duration,
-) -> http1::Connection<TokioIo<std::pin::Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Router>> {
+fn connection(stream: TcpStream, router: &Router, client_timeout: Duration) -> Connection {
     let _ = stream.set_nodelay(true); // a token is worth a packet
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(client_timeout));

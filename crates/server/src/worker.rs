@@ -37,7 +37,7 @@ pub(crate) enum Event {
     /// What one forward pass produced.
     Step(Step),
     /// The end; nothing comes after it.
-    End(Result<Ending, EngineError>),
+    End(Result<Box<Ending>, EngineError>),
 }
 
 /// The tokens of one forward pass.
@@ -235,7 +235,7 @@ impl<M: LanguageModel> Desk<M> {
             let ending = generation.map(|generation| {
                 active.tell_step(&generation.stats, &self.metrics);
                 self.metrics.finished(&generation.stats);
-                active.end(generation.finish_reason, generation.stats, &self.metrics)
+                Box::new(active.end(generation.finish_reason, generation.stats, &self.metrics))
             });
             let _ = active.events.send((active.choice, Event::End(ending)));
         }

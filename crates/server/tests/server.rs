@@ -12,6 +12,7 @@ use common::{Reply, TestServer, options, until};
 use lookahead_server::{ApiKey, DraftOptions, ServerOptions};
 use serde_json::{Value, json};
 
+#[expect(clippy::needless_pass_by_value, reason = "reads better")]
 fn chat(content: &str, more: Value) -> Value {
     let mut body = json!({
         "messages": [{ "role": "user", "content": content }], "temperature": 0, "max_tokens": 20,

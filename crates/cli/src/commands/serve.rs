@@ -86,7 +86,7 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) api_key_file: Option<PathBuf>,
 
-    /// Let web pages of this origin use the server, such as https://example.org, or * for all; may be given several times
+    /// Let web pages of this origin use the server, such as `https://example.org`, or * for all; may be given several times
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) cors_origin: Vec<String>,
 

@@ -206,7 +206,7 @@ fn a_message_has_content_or_calls() {
         match serde_json::from_str::<Message>(json) {
             Ok(message) => assert_eq!(Some(message.content.as_str()), content, "{json}"),
             Err(error) => {
-                assert!(content.is_none() && error.to_string().contains("`content`"), "{json}: {error}")
+                assert!(content.is_none() && error.to_string().contains("`content`"), "{json}: {error}");
             }
         }
     }

@@ -26,7 +26,7 @@ pub(super) fn rewrite(chat: &mut Chat) {
         }
         match messages.last_mut() {
             Some(results) if is_result && after_result => {
-                append(&mut results.content, "\n", &message.content)
+                append(&mut results.content, "\n", &message.content);
             }
             _ => messages.push(message),
         }

@@ -15,9 +15,12 @@ use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
-use crate::metrics::{Rejection, source_name};
+use crate::metrics::source_name;
 use crate::state::State;
 use crate::worker::{Ending, Event, Job, Step};
+
+/// Makes what limits an answer, anew for each.
+pub(super) type MakeConstraint = Box<dyn Fn() -> Result<Box<dyn Constraint>, ApiError> + Send>;
 
 /// What is to be answered.
 pub(super) struct Order {
@@ -30,8 +33,8 @@ pub(super) struct Order {
     pub(super) logprobs: Option<usize>,
     /// The text that the answer is expected to repeat.
     pub(super) prediction: Option<Vec<TokenId>>,
-    /// Makes what limits an answer, for each of them.
-    pub(super) constraint: Option<Box<dyn Fn() -> Result<Box<dyn Constraint>, ApiError> + Send>>,
+    /// What limits the answers.
+    pub(super) constraint: Option<MakeConstraint>,
     pub(super) policy: Option<DraftPolicy>,
     pub(super) namespace: Arc<Namespace>,
     /// Whose prompts are told from others by how quickly they are read.
@@ -71,6 +74,7 @@ struct PromptTokensDetails {
 
 /// Of the answers' tokens.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
+#[expect(clippy::struct_field_names, reason = "OpenAI's names")]
 struct CompletionTokensDetails {
     /// Always 0.
     reasoning_tokens: usize,
@@ -98,7 +102,7 @@ struct LookaheadUsage {
 
 impl State {
     /// Hands the order to the engine.
-    pub(super) fn answer(&self, order: Order, received: Instant) -> Result<Answers, ApiError> {
+    pub(super) fn answer(&self, order: &Order, received: Instant) -> Result<Answers, ApiError> {
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let prediction_tokens = order.prediction.as_ref().map_or(0, Vec::len);
@@ -119,7 +123,7 @@ impl State {
                 jobs.push(Job {
                     submission: Submission {
                         request,
-                        drafter: self.drafter(&order),
+                        drafter: self.drafter(order),
                         constraint: order.constraint.as_ref().map(|make| make()).transpose()?,
                         scope: order.scope.clone(),
                     },
@@ -131,10 +135,7 @@ impl State {
             }
         }
         let left = jobs.len();
-        self.worker.submit(jobs).map_err(|full| {
-            self.metrics.rejected(Rejection::QueueFull);
-            ApiError::queue_full(full.waiting)
-        })?;
+        self.worker.submit(jobs).map_err(|full| ApiError::queue_full(full.waiting))?;
         let timeout = self.options.request_timeout;
         let (deadline, timeout_s) = (received + timeout, timeout.as_secs());
         Ok(Answers { events, cancel, deadline, timeout_s, left, prediction_tokens })
@@ -177,7 +178,7 @@ pub(super) enum Next {
     /// The tokens of a forward pass.
     Step(usize, Step),
     /// The end of an answer.
-    End(usize, Ending),
+    End(usize, Box<Ending>),
     /// The end of all.
     Done,
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{Extension, Request};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
-use lookahead_engine::{Constraint, FinishReason};
+use lookahead_engine::FinishReason;
 use lookahead_grammar::{ToolChoice, ToolSpec, ToolSyntax};
 use lookahead_model::chat_template::Message;
 use lookahead_model::tokenizer::EncodeOptions;
@@ -14,9 +14,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::answers::{Answers, Next, Order, Usage};
+use super::answers::{Answers, MakeConstraint, Next, Order, Usage};
 use super::body::{self, Fields};
-use super::fields::{Content, SamplingFields, or_default};
+use super::fields::{Content, Delivery, SamplingFields, or_default};
 use super::stream::{self, Pieces, Trace};
 use super::{Received, Shared, Tenant, blocking, check_model, logprobs};
 use crate::drafts::DraftStore;
@@ -148,17 +148,15 @@ pub(super) async fn complete(
     let bytes = body::read(request.into_body(), options.max_body_bytes, options.client_timeout).await?;
     let of_request = Arc::clone(&state);
     let (order, style) = blocking(move || read_request(&of_request, &tenant, &bytes)).await?;
-    let is_stream = style.is_stream;
-    let answers = state.answer(order, received)?;
+    let is_stream = style.delivery.is_stream;
+    let answers = state.answer(&order, received)?;
     let replies = Replies::new(state, style, answers.prediction_tokens());
     if is_stream { Ok(stream::respond(answers, replies)) } else { gather(answers, replies).await }
 }
 
 /// What the answer is to look like.
 struct Style {
-    is_stream: bool,
-    include_usage: bool,
-    trace: bool,
+    delivery: Delivery,
     logprobs: bool,
     choices: usize,
     tools: Option<ToolFormat>,
@@ -200,9 +198,7 @@ fn read_request(state: &Arc<State>, tenant: &str, bytes: &[u8]) -> Result<(Order
     let lookahead = &sampling.lookahead;
     let namespace = DraftStore::name(tenant, lookahead.namespace.as_deref())?;
     let style = Style {
-        is_stream: sampling.stream,
-        include_usage: sampling.include_usage(),
-        trace: lookahead.trace,
+        delivery: sampling.delivery(),
         logprobs: chat.logprobs,
         choices: sampling.choices()?,
         tools: tools.is_some().then_some(format),
@@ -325,8 +321,6 @@ impl Tools {
     }
 }
 
-type MakeConstraint = Box<dyn Fn() -> Result<Box<dyn Constraint>, ApiError> + Send>;
-
 /// What limits the answer, if anything. It is made once here, so that what is wrong with it is told before the queue.
 fn constraint(
     state: &Arc<State>,
@@ -412,7 +406,7 @@ impl Replies {
     }
 
     /// A chunk of the stream. A usage that is asked for is null until it is known.
-    fn chunk(&self, choices: Value) -> Value {
+    fn chunk(&self, choices: &Value) -> Value {
         let mut chunk = json!({
             "id": self.id,
             "object": "chat.completion.chunk",
@@ -421,14 +415,14 @@ impl Replies {
             "system_fingerprint": null,
             "choices": choices,
         });
-        if self.style.include_usage {
+        if self.style.delivery.include_usage {
             chunk["usage"] = Value::Null;
         }
         chunk
     }
 
-    fn delta(&self, index: usize, delta: Value, finish_reason: Option<&str>) -> Value {
-        self.chunk(json!([{
+    fn delta(&self, index: usize, delta: &Value, finish_reason: Option<&str>) -> Value {
+        self.chunk(&json!([{
             "index": index, "delta": delta, "logprobs": null, "finish_reason": finish_reason,
         }]))
     }
@@ -509,7 +503,7 @@ impl Choice {
 
 impl Pieces for Replies {
     fn begin(&mut self) -> Vec<Value> {
-        let first = |index| self.delta(index, json!({ "role": "assistant", "content": "" }), None);
+        let first = |index| self.delta(index, &json!({ "role": "assistant", "content": "" }), None);
         (0..self.choices.len()).map(first).collect()
     }
 
@@ -518,13 +512,13 @@ impl Pieces for Replies {
             Next::Step(index, step) => {
                 let (deltas, logprobs) = self.take_step(index, &step);
                 let mut pieces: Vec<Value> =
-                    deltas.into_iter().map(|delta| self.delta(index, delta, None)).collect();
-                if pieces.is_empty() && (self.style.trace || self.style.logprobs) {
-                    pieces.push(self.delta(index, json!({}), None)); // its tokens are told all the same
+                    deltas.into_iter().map(|delta| self.delta(index, &delta, None)).collect();
+                if pieces.is_empty() && (self.style.delivery.trace || self.style.logprobs) {
+                    pieces.push(self.delta(index, &json!({}), None)); // its tokens are told all the same
                 }
                 if let Some(first) = pieces.first_mut() {
                     first["choices"][0]["logprobs"] = logprobs;
-                    if self.style.trace {
+                    if self.style.delivery.trace {
                         first["lookahead"] = json!(Trace::of(&step));
                     }
                 }
@@ -533,12 +527,12 @@ impl Pieces for Replies {
             Next::End(index, ending) => {
                 let (deltas, reason) = self.take_end(index, &ending);
                 let mut pieces: Vec<Value> =
-                    deltas.into_iter().map(|delta| self.delta(index, delta, None)).collect();
-                pieces.push(self.delta(index, json!({}), Some(reason)));
+                    deltas.into_iter().map(|delta| self.delta(index, &delta, None)).collect();
+                pieces.push(self.delta(index, &json!({}), Some(reason)));
                 pieces
             }
-            Next::Done if self.style.include_usage => {
-                let mut last = self.chunk(json!([]));
+            Next::Done if self.style.delivery.include_usage => {
+                let mut last = self.chunk(&json!([]));
                 last["usage"] = json!(self.usage);
                 vec![last]
             }

@@ -7,13 +7,14 @@ use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
 use lookahead_engine::FinishReason;
 use lookahead_model::TokenId;
+use lookahead_model::tokenizer::DecodeOptions;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::answers::{Answers, Next, Order, Usage};
 use super::body::{self, Fields};
-use super::fields::{SamplingFields, or_default};
+use super::fields::{Delivery, SamplingFields, or_default};
 use super::logprobs::{self, TextLogprobs};
 use super::stream::{self, Pieces, Trace};
 use super::{Received, Shared, Tenant, blocking, check_model};
@@ -103,17 +104,15 @@ pub(super) async fn complete(
     let bytes = body::read(request.into_body(), options.max_body_bytes, options.client_timeout).await?;
     let of_request = Arc::clone(&state);
     let (order, style) = blocking(move || read_request(&of_request, &tenant, &bytes)).await?;
-    let is_stream = style.is_stream;
-    let answers = state.answer(order, received)?;
+    let is_stream = style.delivery.is_stream;
+    let answers = state.answer(&order, received)?;
     let replies = Replies::new(state, style);
     if is_stream { Ok(stream::respond(answers, replies)) } else { gather(answers, replies).await }
 }
 
 /// What the answer is to look like.
 struct Style {
-    is_stream: bool,
-    include_usage: bool,
-    trace: bool,
+    delivery: Delivery,
     has_logprobs: bool,
     /// Answers to each prompt.
     choices: usize,
@@ -156,13 +155,11 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
             return Err(ApiError::invalid("prompt", message));
         }
     }
-    let echo = |prompt: &Vec<TokenId>| tokenizer.decode(prompt, Default::default());
+    let echo = |prompt: &Vec<TokenId>| tokenizer.decode(prompt, DecodeOptions::default());
     let lookahead = &sampling.lookahead;
     let namespace = DraftStore::name(tenant, lookahead.namespace.as_deref())?;
     let style = Style {
-        is_stream: sampling.stream,
-        include_usage: sampling.include_usage(),
-        trace: lookahead.trace,
+        delivery: sampling.delivery(),
         has_logprobs: logprobs.is_some(),
         choices,
         echoes: if completion.echo {
@@ -230,7 +227,7 @@ impl Replies {
         Self { state, style, id, created, choices, usage: Usage::default() }
     }
 
-    fn object(&self, choices: Value) -> Value {
+    fn object(&self, choices: &Value) -> Value {
         json!({
             "id": self.id,
             "object": "text_completion",
@@ -241,8 +238,8 @@ impl Replies {
         })
     }
 
-    fn piece(&self, index: usize, text: &str, logprobs: Value, finish_reason: Option<&str>) -> Value {
-        self.object(json!([{
+    fn piece(&self, index: usize, text: &str, logprobs: &Value, finish_reason: Option<&str>) -> Value {
+        self.object(&json!([{
             "index": index, "text": text, "logprobs": logprobs, "finish_reason": finish_reason,
         }]))
     }
@@ -263,7 +260,7 @@ impl Replies {
     }
 
     fn take_end(&mut self, index: usize, ending: &Ending) -> &'static str {
-        self.usage.add(&ending.stats, index % self.style.choices == 0, 0);
+        self.usage.add(&ending.stats, index.is_multiple_of(self.style.choices), 0);
         let reason = if ending.finish_reason == FinishReason::Length { "length" } else { "stop" };
         self.choices[index].finish_reason = Some(reason);
         reason
@@ -274,29 +271,29 @@ impl Pieces for Replies {
     fn begin(&mut self) -> Vec<Value> {
         let echo = |index: usize| &self.style.echoes[index / self.style.choices];
         let echoed = (0..self.choices.len()).filter(|&index| !echo(index).is_empty());
-        echoed.map(|index| self.piece(index, echo(index), Value::Null, None)).collect()
+        echoed.map(|index| self.piece(index, echo(index), &Value::Null, None)).collect()
     }
 
     fn next(&mut self, next: Next) -> Vec<Value> {
         match next {
             Next::Step(index, step) => {
                 let text = self.take_step(index, &step);
-                if text.is_empty() && !self.style.trace && !self.style.has_logprobs {
+                if text.is_empty() && !self.style.delivery.trace && !self.style.has_logprobs {
                     return Vec::new();
                 }
                 let logprobs = self.take_logprobs(index);
-                let mut piece = self.piece(index, &text, logprobs, None);
-                if self.style.trace {
+                let mut piece = self.piece(index, &text, &logprobs, None);
+                if self.style.delivery.trace {
                     piece["lookahead"] = json!(Trace::of(&step));
                 }
                 vec![piece]
             }
             Next::End(index, ending) => {
                 let reason = self.take_end(index, &ending);
-                vec![self.piece(index, &ending.rest, Value::Null, Some(reason))]
+                vec![self.piece(index, &ending.rest, &Value::Null, Some(reason))]
             }
-            Next::Done if self.style.include_usage => {
-                let mut last = self.object(json!([]));
+            Next::Done if self.style.delivery.include_usage => {
+                let mut last = self.object(&json!([]));
                 last["usage"] = json!(self.usage);
                 vec![last]
             }
@@ -328,7 +325,7 @@ async fn gather(mut answers: Answers, mut replies: Replies) -> Result<Response, 
             json!({ "index": index, "text": text, "logprobs": logprobs, "finish_reason": choice.finish_reason })
         })
         .collect();
-    let mut answer = replies.object(choices.into());
+    let mut answer = replies.object(&choices.into());
     answer["usage"] = json!(replies.usage);
     Ok(Json(answer).into_response())
 }

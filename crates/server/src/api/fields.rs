@@ -48,7 +48,7 @@ pub(super) struct SamplingFields {
     n: Option<usize>,
     /// Whether the answer comes in pieces, as server-sent events.
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) stream: bool,
+    stream: bool,
     /// What a stream has besides.
     #[serde(default, deserialize_with = "or_default")]
     stream_options: StreamOptions,
@@ -85,7 +85,7 @@ pub(super) struct LookaheadFields {
     draft_length: Option<usize>,
     /// Whether a stream tells where each token came from.
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) trace: bool,
+    trace: bool,
 }
 
 /// How a request and its namespace use each other.
@@ -99,6 +99,17 @@ enum Share {
     Read,
     /// Drafts from its own text alone, and shares nothing.
     Off,
+}
+
+/// How an answer is sent.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    /// In pieces, as server-sent events.
+    pub(super) is_stream: bool,
+    /// Whether a last piece tells how many tokens were used.
+    pub(super) include_usage: bool,
+    /// Whether pieces tell where each token came from.
+    pub(super) trace: bool,
 }
 
 /// A text or several.
@@ -179,8 +190,13 @@ impl SamplingFields {
         }
     }
 
-    pub(super) fn include_usage(&self) -> bool {
-        self.stream_options.include_usage
+    /// How the answer is sent.
+    pub(super) fn delivery(&self) -> Delivery {
+        Delivery {
+            is_stream: self.stream,
+            include_usage: self.stream_options.include_usage,
+            trace: self.lookahead.trace,
+        }
     }
 }
 
