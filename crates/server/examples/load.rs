@@ -124,7 +124,9 @@ fn ask(agent: &ureq::Agent, server: &Server, messages: &Value, namespace: &str) 
         "lookahead": { "enabled": !server.is_plain, "namespace": namespace },
     });
     let began = Instant::now();
-    let request = agent.post(&server.url).header("Content-Type", "application/json");
+    // Some servers close a connection behind a stream without saying so.
+    let request =
+        agent.post(&server.url).header("Content-Type", "application/json").header("Connection", "close");
     let response = request.send(body.to_string()).unwrap();
     let (mut first, mut tokens) = (None, 0);
     for line in BufReader::new(response.into_body().into_reader()).lines() {
