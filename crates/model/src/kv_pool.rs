@@ -113,6 +113,12 @@ mod tests {
         (0..pages).map(|_| Arc::new(pool.take().unwrap())).collect()
     }
 
+    /// Pages in use, and free ones that are kept.
+    fn counts(pool: &KvPool) -> (usize, usize) {
+        let state = pool.state();
+        (state.used, state.free.len())
+    }
+
     fn give_back(pool: &KvPool, pages: Vec<Arc<KvPage>>) {
         for page in pages {
             pool.give_back(page);
@@ -125,9 +131,9 @@ mod tests {
         let pages = take(&pool, 3);
         assert!(pool.take().is_err());
         give_back(&pool, pages);
-        assert_eq!((pool.state().used, pool.state().free.len()), (0, 3));
+        assert_eq!(counts(&pool), (0, 3));
         let pages = take(&pool, 2);
-        assert_eq!((pool.state().used, pool.state().free.len()), (2, 1));
+        assert_eq!(counts(&pool), (2, 1));
         drop(pages);
     }
 
@@ -146,7 +152,7 @@ mod tests {
         let pool = pool(None);
         let kept = KEPT_BYTES / pool.layout.page_bytes();
         give_back(&pool, take(&pool, kept + 5));
-        assert_eq!((pool.state().used, pool.state().free.len()), (0, kept));
+        assert_eq!(counts(&pool), (0, kept));
     }
 
     #[test]
@@ -161,7 +167,7 @@ mod tests {
                 }
                 pool.give_back(page);
             });
-            assert_eq!((pool.state().used, pool.state().free.len()), (0, 1));
+            assert_eq!(counts(&pool), (0, 1));
         }
     }
 }

@@ -211,7 +211,7 @@ fn a_template_knows_tools_if_it_reads_them() {
         assert_eq!((template.knows_tools(), template.tool_format()), (knows_tools, format), "{source}");
     }
     let rendered = template(LLAMA).render(&[], &[serde_json::json!({"a": 1})], false).unwrap();
-    assert!(rendered.starts_with("Environment: ipython\n{\"a\": 1}Respond"), "{rendered}");
+    assert!(rendered.starts_with("Environment: ipython\n[{\"a\": 1}]Respond"), "{rendered}");
 }
 
 #[test]
