@@ -1,14 +1,15 @@
 //! Bodies of requests: read with a bound and a timeout, and parsed so that an error names the field.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use axum::body::Body;
+use axum::body::HttpBody as _;
+use axum::extract::Request;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::error::ApiError;
+use crate::options::ServerOptions;
 
 /// Fields of other servers that ask for nothing that changes an answer: they are ignored, as there.
 const HARMLESS: [&str; 12] = [
@@ -33,10 +34,13 @@ pub(super) struct Fields {
     unknown: BTreeSet<String>,
 }
 
-/// Reads a whole body of up to `max_bytes`, if it comes in time.
-pub(super) async fn read(body: Body, max_bytes: usize, timeout: Duration) -> Result<Vec<u8>, ApiError> {
-    let whole = tokio::time::timeout(timeout, Limited::new(body, max_bytes).collect());
-    match whole.await {
+/// Reads a whole body, if it is small enough and comes in time.
+pub(super) async fn read(options: &ServerOptions, request: Request) -> Result<Vec<u8>, ApiError> {
+    let (body, max_bytes) = (request.into_body(), options.max_body_bytes);
+    if body.size_hint().lower() > max_bytes as u64 {
+        return Err(ApiError::too_large(max_bytes)); // before it is asked for
+    }
+    match tokio::time::timeout(options.client_timeout, Limited::new(body, max_bytes).collect()).await {
         Err(_) => Err(ApiError::client_timeout()),
         Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(max_bytes)),

@@ -144,8 +144,7 @@ pub(super) async fn complete(
     Extension(Received(received)): Extension<Received>,
     request: Request,
 ) -> Result<Response, ApiError> {
-    let options = &state.options;
-    let bytes = body::read(request.into_body(), options.max_body_bytes, options.client_timeout).await?;
+    let bytes = body::read(&state.options, request).await?;
     let of_request = Arc::clone(&state);
     let (order, style) = blocking(move || read_request(&of_request, &tenant, &bytes)).await?;
     let is_stream = style.delivery.is_stream;

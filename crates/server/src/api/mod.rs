@@ -5,6 +5,7 @@ mod body;
 mod chat;
 mod completions;
 mod fields;
+mod leftover;
 mod logprobs;
 mod lookahead;
 mod models;
@@ -103,6 +104,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
             tracing::error!("a handler has panicked");
             ApiError::internal("the server made a mistake; its log says more".to_owned()).into_response()
         }))
+        .layer(middleware::from_fn_with_state(Arc::clone(&state), leftover::read))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
         .layer(cors(&state.options.cors_origins))
         .with_state(state)

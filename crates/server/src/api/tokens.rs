@@ -50,8 +50,7 @@ pub(super) struct Text {
     )
 )]
 pub(super) async fn tokenize(FromState(state): Shared, request: Request) -> Result<Json<Tokens>, ApiError> {
-    let options = &state.options;
-    let bytes = body::read(request.into_body(), options.max_body_bytes, options.client_timeout).await?;
+    let bytes = body::read(&state.options, request).await?;
     blocking(move || {
         let mut fields = Fields::parse(&bytes)?;
         let TokenizeRequest { content, add_special, parse_special } = fields.part()?;
@@ -77,8 +76,7 @@ pub(super) async fn tokenize(FromState(state): Shared, request: Request) -> Resu
     )
 )]
 pub(super) async fn detokenize(FromState(state): Shared, request: Request) -> Result<Json<Text>, ApiError> {
-    let options = &state.options;
-    let bytes = body::read(request.into_body(), options.max_body_bytes, options.client_timeout).await?;
+    let bytes = body::read(&state.options, request).await?;
     blocking(move || {
         let mut fields = Fields::parse(&bytes)?;
         let Tokens { tokens } = fields.part()?;
