@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use lookahead_engine::{AnswerText, Drafter, Engine, FinishReason, Generation, GenerationRequest};
 use lookahead_model::tokenizer::Tokenizer;
-use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
+use lookahead_model::{CpuModel, LanguageModel as _};
 
 /// A finished answer.
 pub(crate) struct Answer {
@@ -68,10 +68,4 @@ pub(crate) fn check_prompt_fits(prompt_tokens: usize, model: &CpuModel) -> anyho
          room in it, too\nShorten the prompt, or choose a model with a longer context (`lookahead models` lists them)"
     );
     Ok(())
-}
-
-/// The tokens that end an answer.
-pub(crate) fn end_tokens(tokenizer: &Tokenizer) -> Vec<TokenId> {
-    let all = 0..tokenizer.vocabulary_size() as TokenId;
-    all.filter(|&id| tokenizer.is_end_of_generation(id)).collect()
 }

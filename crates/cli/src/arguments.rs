@@ -1,6 +1,5 @@
 //! The flags that several commands share, each group under its own heading of the help.
 
-use std::hash::{BuildHasher as _, RandomState};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -122,16 +121,10 @@ impl SamplingArgs {
             repetition_penalty: self.repetition_penalty,
             presence_penalty: self.presence_penalty,
             frequency_penalty: self.frequency_penalty,
-            seed: self.seed.unwrap_or_else(new_seed),
+            seed: self.seed.unwrap_or_else(SamplingParams::new_seed),
             ..SamplingParams::greedy()
         }
     }
-}
-
-/// A seed that was hardly used before: 32 bits of the system's randomness, so that people can copy it and every
-/// JSON reader keeps all of it.
-fn new_seed() -> u64 {
-    u64::from(RandomState::new().hash_one(()) as u32)
 }
 
 /// How much is drafted.

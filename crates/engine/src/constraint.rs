@@ -23,6 +23,6 @@ pub trait Constraint: Send {
 }
 
 /// Whether `allowed`, as of [`Constraint::allowed`], has the bit of `token`.
-pub(crate) fn allows(allowed: &[u32], token: TokenId) -> bool {
+pub fn allows(allowed: &[u32], token: TokenId) -> bool {
     allowed.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
 }

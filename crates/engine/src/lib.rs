@@ -49,7 +49,7 @@ mod stop_strings;
 mod verify;
 
 pub use answer_text::AnswerText;
-pub use constraint::Constraint;
+pub use constraint::{Constraint, allows};
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
 pub use drafter::{
     AdversarialDrafter, Draft, DraftLimits, DraftOrigin, DraftPolicy, Drafter, NamespaceDrafter, NoDraft,

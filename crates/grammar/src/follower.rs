@@ -3,7 +3,7 @@
 use std::{fmt::Display, sync::Arc};
 
 use llguidance::Matcher;
-use lookahead_engine::Constraint;
+use lookahead_engine::{Constraint, allows};
 use lookahead_model::TokenId;
 
 use crate::error::readable;
@@ -32,7 +32,7 @@ impl Endings {
 ///
 /// Tokens that end an answer never reach the matcher: where the grammar may stop they are allowed, and behind them
 /// nothing else is.
-pub(crate) struct Follower {
+pub struct Follower {
     endings: Arc<Endings>,
     /// Never moves, so that what goes wrong in `matcher`, such as a limit, does not last.
     start: Matcher,
@@ -99,13 +99,20 @@ impl Follower {
     fn permits(&mut self, token: TokenId) -> bool {
         if self.endings.contains(token) {
             // A grammar may also name such a token.
-            return self.may_end() || self.compute_mask().is_none_or(|words| has(&words, token));
+            return self.may_end() || self.compute_mask().is_none_or(|words| allows(&words, token));
         }
         match self.matcher.compute_ff_tokens().first() {
             // Text that is forced is spelt in one way only.
             Some(&forced) => token == forced,
             None => self.matcher.validate_tokens(&[token]).is_ok_and(|valid| valid == 1),
         }
+    }
+}
+
+/// A follower of the same grammar, at its beginning.
+impl Clone for Follower {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.endings), self.start.deep_clone())
     }
 }
 
@@ -160,10 +167,6 @@ impl Constraint for Follower {
             })
             .count()
     }
-}
-
-fn has(mask: &[u32], token: TokenId) -> bool {
-    mask[token as usize / 32] >> (token % 32) & 1 == 1
 }
 
 fn warn(problem: &dyn Display) {

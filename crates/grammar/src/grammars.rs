@@ -7,8 +7,7 @@ use llguidance::{
     api::{ParserLimits, TopLevelGrammar},
     panic_utils::catch_unwind,
 };
-use lookahead_engine::Constraint;
-use lookahead_model::{TokenId, tokenizer::Tokenizer};
+use lookahead_model::{TokenId, ToolFormat, tokenizer::Tokenizer};
 use serde_json::Value;
 use toktrie::TokEnv;
 
@@ -16,7 +15,7 @@ use crate::{
     error::{GrammarError, readable},
     follower::{Endings, Follower},
     json,
-    tools::{self, ToolChoice, ToolSpec, ToolSyntax},
+    tools::{self, ToolChoice, ToolSpec},
     vocabulary::Vocabulary,
 };
 
@@ -36,7 +35,7 @@ const LEXER_STATES: usize = 50_000;
 
 /// What a model's tokens mean to grammars: made once a model, shared by all its requests.
 ///
-/// Each function makes a [`Constraint`] for one answer. What clients send is bounded: long texts and grammars that cost
+/// Each function makes the [`Follower`] of one answer; more of them are its clones. What clients send is bounded: long texts and grammars that cost
 /// too much are errors. If only a place in the answer turns out to cost too much, the answer ends there, with a warning.
 pub struct Grammars {
     factory: ParserFactory,
@@ -50,8 +49,8 @@ impl Grammars {
     /// # Errors
     /// If the tokenizer has no token that ends an answer, or is larger than any known.
     pub fn new(tokenizer: &Arc<Tokenizer>, vocabulary_size: usize) -> Result<Self, GrammarError> {
-        let tokens: Vec<TokenId> =
-            (0..vocabulary_size as TokenId).filter(|&id| tokenizer.is_end_of_generation(id)).collect();
+        let ends = tokenizer.end_of_generation().iter().copied();
+        let tokens: Vec<TokenId> = ends.filter(|&id| (id as usize) < vocabulary_size).collect();
         let usual = tokenizer.eos().filter(|eos| tokens.contains(eos)).or(tokens.first().copied());
         let Some(usual) = usual else {
             return Err(GrammarError::Tokenizer("it has no token that ends an answer".to_owned()));
@@ -79,7 +78,7 @@ impl Grammars {
     ///
     /// # Errors
     /// Not expected.
-    pub fn json_object(&self) -> Result<Box<dyn Constraint>, GrammarError> {
+    pub fn json_object(&self) -> Result<Follower, GrammarError> {
         self.json_schema(&json::any_object())
     }
 
@@ -88,7 +87,7 @@ impl Grammars {
     ///
     /// # Errors
     /// If the schema is none, cannot be satisfied, is too large, or says what cannot be enforced.
-    pub fn json_schema(&self, schema: &Value) -> Result<Box<dyn Constraint>, GrammarError> {
+    pub fn json_schema(&self, schema: &Value) -> Result<Follower, GrammarError> {
         json::check_cost([schema]).map_err(GrammarError::Schema)?;
         check_length("JSON schema", schema.to_string().len(), LONGEST)?;
         let schema = json::laid_out(schema)
@@ -100,7 +99,7 @@ impl Grammars {
     ///
     /// # Errors
     /// If the pattern is wrong, matches nothing or is too complex.
-    pub fn regex(&self, pattern: &str) -> Result<Box<dyn Constraint>, GrammarError> {
+    pub fn regex(&self, pattern: &str) -> Result<Follower, GrammarError> {
         check_length("regular expression", pattern.len(), LONGEST)?;
         // A pattern is a part of a grammar, in which `//` begins a comment.
         let pattern = if pattern.is_empty() { "()" } else { pattern };
@@ -112,7 +111,7 @@ impl Grammars {
     ///
     /// # Errors
     /// If the grammar is wrong, matches nothing or is too complex.
-    pub fn lark(&self, grammar: &str) -> Result<Box<dyn Constraint>, GrammarError> {
+    pub fn lark(&self, grammar: &str) -> Result<Follower, GrammarError> {
         check_length("grammar", grammar.len(), LONGEST_LARK)?;
         if grammar.matches('&').count() > MOST_INTERSECTIONS {
             let problem = format!("more than {MOST_INTERSECTIONS} intersections (&) are not supported");
@@ -131,9 +130,9 @@ impl Grammars {
     pub fn tools(
         &self,
         tools: &[ToolSpec],
-        syntax: ToolSyntax,
+        format: ToolFormat,
         choice: ToolChoice,
-    ) -> Result<Box<dyn Constraint>, GrammarError> {
+    ) -> Result<Follower, GrammarError> {
         if tools.is_empty() {
             return Err(GrammarError::Tools("there are none to call".to_owned()));
         }
@@ -146,7 +145,7 @@ impl Grammars {
         let with_arguments = tools.iter().map(named).collect::<Result<Vec<_>, GrammarError>>()?;
         json::check_cost(with_arguments.iter().map(|(_, arguments)| arguments))
             .map_err(GrammarError::Tools)?;
-        let grammar = tools::grammar(&with_arguments, syntax, choice, &self.vocabulary);
+        let grammar = tools::grammar(&with_arguments, format, choice, &self.vocabulary);
         check_length("schemas of the tools", grammar.len(), LONGEST)?;
         self.constraint(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
             let alone = |(tool, (_, arguments)): (&ToolSpec, (&str, Value))| {
@@ -157,7 +156,7 @@ impl Grammars {
         })
     }
 
-    fn constraint(&self, grammar: TopLevelGrammar) -> Result<Box<dyn Constraint>, String> {
+    fn constraint(&self, grammar: TopLevelGrammar) -> Result<Follower, String> {
         let compiled = std::thread::scope(|scope| {
             let compile = || self.factory.create_parser(grammar);
             let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
@@ -170,7 +169,7 @@ impl Grammars {
         for warning in start.grammar_warnings() {
             tracing::debug!("grammar: {warning}");
         }
-        Ok(Box::new(Follower::new(Arc::clone(&self.endings), start)))
+        Ok(Follower::new(Arc::clone(&self.endings), start))
     }
 }
 
@@ -184,6 +183,7 @@ mod tests {
     use lookahead_model::gguf::GgufFile;
 
     use super::*;
+    use crate::Constraint as _;
 
     #[test]
     fn a_place_that_costs_too_much_ends_the_answer_and_spoils_no_other() {

@@ -23,11 +23,11 @@
 //! use std::sync::Arc;
 //!
 //! use lookahead_engine::Constraint;
-//! use lookahead_grammar::{GrammarError, Grammars};
+//! use lookahead_grammar::{Follower, GrammarError, Grammars};
 //! use lookahead_model::{TokenId, tokenizer::Tokenizer};
 //!
 //! /// Any text in the language `yes|no`, and the answer ends.
-//! fn yes_or_no(tokenizer: &Arc<Tokenizer>) -> Result<Box<dyn Constraint>, GrammarError> {
+//! fn yes_or_no(tokenizer: &Arc<Tokenizer>) -> Result<Follower, GrammarError> {
 //!     let grammars = Grammars::new(tokenizer, tokenizer.vocabulary_size())?;
 //!     let mut constraint = grammars.regex("yes|no")?;
 //!     let completion: &[TokenId] = &[];
@@ -45,6 +45,7 @@ mod tools;
 mod vocabulary;
 
 pub use error::GrammarError;
+pub use follower::Follower;
 pub use grammars::Grammars;
 pub use lookahead_engine::Constraint;
-pub use tools::{ToolChoice, ToolSpec, ToolSyntax};
+pub use tools::{ToolChoice, ToolSpec};

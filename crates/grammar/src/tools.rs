@@ -1,5 +1,6 @@
 //! Calls of tools: how models write them, as grammars.
 
+use lookahead_model::ToolFormat;
 use serde_json::Value;
 
 use crate::{json, vocabulary::Vocabulary};
@@ -11,23 +12,6 @@ pub struct ToolSpec {
     pub name: String,
     /// The JSON schema of its arguments, which are an object; without one, of any object.
     pub parameters: Option<Value>,
-}
-
-/// How a model writes calls.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ToolSyntax {
-    /// As Hermes and Qwen do, several calls on lines of their own:
-    ///
-    /// ```text
-    /// <tool_call>
-    /// {"name": "f", "arguments": {…}}
-    /// </tool_call>
-    /// ```
-    ///
-    /// The tags may be control tokens, other tokens, or plain text.
-    Hermes,
-    /// As Llama 3 does: the whole answer is `{"name": "f", "parameters": {…}}`, so there is one call at most.
-    Llama3Json,
 }
 
 /// Whether a model calls tools.
@@ -54,13 +38,13 @@ pub(crate) fn arguments(tool: &ToolSpec) -> Option<Value> {
 /// The grammar of answers that call `tools` with `arguments`, in llguidance's dialect of Lark.
 pub(crate) fn grammar(
     tools: &[(&str, Value)],
-    syntax: ToolSyntax,
+    format: ToolFormat,
     choice: ToolChoice,
     vocabulary: &Vocabulary,
 ) -> String {
-    match syntax {
-        ToolSyntax::Hermes => hermes(tools, choice, vocabulary),
-        ToolSyntax::Llama3Json => llama3_json(tools, choice),
+    match format {
+        ToolFormat::Hermes => hermes(tools, choice, vocabulary),
+        ToolFormat::Llama3Json => llama3_json(tools, choice),
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lookahead_model::{
     TokenId,
-    tokenizer::{DecodeOptions, EncodeOptions, Tokenizer},
+    tokenizer::{EncodeOptions, Tokenizer},
 };
 use toktrie::{TokRxInfo, TokTrie, TokenizerEnv};
 
@@ -64,10 +64,8 @@ impl TokenizerEnv for Vocabulary {
 /// tokens beyond the tokenizer's have no bytes, and stand nowhere in a grammar.
 fn word(tokenizer: &Tokenizer, id: TokenId) -> Vec<u8> {
     let bytes = tokenizer.token_bytes(id);
-    // A control token has a name, but gives no text. `continuation` because a lone space gives none at the beginning.
-    let options = DecodeOptions { show_special: false, continuation: true };
-    if bytes.is_empty() || !tokenizer.decode(&[id], options).is_empty() {
-        return bytes.to_vec();
+    if tokenizer.is_control(id) && !bytes.is_empty() {
+        return [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat();
     }
-    [&[TokTrie::SPECIAL_TOKEN_MARKER], bytes].concat()
+    bytes.to_vec()
 }

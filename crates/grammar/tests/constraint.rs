@@ -7,7 +7,8 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{CONTROL, Model, Random, ends, tokens};
-use lookahead_grammar::{Constraint, GrammarError, Grammars, ToolChoice, ToolSpec, ToolSyntax};
+use lookahead_grammar::{Constraint, Follower, GrammarError, Grammars, ToolChoice, ToolSpec};
+use lookahead_model::ToolFormat;
 use lookahead_model::{
     TokenId,
     tokenizer::{DecodeOptions, EncodeOptions},
@@ -20,7 +21,7 @@ static MODELS: LazyLock<Vec<(&'static str, Model)>> = LazyLock::new(Model::all);
 /// Grammars of every kind.
 const KINDS: usize = 7;
 
-fn constraint(model: &Model, kind: usize) -> Box<dyn Constraint> {
+fn constraint(model: &Model, kind: usize) -> Follower {
     let tool = |name: &str, parameters| ToolSpec { name: name.to_owned(), parameters };
     let city = json!({ "type": "object", "properties": { "city": { "type": "string", "maxLength": 9 } } });
     let tools =
@@ -37,9 +38,9 @@ fn constraint(model: &Model, kind: usize) -> Box<dyn Constraint> {
         })),
         2 => grammars.regex(r"(ab|a)*c?|[0-9]{2}\.\d+ .*"),
         3 => grammars.lark("start: \"(\" (start \",\")* word? \")\"\nword[suffix=\"!\"]: /[a-z ]*/\n"),
-        4 => grammars.tools(&tools, ToolSyntax::Hermes, ToolChoice::Auto),
-        5 => grammars.tools(&tools, ToolSyntax::Hermes, ToolChoice::Required),
-        _ => grammars.tools(&tools, ToolSyntax::Llama3Json, ToolChoice::Auto),
+        4 => grammars.tools(&tools, ToolFormat::Hermes, ToolChoice::Auto),
+        5 => grammars.tools(&tools, ToolFormat::Hermes, ToolChoice::Required),
+        _ => grammars.tools(&tools, ToolFormat::Llama3Json, ToolChoice::Auto),
     }
     .unwrap()
 }
@@ -149,11 +150,11 @@ fn behind_the_end_only_ends_are_allowed() {
     let model = Model::byte_level();
     let end = model.tokenizer.eos().unwrap();
     let mut asked = model.grammars.regex("ab*").unwrap();
-    let a = model.spelling(&mut *asked, b"a").unwrap();
+    let a = model.spelling(&mut asked, b"a").unwrap();
     let all_ends: Vec<TokenId> =
         (0..model.tokenizer.vocabulary_size() as TokenId).filter(|&id| model.is_end(id)).collect();
 
-    assert!(ends(&model, &mut *asked, &a) && tokens(asked.allowed(&a)).len() > all_ends.len());
+    assert!(ends(&model, &mut asked, &a) && tokens(asked.allowed(&a)).len() > all_ends.len());
     let ended = [a[0], end];
     assert_eq!(tokens(asked.allowed(&ended)), all_ends);
     assert!(asked.forced(&ended).is_empty());

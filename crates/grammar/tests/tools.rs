@@ -5,7 +5,8 @@
 mod common;
 
 use common::{CONTROL, Model, USER_DEFINED, parse, tokens};
-use lookahead_grammar::{Constraint, GrammarError, ToolChoice, ToolSpec, ToolSyntax};
+use lookahead_grammar::{Constraint, Follower, GrammarError, ToolChoice, ToolSpec};
+use lookahead_model::ToolFormat;
 use serde_json::json;
 
 const CHOICES: [ToolChoice; 3] = [ToolChoice::Auto, ToolChoice::Required, ToolChoice::One];
@@ -31,8 +32,8 @@ const WEATHER: &str =
 const TIME: &str =
     "<tool_call>\n{\"name\": \"get \\\"time\\\"\", \"arguments\": {\"a\": [1, 2]}}\n</tool_call>";
 
-fn constraint(model: &Model, syntax: ToolSyntax, choice: ToolChoice) -> Box<dyn Constraint> {
-    model.grammars.tools(&tools(), syntax, choice).unwrap()
+fn constraint(model: &Model, format: ToolFormat, choice: ToolChoice) -> Follower {
+    model.grammars.tools(&tools(), format, choice).unwrap()
 }
 
 /// The tags as text, as one token of text, and as control tokens.
@@ -64,7 +65,7 @@ fn hermes_calls_are_allowed_as_chosen() {
             (format!("Yes. {}", WEATHER.replace("Paris", "Castrop-Rauxel")), [false; 3]),
         ] {
             let asked = CHOICES
-                .map(|choice| model.allows(&mut *constraint(&model, ToolSyntax::Hermes, choice), &text));
+                .map(|choice| model.allows(&mut constraint(&model, ToolFormat::Hermes, choice), &text));
             assert_eq!(asked, allowed, "{name}: {text:?}");
         }
     }
@@ -85,7 +86,7 @@ fn llama_calls_are_allowed_as_chosen() {
         (call.replace("celsius", "kelvin"), [false; 3]),
     ] {
         let asked = CHOICES
-            .map(|choice| model.allows(&mut *constraint(&model, ToolSyntax::Llama3Json, choice), &text));
+            .map(|choice| model.allows(&mut constraint(&model, ToolFormat::Llama3Json, choice), &text));
         assert_eq!(asked, allowed, "{text:?}");
     }
 }
@@ -94,10 +95,10 @@ fn llama_calls_are_allowed_as_chosen() {
 fn random_calls_parse() {
     for (name, model) in models() {
         for choice in [ToolChoice::Required, ToolChoice::One] {
-            let mut hermes = constraint(&model, ToolSyntax::Hermes, choice);
+            let mut hermes = constraint(&model, ToolFormat::Hermes, choice);
             let mut ended = 0;
             for seed in 0..20 {
-                let Some(answer) = model.random_answer(&mut *hermes, seed, 500) else { continue };
+                let Some(answer) = model.random_answer(&mut hermes, seed, 500) else { continue };
                 let text = model.decode(&answer);
                 let calls: Vec<&str> = text.trim_end_matches('\n').split("\n</tool_call>").collect();
                 let (rest, calls) = calls.split_last().unwrap();
@@ -113,9 +114,9 @@ fn random_calls_parse() {
             }
             assert!(ended > 10, "{name}: only {ended} answers ended");
 
-            let mut llama = constraint(&model, ToolSyntax::Llama3Json, choice);
+            let mut llama = constraint(&model, ToolFormat::Llama3Json, choice);
             for seed in 0..10 {
-                let Some(answer) = model.random_answer(&mut *llama, seed, 500) else { continue };
+                let Some(answer) = model.random_answer(&mut llama, seed, 500) else { continue };
                 check_call(&model.decode(&answer), "parameters");
             }
         }
@@ -140,7 +141,7 @@ fn check_call(text: &str, arguments: &str) {
 #[test]
 fn what_begins_a_call_is_forced_and_tags_are_one_token_where_they_are() {
     for (name, model) in models() {
-        let mut asked = model.grammars.tools(&tools()[..1], ToolSyntax::Hermes, ToolChoice::One).unwrap();
+        let mut asked = model.grammars.tools(&tools()[..1], ToolFormat::Hermes, ToolChoice::One).unwrap();
         let forced = asked.forced(&[]);
         let text = model.decode(&forced);
         assert!(
@@ -156,7 +157,7 @@ fn what_begins_a_call_is_forced_and_tags_are_one_token_where_they_are() {
 #[test]
 fn in_free_text_every_text_token_is_allowed() {
     for (name, model) in models() {
-        let mut asked = constraint(&model, ToolSyntax::Hermes, ToolChoice::Auto);
+        let mut asked = constraint(&model, ToolFormat::Hermes, ToolChoice::Auto);
         let allowed = tokens(asked.allowed(&[]));
         // All but control tokens that end nothing and, where they are text, closing tags are text as any other.
         let most = model.tokenizer.vocabulary_size();
@@ -168,7 +169,7 @@ fn in_free_text_every_text_token_is_allowed() {
 fn tools_that_cannot_be_called_are_errors() {
     let model = Model::byte_level();
     let refused =
-        |tools: &[ToolSpec]| model.grammars.tools(tools, ToolSyntax::Hermes, ToolChoice::Auto).err().unwrap();
+        |tools: &[ToolSpec]| model.grammars.tools(tools, ToolFormat::Hermes, ToolChoice::Auto).err().unwrap();
     assert!(matches!(refused(&[]), GrammarError::Tools(_)));
     for parameters in [
         json!({ "type": "object", "required": ["a"], "properties": { "a": false } }),

@@ -15,7 +15,15 @@ const PYTHON_TAG: &str = "<|python_tag|>";
 /// How a model writes calls of tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ToolFormat {
-    /// `<tool_call>{"name": …, "arguments": {…}}</tool_call>` anywhere in the answer, as Hermes and Qwen do.
+    /// As Hermes and Qwen do, anywhere in the answer, several calls on lines of their own:
+    ///
+    /// ```text
+    /// <tool_call>
+    /// {"name": "f", "arguments": {…}}
+    /// </tool_call>
+    /// ```
+    ///
+    /// The tags may be control tokens, other tokens, or plain text.
     #[default]
     Hermes,
     /// `{"name": …, "parameters": {…}}` as the whole answer, as Llama 3 does; several with `;` between them.

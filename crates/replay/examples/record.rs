@@ -44,9 +44,6 @@ fn main() -> anyhow::Result<()> {
     let tokenizer = Tokenizer::from_gguf(&file)?;
     let template = ChatTemplate::from_gguf(&file, &tokenizer)?;
     let mut engine = Engine::new(CpuModel::load(&file, Kernels::new(1))?, EngineOptions::default());
-    let end_tokens: Vec<TokenId> = (0..tokenizer.vocabulary_size() as TokenId)
-        .filter(|&id| tokenizer.is_end_of_generation(id))
-        .collect();
     let mut tasks = Vec::new();
     for file in files.iter().map(PathBuf::from) {
         let task = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -67,7 +64,7 @@ fn main() -> anyhow::Result<()> {
             let request = GenerationRequest {
                 prompt: prompt.clone(),
                 max_tokens,
-                end_tokens: end_tokens.clone(),
+                end_tokens: tokenizer.end_of_generation().to_vec(),
                 runners_up: RUNNERS_UP,
                 ..GenerationRequest::default()
             };

@@ -104,11 +104,10 @@ impl DraftStore {
     /// The namespace of this name, from its file if there is one.
     pub(crate) fn get(&self, name: &str) -> Result<Arc<Namespace>, DraftStoreError> {
         let _one_opens = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        let names = self.namespaces.names();
-        if names.iter().any(|known| known == name) {
-            return Ok(self.namespaces.get(name)?);
+        if let Some(known) = self.namespaces.find(name) {
+            return Ok(known);
         }
-        if names.len() >= self.options.max_namespaces {
+        if self.namespaces.count() >= self.options.max_namespaces {
             return Err(DraftStoreError::TooMany(self.options.max_namespaces));
         }
         let namespace = match &self.options.directory {
@@ -199,7 +198,7 @@ impl DraftStore {
 
     fn open(&self) -> Vec<(String, Arc<Namespace>)> {
         let names = self.namespaces.names().into_iter();
-        names.filter_map(|name| Some((name.clone(), self.namespaces.get(&name).ok()?))).collect()
+        names.filter_map(|name| Some((name.clone(), self.namespaces.find(&name)?))).collect()
     }
 
     fn corpus_directory(&self, namespace: &str) -> PathBuf {

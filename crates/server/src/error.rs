@@ -7,7 +7,7 @@ use lookahead_engine::EngineError;
 use lookahead_grammar::GrammarError;
 use lookahead_model::chat_template::ChatTemplateError;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoResponses, ToSchema};
 
 use crate::drafts::DraftStoreError;
 
@@ -37,6 +37,63 @@ pub(crate) struct ErrorObject {
     param: Option<String>,
     /// A name for programs.
     code: Option<&'static str>,
+}
+
+/// What may be wrong with a request that has a body, for the document.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub(crate) enum BodyErrors {
+    /// The request is wrong
+    #[response(status = 400)]
+    Invalid(#[to_schema] ErrorBody),
+    /// The key is missing or wrong
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] ErrorBody),
+    /// The request did not arrive in time
+    #[response(status = 408)]
+    ClientTimeout(#[to_schema] ErrorBody),
+    /// The request is too large
+    #[response(status = 413)]
+    TooLarge(#[to_schema] ErrorBody),
+}
+
+/// Why the model may not answer a request that is right, for the document.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub(crate) enum GenerationErrors {
+    /// The model is not served here
+    #[response(status = 404)]
+    NotFound(#[to_schema] ErrorBody),
+    /// Too many requests are waiting, or there are as many namespaces as may be
+    #[response(status = 429)]
+    QueueFull(#[to_schema] ErrorBody),
+    /// The server made a mistake, or a file of drafts cannot be read
+    #[response(status = 500)]
+    Internal(#[to_schema] ErrorBody),
+    /// The engine has stopped
+    #[response(status = 503)]
+    Unavailable(#[to_schema] ErrorBody),
+    /// The answer took too long
+    #[response(status = 504)]
+    Timeout(#[to_schema] ErrorBody),
+}
+
+/// Why a namespace may not be looked into, for the document.
+#[derive(IntoResponses)]
+#[allow(dead_code)]
+pub(crate) enum NamespaceErrors {
+    /// A name is none
+    #[response(status = 400)]
+    Name(#[to_schema] ErrorBody),
+    /// The key is missing or wrong
+    #[response(status = 401)]
+    Unauthorized(#[to_schema] ErrorBody),
+    /// There are as many namespaces as may be
+    #[response(status = 429)]
+    TooMany(#[to_schema] ErrorBody),
+    /// A file cannot be read or written
+    #[response(status = 500)]
+    Internal(#[to_schema] ErrorBody),
 }
 
 impl ApiError {

@@ -12,11 +12,6 @@ pub(crate) fn new_id(prefix: &str) -> String {
     format!("{prefix}{random:016x}{:08x}", count as u32)
 }
 
-/// A seed that was hardly used before, small enough for every JSON reader to keep all of it.
-pub(crate) fn new_seed() -> u64 {
-    u64::from(RandomState::new().hash_one(()) as u32)
-}
-
 /// Seconds since 1970.
 pub(crate) fn unix_seconds() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())

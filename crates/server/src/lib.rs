@@ -74,8 +74,3 @@ where
     state.shut_down().await;
     Ok(())
 }
-
-/// The OpenAPI document of the server, as JSON.
-pub fn openapi() -> String {
-    api::openapi_json()
-}

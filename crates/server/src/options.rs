@@ -16,8 +16,6 @@ pub struct ServedModel {
     pub names: Vec<String>,
     /// Text to tokens.
     pub prompts: Arc<PromptEncoder>,
-    /// The tokens that end an answer.
-    pub end_tokens: Vec<u32>,
 }
 
 /// Limits and habits.

@@ -187,6 +187,9 @@ fn a_corpus_comes_is_drafted_from_and_goes() {
         assert_eq!(reply.status, 400, "{}", reply.text);
         assert!(reply.json()["error"]["message"].as_str().unwrap().contains(message), "{}", reply.text);
     }
+    for url in ["/v1/lookahead/stats?namespace=a&namespace=b", "/v1/models/%ff"] {
+        assert_eq!(server.get(url).json()["error"]["param"], "url", "{url}");
+    }
 }
 
 #[test]

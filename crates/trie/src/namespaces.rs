@@ -31,8 +31,7 @@ impl Namespaces {
     /// # Errors
     /// None that a bound which [`new`](Self::new) took can cause.
     pub fn get(&self, name: &str) -> Result<Arc<Namespace>, TrieError> {
-        let known = self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
-        if let Some(namespace) = known {
+        if let Some(namespace) = self.find(name) {
             return Ok(namespace);
         }
         let mut by_name = self.by_name.write().unwrap_or_else(PoisonError::into_inner);
@@ -42,6 +41,16 @@ impl Namespaces {
         let namespace = Arc::new(Namespace::new(self.max_bytes)?);
         by_name.insert(name.to_owned(), Arc::clone(&namespace));
         Ok(namespace)
+    }
+
+    /// The namespace of this name, if there is one.
+    pub fn find(&self, name: &str) -> Option<Arc<Namespace>> {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.by_name.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     /// Puts a namespace, opened from a file for example, under a name; returns the one that was there.

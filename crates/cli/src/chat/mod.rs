@@ -21,7 +21,7 @@ use self::conversation::Conversation;
 use self::input::{Input, Source, read_message};
 use self::paint::Paint;
 use self::slash::Slash;
-use crate::answer::{self, answer, check_prompt_fits};
+use crate::answer::{answer, check_prompt_fits};
 use crate::arguments::{Decoding, SamplingArgs};
 use crate::drafts::Drafts;
 use crate::interrupt::{self, After};
@@ -65,7 +65,7 @@ impl Chat {
         let model = loaded.model.with_kernels(Kernels::new(loaded.model.kernels().threads()));
         Self {
             engine: Engine::new(model, EngineOptions::default()),
-            end_tokens: answer::end_tokens(loaded.tokenizer()),
+            end_tokens: loaded.tokenizer().end_of_generation().to_vec(),
             loaded,
             drafts: Arc::new(drafts),
             conversation: Conversation::new(settings.system.take()),

@@ -18,7 +18,6 @@ use lookahead_bench::{
 };
 use lookahead_engine::{CostCurve, Engine, EngineOptions};
 
-use crate::answer::end_tokens;
 use crate::arguments::LoadArgs;
 use crate::calibration::{BUDGET, CONTEXT, TOKENS, cpu_model};
 use crate::loaded_model::LoadedModel;
@@ -201,7 +200,7 @@ fn plan(arguments: &BenchArgs, loaded: &LoadedModel, tasks: Vec<Task>) -> Plan {
         repeats: arguments.repeats.get(),
         batch_sizes: arguments.batch.iter().map(|size| size.get()).collect(),
         max_tokens: arguments.max_tokens.get(),
-        end_tokens: end_tokens(loaded.tokenizer()),
+        end_tokens: loaded.tokenizer().end_of_generation().to_vec(),
         peer: arguments.against.as_ref().map(|server| PeerPlan {
             server: server.clone(),
             model: loaded.path.clone(),

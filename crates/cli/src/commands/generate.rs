@@ -11,7 +11,7 @@ use clap::Args;
 use lookahead_engine::{Engine, EngineOptions, FinishReason, GenerationRequest};
 use lookahead_replay::{DEFAULT_TASK, RUNNERS_UP, Recorder, Stream};
 
-use crate::answer::{answer, check_prompt_fits, end_tokens};
+use crate::answer::{answer, check_prompt_fits};
 use crate::arguments::{Decoding, DraftArgs, LoadArgs, SamplingArgs};
 use crate::drafts::Drafts;
 use crate::loaded_model::LoadedModel;
@@ -157,7 +157,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
         prompt,
         max_tokens: arguments.output.max_tokens.get(),
         sampling: arguments.sampling.params(),
-        end_tokens: end_tokens(loaded.tokenizer()),
+        end_tokens: loaded.tokenizer().end_of_generation().to_vec(),
         trace_logits: arguments.output.logits_hash,
         runners_up: if recorder.is_some() { RUNNERS_UP } else { 0 },
         logprobs: None,

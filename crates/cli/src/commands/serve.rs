@@ -17,7 +17,6 @@ use lookahead_trie::{Corpus, CorpusBuilder};
 use tokio::sync::Notify;
 
 pub(crate) use self::config::read as read_config;
-use crate::answer::end_tokens;
 use crate::arguments::{Decoding, LoadArgs, PolicyArgs};
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
@@ -220,7 +219,6 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let kv_memory = limits.kv_memory.map_or_else(memory::quarter, |size| size.as_u64());
     let (drafts, _texts) = draft_options(&lookahead, &mut loaded)?;
     let names = if network.model_name.is_empty() { vec![name_of(&loaded)] } else { network.model_name };
-    let end_tokens = end_tokens(loaded.tokenizer());
     let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX));
     let engine = Engine::new(model, EngineOptions { prefill_chunk: limits.prefill_chunk });
     ensure!(
@@ -244,10 +242,10 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         log_prompts: log.log_prompts,
         drafts,
     };
-    let model = ServedModel { names, prompts: loaded.prompts, end_tokens };
+    let model = ServedModel { names, prompts: loaded.prompts };
 
     let stop = Arc::new(Notify::new());
-    let (told, notify) = interrupt::raise_on_interrupt();
+    let _second_one_kills = interrupt::raise_on_interrupt();
     let _wake = interrupt::on_interrupt({
         let stop = Arc::clone(&stop);
         move || {
@@ -271,7 +269,6 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         lookahead_server::serve(listener, engine, model, options, stop.notified()).await?;
         anyhow::Ok(())
     })?;
-    drop((told, notify));
     Ok(ExitCode::SUCCESS)
 }
 

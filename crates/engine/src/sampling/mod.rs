@@ -16,6 +16,8 @@ mod philox;
 mod sampler;
 mod weight;
 
+use std::hash::{BuildHasher as _, RandomState};
+
 pub use log_probability::TokenLogprobs;
 pub(crate) use log_probability::most_likely;
 use lookahead_model::TokenId;
@@ -57,6 +59,12 @@ pub struct SamplingParams {
 }
 
 impl SamplingParams {
+    /// A seed that was hardly used before: 32 bits of the system's randomness, so that people can copy it and every JSON
+    /// reader keeps all of it.
+    pub fn new_seed() -> u64 {
+        u64::from(RandomState::new().hash_one(()) as u32)
+    }
+
     /// The most likely token, always.
     pub fn greedy() -> Self {
         Self {

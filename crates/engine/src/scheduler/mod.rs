@@ -185,6 +185,9 @@ impl<M: LanguageModel> Scheduler<M> {
 
     /// Takes requests that their users have given up on out of the queue.
     fn drop_cancelled(&mut self, report: &mut StepReport) {
+        if !self.queue.iter().any(Waiting::is_cancelled) {
+            return;
+        }
         let (cancelled, waiting) = mem::take(&mut self.queue).into_iter().partition(Waiting::is_cancelled);
         self.queue = waiting;
         for waiting in VecDeque::<_>::into_iter(cancelled) {
@@ -289,13 +292,9 @@ impl<M: LanguageModel> Scheduler<M> {
 
     /// Takes the sequences that have ended out of the batch, and keeps their caches.
     fn retire(&mut self, report: &mut StepReport) {
-        let sequences = mem::take(&mut self.sequences).into_iter().zip(mem::take(&mut self.places));
-        for (mut sequence, place) in sequences {
-            if sequence.finish_reason().is_none() {
-                self.sequences.push(sequence);
-                self.places.push(place);
-                continue;
-            }
+        while let Some(ended) = self.sequences.iter().position(|sequence| sequence.finish_reason().is_some())
+        {
+            let (mut sequence, place) = (self.sequences.remove(ended), self.places.remove(ended));
             if self.options.prefix_cache {
                 let cache = self.engine.take_cache(&mut sequence);
                 let held = sequence.tokens()[..cache.len()].to_vec();

@@ -70,7 +70,7 @@ impl Model {
     }
 
     pub(crate) fn is_end(&self, token: TokenId) -> bool {
-        self.tokenizer.is_end_of_generation(token)
+        self.tokenizer.end_of_generation().contains(&token)
     }
 
     /// Whether `text` is a whole answer that the constraint allows.

@@ -1,9 +1,9 @@
 //! The names of a model's control tokens in text.
 
 use crate::TokenId;
-use crate::tokenizer::{DecodeOptions, Tokenizer};
+use crate::tokenizer::Tokenizer;
 
-/// The names of all control tokens: the tokens that have a name but give no text.
+/// The names of all control tokens.
 #[derive(Debug)]
 pub(super) struct ControlNames {
     names: Vec<String>,
@@ -13,9 +13,8 @@ pub(super) struct ControlNames {
 
 impl ControlNames {
     pub(super) fn new(tokenizer: &Tokenizer) -> Self {
-        let options = DecodeOptions { show_special: false, continuation: true };
         let names: Vec<String> = (0..tokenizer.vocabulary_size() as TokenId)
-            .filter(|&id| tokenizer.decode(&[id], options).is_empty())
+            .filter(|&id| tokenizer.is_control(id))
             .filter_map(|id| str::from_utf8(tokenizer.token_bytes(id)).ok())
             .filter(|name| !name.is_empty())
             .map(str::to_owned)

@@ -179,9 +179,14 @@ impl Tokenizer {
         self.pieces.bytes(id)
     }
 
-    /// Whether the token ends an answer: end of sequence, turn or message, and others known by their names.
-    pub fn is_end_of_generation(&self, id: TokenId) -> bool {
-        self.end_of_generation.binary_search(&id).is_ok()
+    /// Whether the token has a name and no text of its own: decoding shows nothing of it unless it is asked to.
+    pub fn is_control(&self, id: TokenId) -> bool {
+        self.pieces.is_special(id)
+    }
+
+    /// The tokens that end an answer, ascending: end of sequence, turn or message, and others known by their names.
+    pub fn end_of_generation(&self) -> &[TokenId] {
+        &self.end_of_generation
     }
 
     /// The beginning-of-sequence token.

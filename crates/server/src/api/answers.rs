@@ -1,5 +1,6 @@
 //! From a checked request to events, whatever form the answer takes.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -8,6 +9,7 @@ use lookahead_engine::{
     AnswerText, Constraint, DraftOrigin, DraftPolicy, Drafter, FinishReason, GenerationRequest,
     GenerationStats, NamespaceDrafter, NoDraft, SamplingParams, Submission,
 };
+use lookahead_grammar::Follower;
 use lookahead_model::TokenId;
 use lookahead_trie::Namespace;
 use serde::Serialize;
@@ -18,9 +20,6 @@ use crate::error::ApiError;
 use crate::metrics::source_name;
 use crate::state::State;
 use crate::worker::{Ending, Event, Job, Step};
-
-/// Makes what limits an answer, anew for each.
-pub(super) type MakeConstraint = Box<dyn Fn() -> Result<Box<dyn Constraint>, ApiError> + Send>;
 
 /// What is to be answered.
 pub(super) struct Order {
@@ -33,8 +32,8 @@ pub(super) struct Order {
     pub(super) logprobs: Option<usize>,
     /// The text that the answer is expected to repeat.
     pub(super) prediction: Option<Vec<TokenId>>,
-    /// What limits the answers.
-    pub(super) constraint: Option<MakeConstraint>,
+    /// What limits the answers, each from its beginning.
+    pub(super) constraint: Option<Follower>,
     pub(super) policy: Option<DraftPolicy>,
     pub(super) namespace: Arc<Namespace>,
     /// Whose prompts are told from others by how quickly they are read.
@@ -96,8 +95,10 @@ struct LookaheadUsage {
     /// Of those, the ones that the model accepted.
     accepted: u64,
     /// Those by what they were taken from.
-    #[schema(value_type = std::collections::BTreeMap<String, u64>)]
-    accepted_by_source: serde_json::Map<String, serde_json::Value>,
+    accepted_by_source: BTreeMap<&'static str, u64>,
+    /// Tokens that the steps produced.
+    #[serde(skip)]
+    decode_tokens: u64,
 }
 
 impl State {
@@ -105,6 +106,7 @@ impl State {
     pub(super) fn answer(&self, order: &Order, received: Instant) -> Result<Answers, ApiError> {
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
+        let tokenizer = self.model.prompts.tokenizer();
         let prediction_tokens = order.prediction.as_ref().map_or(0, Vec::len);
         let mut jobs = Vec::with_capacity(order.prompts.len() * order.choices);
         for prompt in &order.prompts {
@@ -115,7 +117,7 @@ impl State {
                     prompt: prompt.clone(),
                     max_tokens: order.max_tokens,
                     sampling: SamplingParams { seed, ..order.sampling.clone() },
-                    end_tokens: self.model.end_tokens.clone(),
+                    end_tokens: tokenizer.end_of_generation().to_vec(),
                     logprobs: order.logprobs,
                     cancel: Some(Arc::clone(&cancel)),
                     ..GenerationRequest::default()
@@ -124,10 +126,13 @@ impl State {
                     submission: Submission {
                         request,
                         drafter: self.drafter(order),
-                        constraint: order.constraint.as_ref().map(|make| make()).transpose()?,
+                        constraint: order
+                            .constraint
+                            .clone()
+                            .map(|follower| Box::new(follower) as Box<dyn Constraint>),
                         scope: order.scope.clone(),
                     },
-                    text: AnswerText::new(self.model.prompts.tokenizer(), order.stop.iter().cloned()),
+                    text: AnswerText::new(tokenizer, order.stop.iter().cloned()),
                     choice: jobs.len(),
                     events: sender.clone(),
                     received,
@@ -236,14 +241,16 @@ impl Usage {
         details.accepted_prediction_tokens += accepted;
         details.rejected_prediction_tokens += (prediction_tokens as u64).saturating_sub(accepted);
         let lookahead = &mut self.lookahead;
-        let decode_tokens = lookahead.edl * lookahead.steps as f64 + stats.decode_tokens as f64;
         lookahead.steps += stats.steps();
-        lookahead.edl = if lookahead.steps == 0 { 0.0 } else { decode_tokens / lookahead.steps as f64 };
+        lookahead.decode_tokens += stats.decode_tokens as u64;
+        lookahead.edl = lookahead.decode_tokens as f64 / lookahead.steps.max(1) as f64;
         lookahead.drafted += stats.draft_tokens();
         lookahead.accepted += stats.accepted_tokens();
-        for origin in DraftOrigin::ALL.into_iter().filter(|&origin| stats.accepted_by_origin.of(origin) > 0) {
-            let count = lookahead.accepted_by_source.entry(source_name(origin)).or_insert_with(|| 0.into());
-            *count = (count.as_u64().unwrap_or(0) + stats.accepted_by_origin.of(origin)).into();
+        for origin in DraftOrigin::ALL {
+            let accepted = stats.accepted_by_origin.of(origin);
+            if accepted > 0 {
+                *lookahead.accepted_by_source.entry(source_name(origin)).or_default() += accepted;
+            }
         }
     }
 }

@@ -6,7 +6,7 @@ use axum::extract::{Extension, Request};
 use axum::response::{IntoResponse, Response};
 use axum::{Json, extract};
 use lookahead_engine::FinishReason;
-use lookahead_grammar::{ToolChoice, ToolSpec, ToolSyntax};
+use lookahead_grammar::{Follower, ToolChoice, ToolSpec};
 use lookahead_model::chat_template::Message;
 use lookahead_model::tokenizer::EncodeOptions;
 use lookahead_model::{Chat, TokenId, ToolCallParser, ToolDelta, ToolFormat};
@@ -14,16 +14,15 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
-use super::answers::{Answers, MakeConstraint, Next, Order, Usage};
+use super::answers::{Answers, Next, Order, Usage};
 use super::body::{self, Fields};
 use super::fields::{Content, Delivery, SamplingFields, or_default};
 use super::stream::{self, Pieces, Trace};
 use super::{Received, Shared, Tenant, blocking, check_model, logprobs};
-use crate::drafts::DraftStore;
-use crate::error::{ApiError, ErrorBody, grammar_error};
+use crate::error::{ApiError, BodyErrors, GenerationErrors, grammar_error};
 use crate::ids;
 use crate::state::State;
-use crate::worker::Step;
+use crate::worker::{Ending, Step};
 
 /// Tools of a request, at most.
 const MAX_TOOLS: usize = 128;
@@ -128,14 +127,8 @@ struct Prediction {
     request_body = ChatRequest,
     responses(
         (status = 200, description = "The answer, or a stream of its pieces", body = Object),
-        (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 404, description = "The model is not served here", body = ErrorBody),
-        (status = 408, description = "The request did not arrive in time", body = ErrorBody),
-        (status = 413, description = "The request is too large", body = ErrorBody),
-        (status = 429, description = "Too many requests are waiting", body = ErrorBody),
-        (status = 503, description = "The server is stopping", body = ErrorBody),
-        (status = 504, description = "The answer took too long", body = ErrorBody),
+        BodyErrors,
+        GenerationErrors,
     )
 )]
 pub(super) async fn complete(
@@ -145,12 +138,18 @@ pub(super) async fn complete(
     request: Request,
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&state.options, request).await?;
-    let of_request = Arc::clone(&state);
-    let (order, style) = blocking(move || read_request(&of_request, &tenant, &bytes)).await?;
-    let is_stream = style.delivery.is_stream;
-    let answers = state.answer(&order, received)?;
-    let replies = Replies::new(state, style, answers.prediction_tokens());
-    if is_stream { Ok(stream::respond(answers, replies)) } else { gather(answers, replies).await }
+    let (answers, replies) = blocking(move || {
+        let (order, style) = read_request(&state, &tenant, &bytes)?;
+        let answers = state.answer(&order, received)?;
+        let replies = Replies::new(state, style, answers.prediction_tokens());
+        Ok((answers, replies))
+    })
+    .await?;
+    if replies.style.delivery.is_stream {
+        Ok(stream::respond(answers, replies))
+    } else {
+        gather(answers, replies).await
+    }
 }
 
 /// What the answer is to look like.
@@ -161,7 +160,7 @@ struct Style {
     tools: Option<ToolFormat>,
 }
 
-fn read_request(state: &Arc<State>, tenant: &str, bytes: &[u8]) -> Result<(Order, Style), ApiError> {
+fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Style), ApiError> {
     if state.options.log_prompts {
         tracing::info!(tenant, request = %String::from_utf8_lossy(bytes), "chat");
     }
@@ -191,29 +190,17 @@ fn read_request(state: &Arc<State>, tenant: &str, bytes: &[u8]) -> Result<(Order
     let prompt = prompts.encode_chat(&template)?;
     let asked = chat.max_completion_tokens.or(chat.max_tokens);
     let max_tokens = state.max_tokens(prompt.len(), asked, "messages")?;
-    let format = prompts.tool_format();
-    let constraint = constraint(state, chat.response_format, tools.as_ref(), format)?;
-    let prediction = chat.prediction.map(|prediction| prediction.read(state)).transpose()?;
-    let lookahead = &sampling.lookahead;
-    let namespace = DraftStore::name(tenant, lookahead.namespace.as_deref())?;
     let style = Style {
         delivery: sampling.delivery(),
         logprobs: chat.logprobs,
         choices: sampling.choices()?,
-        tools: tools.is_some().then_some(format),
+        tools: tools.is_some().then(|| prompts.tool_format()),
     };
     let order = Order {
-        prompts: vec![prompt],
-        choices: style.choices,
-        max_tokens,
-        sampling: sampling.params(prompts.tokenizer().vocabulary_size())?,
-        stop: sampling.stop()?,
         logprobs: chat.logprobs.then_some(top_logprobs),
-        prediction,
-        constraint,
-        policy: lookahead.policy(state.options.drafts.policy.as_ref())?,
-        namespace: state.drafts.get(&namespace)?,
-        scope: namespace,
+        prediction: chat.prediction.map(|prediction| prediction.read(state)).transpose()?,
+        constraint: constraint(state, chat.response_format, tools.as_ref())?,
+        ..sampling.order(state, tenant, vec![prompt], max_tokens)?
     };
     Ok((order, style))
 }
@@ -320,23 +307,18 @@ impl Tools {
     }
 }
 
-/// What limits the answer, if anything. It is made once here, so that what is wrong with it is told before the queue.
+/// What limits the answer, if anything.
 fn constraint(
-    state: &Arc<State>,
+    state: &State,
     format: Option<ResponseFormat>,
     tools: Option<&Tools>,
-    tool_format: ToolFormat,
-) -> Result<Option<MakeConstraint>, ApiError> {
-    let grammars = Arc::clone(&state.grammars);
-    let make: MakeConstraint = match (format.filter(|format| format.kind != "text"), tools) {
+) -> Result<Option<Follower>, ApiError> {
+    let grammars = &state.grammars;
+    let follower = match (format.filter(|format| format.kind != "text"), tools) {
         (None, None) => return Ok(None),
-        (None, Some(tools)) => {
-            let syntax = match tool_format {
-                ToolFormat::Hermes => ToolSyntax::Hermes,
-                ToolFormat::Llama3Json => ToolSyntax::Llama3Json,
-            };
-            let (specs, choice) = (tools.specs.clone(), tools.choice);
-            Box::new(move || grammars.tools(&specs, syntax, choice).map_err(grammar_error("tools")))
+        (None, Some(Tools { specs, choice, .. })) => {
+            let format = state.model.prompts.tool_format();
+            grammars.tools(specs, format, *choice).map_err(grammar_error("tools"))
         }
         (Some(_), Some(_)) => {
             let message = "response_format and tools cannot be used together; \
@@ -346,12 +328,10 @@ fn constraint(
         (Some(format), None) => {
             let schema = format.json_schema.and_then(|named| named.schema).or(format.schema);
             match (format.kind.as_str(), schema) {
-                ("json_object" | "json_schema", Some(schema)) => Box::new(move || {
+                ("json_object" | "json_schema", Some(schema)) => {
                     grammars.json_schema(&schema).map_err(grammar_error("response_format.json_schema"))
-                }),
-                ("json_object", None) => {
-                    Box::new(move || grammars.json_object().map_err(grammar_error("response_format")))
                 }
+                ("json_object", None) => grammars.json_object().map_err(grammar_error("response_format")),
                 ("json_schema", None) => {
                     let param = "response_format.json_schema.schema";
                     return Err(ApiError::invalid(param, format!("{param} is missing")));
@@ -365,8 +345,7 @@ fn constraint(
             }
         }
     };
-    make()?;
-    Ok(Some(make))
+    follower.map(Some)
 }
 
 /// The answers as they come, for a stream or a whole.
@@ -440,7 +419,7 @@ impl Replies {
     }
 
     /// Takes the end of an answer: the last deltas, and why it ended.
-    fn take_end(&mut self, index: usize, ending: &crate::worker::Ending) -> (Vec<Value>, &'static str) {
+    fn take_end(&mut self, index: usize, ending: &Ending) -> (Vec<Value>, &'static str) {
         self.usage.add(&ending.stats, index == 0, self.prediction_tokens);
         let choice = &mut self.choices[index];
         let deltas = choice.finish(&ending.rest);

@@ -18,8 +18,7 @@ use super::fields::{Delivery, SamplingFields, or_default};
 use super::logprobs::{self, TextLogprobs};
 use super::stream::{self, Pieces, Trace};
 use super::{Received, Shared, Tenant, blocking, check_model};
-use crate::drafts::DraftStore;
-use crate::error::{ApiError, ErrorBody};
+use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::ids;
 use crate::state::State;
 use crate::worker::{Ending, Step};
@@ -84,14 +83,8 @@ enum Prompts {
     request_body = CompletionRequest,
     responses(
         (status = 200, description = "The answer, or a stream of its pieces", body = Object),
-        (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 404, description = "The model is not served here", body = ErrorBody),
-        (status = 408, description = "The request did not arrive in time", body = ErrorBody),
-        (status = 413, description = "The request is too large", body = ErrorBody),
-        (status = 429, description = "Too many requests are waiting", body = ErrorBody),
-        (status = 503, description = "The server is stopping", body = ErrorBody),
-        (status = 504, description = "The answer took too long", body = ErrorBody),
+        BodyErrors,
+        GenerationErrors,
     )
 )]
 pub(super) async fn complete(
@@ -101,12 +94,17 @@ pub(super) async fn complete(
     request: Request,
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&state.options, request).await?;
-    let of_request = Arc::clone(&state);
-    let (order, style) = blocking(move || read_request(&of_request, &tenant, &bytes)).await?;
-    let is_stream = style.delivery.is_stream;
-    let answers = state.answer(&order, received)?;
-    let replies = Replies::new(state, style);
-    if is_stream { Ok(stream::respond(answers, replies)) } else { gather(answers, replies).await }
+    let (answers, replies) = blocking(move || {
+        let (order, style) = read_request(&state, &tenant, &bytes)?;
+        let answers = state.answer(&order, received)?;
+        Ok((answers, Replies::new(state, style)))
+    })
+    .await?;
+    if replies.style.delivery.is_stream {
+        Ok(stream::respond(answers, replies))
+    } else {
+        gather(answers, replies).await
+    }
 }
 
 /// What the answer is to look like.
@@ -155,8 +153,6 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
         }
     }
     let echo = |prompt: &Vec<TokenId>| tokenizer.decode(prompt, DecodeOptions::default());
-    let lookahead = &sampling.lookahead;
-    let namespace = DraftStore::name(tenant, lookahead.namespace.as_deref())?;
     let style = Style {
         delivery: sampling.delivery(),
         has_logprobs: logprobs.is_some(),
@@ -167,19 +163,7 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
             vec![String::new(); prompts.len()]
         },
     };
-    let order = Order {
-        prompts,
-        choices,
-        max_tokens,
-        sampling: sampling.params(vocabulary_size)?,
-        stop: sampling.stop()?,
-        logprobs,
-        prediction: None,
-        constraint: None,
-        policy: lookahead.policy(state.options.drafts.policy.as_ref())?,
-        namespace: state.drafts.get(&namespace)?,
-        scope: namespace,
-    };
+    let order = Order { logprobs, ..sampling.order(state, tenant, prompts, max_tokens)? };
     Ok((order, style))
 }
 

@@ -8,8 +8,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::answers::Order;
+use crate::drafts::DraftStore;
 use crate::error::ApiError;
-use crate::ids;
+use crate::state::State;
 
 /// Stop strings of a request, at most.
 const MAX_STOPS: usize = 16;
@@ -24,7 +26,7 @@ const MAX_DRAFT_LENGTH: usize = 64;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct SamplingFields {
     /// Randomness: 0 always takes the likeliest token; the default, 1, samples from the model's own distribution.
-    pub(super) temperature: Option<f32>,
+    temperature: Option<f32>,
     /// Only the likeliest tokens that together reach this probability.
     top_p: Option<f32>,
     /// Only so many of the likeliest tokens; 0 (or -1) for all.
@@ -56,7 +58,7 @@ pub(super) struct SamplingFields {
     pub(super) model: Option<String>,
     /// How lookahead is used; never changes the answer.
     #[serde(default, deserialize_with = "or_default")]
-    pub(super) lookahead: LookaheadFields,
+    lookahead: LookaheadFields,
 }
 
 /// What a stream has besides.
@@ -73,11 +75,11 @@ struct StreamOptions {
 /// How lookahead is used for a request. Nothing of it changes the answer.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(super) struct LookaheadFields {
+struct LookaheadFields {
     /// Whether drafts are made: false decodes plainly, one token a pass.
-    pub(super) enabled: Option<bool>,
+    enabled: Option<bool>,
     /// A namespace within the caller's own: what is learned there is used there.
-    pub(super) namespace: Option<String>,
+    namespace: Option<String>,
     /// How this request and its namespace use each other.
     #[serde(default, deserialize_with = "or_default")]
     share: Share,
@@ -139,8 +141,32 @@ pub(super) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserial
 }
 
 impl SamplingFields {
+    /// What is to be answered to `prompts`, as far as these fields say.
+    pub(super) fn order(
+        &self,
+        state: &State,
+        tenant: &str,
+        prompts: Vec<Vec<TokenId>>,
+        max_tokens: usize,
+    ) -> Result<Order, ApiError> {
+        let namespace = DraftStore::name(tenant, self.lookahead.namespace.as_deref())?;
+        Ok(Order {
+            prompts,
+            choices: self.choices()?,
+            max_tokens,
+            sampling: self.params(state.model.prompts.tokenizer().vocabulary_size())?,
+            stop: self.stop()?,
+            logprobs: None,
+            prediction: None,
+            constraint: None,
+            policy: self.lookahead.policy(state.options.drafts.policy.as_ref())?,
+            namespace: state.drafts.get(&namespace)?,
+            scope: namespace,
+        })
+    }
+
     /// The engine's parameters. The seed is new if none is given.
-    pub(super) fn params(&self, vocabulary_size: usize) -> Result<SamplingParams, ApiError> {
+    fn params(&self, vocabulary_size: usize) -> Result<SamplingParams, ApiError> {
         let off = SamplingParams::greedy();
         let params = SamplingParams {
             temperature: self.temperature.unwrap_or(1.0),
@@ -151,7 +177,7 @@ impl SamplingFields {
             presence_penalty: self.presence_penalty.unwrap_or(off.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(off.frequency_penalty),
             logit_bias: self.logit_bias(vocabulary_size)?,
-            seed: self.seed.map_or_else(ids::new_seed, i64::cast_unsigned),
+            seed: self.seed.map_or_else(SamplingParams::new_seed, i64::cast_unsigned),
             ..off
         };
         params.validate().map_err(|error| ApiError::invalid(error.field, error.to_string()))?;
@@ -171,7 +197,7 @@ impl SamplingFields {
         biases.collect()
     }
 
-    pub(super) fn stop(&self) -> Result<Vec<String>, ApiError> {
+    fn stop(&self) -> Result<Vec<String>, ApiError> {
         let stop = self.stop.clone().map_or_else(Vec::new, OneOrMany::into_vec);
         if stop.len() > MAX_STOPS {
             return Err(ApiError::invalid(
@@ -202,7 +228,7 @@ impl SamplingFields {
 
 impl LookaheadFields {
     /// How to draft, if at all; `usual` is what the server does where a request does not say.
-    pub(super) fn policy(&self, usual: Option<&DraftPolicy>) -> Result<Option<DraftPolicy>, ApiError> {
+    fn policy(&self, usual: Option<&DraftPolicy>) -> Result<Option<DraftPolicy>, ApiError> {
         let sharing = match self.share {
             Share::ReadWrite => Sharing::ReadWrite,
             Share::Read => Sharing::Read,

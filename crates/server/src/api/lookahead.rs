@@ -12,9 +12,9 @@ use lookahead_trie::CorpusBuilder;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Shared, Tenant, blocking};
+use super::{Shared, Tenant, Url, blocking};
 use crate::drafts::{CorpusInfo, DraftStore};
-use crate::error::{ApiError, ErrorBody};
+use crate::error::{ApiError, BodyErrors, ErrorBody, NamespaceErrors};
 use crate::state::State;
 
 /// Which corpus.
@@ -114,22 +114,17 @@ impl From<CorpusInfo> for CorpusObject {
     request_body(content = String, content_type = "application/x-ndjson"),
     responses(
         (status = 200, description = "The corpus", body = CorpusObject),
-        (status = 400, description = "A line is no record, or a name is none", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 408, description = "The request did not arrive in time", body = ErrorBody),
-        (status = 413, description = "The corpus is too large", body = ErrorBody),
         (status = 429, description = "There are as many namespaces as may be", body = ErrorBody),
         (status = 500, description = "The corpus cannot be written", body = ErrorBody),
+        BodyErrors,
     )
 )]
 pub(super) async fn add_corpus(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    query: Result<Query<CorpusQuery>, axum::extract::rejection::QueryRejection>,
+    Url(Query(CorpusQuery { name, namespace })): Url<Query<CorpusQuery>>,
     request: Request,
 ) -> Result<Json<CorpusObject>, ApiError> {
-    let Query(CorpusQuery { name, namespace }) =
-        query.map_err(|error| ApiError::invalid("name", error.body_text()))?;
     let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
     let texts = read_texts(&state, request.into_body()).await?;
     if texts.tokens() == 0 {
@@ -194,16 +189,13 @@ async fn add_line(
     params(NamespaceQuery),
     responses(
         (status = 200, description = "The corpora that were sent to the namespace", body = CorpusList),
-        (status = 400, description = "A name is none", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 429, description = "There are as many namespaces as may be", body = ErrorBody),
-        (status = 500, description = "A file cannot be read", body = ErrorBody),
+        NamespaceErrors,
     )
 )]
 pub(super) async fn list_corpora(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Query(NamespaceQuery { namespace }): Query<NamespaceQuery>,
+    Url(Query(NamespaceQuery { namespace })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<CorpusList>, ApiError> {
     let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
     blocking(move || {
@@ -221,18 +213,15 @@ pub(super) async fn list_corpora(
     params(("name" = String, Path, description = "What it is called"), NamespaceQuery),
     responses(
         (status = 200, description = "It is gone", body = Deleted),
-        (status = 400, description = "A name is none", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
         (status = 404, description = "There is none of this name", body = ErrorBody),
-        (status = 429, description = "There are as many namespaces as may be", body = ErrorBody),
-        (status = 500, description = "Its file cannot be removed", body = ErrorBody),
+        NamespaceErrors,
     )
 )]
 pub(super) async fn remove_corpus(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Path(name): Path<String>,
-    Query(NamespaceQuery { namespace }): Query<NamespaceQuery>,
+    Url(Path(name)): Url<Path<String>>,
+    Url(Query(NamespaceQuery { namespace })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Deleted>, ApiError> {
     let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
     blocking(move || {
@@ -253,16 +242,13 @@ pub(super) async fn remove_corpus(
     params(NamespaceQuery),
     responses(
         (status = 200, description = "Numbers of this moment", body = Stats),
-        (status = 400, description = "A name is none", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 429, description = "There are as many namespaces as may be", body = ErrorBody),
-        (status = 500, description = "A file cannot be read", body = ErrorBody),
+        NamespaceErrors,
     )
 )]
 pub(super) async fn stats(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Query(NamespaceQuery { namespace }): Query<NamespaceQuery>,
+    Url(Query(NamespaceQuery { namespace })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Stats>, ApiError> {
     let name = DraftStore::name(&tenant, namespace.as_deref())?;
     blocking(move || {

@@ -13,12 +13,14 @@ mod operations;
 mod stream;
 mod tokens;
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{FromRequestParts, MatchedPath, Request};
+use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -69,11 +71,6 @@ struct Received(Instant);
 )]
 struct Document;
 
-/// The OpenAPI document, as JSON.
-pub(crate) fn openapi_json() -> String {
-    Document::openapi().to_pretty_json().unwrap_or_default()
-}
-
 /// All routes.
 pub(crate) fn router(state: Arc<State>) -> Router {
     let with_key = Router::new()
@@ -88,7 +85,7 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/v1/lookahead/corpora/{name}", delete(lookahead::remove_corpus))
         .route("/v1/lookahead/stats", get(lookahead::stats))
         .route_layer(middleware::from_fn_with_state(Arc::clone(&state), find_tenant));
-    let document = openapi_json();
+    let document = Document::openapi().to_pretty_json().unwrap_or_default();
     Router::new()
         .merge(with_key)
         .merge(pages::routes())
@@ -189,6 +186,18 @@ async fn no_such_path(request: Request) -> ApiError {
 async fn no_such_method(request: Request) -> ApiError {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     ApiError::method_not_allowed(format!("{path} does not take {method}; /docs lists what it takes"))
+}
+
+/// What another extractor takes out of a URL, but what is wrong with it is told as clients know it.
+struct Url<E>(E);
+
+impl<S: Sync, E: FromRequestParts<S, Rejection: Display>> FromRequestParts<S> for Url<E> {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
+        let extracted = E::from_request_parts(parts, state).await;
+        extracted.map(Self).map_err(|wrong| ApiError::invalid("url", wrong.to_string()))
+    }
 }
 
 /// Refuses a model that is not served.

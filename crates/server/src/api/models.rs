@@ -5,7 +5,7 @@ use axum::extract::{Path, State as FromState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, check_model};
+use super::{Shared, Url, check_model};
 use crate::error::{ApiError, ErrorBody};
 use crate::state::State;
 
@@ -77,13 +77,14 @@ pub(super) async fn list(FromState(state): Shared) -> Json<ModelList> {
     params(("model" = String, Path, description = "A name that the list has")),
     responses(
         (status = 200, description = "The model", body = Model),
+        (status = 400, description = "The name is no text", body = ErrorBody),
         (status = 401, description = "The key is missing or wrong", body = ErrorBody),
         (status = 404, description = "The model is not served here", body = ErrorBody),
     )
 )]
 pub(super) async fn get(
     FromState(state): Shared,
-    Path(model): Path<String>,
+    Url(Path(model)): Url<Path<String>>,
 ) -> Result<Json<Model>, ApiError> {
     check_model(&state, Some(&model))?;
     Ok(Json(describe(&state, &model)))

@@ -6,7 +6,6 @@ use std::convert::Infallible;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
-use lookahead_engine::DraftOrigin;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -39,7 +38,7 @@ impl Trace {
             text: token.text.clone(),
             source: token.origin.map_or("model", source_name),
         };
-        let is_accepted = |token: &&AnswerToken| token.origin.is_some_and(|_: DraftOrigin| true);
+        let is_accepted = |token: &&AnswerToken| token.origin.is_some();
         Self {
             drafted: step.drafted,
             accepted: step.tokens.iter().filter(is_accepted).count(),

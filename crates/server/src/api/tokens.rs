@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::body::{self, Fields};
 use super::{Shared, blocking};
-use crate::error::{ApiError, ErrorBody};
+use crate::error::{ApiError, BodyErrors};
 
 /// A text.
 #[derive(Deserialize, ToSchema)]
@@ -43,10 +43,7 @@ pub(super) struct Text {
     request_body = TokenizeRequest,
     responses(
         (status = 200, description = "Its tokens", body = Tokens),
-        (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 408, description = "The request did not arrive in time", body = ErrorBody),
-        (status = 413, description = "The request is too large", body = ErrorBody),
+        BodyErrors,
     )
 )]
 pub(super) async fn tokenize(FromState(state): Shared, request: Request) -> Result<Json<Tokens>, ApiError> {
@@ -69,10 +66,7 @@ pub(super) async fn tokenize(FromState(state): Shared, request: Request) -> Resu
     request_body = Tokens,
     responses(
         (status = 200, description = "Their text", body = Text),
-        (status = 400, description = "The request is wrong", body = ErrorBody),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
-        (status = 408, description = "The request did not arrive in time", body = ErrorBody),
-        (status = 413, description = "The request is too large", body = ErrorBody),
+        BodyErrors,
     )
 )]
 pub(super) async fn detokenize(FromState(state): Shared, request: Request) -> Result<Json<Text>, ApiError> {

@@ -85,12 +85,9 @@ impl TestServer {
         let model = CpuModel::load(&gguf, Kernels::new(2)).unwrap();
         let kv_bytes = kv_tokens * model.kv_bytes_per_token();
         let model = model.with_kv_memory(kv_bytes);
-        let all = 0..tokenizer.vocabulary_size() as u32;
-        let end_tokens = all.filter(|&id| tokenizer.is_end_of_generation(id)).collect();
         let served = ServedModel {
             names: vec!["tiny".to_owned(), "other-name".to_owned()],
             prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)),
-            end_tokens,
         };
         let stop = Arc::new(Notify::new());
         let (tell, address) = channel();

@@ -14,7 +14,6 @@ use lookahead_model::{KvCache, LanguageModel as _, TokenId};
 use super::case::Case;
 use super::comparison::Outcome;
 use super::plan::{Candidate, Drafts, NAMESPACE_BYTES, Setting};
-use crate::answer::end_tokens;
 use crate::loaded_model::LoadedModel;
 
 /// Decodes, with a model and sampling parameters that stay the same.
@@ -28,7 +27,7 @@ pub(super) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// A runner that gives up once `cancelled` is true.
     pub(super) fn new(loaded: &'a LoadedModel, sampling: SamplingParams, cancelled: Arc<AtomicBool>) -> Self {
-        Self { loaded, sampling, end_tokens: end_tokens(loaded.tokenizer()), cancelled }
+        Self { loaded, sampling, end_tokens: loaded.tokenizer().end_of_generation().to_vec(), cancelled }
     }
 
     /// The outcome of each sequence of the candidate's batch; `None` if it was cancelled. `plain` is what plain
