@@ -67,7 +67,7 @@ pub(crate) enum GenerationErrors {
     /// Too many requests are waiting, or there are as many namespaces as may be
     #[response(status = 429)]
     QueueFull(#[to_schema] ErrorBody),
-    /// The server made a mistake, or a file of drafts cannot be read
+    /// The server made a mistake
     #[response(status = 500)]
     Internal(#[to_schema] ErrorBody),
     /// The engine has stopped

@@ -105,6 +105,7 @@ pub(crate) struct Metrics {
     trie_bytes: Gauge,
     trie_tokens: Gauge,
     namespaces: Gauge,
+    pub(crate) namespace_failures: Counter,
     pub(crate) snapshots: Counter,
     pub(crate) snapshot_failures: Counter,
     pub(crate) snapshot_timestamp: Gauge<f64, AtomicU64>,
@@ -140,6 +141,7 @@ impl Metrics {
             trie_bytes: Gauge::default(),
             trie_tokens: Gauge::default(),
             namespaces: Gauge::default(),
+            namespace_failures: Counter::default(),
             snapshots: Counter::default(),
             snapshot_failures: Counter::default(),
             snapshot_timestamp: Gauge::default(),
@@ -190,6 +192,8 @@ impl Metrics {
         to.register("trie_bytes", "Memory of what drafts are made from", self.trie_bytes.clone());
         to.register("trie_tokens", "Tokens that drafts are made from", self.trie_tokens.clone());
         to.register("namespaces", "Open namespaces", self.namespaces.clone());
+        let help = "Requests that drafted from nothing, as the files of their namespace could not be used";
+        to.register("namespace_failures", help, self.namespace_failures.clone());
         to.register("snapshots", "Snapshots of what was learned", self.snapshots.clone());
         to.register("snapshot_failures", "Snapshots that failed", self.snapshot_failures.clone());
         let help = "When the last snapshot succeeded, in seconds since 1970";

@@ -7,9 +7,10 @@ use std::time::Instant;
 use lookahead_engine::{Engine, Scheduler, SchedulerOptions};
 use lookahead_grammar::Grammars;
 use lookahead_model::LanguageModel;
+use lookahead_trie::Namespace;
 
 use crate::ServeError;
-use crate::drafts::DraftStore;
+use crate::drafts::{DraftStore, DraftStoreError};
 use crate::ids;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
@@ -68,6 +69,19 @@ impl State {
             created: ids::unix_seconds(),
             is_stopping: AtomicBool::new(false),
         }))
+    }
+
+    /// What a request drafts from. It is answered whatever becomes of files: where those of its namespace cannot be used, with
+    /// a namespace that is empty and its own.
+    pub(crate) fn namespace(&self, name: &str) -> Result<Arc<Namespace>, DraftStoreError> {
+        match self.drafts.get(name) {
+            Err(error @ (DraftStoreError::Trie(_) | DraftStoreError::Io { .. })) => {
+                tracing::error!(namespace = name, "a request drafts from nothing: {error}");
+                self.metrics.namespace_failures.inc();
+                Ok(Arc::new(Namespace::new(self.options.drafts.namespace_bytes)?))
+            }
+            namespace => namespace,
+        }
     }
 
     /// The name of the model.

@@ -193,6 +193,20 @@ fn a_corpus_comes_is_drafted_from_and_goes() {
 }
 
 #[test]
+fn a_request_is_answered_whatever_has_become_of_files() {
+    let directory = tempfile::tempdir().unwrap();
+    std::fs::write(directory.path().join("default.drafts"), "no drafts").unwrap();
+    let drafts = DraftOptions { directory: Some(directory.path().to_owned()), ..options().drafts };
+    let server = TestServer::start(ServerOptions { drafts, ..options() });
+    assert_eq!(ask(&server, "Hi", json!({})).status, 200);
+    assert_eq!(server.metric("lookahead_namespace_failures_total"), 1.0);
+    // Who asks for the namespace itself is told.
+    let refused = server.get("/v1/lookahead/stats");
+    assert_eq!(refused.status, 500);
+    assert!(refused.text.contains("default.drafts"), "{}", refused.text);
+}
+
+#[test]
 fn what_was_learned_survives_the_server() {
     let directory = tempfile::tempdir().unwrap();
     let kept = || {

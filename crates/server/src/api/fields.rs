@@ -160,7 +160,7 @@ impl SamplingFields {
             prediction: None,
             constraint: None,
             policy: self.lookahead.policy(state.options.drafts.policy.as_ref())?,
-            namespace: state.drafts.get(&namespace)?,
+            namespace: state.namespace(&namespace)?,
             scope: namespace,
         })
     }
