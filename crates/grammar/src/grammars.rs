@@ -106,6 +106,20 @@ impl Grammars {
         self.constraint(TopLevelGrammar::from_regex(pattern)).map_err(GrammarError::Regex)
     }
 
+    /// One of some texts.
+    ///
+    /// # Errors
+    /// If there is none, or they are too long.
+    pub fn choice(&self, texts: &[String]) -> Result<Follower, GrammarError> {
+        if texts.is_empty() {
+            return Err(GrammarError::Lark("there are no texts to choose from".to_owned()));
+        }
+        check_length("choice", texts.iter().map(String::len).sum(), LONGEST_LARK)?;
+        let texts: Vec<String> = texts.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
+        self.constraint(TopLevelGrammar::from_lark(format!("start: {}", texts.join(" | "))))
+            .map_err(GrammarError::Lark)
+    }
+
     /// Text that follows a grammar in llguidance's dialect of Lark. Such a grammar may name control tokens, and may hold
     /// JSON schemas, whose layout it chooses.
     ///

@@ -67,6 +67,51 @@ fn a_stream_says_what_the_whole_answer_says_and_where_it_came_from() {
 }
 
 #[test]
+fn an_answer_has_the_structure_that_is_asked_for() {
+    let server = TestServer::start(options());
+    let schema = json!({ "type": "object", "properties": { "a": { "type": "integer", "maximum": 9 } },
+        "required": ["a"], "additionalProperties": false });
+    let format = json!({ "type": "json_schema", "json_schema": { "name": "x", "schema": schema } });
+    let is_json = |text: &str| serde_json::from_str::<Value>(text).is_ok_and(|value| value["a"].is_i64());
+    for (field, value, is_right) in [
+        ("response_format", format, &is_json as &dyn Fn(&str) -> bool),
+        ("json_schema", schema.clone(), &is_json),
+        ("structured_outputs", json!({ "json": schema }), &is_json),
+        ("structured_outputs", json!({ "regex": "[0-9]{3}" }), &|text| {
+            text.parse().is_ok_and(|n: u32| n < 1000)
+        }),
+        ("structured_outputs", json!({ "choice": ["yes", "\"no\""] }), &|text| {
+            ["yes", "\"no\""].contains(&text)
+        }),
+        ("structured_outputs", json!({ "grammar": "start: \"a\" | \"b\"" }), &|text| {
+            text == "a" || text == "b"
+        }),
+    ] {
+        let fields = json!({ field: value, "max_tokens": 100, "temperature": 1.5 });
+        let mut text_fields = fields.clone();
+        text_fields["prompt"] = "Say it:".into();
+        let chat = ask(&server, "Say it.", fields).json()["choices"][0]["message"]["content"].clone();
+        let text = server.post("/v1/completions", &text_fields).json()["choices"][0]["text"].clone();
+        for answer in [chat, text] {
+            assert!(is_right(answer.as_str().unwrap_or_default()), "{field}: {answer}");
+        }
+    }
+}
+
+#[test]
+fn an_answer_goes_on_behind_its_end_if_it_is_asked_to() {
+    let server = TestServer::start(options());
+    let tokens =
+        |fields: Value| server.post("/v1/completions", &fields).json()["usage"]["completion_tokens"].clone();
+    let fields =
+        json!({ "prompt": "Hi", "n_predict": 100, "temperature": 2, "seed": 5, "logit_bias": { "2": 20 } });
+    assert!(tokens(fields.clone()).as_u64().unwrap() < 100, "the test wants an end");
+    let mut on = fields;
+    on["ignore_eos"] = true.into();
+    assert_eq!(tokens(on), 100);
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_named() {
     let server = TestServer::start(options());
     for (more, status, param, message) in [
@@ -95,6 +140,16 @@ fn what_is_wrong_with_a_request_is_named() {
             400,
             "response_format.json_schema.schema",
             "missing",
+        ),
+        (json!({ "json_schema": 3 }), 400, "json_schema", "schema"),
+        (json!({ "structured_outputs": { "poem": 1 } }), 400, "structured_outputs", "poem"),
+        (json!({ "structured_outputs": { "regex": "(" } }), 400, "structured_outputs.regex", "regular"),
+        (json!({ "structured_outputs": { "choice": [] } }), 400, "structured_outputs.choice", "no texts"),
+        (
+            json!({ "structured_outputs": { "choice": ["a"] }, "response_format": { "type": "json_object" } }),
+            400,
+            "structured_outputs",
+            "together",
         ),
         (json!({ "tool_choice": "required" }), 400, "tool_choice", "tools"),
         (json!({ "tools": [{ "type": "function" }] }), 400, "tools[0]", "name"),

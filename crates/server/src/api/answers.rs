@@ -29,6 +29,8 @@ pub(super) struct Order {
     pub(super) max_tokens: usize,
     pub(super) sampling: SamplingParams,
     pub(super) stop: Vec<String>,
+    /// Whether answers go on behind the tokens that end one.
+    pub(super) ignore_eos: bool,
     pub(super) logprobs: Option<usize>,
     /// The text that the answer is expected to repeat.
     pub(super) prediction: Option<Vec<TokenId>>,
@@ -107,6 +109,7 @@ impl State {
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let tokenizer = self.model.prompts.tokenizer();
+        let end_tokens = if order.ignore_eos { &[] } else { tokenizer.end_of_generation() };
         let prediction_tokens = order.prediction.as_ref().map_or(0, Vec::len);
         let mut jobs = Vec::with_capacity(order.prompts.len() * order.choices);
         for prompt in &order.prompts {
@@ -117,7 +120,7 @@ impl State {
                     prompt: prompt.clone(),
                     max_tokens: order.max_tokens,
                     sampling: SamplingParams { seed, ..order.sampling.clone() },
-                    end_tokens: tokenizer.end_of_generation().to_vec(),
+                    end_tokens: end_tokens.to_vec(),
                     logprobs: order.logprobs,
                     cancel: Some(Arc::clone(&cancel)),
                     ..GenerationRequest::default()

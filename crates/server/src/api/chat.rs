@@ -18,6 +18,7 @@ use super::answers::{Answers, Next, Order, Usage};
 use super::body::{self, Fields};
 use super::fields::{Content, Delivery, SamplingFields, or_default};
 use super::stream::{self, Pieces, Trace};
+use super::structure::StructureFields;
 use super::{Received, Shared, Tenant, blocking, check_model, logprobs};
 use crate::error::{ApiError, BodyErrors, GenerationErrors, grammar_error};
 use crate::ids;
@@ -33,6 +34,7 @@ struct ChatFields {
     /// What has been said.
     messages: Vec<ChatMessage>,
     /// The older name of `max_completion_tokens`.
+    #[serde(alias = "n_predict")]
     max_tokens: Option<usize>,
     /// The most tokens of an answer.
     max_completion_tokens: Option<usize>,
@@ -41,8 +43,6 @@ struct ChatFields {
     logprobs: bool,
     /// How many of the most likely tokens to give with each token, 0 to 20; wants `logprobs`.
     top_logprobs: Option<usize>,
-    /// What form the answer has.
-    response_format: Option<ResponseFormat>,
     /// Functions that the model may call.
     #[schema(value_type = Option<Vec<Object>>)]
     tools: Option<Vec<Value>>,
@@ -66,6 +66,9 @@ struct ChatRequest {
     chat: ChatFields,
     #[schema(inline)]
     #[serde(flatten)]
+    structure: StructureFields,
+    #[schema(inline)]
+    #[serde(flatten)]
     sampling: SamplingFields,
 }
 
@@ -83,27 +86,6 @@ struct ChatMessage {
     tool_calls: Option<Vec<Value>>,
     /// The call that a tool answers.
     tool_call_id: Option<String>,
-}
-
-/// What form an answer has.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-struct ResponseFormat {
-    /// `text`, `json_object` or `json_schema`.
-    #[serde(rename = "type")]
-    kind: String,
-    /// The schema, for `json_schema`.
-    json_schema: Option<NamedSchema>,
-    /// The schema, as llama.cpp's clients give it.
-    #[schema(value_type = Option<Object>)]
-    schema: Option<Value>,
-}
-
-/// A JSON schema.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-struct NamedSchema {
-    /// The schema.
-    #[schema(value_type = Object)]
-    schema: Option<Value>,
 }
 
 /// A text that the answer will largely repeat.
@@ -166,6 +148,7 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
     }
     let mut fields = Fields::parse(bytes)?;
     let chat: ChatFields = fields.part()?;
+    let structure: StructureFields = fields.part()?;
     let sampling: SamplingFields = fields.part()?;
     fields.refuse_unknown()?;
     check_model(state, sampling.model.as_deref())?;
@@ -199,7 +182,7 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
     let order = Order {
         logprobs: chat.logprobs.then_some(top_logprobs),
         prediction: chat.prediction.map(|prediction| prediction.read(state)).transpose()?,
-        constraint: constraint(state, chat.response_format, tools.as_ref())?,
+        constraint: constraint(state, &structure, tools.as_ref())?,
         ..sampling.order(state, tenant, vec![prompt], max_tokens)?
     };
     Ok((order, style))
@@ -310,42 +293,23 @@ impl Tools {
 /// What limits the answer, if anything.
 fn constraint(
     state: &State,
-    format: Option<ResponseFormat>,
+    structure: &StructureFields,
     tools: Option<&Tools>,
 ) -> Result<Option<Follower>, ApiError> {
-    let grammars = &state.grammars;
-    let follower = match (format.filter(|format| format.kind != "text"), tools) {
-        (None, None) => return Ok(None),
+    match (structure.follower(&state.grammars)?, tools) {
+        (Some((field, _)), Some(_)) => {
+            let message = format!(
+                "{field} and tools cannot be used together; set tool_choice to \"none\", or leave one of them out"
+            );
+            Err(ApiError::unsupported(field, message))
+        }
+        (Some((_, follower)), None) => Ok(Some(follower)),
         (None, Some(Tools { specs, choice, .. })) => {
             let format = state.model.prompts.tool_format();
-            grammars.tools(specs, format, *choice).map_err(grammar_error("tools"))
+            state.grammars.tools(specs, format, *choice).map_err(grammar_error("tools")).map(Some)
         }
-        (Some(_), Some(_)) => {
-            let message = "response_format and tools cannot be used together; \
-                           set tool_choice to \"none\", or leave one of them out";
-            return Err(ApiError::unsupported("response_format", message));
-        }
-        (Some(format), None) => {
-            let schema = format.json_schema.and_then(|named| named.schema).or(format.schema);
-            match (format.kind.as_str(), schema) {
-                ("json_object" | "json_schema", Some(schema)) => {
-                    grammars.json_schema(&schema).map_err(grammar_error("response_format.json_schema"))
-                }
-                ("json_object", None) => grammars.json_object().map_err(grammar_error("response_format")),
-                ("json_schema", None) => {
-                    let param = "response_format.json_schema.schema";
-                    return Err(ApiError::invalid(param, format!("{param} is missing")));
-                }
-                (other, _) => {
-                    let message = format!(
-                        "response_format.type is {other:?}; there are \"text\", \"json_object\" and \"json_schema\""
-                    );
-                    return Err(ApiError::invalid("response_format.type", message));
-                }
-            }
-        }
-    };
-    follower.map(Some)
+        (None, None) => Ok(None),
+    }
 }
 
 /// The answers as they come, for a stream or a whole.

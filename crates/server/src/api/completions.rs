@@ -17,6 +17,7 @@ use super::body::{self, Fields};
 use super::fields::{Delivery, SamplingFields, or_default};
 use super::logprobs::{self, TextLogprobs};
 use super::stream::{self, Pieces, Trace};
+use super::structure::StructureFields;
 use super::{Received, Shared, Tenant, blocking, check_model};
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::ids;
@@ -35,6 +36,7 @@ struct CompletionFields {
     /// The text, several, or their tokens.
     prompt: Prompts,
     /// The most tokens of an answer; 16 if it is not given.
+    #[serde(alias = "n_predict")]
     max_tokens: Option<usize>,
     /// Whether the answer repeats the prompt in front.
     #[serde(default, deserialize_with = "or_default")]
@@ -54,6 +56,9 @@ struct CompletionRequest {
     #[schema(inline)]
     #[serde(flatten)]
     completion: CompletionFields,
+    #[schema(inline)]
+    #[serde(flatten)]
+    structure: StructureFields,
     #[schema(inline)]
     #[serde(flatten)]
     sampling: SamplingFields,
@@ -123,6 +128,7 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
     }
     let mut fields = Fields::parse(bytes)?;
     let completion: CompletionFields = fields.part()?;
+    let structure: StructureFields = fields.part()?;
     let sampling: SamplingFields = fields.part()?;
     fields.refuse_unknown()?;
     check_model(state, sampling.model.as_deref())?;
@@ -163,7 +169,8 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
             vec![String::new(); prompts.len()]
         },
     };
-    let order = Order { logprobs, ..sampling.order(state, tenant, prompts, max_tokens)? };
+    let constraint = structure.follower(&state.grammars)?.map(|(_, follower)| follower);
+    let order = Order { logprobs, constraint, ..sampling.order(state, tenant, prompts, max_tokens)? };
     Ok((order, style))
 }
 

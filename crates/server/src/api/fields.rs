@@ -36,6 +36,8 @@ pub(super) struct SamplingFields {
     /// Divides the logits of tokens that have occurred; 1 is none.
     #[serde(alias = "repeat_penalty")]
     repetition_penalty: Option<f32>,
+    /// How many tokens back the penalties look; -1 for all, 64 if it is not given.
+    repeat_last_n: Option<i64>,
     /// Taken off the logits of tokens that have occurred, -2 to 2.
     presence_penalty: Option<f32>,
     /// Taken off the logits of tokens for each time they have occurred, -2 to 2.
@@ -46,6 +48,9 @@ pub(super) struct SamplingFields {
     seed: Option<i64>,
     /// Where an answer ends: a text or several.
     stop: Option<OneOrMany>,
+    /// Whether an answer goes on behind the tokens that end one, to its most tokens: for measuring, as vLLM's.
+    #[serde(default, deserialize_with = "or_default")]
+    ignore_eos: bool,
     /// Answers to each prompt.
     n: Option<usize>,
     /// Whether the answer comes in pieces, as server-sent events.
@@ -156,6 +161,7 @@ impl SamplingFields {
             max_tokens,
             sampling: self.params(state.model.prompts.tokenizer().vocabulary_size())?,
             stop: self.stop()?,
+            ignore_eos: self.ignore_eos,
             logprobs: None,
             prediction: None,
             constraint: None,
@@ -176,9 +182,11 @@ impl SamplingFields {
             repetition_penalty: self.repetition_penalty.unwrap_or(off.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(off.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(off.frequency_penalty),
+            penalty_window: self.repeat_last_n.map_or(off.penalty_window, |last| {
+                usize::try_from(last).unwrap_or(usize::MAX) // -1
+            }),
             logit_bias: self.logit_bias(vocabulary_size)?,
             seed: self.seed.map_or_else(SamplingParams::new_seed, i64::cast_unsigned),
-            ..off
         };
         params.validate().map_err(|error| ApiError::invalid(error.field, error.to_string()))?;
         Ok(params)

@@ -11,6 +11,7 @@ mod lookahead;
 mod models;
 mod operations;
 mod stream;
+mod structure;
 mod tokens;
 
 use std::fmt::Display;
