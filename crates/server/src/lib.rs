@@ -17,6 +17,7 @@ mod metrics;
 mod options;
 mod pages;
 mod state;
+mod traces;
 mod worker;
 
 use std::future::Future;

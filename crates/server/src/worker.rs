@@ -19,6 +19,7 @@ use lookahead_model::{LanguageModel, TokenId};
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::metrics::Metrics;
+use crate::traces::{AnswerTimes, RequestTrace};
 
 /// One answer to make.
 pub(crate) struct Job {
@@ -28,8 +29,14 @@ pub(crate) struct Job {
     /// Which answer of its request it is.
     pub(crate) choice: usize,
     pub(crate) events: UnboundedSender<(usize, Event)>,
-    /// When its request came.
-    pub(crate) received: Instant,
+    pub(crate) received: Received,
+}
+
+/// The arrival of a request.
+#[derive(Clone, Debug)]
+pub(crate) struct Received {
+    pub(crate) at: Instant,
+    pub(crate) trace: RequestTrace,
 }
 
 /// What a job comes to.
@@ -159,8 +166,8 @@ struct Active {
     choice: usize,
     events: UnboundedSender<(usize, Event)>,
     cancel: Arc<AtomicBool>,
-    received: Instant,
-    is_admitted: bool,
+    received: Received,
+    admitted: Option<Instant>,
     first_token: Option<Instant>,
     tokens: usize,
     step: Step,
@@ -193,7 +200,7 @@ impl<M: LanguageModel> Desk<M> {
                 events,
                 cancel,
                 received,
-                is_admitted: false,
+                admitted: None,
                 first_token: None,
                 tokens: 0,
                 step: Step::default(),
@@ -208,7 +215,7 @@ impl<M: LanguageModel> Desk<M> {
 
     fn step(&mut self) {
         let (scheduler, active) = (&mut self.scheduler, &mut self.active);
-        let mut produced = 0;
+        let (mut produced, began) = (0, Instant::now());
         let report = scheduler.step(|id, token| {
             produced += 1;
             active
@@ -217,9 +224,9 @@ impl<M: LanguageModel> Desk<M> {
         });
         for id in &report.admitted {
             if let Some(active) = self.active.get_mut(id) {
-                active.is_admitted = true;
+                active.admitted = Some(began);
                 self.load.waiting.fetch_sub(1, Ordering::Relaxed);
-                self.metrics.queue_seconds.observe(active.received.elapsed().as_secs_f64());
+                self.metrics.queue_seconds.observe((began - active.received.at).as_secs_f64());
             }
         }
         for (&id, active) in &mut self.active {
@@ -229,7 +236,7 @@ impl<M: LanguageModel> Desk<M> {
         }
         for (id, generation) in report.finished {
             let Some(mut active) = self.active.remove(&id) else { continue };
-            if !active.is_admitted {
+            if active.admitted.is_none() {
                 self.load.waiting.fetch_sub(1, Ordering::Relaxed);
             }
             let ending = generation.map(|generation| {
@@ -267,7 +274,7 @@ impl Active {
         }
         if self.first_token.is_none() {
             self.first_token = Some(Instant::now());
-            metrics.first_token_seconds.observe(self.received.elapsed().as_secs_f64());
+            metrics.first_token_seconds.observe(self.received.at.elapsed().as_secs_f64());
         }
         self.tokens += self.step.tokens.len();
         let drafted = stats.draft_tokens();
@@ -286,6 +293,13 @@ impl Active {
         if let Some(first) = self.first_token.filter(|_| self.tokens > 1) {
             metrics.token_seconds.observe(first.elapsed().as_secs_f64() / (self.tokens - 1) as f64);
         }
+        self.received.trace.answered(&AnswerTimes {
+            received: self.received.at,
+            admitted: self.admitted,
+            first_token: self.first_token,
+            finish_reason,
+            stats: &stats,
+        });
         Ending { rest: self.text.finish(), finish_reason, stats }
     }
 }

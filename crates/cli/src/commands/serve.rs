@@ -2,6 +2,7 @@
 
 mod config;
 mod memory;
+mod traces;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,6 +18,7 @@ use lookahead_trie::{Corpus, CorpusBuilder};
 use tokio::sync::Notify;
 
 pub(crate) use self::config::read as read_config;
+use self::traces::Traces;
 use crate::arguments::{Decoding, LoadArgs, PolicyArgs};
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
@@ -215,6 +217,7 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let ServeArgs { load, network, limits, lookahead, log, .. } = arguments;
     // What is wrong with flags should not cost the time of loading a model.
     let keys = api_keys(&network)?;
+    let _traces = Traces::start()?;
     let mut loaded = load.load()?;
     let kv_memory = limits.kv_memory.map_or_else(memory::quarter, |size| size.as_u64());
     let (drafts, _texts) = draft_options(&lookahead, &mut loaded)?;

@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use crate::error::ApiError;
 use crate::metrics::source_name;
 use crate::state::State;
-use crate::worker::{Ending, Event, Job, Step};
+use crate::worker::{Ending, Event, Job, Received, Step};
 
 /// What is to be answered.
 pub(super) struct Order {
@@ -105,7 +105,7 @@ struct LookaheadUsage {
 
 impl State {
     /// Hands the order to the engine.
-    pub(super) fn answer(&self, order: &Order, received: Instant) -> Result<Answers, ApiError> {
+    pub(super) fn answer(&self, order: &Order, received: &Received) -> Result<Answers, ApiError> {
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let tokenizer = self.model.prompts.tokenizer();
@@ -138,14 +138,14 @@ impl State {
                     text: AnswerText::new(tokenizer, order.stop.iter().cloned()),
                     choice: jobs.len(),
                     events: sender.clone(),
-                    received,
+                    received: received.clone(),
                 });
             }
         }
         let left = jobs.len();
         self.worker.submit(jobs).map_err(|full| ApiError::queue_full(full.waiting))?;
         let timeout = self.options.request_timeout;
-        let (deadline, timeout_s) = (received + timeout, timeout.as_secs());
+        let (deadline, timeout_s) = (received.at + timeout, timeout.as_secs());
         Ok(Answers { events, cancel, deadline, timeout_s, left, prediction_tokens })
     }
 

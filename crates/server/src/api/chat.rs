@@ -19,11 +19,11 @@ use super::body::{self, Fields};
 use super::fields::{Content, Delivery, SamplingFields, or_default};
 use super::stream::{self, Pieces, Trace};
 use super::structure::StructureFields;
-use super::{Received, Shared, Tenant, blocking, check_model, logprobs};
+use super::{Shared, Tenant, blocking, check_model, logprobs};
 use crate::error::{ApiError, BodyErrors, GenerationErrors, grammar_error};
 use crate::ids;
 use crate::state::State;
-use crate::worker::{Ending, Step};
+use crate::worker::{Ending, Received, Step};
 
 /// Tools of a request, at most.
 const MAX_TOOLS: usize = 128;
@@ -116,13 +116,13 @@ struct Prediction {
 pub(super) async fn complete(
     extract::State(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Extension(Received(received)): Extension<Received>,
+    Extension(received): Extension<Received>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&state.options, request).await?;
     let (answers, replies) = blocking(move || {
         let (order, style) = read_request(&state, &tenant, &bytes)?;
-        let answers = state.answer(&order, received)?;
+        let answers = state.answer(&order, &received)?;
         let replies = Replies::new(state, style, answers.prediction_tokens());
         Ok((answers, replies))
     })

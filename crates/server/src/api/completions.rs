@@ -18,11 +18,11 @@ use super::fields::{Delivery, SamplingFields, or_default};
 use super::logprobs::{self, TextLogprobs};
 use super::stream::{self, Pieces, Trace};
 use super::structure::StructureFields;
-use super::{Received, Shared, Tenant, blocking, check_model};
+use super::{Shared, Tenant, blocking, check_model};
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::ids;
 use crate::state::State;
-use crate::worker::{Ending, Step};
+use crate::worker::{Ending, Received, Step};
 
 /// Tokens of an answer where the request does not say: OpenAI's default for texts.
 const DEFAULT_MAX_TOKENS: usize = 16;
@@ -95,13 +95,13 @@ enum Prompts {
 pub(super) async fn complete(
     extract::State(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Extension(Received(received)): Extension<Received>,
+    Extension(received): Extension<Received>,
     request: Request,
 ) -> Result<Response, ApiError> {
     let bytes = body::read(&state.options, request).await?;
     let (answers, replies) = blocking(move || {
         let (order, style) = read_request(&state, &tenant, &bytes)?;
-        let answers = state.answer(&order, received)?;
+        let answers = state.answer(&order, &received)?;
         Ok((answers, Replies::new(state, style)))
     })
     .await?;

@@ -34,6 +34,8 @@ use utoipa::OpenApi;
 use crate::error::ApiError;
 use crate::metrics::{Metrics, Rejection};
 use crate::state::State;
+use crate::traces::RequestTrace;
+use crate::worker::Received;
 use crate::{auth, ids, pages};
 
 /// What handlers get of the state.
@@ -42,10 +44,6 @@ type Shared = axum::extract::State<Arc<State>>;
 /// Whose request it is: the name of a namespace.
 #[derive(Clone, Debug)]
 struct Tenant(String);
-
-/// When a request came.
-#[derive(Clone, Copy, Debug)]
-struct Received(Instant);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -129,9 +127,9 @@ async fn find_tenant(state: Shared, mut request: Request, next: Next) -> Result<
 
 /// Counts and logs a request once its answer is through, however long it streams.
 async fn count(state: Shared, mut request: Request, next: Next) -> Response {
-    let received = Instant::now();
-    request.extensions_mut().insert(Received(received));
     let path = request.extensions().get::<MatchedPath>().map_or("other", MatchedPath::as_str).to_owned();
+    let received = Received { at: Instant::now(), trace: RequestTrace::begin(&request, &path) };
+    request.extensions_mut().insert(received.clone());
     let mut response = next.run(request).await;
     let status = response.status();
     if let Some(why) = rejection(status) {
@@ -167,14 +165,15 @@ struct Ended {
     path: String,
     id: String,
     status: StatusCode,
-    received: Instant,
+    received: Received,
 }
 
 impl Drop for Ended {
     fn drop(&mut self) {
-        let (took, status) = (self.received.elapsed(), self.status.as_u16());
+        let (took, status) = (self.received.at.elapsed(), self.status.as_u16());
         self.metrics.answered(&self.path, status, took);
         let ms = took.as_millis() as u64;
+        self.received.trace.end(status, &self.id);
         tracing::info!(id = self.id, path = self.path, status, ms, "answered");
     }
 }
