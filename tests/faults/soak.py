@@ -75,7 +75,7 @@ class Client(threading.Thread):
 
 def soak(minutes, interval=60.0):
     """Loads a server and returns its memory at the end of each interval, in bytes."""
-    flags = ["--kv-memory", "48MiB", "--namespace-memory", "4MiB", "--snapshot-interval", "60", "--drafts-dir"]
+    flags = ["--kv-memory", "32MiB", "--namespace-memory", "1MiB", "--snapshot-interval", "60", "--drafts-dir"]
     with tempfile.TemporaryDirectory() as drafts, Server(*flags, drafts) as server:
         stopped = threading.Event()
         clients = [Client(server, number, stopped) for number in range(CLIENTS)]

@@ -108,7 +108,9 @@ fn an_answer_goes_on_behind_its_end_if_it_is_asked_to() {
     assert!(tokens(fields.clone()).as_u64().unwrap() < 100, "the test wants an end");
     let mut on = fields;
     on["ignore_eos"] = true.into();
-    assert_eq!(tokens(on), 100);
+    assert_eq!(tokens(on.clone()), 100);
+    on["n_predict"] = (-1).into();
+    assert_eq!(tokens(on), 512 - 2, "what the context holds");
 }
 
 #[test]
@@ -157,6 +159,7 @@ fn what_is_wrong_with_a_request_is_named() {
         (json!({ "lookahead": { "speed": 9 } }), 400, "lookahead.speed", "unknown field"),
         (json!({ "lookahead": { "draft_length": 1000 } }), 400, "lookahead.draft_length", "0 to 64"),
         (json!({ "max_tokens": 0 }), 400, "max_tokens", "at least 1"),
+        (json!({ "max_tokens": -2 }), 400, "max_tokens", "-2 is no number"),
     ] {
         let reply = ask(&server, "Hi", more.clone());
         let error = &reply.json()["error"];

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 
 use super::answers::{Answers, Next, Order, Usage};
 use super::body::{self, Fields};
-use super::fields::{Content, Delivery, SamplingFields, or_default};
+use super::fields::{Content, Delivery, SamplingFields, limit, or_default};
 use super::stream::{self, Pieces, Trace};
 use super::structure::StructureFields;
 use super::{Shared, Tenant, blocking, check_model, logprobs};
@@ -34,9 +34,10 @@ struct ChatFields {
     /// What has been said.
     messages: Vec<ChatMessage>,
     /// The older name of `max_completion_tokens`.
-    #[serde(alias = "n_predict")]
+    #[serde(default, alias = "n_predict", deserialize_with = "limit")]
     max_tokens: Option<usize>,
-    /// The most tokens of an answer.
+    /// The most tokens of an answer; as many as the context holds where it is -1 or not given.
+    #[serde(default, deserialize_with = "limit")]
     max_completion_tokens: Option<usize>,
     /// Whether each token comes with its log probability.
     #[serde(default, deserialize_with = "or_default")]

@@ -14,7 +14,7 @@ use utoipa::ToSchema;
 
 use super::answers::{Answers, Next, Order, Usage};
 use super::body::{self, Fields};
-use super::fields::{Delivery, SamplingFields, or_default};
+use super::fields::{Delivery, SamplingFields, limit, or_default};
 use super::logprobs::{self, TextLogprobs};
 use super::stream::{self, Pieces, Trace};
 use super::structure::StructureFields;
@@ -35,8 +35,8 @@ const MAX_PROMPTS: usize = 64;
 struct CompletionFields {
     /// The text, several, or their tokens.
     prompt: Prompts,
-    /// The most tokens of an answer; 16 if it is not given.
-    #[serde(alias = "n_predict")]
+    /// The most tokens of an answer; 16 if it is not given, as many as the context holds if it is -1.
+    #[serde(default, alias = "n_predict", deserialize_with = "limit")]
     max_tokens: Option<usize>,
     /// Whether the answer repeats the prompt in front.
     #[serde(default, deserialize_with = "or_default")]

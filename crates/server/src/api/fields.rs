@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use lookahead_engine::{DraftPolicy, SamplingParams, Sharing};
 use lookahead_model::TokenId;
+use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -143,6 +144,18 @@ pub(super) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserial
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A number of tokens; -1 is no limit, as clients of llama.cpp's server say.
+pub(super) fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    match Option::<i64>::deserialize(deserializer)? {
+        None => Ok(None),
+        Some(-1) => Ok(Some(usize::MAX)),
+        Some(limit) => match usize::try_from(limit) {
+            Ok(limit) => Ok(Some(limit)),
+            Err(_) => Err(D::Error::custom(format!("{limit} is no number of tokens"))),
+        },
+    }
 }
 
 impl SamplingFields {
