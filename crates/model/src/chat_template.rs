@@ -12,9 +12,10 @@ pub(crate) mod json;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeMap;
 use std::fmt;
 
-use minijinja::{Environment, Error, ErrorKind, Value, context, syntax::SyntaxConfig, value::Serde};
+use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
 use minijinja_contrib::pycompat;
 use serde::Deserialize;
 
@@ -112,6 +113,9 @@ pub enum ChatTemplateError {
     /// The template failed on these messages.
     #[error("the model's chat template failed: {0}")]
     Render(Error),
+    /// A variable of the template that the caller cannot set.
+    #[error("`{0}` is set by the request itself, not among the chat template's variables")]
+    ReservedVariable(String),
     /// The model has no template.
     #[error("the model has no chat template, so it cannot be given messages; give it a plain text instead")]
     NoTemplate,
@@ -182,30 +186,37 @@ impl ChatTemplate {
     }
 
     /// The prompt for `messages` and the definitions of `tools`. With `add_generation_prompt` it ends where the
-    /// assistant's answer begins.
+    /// assistant's answer begins. `variables` are those that this model's template has besides (`enable_thinking`).
     ///
     /// The text may begin with the name of the beginning-of-sequence token and holds names of control tokens:
     /// encode it with `parse_special`.
     ///
     /// # Errors
-    /// If the template refuses the messages, fails on them, or takes too long.
+    /// If the template refuses the messages, fails on them, or takes too long; if a variable is one of the others.
     pub fn render(
         &self,
         messages: &[Message],
         tools: &[serde_json::Value],
+        variables: &serde_json::Map<String, serde_json::Value>,
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
         let template = self.environment.get_template(FIELD).map_err(ChatTemplateError::Render)?;
         let messages: Vec<Value> = messages.iter().map(Message::to_value).collect();
         let tools = if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) };
-        let rendered = template.render(context! {
-            messages,
-            add_generation_prompt,
-            bos_token => self.bos_token.as_str(),
-            eos_token => self.eos_token.as_str(),
-            tools,
-            documents => (),
-        });
+        let mut context = BTreeMap::from([
+            ("messages", Value::from(messages)),
+            ("add_generation_prompt", Value::from(add_generation_prompt)),
+            ("bos_token", Value::from(self.bos_token.as_str())),
+            ("eos_token", Value::from(self.eos_token.as_str())),
+            ("tools", tools),
+            ("documents", Value::from(())),
+        ]);
+        for (name, value) in variables {
+            if context.insert(name, Value::from(Serde(value))).is_some() {
+                return Err(ChatTemplateError::ReservedVariable(name.clone()));
+            }
+        }
+        let rendered = template.render(Value::from(context));
         rendered.map_err(|error| match refusal(&error) {
             Some(message) => ChatTemplateError::Refused(message),
             None => ChatTemplateError::Render(error),

@@ -14,7 +14,7 @@ use std::mem;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use self::control_names::ControlNames;
 use crate::{
@@ -43,6 +43,8 @@ pub struct Chat {
     /// The tools that the model may call, each a JSON object as in OpenAI's API:
     /// `{"type": "function", "function": {"name", "description", "parameters"}}`.
     pub tools: Vec<Value>,
+    /// Variables that the model's template has besides: `enable_thinking` and the like.
+    pub variables: Map<String, Value>,
     /// Whether the prompt ends where the assistant's answer begins.
     pub add_generation_prompt: bool,
     /// Whether the prompt ends with the content of the last message, which the model continues; no answer begins
@@ -119,7 +121,8 @@ impl PromptEncoder {
             tools_as_text::rewrite(&mut chat);
         }
         let add_generation_prompt = chat.add_generation_prompt && end.is_none();
-        let mut text = template.render(&chat.messages, &chat.tools, add_generation_prompt)?;
+        let mut text =
+            template.render(&chat.messages, &chat.tools, &chat.variables, add_generation_prompt)?;
         if let Some(end) = end {
             text.truncate(text.find(end).ok_or(ChatTemplateError::NothingToContinue)?);
         }
@@ -158,6 +161,7 @@ fn visit_strings(chat: &mut Chat, visit: &mut impl FnMut(&mut String)) {
         }
     }
     chat.tools.iter_mut().for_each(|tool| visit_json(tool, visit));
+    chat.variables.values_mut().for_each(|value| visit_json(value, visit));
 }
 
 /// The same for a value, names of fields included.

@@ -96,7 +96,9 @@ fn encode(
     let first_user = messages.iter().position(|message| message.role == "user");
     messages.truncate(first_user.map_or(0, |at| at + 1));
     let text = match template {
-        Some(template) if mode.as_deref() != Some("completion") => template.render(&messages, &[], true)?,
+        Some(template) if mode.as_deref() != Some("completion") => {
+            template.render(&messages, &[], &serde_json::Map::new(), true)?
+        }
         _ => messages.into_iter().map(|message| message.content).collect::<Vec<_>>().join("\n\n"),
     };
     Ok(tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true }))

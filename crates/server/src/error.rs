@@ -247,7 +247,11 @@ impl From<EngineError> for ApiError {
 
 impl From<ChatTemplateError> for ApiError {
     fn from(error: ChatTemplateError) -> Self {
-        Self::invalid("messages", error.to_string())
+        let param = match error {
+            ChatTemplateError::ReservedVariable(_) => "chat_template_kwargs",
+            _ => "messages",
+        };
+        Self::invalid(param, error.to_string())
     }
 }
 

@@ -114,6 +114,22 @@ fn an_answer_goes_on_behind_its_end_if_it_is_asked_to() {
 }
 
 #[test]
+fn a_prompt_ends_where_the_answer_is_to_go_on() {
+    let server = TestServer::start(options());
+    let length = |more: Value| {
+        let talk =
+            json!([{ "role": "user", "content": "Tell." }, { "role": "assistant", "content": "Once" }]);
+        let mut fields = json!({ "messages": talk, "chat_template_kwargs": { "enable_thinking": false } });
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        ask(&server, "", fields).json()["usage"]["prompt_tokens"].as_u64().unwrap()
+    };
+    let usual = length(json!({}));
+    let closed = length(json!({ "add_generation_prompt": false }));
+    let open = length(json!({ "add_generation_prompt": false, "continue_final_message": true }));
+    assert!(open < closed && closed < usual, "{open}, {closed}, {usual}");
+}
+
+#[test]
 fn what_is_wrong_with_a_request_is_named() {
     let server = TestServer::start(options());
     for (more, status, param, message) in [
@@ -123,7 +139,7 @@ fn what_is_wrong_with_a_request_is_named() {
         (json!({ "logprobs": true, "top_logprobs": 30 }), 400, "top_logprobs", "0 to 20"),
         (json!({ "n": 0 }), 400, "n", "1 to"),
         (json!({ "best_friend": 1 }), 400, "best_friend", "no argument"),
-        (json!({ "functions": [] }), 400, "functions", "no argument"),
+        (json!({ "functions": [{}] }), 400, "functions", "no argument"),
         (json!({ "messages": [] }), 400, "messages", "empty"),
         (json!({ "messages": [{ "role": "boss", "content": "x" }] }), 400, "messages[0].role", "boss"),
         (json!({ "messages": [{ "role": "user" }] }), 400, "messages[0].content", "missing"),
@@ -159,6 +175,8 @@ fn what_is_wrong_with_a_request_is_named() {
         (json!({ "lookahead": { "speed": 9 } }), 400, "lookahead.speed", "unknown field"),
         (json!({ "lookahead": { "draft_length": 1000 } }), 400, "lookahead.draft_length", "0 to 64"),
         (json!({ "max_tokens": 0 }), 400, "max_tokens", "at least 1"),
+        (json!({ "mirostat": 2 }), 400, "mirostat", "no argument"),
+        (json!({ "chat_template_kwargs": { "tools": [] } }), 400, "chat_template_kwargs", "`tools`"),
         (json!({ "max_tokens": -2 }), 400, "max_tokens", "-2 is no number"),
     ] {
         let reply = ask(&server, "Hi", more.clone());
@@ -180,9 +198,10 @@ fn what_is_wrong_with_a_request_is_named() {
         assert!(reply.json()["error"]["message"].as_str().unwrap().contains(path));
     }
     assert_eq!(server.post("/v1/embeddings", &json!({ "input": "x" })).status, 501);
-    for harmless in
-        [json!({ "user": "me", "store": true }), json!({ "stop": null, "seed": null, "tools": null })]
-    {
+    for harmless in [
+        json!({ "user": "me", "store": true, "mirostat": 0 }),
+        json!({ "stop": null, "seed": null, "tools": null }),
+    ] {
         assert_eq!(ask(&server, "Hi", harmless).status, 200);
     }
 }

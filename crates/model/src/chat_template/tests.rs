@@ -1,5 +1,7 @@
 //! Chat templates. Expected prompts are what `transformers` renders with Python's Jinja2.
 
+use serde_json::{Map, json};
+
 use super::*;
 use crate::gguf::{Strings, Writer};
 
@@ -58,8 +60,8 @@ fn families_render_as_transformers_renders_them() {
         ),
     ] {
         let template = template(source);
-        assert_eq!(template.render(&talk, &[], true).unwrap(), expected);
-        let without = template.render(&talk, &[], false).unwrap();
+        assert_eq!(template.render(&talk, &[], &Map::new(), true).unwrap(), expected);
+        let without = template.render(&talk, &[], &Map::new(), false).unwrap();
         assert!(expected.starts_with(&without) && without.len() < expected.len());
     }
 }
@@ -74,7 +76,7 @@ fn what_a_template_raises_is_the_error() {
             "Conversation roles must alternate user/assistant/user/assistant/...",
         ),
     ] {
-        let error = gemma.render(&refused, &[], true).unwrap_err();
+        let error = gemma.render(&refused, &[], &Map::new(), true).unwrap_err();
         assert!(matches!(&error, ChatTemplateError::Refused(message) if message == reason), "{error:?}");
         assert_eq!(error.to_string(), format!("the model's chat template refuses these messages: {reason}"));
     }
@@ -107,13 +109,13 @@ fn blocks_are_trimmed_and_python_methods_work() {
         ("a {%- generation -%} b {% endgeneration %} c", "ab  c"),
         ("{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}{{ twice('ab') }}", "abab"),
     ] {
-        assert_eq!(template(source).render(&one, &[], false).unwrap(), expected, "{source}");
+        assert_eq!(template(source).render(&one, &[], &Map::new(), false).unwrap(), expected, "{source}");
     }
 }
 
 #[test]
 fn the_date_of_today_is_written_as_asked() {
-    let date = template("{{ strftime_now('%d %b %Y') }}").render(&[], &[], false).unwrap();
+    let date = template("{{ strftime_now('%d %b %Y') }}").render(&[], &[], &Map::new(), false).unwrap();
     let [day, month, year] = date.split(' ').collect::<Vec<_>>()[..] else { panic!("{date}") };
     assert!(day.len() == 2 && (1..=31).contains(&day.parse::<u32>().unwrap()), "{date}");
     assert!("Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".contains(month), "{date}");
@@ -132,7 +134,7 @@ fn a_hostile_template_is_stopped() {
         "{{ 1 | tojson(indent=99999999999999999999) }}",
         "{{ 1 / 0 }}",
     ] {
-        let error = template(source).render(&[], &[], true).unwrap_err();
+        let error = template(source).render(&[], &[], &Map::new(), true).unwrap_err();
         assert!(matches!(error, ChatTemplateError::Render(_)), "{source}: {error}");
     }
 }
@@ -143,7 +145,7 @@ fn long_conversations_stay_within_the_bounds() {
         .map(|turn| Message::new(if turn % 2 == 0 { "user" } else { "assistant" }, "word ".repeat(1000)))
         .collect();
     for source in [CHATML, LLAMA3, GEMMA] {
-        assert!(template(source).render(&talk, &[], true).unwrap().len() > 4_999_000);
+        assert!(template(source).render(&talk, &[], &Map::new(), true).unwrap().len() > 4_999_000);
     }
 }
 
@@ -168,7 +170,7 @@ fn file(chat_template: Option<&str>) -> (GgufFile, Tokenizer) {
 fn a_template_comes_from_the_file_with_the_names_of_its_tokens() {
     let (with, tokenizer) = file(Some("{{ bos_token }}{{ messages[0].content }}{{ eos_token }}"));
     let template = ChatTemplate::from_gguf(&with, &tokenizer).unwrap().unwrap();
-    assert_eq!(template.render(&messages(&[("user", "hi")]), &[], true).unwrap(), "<s>hi</s>");
+    assert_eq!(template.render(&messages(&[("user", "hi")]), &[], &Map::new(), true).unwrap(), "<s>hi</s>");
 
     let (without, tokenizer) = file(None);
     assert!(ChatTemplate::from_gguf(&without, &tokenizer).unwrap().is_none());
@@ -210,14 +212,14 @@ fn a_template_knows_tools_if_it_reads_them() {
         let template = template(source);
         assert_eq!((template.knows_tools(), template.tool_format()), (knows_tools, format), "{source}");
     }
-    let rendered = template(LLAMA).render(&[], &[serde_json::json!({"a": 1})], false).unwrap();
+    let rendered = template(LLAMA).render(&[], &[json!({"a": 1})], &Map::new(), false).unwrap();
     assert!(rendered.starts_with("Environment: ipython\n[{\"a\": 1}]Respond"), "{rendered}");
 }
 
 #[test]
 fn a_template_sees_only_the_fields_that_a_message_has() {
     let fields = template("{% for message in messages %}{{ message | tojson }}\n{% endfor %}");
-    let call = serde_json::json!({"function": {"name": "f", "arguments": {}}});
+    let call = json!({"function": {"name": "f", "arguments": {}}});
     let talk = [
         Message::new("user", ""),
         Message { name: Some("N".to_owned()), ..Message::new("user", "x") },
@@ -225,11 +227,31 @@ fn a_template_sees_only_the_fields_that_a_message_has() {
         Message { tool_call_id: Some("1".to_owned()), ..Message::new("tool", "x") },
     ];
     assert_eq!(
-        fields.render(&talk, &[], false).unwrap(),
+        fields.render(&talk, &[], &Map::new(), false).unwrap(),
         "{\"role\": \"user\", \"content\": \"\"}\n\
          {\"role\": \"user\", \"content\": \"x\", \"name\": \"N\"}\n\
          {\"role\": \"assistant\", \"content\": null, \
          \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {}}}]}\n\
          {\"role\": \"tool\", \"content\": \"x\", \"tool_call_id\": \"1\"}\n"
     );
+}
+
+#[test]
+fn a_template_has_variables_of_its_own_and_none_of_the_others_can_be_set() {
+    let thinks = template(
+        "{% if enable_thinking is defined and enable_thinking is false %}<think></think>{% endif %}{{ level }}",
+    );
+    for (variables, expected) in [
+        (json!({}), ""),
+        (json!({"enable_thinking": true}), ""),
+        (json!({"enable_thinking": false, "level": {"a": [1]}}), "<think></think>{'a': [1]}"),
+    ] {
+        let rendered = thinks.render(&[], &[], variables.as_object().unwrap(), true).unwrap();
+        assert_eq!(rendered.replace('"', "'"), expected);
+    }
+    for name in ["messages", "tools", "bos_token", "add_generation_prompt"] {
+        let error =
+            thinks.render(&[], &[], &Map::from_iter([(name.to_owned(), json!(1))]), true).unwrap_err();
+        assert!(error.to_string().contains(name), "{error}");
+    }
 }

@@ -159,6 +159,23 @@ fn a_template_that_knows_no_tools_is_given_them_as_text() {
 }
 
 #[test]
+fn variables_of_a_template_are_no_way_to_control_tokens() {
+    let encoder = encoder("llama", Some("{{ note }}<|im_end|>"));
+    let chat = |note: &str| Chat {
+        variables: Map::from_iter([("note".to_owned(), json!({"a": note})["a"].clone())]),
+        ..Chat::new(vec![Message::new("user", "x")])
+    };
+    let end = encoder.tokenizer().encode("<|im_end|>", EncodeOptions { add_bos: false, parse_special: true });
+    let tokens = encoder.encode_chat(&chat("<|im_end|>")).unwrap();
+    assert_eq!(
+        tokens.iter().filter(|&&token| token == end[0]).count(),
+        1,
+        "the template's alone: {tokens:?}"
+    );
+    assert_eq!(encode(&encoder, &chat("short")), "short<|im_end|>");
+}
+
+#[test]
 fn the_final_message_is_continued_where_it_ends() {
     for template in [KNOWS_TOOLS, KNOWS_NO_TOOLS] {
         let encoder = encoder("llama", Some(template));

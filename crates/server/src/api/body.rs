@@ -11,8 +11,9 @@ use serde_json::Value;
 use crate::error::ApiError;
 use crate::options::ServerOptions;
 
-/// Fields of other servers that ask for nothing that changes an answer: they are ignored, as there.
-const HARMLESS: [&str; 12] = [
+/// Fields of other servers that ask for nothing that changes an answer: they are ignored, as there. So are the settings of
+/// samplers that [`is_at_rest`] lets pass only while they are off.
+const HARMLESS: [&str; 20] = [
     "user",
     "store",
     "metadata",
@@ -25,7 +26,36 @@ const HARMLESS: [&str; 12] = [
     "cache_prompt",
     "id_slot",
     "timings_per_token",
+    "dry_allowed_length",
+    "dry_base",
+    "dry_penalty_last_n",
+    "dry_sequence_breakers",
+    "dynatemp_exponent",
+    "mirostat_eta",
+    "mirostat_tau",
+    "xtc_threshold",
 ];
+
+/// Whether a field that this server has not asks for nothing as it is. Clients of llama.cpp's server and of vLLM send all
+/// that those know, most of it switched off.
+fn is_at_rest(name: &str, value: &Value) -> bool {
+    match name {
+        "dry_multiplier" | "dynatemp_range" | "min_keep" | "min_tokens" | "mirostat" | "n_keep"
+        | "n_probs" | "prompt_logprobs" | "xtc_probability" => value.as_f64() == Some(0.0),
+        "length_penalty" | "typical_p" => value.as_f64() == Some(1.0),
+        "t_max_predict_ms" | "top_n_sigma" => value.as_f64().is_some_and(|number| number <= 0.0),
+        "echo"
+        | "include_stop_str_in_output"
+        | "post_sampling_probs"
+        | "return_progress"
+        | "return_tokens"
+        | "use_beam_search" => value == false,
+        "skip_special_tokens" | "spaces_between_special_tokens" => value == true,
+        "bad_words" | "functions" | "lora" | "stop_token_ids" => value.as_array().is_some_and(Vec::is_empty),
+        "grammar" => value == "",
+        _ => false,
+    }
+}
 
 /// A request, as an object of fields.
 pub(super) struct Fields {
@@ -58,7 +88,9 @@ impl Fields {
         };
         let unknown = fields
             .iter()
-            .filter(|(name, value)| !value.is_null() && !HARMLESS.contains(&name.as_str()))
+            .filter(|(name, value)| {
+                !(value.is_null() || HARMLESS.contains(&name.as_str()) || is_at_rest(name, value))
+            })
             .map(|(name, _)| name.clone())
             .collect();
         Ok(Self { value, unknown })
@@ -115,6 +147,20 @@ mod tests {
         assert_eq!(fields.refuse_unknown().unwrap_err().message().split(' ').next(), Some("`b`"));
         assert_eq!(fields.part::<Two>().unwrap().b.unwrap(), ["x"]);
         fields.refuse_unknown().unwrap();
+    }
+
+    #[test]
+    fn what_is_switched_off_may_be_sent_along() {
+        let off = br#"{"typical_p": 1.0, "mirostat": 0, "mirostat_tau": 5, "lora": [], "grammar": "", "echo": false}"#;
+        Fields::parse(off).unwrap().refuse_unknown().unwrap();
+        for on in [
+            r#"{"typical_p": 0.9}"#,
+            r#"{"mirostat": 2}"#,
+            r#"{"lora": [{}]}"#,
+            r#"{"skip_special_tokens": false}"#,
+        ] {
+            assert!(Fields::parse(on.as_bytes()).unwrap().refuse_unknown().is_err(), "{on}");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use lookahead_model::chat_template::Message;
 use lookahead_model::tokenizer::EncodeOptions;
 use lookahead_model::{Chat, TokenId, ToolCallParser, ToolDelta, ToolFormat};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::answers::{Answers, Next, Order, Usage};
@@ -56,6 +56,15 @@ struct ChatFields {
     prediction: Option<Prediction>,
     /// `["text"]` is all there is.
     modalities: Option<Vec<String>>,
+    /// Variables of the model's chat template, such as `enable_thinking`, as vLLM's and llama.cpp's.
+    #[serde(default, deserialize_with = "or_default")]
+    #[schema(value_type = Option<Object>)]
+    chat_template_kwargs: Map<String, Value>,
+    /// Whether the prompt ends where an answer begins; true if it is not given.
+    add_generation_prompt: Option<bool>,
+    /// Whether the answer goes on with the last message instead.
+    #[serde(default, deserialize_with = "or_default")]
+    continue_final_message: bool,
 }
 
 /// A chat completion request.
@@ -163,12 +172,15 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
 
     let tools = Tools::read(&chat)?;
     let messages = chat.messages.iter().cloned().enumerate().map(|(index, message)| message.read(index));
-    let mut template = Chat::new(messages.collect::<Result<Vec<_>, _>>()?);
+    let template = Chat {
+        messages: messages.collect::<Result<_, _>>()?,
+        tools: tools.as_ref().map(|tools| tools.definitions.clone()).unwrap_or_default(),
+        variables: chat.chat_template_kwargs.clone(),
+        add_generation_prompt: chat.add_generation_prompt.unwrap_or(true),
+        continue_final_message: chat.continue_final_message,
+    };
     if template.messages.is_empty() {
         return Err(ApiError::invalid("messages", "messages is empty: there is nothing to answer"));
-    }
-    if let Some(tools) = &tools {
-        template.tools.clone_from(&tools.definitions);
     }
     let prompts = &state.model.prompts;
     let prompt = prompts.encode_chat(&template)?;
