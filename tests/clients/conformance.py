@@ -23,6 +23,9 @@ TOOL = {"type": "function", "function": {"name": "get_weather", "description": "
 OTHER_TOOL = {"type": "function", "function": {"name": "get_time", "parameters": SCHEMA}}
 
 
+UNKNOWN = "is no argument of this request"
+
+
 class Server:
     def __init__(self, url):
         self.client = httpx.Client(base_url=url, timeout=300)
@@ -45,7 +48,8 @@ class Refused(Exception):
 def ok(answer):
     if answer.status_code != 200:
         try:
-            raise Refused(f"{answer.status_code} {answer.json()['error']['message'].splitlines()[0][:90]}")
+            message = answer.json()["error"]["message"].splitlines()[0].split(";")[0].split(" - ")[0]
+            raise Refused(f"{answer.status_code}" if UNKNOWN in message else f"{answer.status_code}: {message}")
         except (ValueError, KeyError, TypeError):
             raise Refused(f"{answer.status_code}") from None
     return answer.json()
@@ -63,7 +67,7 @@ def tokens(answer):
 
 def stops(stop):
     def probe(server):
-        answer = server.text(prompt="Apples, pears, plums,", stop=stop, max_tokens=20)
+        answer = server.text(prompt="One, two, three, four,", stop=stop, max_tokens=20)
         return f"{tokens(answer).split(', ')[1]}, {'with' if ',' in said(answer) else 'without'} it"
 
     return probe
@@ -83,7 +87,7 @@ def is_greedy(**fields):
 def is_json(**fields):
     def probe(server):
         try:
-            value = json.loads(said(server.chat(max_tokens=40, **fields)))
+            value = json.loads(said(server.chat("Answer in JSON: which city is the capital of France?", max_tokens=400, **fields)))
         except ValueError:
             return "no JSON"
         return "JSON by the schema" if isinstance(value, dict) and list(value) == ["city"] else "JSON"
@@ -113,11 +117,18 @@ def stream(**fields):
 
 def calls(**fields):
     def probe(server):
-        choice = ok(server.chat("What is the weather in Paris?", max_tokens=60, **fields))["choices"][0]
+        choice = ok(server.chat("What is the weather in Paris?", max_tokens=200, **fields))["choices"][0]
         names = [call["function"]["name"] for call in choice["message"].get("tool_calls") or []]
         return f"calls {', '.join(sorted(set(names)))}, {choice['finish_reason']}" if names else "no call"
 
     return probe
+
+
+CONTINUED = {"messages": [{"role": "user", "content": "Tell."}, {"role": "assistant", "content": "Once"}]}
+
+
+def prompt_tokens(server, **fields):
+    return ok(server.chat(**fields))["usage"]["prompt_tokens"]
 
 
 def seeds(server):
@@ -144,7 +155,7 @@ def text_logprobs(server):
 
 
 def prompts(prompt, **fields):
-    return lambda server: f"{len(ok(server.text(prompt=prompt, **fields))['choices'])} choices"
+    return lambda server: f"{len(ok(server.text(prompt=prompt, **fields))['choices'])} of them"
 
 
 def error(body, path=CHAT):
@@ -166,10 +177,12 @@ SECTIONS = {
         ("`messages`: developer", taken(messages=[{"role": "developer", "content": "Be brief."}, *USER]), ""),
         ("`messages`: tool", taken(messages=[*USER, {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}, {"role": "tool", "tool_call_id": "1", "content": "3"}]), ""),
         ("`content` in parts of text", taken(messages=[{"role": "user", "content": [{"type": "text", "text": "Hi"}]}]), ""),
-        ("`content` with an image", taken(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]), "the model reads text"),
+        ("`content` with an image", taken(messages=[{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}]}]), "a client's mistake is no server error"),
         ("an empty `messages`", taken(messages=[]), "there is nothing to answer"),
         ("`model`: another name", taken(model="gpt-4o"), "a wrong name is an error, as OpenAI's; `--model-name gpt-4o` makes it right"),
-        ("`chat_template_kwargs`", taken(chat_template_kwargs={"x": 1}), "not supported"),
+        ("`chat_template_kwargs`", taken(chat_template_kwargs={"x": 1}), ""),
+        ("`add_generation_prompt`: false", lambda server: "a shorter prompt" if prompt_tokens(server, add_generation_prompt=False) < prompt_tokens(server) else "no effect", ""),
+        ("`continue_final_message` (vLLM's)", lambda server: "a shorter prompt" if prompt_tokens(server, **CONTINUED, continue_final_message=True, add_generation_prompt=False) < prompt_tokens(server, **CONTINUED) else "no effect", "llama.cpp continues whatever an assistant said last"),
     ],
     "Length and number": [
         ("`max_tokens`", lambda server: tokens(server.chat(max_tokens=5)), ""),
@@ -177,7 +190,7 @@ SECTIONS = {
         ("`n_predict`", lambda server: tokens(server.chat(max_tokens=..., n_predict=5)), ""),
         ("`max_tokens`: 0", lambda server: tokens(server.chat(max_tokens=0)), "OpenAI wants 1 or more"),
         ("`max_tokens`: -1", lambda server: tokens(server.chat("Say: A", max_tokens=-1)), "leave it out: the answer ends with the model or the context"),
-        ("`n`", lambda server: f"{len(ok(server.chat(n=2))['choices'])} choices", ""),
+        ("`n`", lambda server: f"{len(ok(server.chat(n=2))['choices'])} of them", ""),
         ("`stop`: a text", stops(","), ""),
         ("`stop`: texts", stops(["\n", ",", "."]), ""),
         ("`ignore_eos`", lambda server: tokens(server.chat("Say: A", max_tokens=40, ignore_eos=True)), "the end is passed, as vLLM does; llama.cpp forbids it"),
@@ -201,6 +214,7 @@ SECTIONS = {
         ("`dry_multiplier`", taken(dry_multiplier=0.8), "not supported"),
         ("`xtc_probability`", taken(xtc_probability=0.5), "not supported"),
         ("`samplers`", taken(samplers=["top_k", "temperature"]), "the order is fixed"),
+        ("samplers that are off: `typical_p`: 1, `mirostat`: 0, …", taken(typical_p=1, mirostat=0, mirostat_tau=5, xtc_probability=0, dry_multiplier=0, dry_base=1.75), ""),
         ("`min_keep`", taken(min_keep=2), "not supported"),
     ],
     "Structure and tools": [
@@ -211,8 +225,8 @@ SECTIONS = {
         ("`grammar` (GBNF)", lambda server: said(server.chat(grammar='root ::= "yes" | "no"')), "`structured_outputs.grammar` takes Lark"),
         ("`structured_outputs` (vLLM's)", lambda server: "follows it" if said(server.chat(structured_outputs={"choice": ["yes", "no"]})) in ("yes", "no") else "no effect", "llama.cpp passes over it"),
         ("`tools`, `tool_choice`: auto", calls(tools=[TOOL]), "the model may call or not; that its calls follow the schema is what holds"),
-        ("`tool_choice`: required", calls(tools=[TOOL], tool_choice="required"), ""),
-        ("`tool_choice`: a function", calls(tools=[TOOL, OTHER_TOOL], tool_choice={"type": "function", "function": {"name": "get_time"}}), "llama.cpp calls what it likes"),
+        ("`tool_choice`: required", calls(tools=[TOOL], tool_choice="required", parallel_tool_calls=False), "llama.cpp lets this model answer with a text"),
+        ("`tool_choice`: a function", calls(tools=[TOOL, OTHER_TOOL], tool_choice={"type": "function", "function": {"name": "get_time"}}), "as above"),
         ("`tool_choice`: none", calls(tools=[TOOL], tool_choice="none"), ""),
         ("`parallel_tool_calls`: false", taken(tools=[TOOL], parallel_tool_calls=False), ""),
         ("`tools` with `response_format`", calls(tools=[TOOL], response_format={"type": "json_object"}), "one of both"),
@@ -294,8 +308,10 @@ def seen(probe, server):
 
 def verdict(ours, theirs):
     refuses = [text[:3].isdigit() and text[0] in "45" for text in (ours, theirs)]
-    if ours == theirs or all(refuses):
+    if ours == theirs or all(refuses) and ours[:3] == theirs[:3]:
         return "same"
+    if all(refuses):
+        return "differs"
     return "refused" if refuses[0] else "ours" if refuses[1] or theirs in ("no effect", "not counted") else "differs"
 
 
