@@ -83,8 +83,11 @@ impl Activations {
         });
     }
 
-    /// Row `token`.
-    pub(crate) fn row(&self, token: usize) -> &[f32] {
+    /// Row `token`, in floats.
+    ///
+    /// # Panics
+    /// If there is no such row.
+    pub fn row(&self, token: usize) -> &[f32] {
         &self.values[token * self.columns..][..self.columns]
     }
 

@@ -7,13 +7,17 @@
 use crate::math;
 use crate::simd::simd_fn;
 
-/// The activation function of a gated feed-forward network.
+/// The activation function of a feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Activation {
     /// `x / (1 + e^-x)`: SwiGLU.
     Silu,
-    /// The tanh approximation of GELU: GeGLU.
+    /// `x P(X <= x)` of a normal distribution: GELU.
+    Gelu,
+    /// The tanh approximation of GELU: GeGLU, GPT-2.
     GeluTanh,
+    /// `max(x, 0)`
+    Relu,
 }
 
 /// The sum of `f(x)` over a row: lane `i` adds the columns `i` modulo 8 in ascending order.
@@ -60,6 +64,28 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// Layer normalisation (Ba et al., 2016): `x = (x - mean(x)) / sqrt(variance(x) + epsilon) * weight + bias`, in place.
+    ///
+    /// # Panics
+    /// If the lengths differ; a bias of 0 may be empty.
+    pub fn layer_norm_in_place(_simd, x: &mut [f32], weight: &[f32], bias: &[f32], epsilon: f32) {
+        assert!(x.len() == weight.len() && (bias.is_empty() || x.len() == bias.len()), "a row and its weights");
+        let mean = lane_sum(x, |sum, x| sum + x) / x.len() as f32;
+        for x in x.iter_mut() {
+            *x -= mean;
+        }
+        let squares = lane_sum(x, |sum, x| x.mul_add(x, sum));
+        let scale = 1.0 / (squares / x.len() as f32 + epsilon).sqrt();
+        for (x, weight) in x.iter_mut().zip(weight) {
+            *x = (*x * scale) * weight;
+        }
+        for (x, bias) in x.iter_mut().zip(bias) {
+            *x += bias;
+        }
+    }
+}
+
+simd_fn! {
     /// `x += y`
     ///
     /// # Panics
@@ -82,24 +108,66 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// `x += y * factor`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn add_scaled(_simd, x: &mut [f32], y: &[f32], factor: f32) {
+        assert_eq!(x.len(), y.len(), "two rows");
+        for (x, y) in x.iter_mut().zip(y) {
+            *x = factor.mul_add(*y, *x);
+        }
+    }
+}
+
+simd_fn! {
+    /// `x = cap * tanh(x / cap)`
+    pub fn soft_cap(_simd, x: &mut [f32], cap: f32) {
+        for x in x.iter_mut() {
+            *x = cap * math::tanh(*x / cap);
+        }
+    }
+}
+
+simd_fn! {
     /// `out = activation(gate) * up`
     ///
     /// # Panics
     /// If the lengths differ.
     pub fn gate(_simd, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
         assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and their product");
-        match activation {
-            Activation::Silu => {
-                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = math::silu(*gate) * up;
-                }
-            }
-            Activation::GeluTanh => {
-                for ((out, gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = math::gelu_tanh(*gate) * up;
-                }
-            }
+        activate_row(activation, gate, out);
+        for (out, up) in out.iter_mut().zip(up) {
+            *out *= up;
         }
+    }
+}
+
+simd_fn! {
+    /// `out = activation(x)`
+    ///
+    /// # Panics
+    /// If the lengths differ.
+    pub fn activate(_simd, activation: Activation, x: &[f32], out: &mut [f32]) {
+        assert_eq!(x.len(), out.len(), "a row and its result");
+        activate_row(activation, x, out);
+    }
+}
+
+#[inline(always)]
+fn activate_row(activation: Activation, x: &[f32], out: &mut [f32]) {
+    match activation {
+        Activation::Silu => map(x, out, math::silu),
+        Activation::Gelu => map(x, out, math::gelu),
+        Activation::GeluTanh => map(x, out, math::gelu_tanh),
+        Activation::Relu => map(x, out, |x| if x > 0.0 { x } else { 0.0 }),
+    }
+}
+
+#[inline(always)]
+fn map(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = f(*x);
     }
 }
 
@@ -140,16 +208,19 @@ mod tests {
         ) {
             let weight: Vec<f32> = x.iter().map(|x| x * seed + 0.5).collect();
             let run = |isa: Isa| {
-                let mut rows = vec![vec![0.0; x.len()]; 5];
+                let mut rows = vec![x.clone(); 8];
                 rms_norm(isa, &x, &weight, 1e-5, &mut rows[0]);
                 gate(isa, Activation::Silu, &x, &weight, &mut rows[1]);
                 gate(isa, Activation::GeluTanh, &x, &weight, &mut rows[2]);
-                rows[3].copy_from_slice(&x);
                 rms_norm_in_place(isa, &mut rows[3], &weight, 1e-5);
                 add(isa, &mut rows[3], &weight);
                 scale(isa, &mut rows[3], seed);
-                rows[4].copy_from_slice(&x);
                 let (largest, sum) = softmax_numerators(isa, &mut rows[4]);
+                layer_norm_in_place(isa, &mut rows[5], &weight, &x, 1e-5);
+                add_scaled(isa, &mut rows[5], &weight, seed);
+                activate(isa, Activation::Gelu, &x, &mut rows[6]);
+                activate(isa, Activation::Relu, &weight, &mut rows[7]);
+                soft_cap(isa, &mut rows[7], 5.0);
                 rows.push(vec![largest, sum]);
                 rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
             };
@@ -166,6 +237,15 @@ mod tests {
         rms_norm(Isa::SCALAR, &[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
         let root = (12.5f32).sqrt();
         assert!((out[0] - 3.0 / root).abs() < 1e-6 && (out[1] - 8.0 / root).abs() < 1e-6);
+    }
+
+    #[test]
+    fn layer_norm_leaves_a_mean_of_bias_and_a_variance_of_weight() {
+        let mut x = [1.0, 2.0, 3.0, 6.0];
+        layer_norm_in_place(Isa::SCALAR, &mut x, &[2.0; 4], &[1.0; 4], 0.0);
+        let root = 3.5f32.sqrt();
+        let expected = [-2.0, -1.0, 0.0, 3.0].map(|x| 2.0 * x / root + 1.0);
+        assert!(x.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{x:?}");
     }
 
     #[test]

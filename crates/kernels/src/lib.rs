@@ -44,7 +44,10 @@ pub use attention::{
 };
 pub use block::dequantize_row;
 pub use ceilings::Ceilings;
-pub use elementwise::{Activation, add, gate, rms_norm, rms_norm_in_place, scale};
+pub use elementwise::{
+    Activation, activate, add, add_scaled, gate, layer_norm_in_place, rms_norm, rms_norm_in_place, scale,
+    soft_cap,
+};
 pub use kernels::Kernels;
 pub use matrix::{BestScratch, Candidate, Matrix, MatrixError, multiply, multiply_best};
 pub use rope::{RopePairs, RopeTable};

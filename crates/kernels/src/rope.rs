@@ -20,6 +20,8 @@ pub enum RopePairs {
 pub struct RopeTable {
     pairs: RopePairs,
     dimensions: usize,
+    /// Factor on cosines and sines.
+    magnitude: f64,
     frequencies: Vec<f64>,
     /// `[position][pair]`, cosine and sine.
     angles: Vec<[f32; 2]>,
@@ -40,7 +42,13 @@ impl RopeTable {
             })
             .collect();
         assert!(factors.is_none_or(|factors| factors.len() == frequencies.len()), "one factor a pair");
-        Self { pairs, dimensions, frequencies, angles: Vec::new() }
+        Self { pairs, dimensions, magnitude: 1.0, frequencies, angles: Vec::new() }
+    }
+
+    /// The same table with rotated dimensions multiplied by `magnitude`, as YaRN (Peng et al., 2023) and LongRoPE have it.
+    #[must_use]
+    pub fn with_magnitude(self, magnitude: f64) -> Self {
+        Self { magnitude, angles: Vec::new(), ..self }
     }
 
     /// Extends the table to positions below `positions`.
@@ -49,7 +57,7 @@ impl RopeTable {
         for position in known..positions {
             self.angles.extend(self.frequencies.iter().map(|frequency| {
                 let angle = position as f64 * frequency;
-                [libm::cos(angle) as f32, libm::sin(angle) as f32]
+                [libm::cos(angle), libm::sin(angle)].map(|value| (self.magnitude * value) as f32)
             }));
         }
     }

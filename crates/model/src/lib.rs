@@ -1,12 +1,15 @@
-//! Models: GGUF files, tokenizers, chat templates, prompts and calls of tools, architectures, the KV cache and the tree forward pass.
+//! Models: GGUF files and checkpoints, tokenizers, chat templates, prompts and calls of tools, architectures, the KV cache and the tree forward pass.
 
 pub mod architecture;
 pub mod chat_template;
+mod checkpoint;
 pub mod gguf;
 mod kv_cache;
 mod kv_pool;
 mod language_model;
 mod load_error;
+mod mapped_file;
+mod model_files;
 mod prompt_encoder;
 mod token_tree;
 pub mod tokenizer;
@@ -14,12 +17,14 @@ mod tool_calls;
 mod transformer;
 mod weights;
 
+pub use checkpoint::{Checkpoint, CheckpointError};
 pub use kv_cache::KvCache;
 pub use language_model::{
     Cache, CacheMemory, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory, SequenceStep,
 };
 pub use load_error::LoadError;
 pub use lookahead_kernels::Candidate;
+pub use model_files::ModelFiles;
 pub use prompt_encoder::{Chat, PromptEncoder};
 pub use token_tree::{TokenTree, TokenTreeError};
 pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat};

@@ -2,6 +2,7 @@
 
 use lookahead_kernels::MatrixError;
 
+use crate::checkpoint::CheckpointError;
 use crate::gguf::GgufError;
 
 /// Why a file is no model that this engine can run.
@@ -10,6 +11,19 @@ pub enum LoadError {
     /// The file itself, one of its hyperparameters or tensors.
     #[error(transparent)]
     Gguf(#[from] GgufError),
+    /// A checkpoint's files, fields or tensors.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// A tensor is missing.
+    #[error(
+        "{file}: tensor {tensor} is missing; the file is incomplete, or a model of another kind than it says"
+    )]
+    MissingTensor {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+    },
     /// A model family that the engine does not know.
     #[error("{file}: architecture {found:?} is not supported; supported: {supported}")]
     UnknownArchitecture {

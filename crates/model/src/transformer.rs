@@ -3,18 +3,22 @@
 //! All sequences' nodes are rows of the same matrix products, so that every weight is read once for all of them;
 //! attention looks at each sequence's own cache. It reads like the formulas of the architecture, and knows no families.
 
+mod experts;
+
 use std::ops::Range;
 use std::sync::Arc;
 
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, BestScratch, Kernels, KvType, Matrix, RopeTable,
-    VisibleRows, add, attention, gate, multiply, multiply_best, rms_norm, rms_norm_in_place, scale,
+    Activations, AttentionScratch, AttentionShape, BestScratch, Isa, Kernels, KvType, Matrix, RopeTable,
+    VisibleRows, activate, add, add_scaled, attention, gate, layer_norm_in_place, multiply, multiply_best,
+    rms_norm, rms_norm_in_place, scale, soft_cap,
 };
 
-use crate::architecture::{Architecture, Layer};
-use crate::gguf::GgufFile;
+use crate::architecture::{Architecture, FeedForward, Layer, Mlp, Norm, NormKind, QkNorm, Wiring};
 use crate::kv_pool::KvPool;
-use crate::weights::{LayerWeights, Linear, Weights};
+use crate::model_files::ModelFiles;
+use crate::transformer::experts::Routing;
+use crate::weights::{FeedForwardWeights, LayerWeights, Linear, MlpWeights, NormWeights, Weights};
 use crate::{
     Cache, CacheMemory, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf,
     OutOfCacheMemory, SequenceStep, TokenTree,
@@ -39,6 +43,8 @@ struct Buffers {
     residual: Vec<f32>,
     /// What the last block adds to it; empty before the first.
     result: Vec<f32>,
+    /// What the feed-forward network beside it adds, where blocks stand side by side; else empty.
+    parallel: Vec<f32>,
     /// The input of the next matrix product.
     input: Activations,
     queries: Vec<f32>,
@@ -46,10 +52,19 @@ struct Buffers {
     values: Vec<f32>,
     /// What attention makes of the values.
     mixed: Vec<f32>,
-    gate: Vec<f32>,
-    up: Vec<f32>,
+    hidden: HiddenLayer,
+    routing: Routing,
     scratch: AttentionScratch,
     best: BestScratch,
+}
+
+/// The hidden layer of a feed-forward network.
+#[derive(Debug, Default)]
+struct HiddenLayer {
+    gate: Vec<f32>,
+    up: Vec<f32>,
+    /// The input of the product behind it.
+    input: Activations,
 }
 
 /// Where the nodes of a pass stand.
@@ -66,13 +81,14 @@ struct Placements {
 }
 
 impl CpuModel {
-    /// Loads the model of `file` to run on `kernels`.
+    /// Loads the model of `files`, a GGUF file or a checkpoint, to run on `kernels`.
     ///
     /// # Errors
-    /// If the file is no complete model of a known architecture.
-    pub fn load(file: &GgufFile, kernels: Kernels) -> Result<Self, LoadError> {
-        let architecture = Architecture::describe(file)?;
-        let weights = Weights::load(file, &architecture, &kernels)?;
+    /// If the files are no complete model of a known architecture.
+    pub fn load<'a>(files: impl Into<ModelFiles<'a>>, kernels: Kernels) -> Result<Self, LoadError> {
+        let files = files.into();
+        let (architecture, layout) = Architecture::describe(files)?;
+        let weights = Weights::load(files, &layout, &architecture, &kernels)?;
         let kv_pool = Arc::new(KvPool::new(&architecture, KvType::default(), None));
         Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels, kv_pool))
     }
@@ -111,17 +127,7 @@ impl CpuModel {
         kv_pool: Arc<KvPool>,
     ) -> Self {
         let ropes = architecture.ropes.iter().zip(&weights.rope_factors);
-        let ropes = ropes
-            .map(|(rope, factors)| {
-                RopeTable::new(
-                    rope.pairs,
-                    rope.dimensions,
-                    rope.base,
-                    rope.position_scale,
-                    factors.as_deref(),
-                )
-            })
-            .collect();
+        let ropes = ropes.map(|(rope, factors)| rope.table(factors.as_deref())).collect();
         Self { architecture, weights, kernels, kv_pool, ropes, buffers: Buffers::default() }
     }
 
@@ -135,16 +141,16 @@ impl CpuModel {
         &self.kernels
     }
 
-    /// Bytes of the weight matrices that a forward pass reads: all but an embedding that is not the output head as well,
-    /// of which a pass reads a row a token.
+    /// Bytes of the weight matrices that a forward pass over one token reads: all but an embedding that is not the output
+    /// head as well, of which a pass reads a row a token, and experts that the token does not take.
     pub fn weight_bytes(&self) -> usize {
-        self.weights.matrices().map(Matrix::bytes).sum()
+        self.weights.matrices(&self.architecture).map(Matrix::bytes).sum()
     }
 
     /// Multiply-adds of one token with the weight matrices, logits included: in integers, and in floats.
     pub fn macs_per_token(&self) -> [usize; 2] {
         let mut macs = [0; 2];
-        for matrix in self.weights.matrices() {
+        for matrix in self.weights.matrices(&self.architecture) {
             macs[usize::from(!matrix.weight_type().is_quantized())] += matrix.rows() * matrix.columns();
         }
         macs
@@ -155,6 +161,14 @@ impl CpuModel {
         self.architecture.kv_bytes_per_token(self.kv_type())
     }
 
+    /// The positions that there are embeddings for; without learned ones, there is no end.
+    fn positions(&self) -> usize {
+        match (&self.weights.positions, self.architecture.embedding.first_position) {
+            (Some(table), Some(first)) => table.rows().saturating_sub(first),
+            _ => usize::MAX,
+        }
+    }
+
     fn check(&self, batch: &[SequenceStep<'_, KvCache>]) -> Result<(), ForwardError> {
         let vocabulary_size = self.vocabulary_size();
         for step in batch {
@@ -162,8 +176,9 @@ impl CpuModel {
             {
                 return Err(ForwardError::UnknownToken { token, vocabulary_size });
             }
-            let (capacity, committed, new) = (step.cache.capacity(), step.cache.len(), step.tree.len());
-            if new > capacity - committed {
+            let capacity = step.cache.capacity().min(self.positions());
+            let (committed, new) = (step.cache.len(), step.tree.len());
+            if new > capacity.saturating_sub(committed) {
                 return Err(ForwardError::CacheFull { capacity, committed, new });
             }
         }
@@ -179,7 +194,7 @@ impl LanguageModel for CpuModel {
     }
 
     fn context_length(&self) -> usize {
-        self.architecture.context_length
+        self.architecture.context_length.min(self.positions())
     }
 
     fn new_cache(&self, capacity: usize) -> KvCache {
@@ -199,12 +214,13 @@ impl LanguageModel for CpuModel {
         reserve(batch)?;
         let Self { architecture, weights, kernels, ropes, buffers, .. } = self;
         buffers.placements.place(batch, ropes);
-        embed(kernels, architecture, weights, batch, &mut buffers.residual);
+        embed(kernels, architecture, weights, batch, buffers);
         buffers.result.clear();
+        buffers.parallel.clear();
         let mut post_norm = None;
         for (index, (layer, weights)) in architecture.layers.iter().zip(&weights.layers).enumerate() {
-            let pass = LayerPass { kernels, index, layer, weights, epsilon: architecture.norm_epsilon };
-            pass.attend(batch, &ropes[layer.attention.rope], post_norm, buffers);
+            let pass = LayerPass { kernels, architecture, index, layer, weights };
+            pass.attend(batch, layer.attention.rope.map(|rope| &ropes[rope]), post_norm, buffers);
             pass.feed_forward(buffers);
             post_norm = weights.post_norms.as_ref().map(|norms| &norms[1]);
         }
@@ -261,21 +277,31 @@ fn see_path(tree: &TokenTree, node: usize, context: usize, path: &mut Vec<u32>, 
     visible.push(context + in_order, path.iter().rev().copied());
 }
 
+/// The embeddings of the batch's tokens, as they enter the first layer.
 fn embed(
     kernels: &Kernels,
     architecture: &Architecture,
     weights: &Weights,
     batch: &[SequenceStep<'_, KvCache>],
-    residual: &mut Vec<f32>,
+    buffers: &mut Buffers,
 ) {
-    let hidden = architecture.hidden_size;
-    let tokens: usize = batch.iter().map(|step| step.tree.len()).sum();
-    residual.resize(tokens * hidden, 0.0);
+    let (hidden, embedding) = (architecture.hidden_size, &architecture.embedding);
+    let Buffers { residual, result: position_row, placements, .. } = buffers;
+    residual.resize(placements.positions.len() * hidden, 0.0);
     let tokens = batch.iter().flat_map(|step| step.tree.tokens());
-    for (row, &token) in residual.chunks_exact_mut(hidden).zip(tokens) {
+    for ((row, &token), position) in residual.chunks_exact_mut(hidden).zip(tokens).zip(&placements.positions)
+    {
         weights.embedding.dequantize_row(token as usize, row);
-        if architecture.embedding_scale != 1.0 {
-            scale(kernels.isa(), row, architecture.embedding_scale);
+        if embedding.scale != 1.0 {
+            scale(kernels.isa(), row, embedding.scale);
+        }
+        if let (Some(positions), Some(first)) = (&weights.positions, embedding.first_position) {
+            position_row.resize(hidden, 0.0);
+            positions.dequantize_row(first + position, position_row);
+            add(kernels.isa(), row, position_row);
+        }
+        if let Some(norm) = &weights.embedding_norm {
+            normalise_row(kernels.isa(), architecture.norm, norm, row);
         }
     }
 }
@@ -283,10 +309,10 @@ fn embed(
 /// What the two blocks of a layer need.
 struct LayerPass<'a> {
     kernels: &'a Kernels,
+    architecture: &'a Architecture,
     index: usize,
     layer: &'a Layer,
     weights: &'a LayerWeights,
-    epsilon: f32,
 }
 
 impl LayerPass<'_> {
@@ -294,13 +320,14 @@ impl LayerPass<'_> {
     fn attend(
         &self,
         batch: &mut [SequenceStep<'_, KvCache>],
-        rope: &RopeTable,
-        post_norm: Option<&Vec<f32>>,
+        rope: Option<&RopeTable>,
+        post_norm: Option<&NormWeights>,
         buffers: &mut Buffers,
     ) {
-        let Self { kernels, weights, epsilon, .. } = *self;
+        let Self { kernels, architecture, weights, .. } = *self;
         let codes = [&weights.query, &weights.key, &weights.value].map(needs_codes).contains(&true);
-        normalise(kernels, &weights.attention_norm, post_norm, epsilon, codes, buffers);
+        let step = NormStep { architecture, norm: weights.attention_norm.as_ref(), codes };
+        step.add_and_normalise(kernels, post_norm, buffers);
         let Buffers { placements, input, queries, keys, values, mixed, result, scratch, .. } = buffers;
         apply(kernels, input, [(&weights.query, queries), (&weights.key, keys), (&weights.value, values)]);
 
@@ -309,18 +336,25 @@ impl LayerPass<'_> {
         let tokens = placements.positions.len();
         let rows = [(&mut queries[..], width), (&mut keys[..], kv_width)];
         kernels.for_each_row(tokens, 4 * (width + kv_width), rows, |token, [query, key]| {
-            let norms = weights.qk_norms.as_ref().map_or([None; 2], |norms| norms.each_ref().map(Some));
-            for (row, norm) in [query, key].into_iter().zip(norms) {
-                if let Some(norm) = norm {
-                    for head in row.chunks_exact_mut(spec.head_dim) {
-                        rms_norm_in_place(kernels.isa(), head, norm, epsilon);
-                    }
+            if let (Some(kind), Some(norms)) = (spec.qk_norm, &weights.qk_norms) {
+                for (row, norm) in [&mut *query, &mut *key].into_iter().zip(norms) {
+                    normalise_heads(kernels.isa(), architecture.norm, kind, norm, spec.head_dim, row);
                 }
-                rope.rotate(kernels.isa(), row, spec.head_dim, placements.positions[token]);
+            }
+            if let Some(rope) = rope {
+                for row in [query, key] {
+                    rope.rotate(kernels.isa(), row, spec.head_dim, placements.positions[token]);
+                }
             }
         });
 
-        let shape = AttentionShape { heads: spec.heads, scale: spec.scale, window: spec.window };
+        let shape = AttentionShape {
+            heads: spec.heads,
+            scale: spec.scale,
+            window: spec.window,
+            soft_cap: spec.soft_cap,
+            alibi: spec.alibi,
+        };
         let codes = needs_codes(&weights.attention_output);
         mixed.resize(tokens * width, 0.0);
         let sequences = batch.iter_mut().zip(&placements.sequences).zip(&placements.visible);
@@ -339,29 +373,62 @@ impl LayerPass<'_> {
         apply(kernels, input, [(&weights.attention_output, result)]);
     }
 
-    /// `result = down(activation(gate(norm(residual))) * up(norm(residual)))`
+    /// `result = network(norm(residual))`, or `parallel` of the residual stream that attention saw.
     fn feed_forward(&self, buffers: &mut Buffers) {
-        let Self { kernels, weights, epsilon, .. } = *self;
-        let post_norm = weights.post_norms.as_ref().map(|norms| &norms[0]);
-        let codes = [&weights.gate, &weights.up].map(needs_codes).contains(&true);
-        normalise(kernels, &weights.feed_forward_norm, post_norm, epsilon, codes, buffers);
-        let Buffers { input, gate: gates, up: ups, result, .. } = buffers;
-        apply(kernels, input, [(&weights.gate, gates), (&weights.up, ups)]);
-        let (size, activation) = (self.layer.feed_forward.size, self.layer.feed_forward.activation);
-        let shape = [gates.len() / size, size];
-        let sources = [(&mut gates[..], size), (&mut ups[..], size)];
-        input.compute(
-            kernels,
-            shape,
-            needs_codes(&weights.down),
-            sources,
-            8 * size,
-            |_, [gates, ups], row| {
-                gate(kernels.isa(), activation, gates, ups, row);
-            },
-        );
-        apply(kernels, input, [(&weights.down, result)]);
+        let Self { kernels, architecture, weights, layer, .. } = *self;
+        let codes = match &weights.feed_forward {
+            FeedForwardWeights::Dense(mlp) => mlp.needs_codes(),
+            FeedForwardWeights::Experts(experts) => experts.needs_codes(),
+        };
+        let is_shared = layer.wiring == Wiring::Parallel;
+        let norm = if is_shared { &weights.attention_norm } else { &weights.feed_forward_norm };
+        let step = NormStep { architecture, norm: norm.as_ref(), codes };
+        if layer.wiring.is_parallel() {
+            step.normalise(kernels, buffers);
+        } else {
+            let post_norm = weights.post_norms.as_ref().map(|norms| &norms[0]);
+            step.add_and_normalise(kernels, post_norm, buffers);
+        }
+        let Buffers { input, hidden, routing, result, parallel, .. } = buffers;
+        let out = if layer.wiring.is_parallel() { parallel } else { result };
+        match (&layer.feed_forward, &weights.feed_forward) {
+            (FeedForward::Dense(spec), FeedForwardWeights::Dense(mlp)) => {
+                run_mlp(kernels, spec, mlp, input, hidden, out);
+            }
+            (FeedForward::Experts(spec), FeedForwardWeights::Experts(experts)) => {
+                routing.run(kernels, spec, experts, input, hidden, out);
+            }
+            _ => unreachable!("weights are loaded as the architecture says"),
+        }
     }
+}
+
+/// `out = down(activation(gate(input)) * up(input))`, or without a gate `out = down(activation(up(input)))`.
+fn run_mlp(
+    kernels: &Kernels,
+    spec: &Mlp,
+    weights: &MlpWeights,
+    input: &Activations,
+    hidden: &mut HiddenLayer,
+    out: &mut Vec<f32>,
+) {
+    let HiddenLayer { gate: gates, up: ups, input: down_input } = hidden;
+    let (shape, activation) = ([input.tokens(), spec.size], spec.activation);
+    let codes = needs_codes(&weights.down);
+    if let Some(gate_weights) = &weights.gate {
+        apply(kernels, input, [(gate_weights, gates), (&weights.up, ups)]);
+        let sources = [(&mut gates[..], spec.size), (&mut ups[..], spec.size)];
+        down_input.compute(kernels, shape, codes, sources, 8 * spec.size, |_, [gates, ups], row| {
+            gate(kernels.isa(), activation, gates, ups, row);
+        });
+    } else {
+        apply(kernels, input, [(&weights.up, ups)]);
+        let sources = [(&mut ups[..], spec.size)];
+        down_input.compute(kernels, shape, codes, sources, 8 * spec.size, |_, [ups], row| {
+            activate(kernels.isa(), activation, ups, row);
+        });
+    }
+    apply(kernels, down_input, [(&weights.down, out)]);
 }
 
 /// Whether the linear map is computed in integers.
@@ -369,29 +436,118 @@ fn needs_codes(linear: &Linear) -> bool {
     linear.matrix.weight_type().is_quantized()
 }
 
-/// `residual += post_norm(result)` with the result of the block before, if any, then `input = norm(residual)`.
-fn normalise(
-    kernels: &Kernels,
-    weight: &[f32],
-    post_norm: Option<&Vec<f32>>,
-    epsilon: f32,
-    codes: bool,
-    buffers: &mut Buffers,
+impl MlpWeights {
+    fn needs_codes(&self) -> bool {
+        needs_codes(&self.up) || self.gate.as_ref().is_some_and(needs_codes)
+    }
+}
+
+fn normalise_row(isa: Isa, norm: Norm, weights: &NormWeights, row: &mut [f32]) {
+    match norm.kind {
+        NormKind::Rms => rms_norm_in_place(isa, row, &weights.weight, norm.epsilon),
+        NormKind::Layer => layer_norm_in_place(isa, row, &weights.weight, &weights.bias, norm.epsilon),
+    }
+}
+
+/// Normalises queries or keys of a node.
+fn normalise_heads(
+    isa: Isa,
+    norm: Norm,
+    kind: QkNorm,
+    weights: &NormWeights,
+    head_dim: usize,
+    row: &mut [f32],
 ) {
-    let Buffers { residual, result, input, .. } = buffers;
-    let hidden = weight.len();
-    let shape = [residual.len() / hidden, hidden];
-    let result_width = if result.is_empty() { 0 } else { hidden };
-    let sources = [(&mut residual[..], hidden), (&mut result[..], result_width)];
-    input.compute(kernels, shape, codes, sources, 3 * hidden, |_, [residual, result], row| {
-        if !result.is_empty() {
-            if let Some(norm) = post_norm {
-                rms_norm_in_place(kernels.isa(), result, norm, epsilon);
+    match kind {
+        QkNorm::Whole => normalise_row(isa, norm, weights, row),
+        QkNorm::Heads => {
+            for head in row.chunks_exact_mut(head_dim) {
+                normalise_row(isa, norm, weights, head);
             }
-            add(kernels.isa(), residual, result);
         }
-        rms_norm(kernels.isa(), residual, weight, epsilon, row);
-    });
+        QkNorm::EachHead => {
+            for (head, weight) in row.chunks_exact_mut(head_dim).zip(weights.weight.chunks_exact(head_dim)) {
+                match norm.kind {
+                    NormKind::Rms => rms_norm_in_place(isa, head, weight, norm.epsilon),
+                    NormKind::Layer => layer_norm_in_place(isa, head, weight, &[], norm.epsilon),
+                }
+            }
+        }
+    }
+}
+
+/// How the residual stream becomes the input of a block.
+struct NormStep<'a> {
+    architecture: &'a Architecture,
+    /// None leaves it as it is.
+    norm: Option<&'a NormWeights>,
+    /// Whether the input is needed in integers.
+    codes: bool,
+}
+
+impl NormStep<'_> {
+    /// `residual += post_norm(result)` with the results of the blocks before, if any, then `input = norm(residual)`.
+    fn add_and_normalise(&self, kernels: &Kernels, post_norm: Option<&NormWeights>, buffers: &mut Buffers) {
+        let Buffers { residual, result, parallel, input, .. } = buffers;
+        let hidden = self.architecture.hidden_size;
+        let shape = [residual.len() / hidden, hidden];
+        let widths = [&*result, &*parallel].map(|result| if result.is_empty() { 0 } else { hidden });
+        let sources =
+            [(&mut residual[..], hidden), (&mut result[..], widths[0]), (&mut parallel[..], widths[1])];
+        input.compute(
+            kernels,
+            shape,
+            self.codes,
+            sources,
+            3 * hidden,
+            |_, [residual, result, parallel], row| {
+                for result in [result, parallel] {
+                    if !result.is_empty() {
+                        if let Some(norm) = post_norm {
+                            normalise_row(kernels.isa(), self.architecture.norm, norm, result);
+                        }
+                        self.add(kernels.isa(), residual, result);
+                    }
+                }
+                self.write(kernels.isa(), residual, row);
+            },
+        );
+        buffers.parallel.clear();
+    }
+
+    /// `input = norm(residual)`
+    fn normalise(&self, kernels: &Kernels, buffers: &mut Buffers) {
+        let Buffers { residual, input, .. } = buffers;
+        let hidden = self.architecture.hidden_size;
+        let shape = [residual.len() / hidden, hidden];
+        let sources = [(&mut residual[..], hidden)];
+        input.compute(kernels, shape, self.codes, sources, 3 * hidden, |_, [residual], row| {
+            self.write(kernels.isa(), residual, row);
+        });
+    }
+
+    fn add(&self, isa: Isa, residual: &mut [f32], result: &[f32]) {
+        if self.architecture.residual_scale == 1.0 {
+            add(isa, residual, result);
+        } else {
+            add_scaled(isa, residual, result, self.architecture.residual_scale);
+        }
+    }
+
+    fn write(&self, isa: Isa, residual: &[f32], row: &mut [f32]) {
+        let norm = self.architecture.norm;
+        match self.norm {
+            Some(weights) if norm.kind == NormKind::Rms => {
+                rms_norm(isa, residual, &weights.weight, norm.epsilon, row);
+            }
+            weights => {
+                row.copy_from_slice(residual);
+                if let Some(weights) = weights {
+                    normalise_row(isa, norm, weights, row);
+                }
+            }
+        }
+    }
 }
 
 /// Multiplies `input` with several matrices at once and adds their biases.
@@ -422,7 +578,7 @@ fn write_logits(
     architecture: &Architecture,
     weights: &Weights,
     batch: &[SequenceStep<'_, KvCache>],
-    post_norm: Option<&Vec<f32>>,
+    post_norm: Option<&NormWeights>,
     buffers: &mut Buffers,
     logits: &mut Logits,
 ) {
@@ -434,24 +590,38 @@ fn write_logits(
             LogitsOf::Last => nodes.end - 1..nodes.end,
             LogitsOf::Every => nodes.clone(),
         };
-        for values in [&mut buffers.residual, &mut buffers.result] {
-            values.copy_within(nodes.start * hidden..nodes.end * hidden, asked * hidden);
+        for values in [&mut buffers.residual, &mut buffers.result, &mut buffers.parallel] {
+            if !values.is_empty() {
+                values.copy_within(nodes.start * hidden..nodes.end * hidden, asked * hidden);
+            }
         }
         asked += nodes.len();
     }
     buffers.residual.truncate(asked * hidden);
     buffers.result.truncate(asked * hidden);
+    buffers.parallel.truncate(asked * hidden);
     let head = weights.head();
     let bias = weights.output.as_ref().and_then(|output| output.bias.as_ref());
+    let finish = |rows: Range<usize>, logits: &mut [f32]| {
+        if let Some(bias) = bias {
+            add(kernels.isa(), logits, &bias[rows]);
+        }
+        if architecture.logit_scale != 1.0 {
+            scale(kernels.isa(), logits, architecture.logit_scale);
+        }
+        if let Some(cap) = architecture.logit_cap {
+            soft_cap(kernels.isa(), logits, cap);
+        }
+    };
     if asked > 0 {
         let codes = head.weight_type().is_quantized();
-        normalise(kernels, &weights.output_norm, post_norm, architecture.norm_epsilon, codes, buffers);
+        let step = NormStep { architecture, norm: Some(&weights.output_norm), codes };
+        step.add_and_normalise(kernels, post_norm, buffers);
     }
     match logits.keep() {
         Keep::Best(ranks) if ranks > 0 => {
             let out = logits.reset_best(asked, ranks);
-            let bias = bias.map(Vec::as_slice);
-            multiply_best(kernels, &buffers.input, head, bias, &mut buffers.best, out);
+            multiply_best(kernels, &buffers.input, head, finish, &mut buffers.best, out);
         }
         _ => {
             let out = logits.reset(asked, head.rows());
@@ -459,10 +629,8 @@ fn write_logits(
                 return;
             }
             multiply(kernels, &buffers.input, [(head, &mut *out)]);
-            if let Some(bias) = bias {
-                let rows = [(out, bias.len())];
-                kernels.for_each_row(asked, bias.len(), rows, |_, [row]| add(kernels.isa(), row, bias));
-            }
+            let (width, rows) = (head.rows(), [(out, head.rows())]);
+            kernels.for_each_row(asked, width, rows, |_, [row]| finish(0..width, row));
         }
     }
 }

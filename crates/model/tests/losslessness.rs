@@ -3,23 +3,50 @@
 
 #![allow(clippy::unwrap_used)] // a test
 
-use lookahead_fixtures::{TinyModel, tiny_model};
+use lookahead_fixtures::{Golden, TinyModel, tiny_model};
 use lookahead_kernels::{Kernels, KvType, WeightType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, Candidate, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep,
-    TokenId, TokenTree,
+    Cache, Candidate, Checkpoint, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits, LogitsOf,
+    SequenceStep, TokenId, TokenTree,
 };
 use proptest::prelude::*;
 
 const LOGITS_OF: [LogitsOf; 3] = [LogitsOf::Nothing, LogitsOf::Last, LogitsOf::Every];
-const ARCHITECTURES: [&str; 3] = ["llama", "qwen2", "gemma3"];
-/// The fixtures' vocabulary.
-const VOCABULARY: TokenId = 512;
+/// The golden models' vocabulary; that of the tiny ones is larger.
+const VOCABULARY: TokenId = 256;
 
-fn model(architecture: &'static str, weight_type: WeightType, threads: usize) -> CpuModel {
-    let bytes = tiny_model(&TinyModel { architecture, weight_type, ..TinyModel::default() });
-    CpuModel::load(&GgufFile::from_bytes("tiny", bytes).unwrap(), Kernels::new(threads)).unwrap()
+/// A model of random weights.
+#[derive(Clone, Copy, Debug)]
+enum Weights {
+    /// Of a GGUF file: the architecture, and the type of its weights.
+    Gguf(&'static str, WeightType),
+    /// Of a golden checkpoint, in single precision: one of each family.
+    Golden(&'static str),
+}
+
+fn weights() -> impl Strategy<Value = Weights> {
+    let gguf = (
+        prop::sample::select(vec!["llama", "qwen2", "gemma3"]),
+        prop::sample::select(WeightType::ALL.to_vec()),
+    );
+    prop_oneof![
+        gguf.prop_map(|(architecture, weight_type)| Weights::Gguf(architecture, weight_type)),
+        prop::sample::select(Golden::NAMES.to_vec()).prop_map(Weights::Golden),
+    ]
+}
+
+fn model(weights: Weights, threads: usize) -> CpuModel {
+    match weights {
+        Weights::Gguf(architecture, weight_type) => {
+            let bytes = tiny_model(&TinyModel { architecture, weight_type, ..TinyModel::default() });
+            CpuModel::load(&GgufFile::from_bytes("tiny", bytes).unwrap(), Kernels::new(threads)).unwrap()
+        }
+        Weights::Golden(name) => {
+            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
+            CpuModel::load(&checkpoint, Kernels::new(threads)).unwrap()
+        }
+    }
 }
 
 /// Bits of the logits after each token, one token a pass.
@@ -53,13 +80,12 @@ fn tokens(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<TokenId>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 40, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
 
     /// Prefill in two chunks, a random tree, a random path of it kept, then another tree.
     #[test]
     fn tree_logits_are_those_of_plain_decoding_to_the_last_bit(
-        architecture in prop::sample::select(ARCHITECTURES.to_vec()),
-        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        weights in weights(),
         kv_type in prop::sample::select(KvType::ALL.to_vec()),
         threads in 1usize..4,
         prompt in tokens(2..40),
@@ -68,7 +94,7 @@ proptest! {
         kept in any::<prop::sample::Index>(),
         next_seeds in prop::collection::vec((any::<u32>(), 0..VOCABULARY), 1..8),
     ) {
-        let mut model = model(architecture, weight_type, threads).with_kv_type(kv_type);
+        let mut model = model(weights, threads).with_kv_type(kv_type);
         let mut cache = model.new_cache(128);
         let mut logits = Logits::default();
         for chunk in [&prompt[..cut.min(prompt.len())], &prompt[cut.min(prompt.len())..]] {
@@ -96,11 +122,10 @@ proptest! {
 
     #[test]
     fn sequences_of_a_batch_do_not_see_each_other(
-        architecture in prop::sample::select(ARCHITECTURES.to_vec()),
-        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        weights in weights(),
         prompts in prop::collection::vec(tokens(1..20), 2..5),
     ) {
-        let mut model = model(architecture, weight_type, 2);
+        let mut model = model(weights, 2);
         let trees: Vec<TokenTree> = prompts.iter().map(|prompt| TokenTree::chain(prompt).unwrap()).collect();
         let mut caches: Vec<_> = prompts.iter().map(|_| model.new_cache(20)).collect();
         let mut batch: Vec<_> = trees
@@ -118,16 +143,15 @@ proptest! {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 20, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
     fn the_best_kept_are_those_of_the_whole_rows(
-        architecture in prop::sample::select(ARCHITECTURES.to_vec()),
-        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        weights in weights(),
         prompts in prop::collection::vec((tokens(1..20), prop::sample::select(LOGITS_OF.to_vec())), 1..4),
         ranks in 1usize..10,
     ) {
-        let mut model = model(architecture, weight_type, 2);
+        let mut model = model(weights, 2);
         let trees: Vec<TokenTree> = prompts.iter().map(|(prompt, _)| TokenTree::chain(prompt).unwrap()).collect();
         let [rows, best] = [Keep::Row, Keep::Best(ranks)].map(|keep| {
             let mut logits = Logits::default();
@@ -152,7 +176,7 @@ proptest! {
 
 #[test]
 fn what_cannot_run_is_refused_and_changes_nothing() {
-    let mut model = model("llama", WeightType::F32, 1);
+    let mut model = model(Weights::Gguf("llama", WeightType::F32), 1);
     let mut cache = model.new_cache(4);
     let mut logits = Logits::default();
     let mut attempt = |cache: &mut _, tokens: &[TokenId]| {
@@ -165,16 +189,20 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
         attempt(&mut cache, &[1, 2]),
         Err(ForwardError::CacheFull { capacity: 4, committed: 3, new: 2 })
     );
-    let unknown = ForwardError::UnknownToken { token: VOCABULARY, vocabulary_size: VOCABULARY as usize };
-    assert_eq!(attempt(&mut cache, &[VOCABULARY]), Err(unknown));
+    let unknown = ForwardError::UnknownToken { token: 512, vocabulary_size: 512 };
+    assert_eq!(attempt(&mut cache, &[512]), Err(unknown));
     assert_eq!(cache.len(), 3);
     assert_eq!(attempt(&mut cache, &[1]), Ok(()));
 }
 
 #[test]
 fn a_decode_step_allocates_nothing() {
-    for (architecture, keep) in ARCHITECTURES.into_iter().zip([Keep::Row, Keep::Best(1), Keep::Best(8)]) {
-        let mut model = model(architecture, WeightType::Q4K, 1);
+    let gguf = ["llama", "qwen2", "gemma3"].map(|architecture| Weights::Gguf(architecture, WeightType::Q4K));
+    let golden = Golden::NAMES.map(Weights::Golden);
+    for (weights, keep) in
+        gguf.into_iter().chain(golden).zip([Keep::Row, Keep::Best(1), Keep::Best(8)].into_iter().cycle())
+    {
+        let mut model = model(weights, 1);
         let mut cache = model.new_cache(100);
         let mut logits = Logits::default();
         logits.set_keep(keep);
@@ -191,6 +219,21 @@ fn a_decode_step_allocates_nothing() {
         step(&mut cache, &tree, &[0, 1, 3]);
         cache.truncate(40);
         let counted = allocation_counter::measure(|| step(&mut cache, &tree, &[0, 1, 3]));
-        assert_eq!(counted.count_total, 0, "{architecture}");
+        assert_eq!(counted.count_total, 0, "{weights:?}");
     }
+}
+
+#[test]
+fn a_model_with_learned_positions_ends_where_they_end() {
+    let mut model = model(Weights::Golden("opt"), 1);
+    assert_eq!(model.context_length(), 256);
+    let mut cache = model.new_cache(300);
+    let tokens = vec![3; 257];
+    let mut attempt = |tokens: &[TokenId]| {
+        let tree = TokenTree::chain(tokens).unwrap();
+        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+        model.forward(&mut [step], &mut Logits::default())
+    };
+    assert_eq!(attempt(&tokens), Err(ForwardError::CacheFull { capacity: 256, committed: 0, new: 257 }));
+    assert_eq!(attempt(&tokens[..256]), Ok(()));
 }

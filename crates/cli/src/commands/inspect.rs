@@ -47,7 +47,7 @@ pub(crate) fn run(arguments: &InspectArgs) -> anyhow::Result<ExitCode> {
     let path = resolve_model(&arguments.model)?;
     let file_bytes = path.metadata()?.len();
     let file = GgufFile::open(&path)?;
-    let architecture = Architecture::describe(&file);
+    let architecture = Architecture::of(&file);
     let inspection = Inspection::new(path, file_bytes, &file, architecture);
     let mut stdout = output::stdout();
     if arguments.json {

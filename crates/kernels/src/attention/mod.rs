@@ -3,7 +3,8 @@
 //! A node sees the context and its own ancestors: logical positions in ascending order, wherever their rows lie. The
 //! definition, for one node and head:
 //!
-//! - `score[j] = dot(query, key[j]) * scale`, the dimensions added in ascending order by fused multiply-add;
+//! - `score[j] = dot(query, key[j]) * scale`, the dimensions added in ascending order by fused multiply-add; then the soft
+//!   cap, if there is one; then, with ALiBi, the head's slope times how far back `j` lies is taken off by fused multiply-add;
 //! - positions are taken in chunks of [`CHUNK`], from position 0 on. In each, `p[j] = e^(score[j] - max)`, `sum` adds the
 //!   `p[j]` in eight lanes, the visible positions in turn, and `out[d]` adds `p[j] * value[j][d]` in ascending order of
 //!   `j` by fused multiply-add;
@@ -24,7 +25,7 @@ use self::kv_page::TILE_ROWS;
 pub use self::kv_page::{KvLayer, KvLayout, KvPage, PAGE_ROWS};
 use self::kv_type::{Byte, Half, KvElement, Single};
 pub use self::kv_type::{KvType, UnknownKvType};
-use crate::elementwise::softmax_numerators;
+use crate::elementwise::{add_scaled, soft_cap, softmax_numerators};
 use crate::math::exp;
 use crate::pool::Disjoint;
 use crate::simd::{GROUP, MAX_PARTS, Simd, simd_fn};
@@ -45,6 +46,22 @@ pub struct AttentionShape {
     pub scale: f32,
     /// How many positions a node sees at most, itself the last; all if `None`.
     pub window: Option<usize>,
+    /// Bends scores so that they stay within it: `cap * tanh(score / cap)` (Gemma 2).
+    pub soft_cap: Option<f32>,
+    /// Whether scores fall with the distance, by a slope for each head: ALiBi (Press et al., 2022).
+    pub alibi: bool,
+}
+
+/// The slope of ALiBi for head `head` of `heads`: `2^-(8 (head + 1) / heads)` for a power of two; else those of the power
+/// below, then every second one of the power above.
+fn alibi_slope(head: usize, heads: usize) -> f32 {
+    let below = 1 << heads.ilog2();
+    let exponent = if head < below {
+        8.0 * (head + 1) as f64 / below as f64
+    } else {
+        4.0 * (2 * (head - below) + 1) as f64 / below as f64
+    };
+    libm::exp2(-exponent) as f32
 }
 
 /// The rows of a cache that each node of a tree sees: a context that all rows from 0 on belong to, then single rows.
@@ -189,11 +206,12 @@ pub fn attention(
         let number =
             |query: usize| (first + query) / group * heads + kv_head * group + (first + query) % group;
         let mut task = Task {
-            scale: shape.scale,
+            shape,
             layer,
             kv_head,
             queries: [&[]; TASK_QUERIES],
             seen: [const { Seen { context: 0..0, path: &[] } }; TASK_QUERIES],
+            slopes: [(0.0, 0); TASK_QUERIES],
             len: TASK_QUERIES.min(nodes * group - first),
         };
         for query in 0..task.len {
@@ -202,6 +220,9 @@ pub fn attention(
             let start = positions.start.max(chunk * CHUNK);
             task.seen[query] = node.at(start..start.max((chunk + 1) * CHUNK));
             task.queries[query] = &queries[number(query) * head_dim..][..head_dim];
+            if shape.alibi && start < node.len() {
+                task.slopes[query] = (alibi_slope(number(query) % heads, heads), node.len() - 1 - start);
+            }
         }
         let results = |query: usize| {
             let at = (chunk - chunks.start) * nodes * heads + number(query);
@@ -242,10 +263,10 @@ fn window(shape: &AttentionShape, node: &Seen<'_>) -> Range<usize> {
 }
 
 simd_fn! {
-    /// `out += scale * part`
-    fn add_scaled(_simd, scale: f32, part: &[f32], out: &mut [f32]) {
-        for (out, part) in out.iter_mut().zip(part) {
-            *out = scale.mul_add(*part, *out);
+    /// `score -= slope * distance`; `distance` is that of the first, and falls by one from each to the next.
+    fn add_alibi(_simd, slope: f32, distance: usize, scores: &mut [f32]) {
+        for (index, score) in scores.iter_mut().enumerate() {
+            *score = (-slope).mul_add((distance - index) as i32 as f32, *score);
         }
     }
 }
@@ -258,7 +279,7 @@ fn combine<'a>(isa: Isa, parts: impl Iterator<Item = ([f32; 2], &'a [f32])> + Cl
     for ([max, sum], part) in parts {
         let scale = exp(max - largest);
         total = scale.mul_add(sum, total);
-        add_scaled(isa, scale, part, out);
+        add_scaled(isa, out, part, scale);
     }
     for out in out {
         *out /= total;
@@ -267,12 +288,14 @@ fn combine<'a>(isa: Isa, parts: impl Iterator<Item = ([f32; 2], &'a [f32])> + Cl
 
 /// Some queries that share a head of keys and values, at a chunk of positions.
 struct Task<'a> {
-    scale: f32,
+    shape: AttentionShape,
     layer: KvLayer<'a>,
     kv_head: usize,
     queries: [&'a [f32]; TASK_QUERIES],
     /// What each query sees of the chunk.
     seen: [Seen<'a>; TASK_QUERIES],
+    /// With ALiBi, the slope of each query's head and how far back the first that it sees of the chunk lies.
+    slopes: [(f32, usize); TASK_QUERIES],
     len: usize,
 }
 
@@ -308,6 +331,13 @@ impl Task<'_> {
                 scores[path_start + to] = scores[row as usize - first_row];
             }
             let scores = &mut scores[start..start + seen.len()];
+            if let Some(cap) = self.shape.soft_cap {
+                soft_cap(isa, scores, cap);
+            }
+            if self.shape.alibi {
+                let (slope, distance) = self.slopes[query];
+                add_alibi(isa, slope, distance, scores);
+            }
             stats[query] = softmax_numerators(isa, scores).into();
         }
         let width = space.outs.len() / TASK_QUERIES;
@@ -375,7 +405,7 @@ fn score_tile<S: Simd, E: KvElement, const T: usize>(
                 }
             }
         }
-        let scale = simd.splat(task.scale);
+        let scale = simd.splat(task.shape.scale);
         for t in 0..T.min(task.len - first) {
             for block in 0..blocks {
                 let mut lanes = [0.0; GROUP];

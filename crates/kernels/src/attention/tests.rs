@@ -75,13 +75,14 @@ fn fill(cache: &mut Sequence, rows: usize, kv_heads: usize, head_dim: usize) -> 
 
 /// The formulas of the module's documentation, one value at a time: `rows` in logical order, from position `first` on.
 fn definition(
-    scale: f32,
+    shape: &AttentionShape,
     query: &[f32],
     contents: &Contents,
-    head: usize,
+    [query_head, head]: [usize; 2],
     first: usize,
     rows: &[usize],
 ) -> Vec<f32> {
+    let own = first + rows.len() - 1;
     let mut parts: Vec<(f32, f32, Vec<f32>)> = Vec::new();
     let mut position = first;
     let mut rest = rows;
@@ -90,12 +91,18 @@ fn definition(
         (rest, position) = (behind, position + chunk.len());
         let scores: Vec<f32> = chunk
             .iter()
-            .map(|&row| {
+            .zip(position - chunk.len()..)
+            .map(|(&row, position)| {
                 let dot = query
                     .iter()
                     .zip(&contents.keys[row][head])
                     .fold(0.0f32, |dot, (q, k)| q.mul_add(*k, dot));
-                dot * scale
+                let score = dot * shape.scale;
+                let score = shape.soft_cap.map_or(score, |cap| cap * math::tanh(score / cap));
+                if !shape.alibi {
+                    return score;
+                }
+                (-alibi_slope(query_head, shape.heads)).mul_add((own - position) as f32, score)
             })
             .collect();
         let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
@@ -141,11 +148,12 @@ fn check(
     context: usize,
     parents: &[usize],
     window: Option<usize>,
+    (soft_cap, alibi): (Option<f32>, bool),
 ) {
     let rows = context + parents.len();
     let mut cache = sequence(kv_type, rows, kv_heads, head_dim);
     let contents = fill(&mut cache, rows, kv_heads, head_dim);
-    let shape = AttentionShape { heads: group * kv_heads, scale: 0.3, window };
+    let shape = AttentionShape { heads: group * kv_heads, scale: 0.3, window, soft_cap, alibi };
     let queries: Vec<f32> = (0..parents.len() * shape.heads * head_dim).map(|i| noise(i + 77)).collect();
     let mut visible = VisibleRows::default();
     let mut expected = Vec::new();
@@ -158,7 +166,7 @@ fn check(
         let first = window.map_or(0, |window| rows.len().saturating_sub(window));
         for head in 0..shape.heads {
             let query = &queries[(node * shape.heads + head) * head_dim..][..head_dim];
-            let values = definition(shape.scale, query, &contents, head / group, first, &rows[first..]);
+            let values = definition(&shape, query, &contents, [head, head / group], first, &rows[first..]);
             expected.extend(values.iter().map(|value| value.to_bits()));
         }
     }
@@ -186,9 +194,11 @@ proptest! {
         context in prop_oneof![0usize..70, 500usize..530],
         parents in prop::collection::vec(any::<prop::sample::Index>(), 1..24),
         window in prop_oneof![Just(None), (1usize..100).prop_map(Some)],
+        soft_cap in prop_oneof![Just(None), (0.5f32..50.0).prop_map(Some)],
+        alibi in any::<bool>(),
     ) {
         let parents: Vec<usize> = parents.iter().enumerate().map(|(node, index)| index.index(node + 1)).collect();
-        check(kv_type, [head_dim, group, kv_heads], context, &parents, window);
+        check(kv_type, [head_dim, group, kv_heads], context, &parents, window, (soft_cap, alibi));
     }
 }
 
@@ -196,9 +206,17 @@ proptest! {
 fn a_chain_over_several_chunks_gives_the_bits_of_the_definition() {
     let chain: Vec<usize> = (0..40).collect();
     for kv_type in KvType::ALL {
-        check(kv_type, [32, 3, 1], 2 * CHUNK - 20, &chain, None);
-        check(kv_type, [32, 2, 2], 2 * CHUNK - 20, &chain, Some(CHUNK + 7));
+        check(kv_type, [32, 3, 1], 2 * CHUNK - 20, &chain, None, (Some(4.0), true));
+        check(kv_type, [32, 2, 2], 2 * CHUNK - 20, &chain, Some(CHUNK + 7), (None, false));
     }
+}
+
+#[test]
+fn slopes_of_alibi_are_those_of_the_paper() {
+    let slopes = |heads| (0..heads).map(|head| alibi_slope(head, heads)).collect::<Vec<_>>();
+    assert_eq!(slopes(8), [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015_625, 0.007_812_5, 0.003_906_25]);
+    // Six heads: those of four, then the first and third of eight.
+    assert_eq!(slopes(6), [0.25, 0.0625, 0.015_625, 0.003_906_25, 0.5, 0.125]);
 }
 
 #[test]

@@ -4,9 +4,9 @@
 //! a pass, to find a few; here a task looks through its part while that is still in the cache.
 
 use std::cmp::Ordering;
+use std::ops::Range;
 
 use super::{Matrix, Output, multiply_groups};
-use crate::elementwise::add;
 use crate::pool::Disjoint;
 use crate::simd::{GROUP, simd_fn};
 use crate::{Activations, Kernels};
@@ -51,17 +51,18 @@ pub struct BestScratch {
     best: Vec<Candidate>,
 }
 
-/// Multiplies `x` (tokens by columns) with `matrix`, adds `bias`, and writes the greatest outputs of each token to `best`,
-/// `[token][rank]`: as many as there is room for, [`Candidate::NONE`] where there are fewer. They have the bits of
-/// [`multiply`](super::multiply). A NaN is never among them.
+/// Multiplies `x` (tokens by columns) with `matrix` and writes the greatest outputs of each token to `best`,
+/// `[token][rank]`: as many as there is room for, [`Candidate::NONE`] where there are fewer. `finish` makes them final
+/// before they are compared: it is given some of a token's outputs and the rows of `matrix` that they belong to. They have
+/// the bits of [`multiply`](super::multiply). A NaN is never among them.
 ///
 /// # Panics
-/// If `best` is no whole number of candidates a token or the sizes of `x`, `matrix` and `bias` do not agree.
+/// If `best` is no whole number of candidates a token or the sizes of `x` and `matrix` do not agree.
 pub fn multiply_best(
     kernels: &Kernels,
     x: &Activations,
     matrix: &Matrix,
-    bias: Option<&[f32]>,
+    finish: impl Fn(Range<usize>, &mut [f32]) + Sync,
     scratch: &mut BestScratch,
     best: &mut [Candidate],
 ) {
@@ -92,9 +93,7 @@ pub fn multiply_best(
         multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(&part, rows.clone(), groups) });
         let bests = best.chunks_exact_mut(best_len / x.tokens());
         for (logits, best) in values.chunks_exact_mut(rows.len()).zip(bests) {
-            if let Some(bias) = bias {
-                add(kernels.isa(), logits, &bias[rows.clone()]);
-            }
+            finish(rows.clone(), logits);
             offer(kernels.isa(), logits, rows.start as u32, best);
         }
     });

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::Isa;
 use crate::block::dequantize_row;
+use crate::elementwise::add;
 
 /// A deterministic stream of bytes.
 struct Noise(u64);
@@ -278,7 +279,12 @@ proptest! {
                     row.iter_mut().zip(bias.unwrap_or_default()).for_each(|(logit, bias)| *logit += bias);
                 }
                 let mut best = vec![Candidate { token: 7, logit: f32::NAN }; tokens * ranks];
-                multiply_best(&kernels, &x, &matrix, bias, &mut scratch, &mut best);
+                let add_bias = |rows: Range<usize>, logits: &mut [f32]| {
+                    if let Some(bias) = bias {
+                        add(isa, logits, &bias[rows]);
+                    }
+                };
+                multiply_best(&kernels, &x, &matrix, add_bias, &mut scratch, &mut best);
                 prop_assert_eq!(&best, &best_by_sorting(&logits, rows, ranks), "{:?} {}", isa, threads);
             }
         }

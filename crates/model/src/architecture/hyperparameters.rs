@@ -1,40 +1,115 @@
-//! Hyperparameters of a GGUF file: metadata under the architecture's prefix, and the blocks that most families share.
+//! Hyperparameters of a model, from the metadata of a GGUF file or from `config.json`, and the blocks that most families
+//! share.
+//!
+//! They are asked for by the names that GGUF has under the architecture's prefix; [`SPELLINGS`] lists what `config.json`
+//! calls them. A name that is not listed is the same there.
 
 use lookahead_kernels::{Activation, RopePairs};
+use serde_json::Value;
 
-use super::{Architecture, Attention, FeedForward, Layer, Rope};
+use super::tensor_names::{Layout, TensorName};
+use super::{
+    Architecture, Attention, Embedding, Experts, FeedForward, Layer, Mlp, Norm, NormKind, Rope, RopeFactors,
+    Wiring,
+};
 use crate::LoadError;
-use crate::gguf::GgufFile;
+use crate::model_files::ModelFiles;
 
 /// More heads, layers or dimensions than any model has: beyond it, a file is damaged.
 const SANE_COUNT: usize = 1 << 20;
 
+/// The context length where `config.json` does not say and positions do not limit it: what BLOOM was trained on.
+const UNSAID_CONTEXT: usize = 2048;
+
+/// What `config.json` calls the hyperparameters: the first that is there counts.
+const SPELLINGS: &[(&str, &[&str])] = &[
+    ("context_length", &["max_position_embeddings", "n_positions", "seq_length", "model_max_length"]),
+    ("embedding_length", &["hidden_size", "n_embd", "d_model"]),
+    ("block_count", &["num_hidden_layers", "n_layer", "num_layers"]),
+    ("feed_forward_length", &["intermediate_size", "n_inner", "ffn_dim", "ffn_hidden_size"]),
+    ("attention.head_count", &["num_attention_heads", "n_head"]),
+    ("attention.head_count_kv", &["num_key_value_heads"]),
+    ("attention.key_length", &["head_dim", "kv_channels"]),
+    ("attention.layer_norm_rms_epsilon", &["rms_norm_eps", "layernorm_epsilon", "layer_norm_epsilon"]),
+    ("attention.layer_norm_epsilon", &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
+    ("attention.sliding_window", &["sliding_window"]),
+    ("rope.freq_base", &["rope_theta", "rotary_emb_base"]),
+    ("rope.dimension_count", &["rotary_dim"]),
+    ("expert_count", &["num_local_experts", "num_experts"]),
+    ("expert_used_count", &["num_experts_per_tok"]),
+    ("expert_feed_forward_length", &["moe_intermediate_size"]),
+    ("expert_shared_feed_forward_length", &["shared_expert_intermediate_size"]),
+    ("embedding_scale", &["embedding_multiplier"]),
+    ("residual_scale", &["residual_multiplier"]),
+    ("attention.scale", &["attention_multiplier"]),
+    ("logit_scale", &["logits_scaling"]),
+];
+
+fn spellings<'a>(name: &'a &'a str) -> &'a [&'a str] {
+    SPELLINGS.iter().find(|(ours, _)| ours == name).map_or(std::slice::from_ref(name), |(_, theirs)| theirs)
+}
+
 pub(super) struct Hyperparameters<'a> {
-    file: &'a GgufFile,
+    files: ModelFiles<'a>,
     family: &'static str,
+    layout: &'a Layout,
 }
 
 impl<'a> Hyperparameters<'a> {
-    pub(super) fn new(file: &'a GgufFile, family: &'static str) -> Self {
-        Self { file, family }
+    pub(super) fn new(files: ModelFiles<'a>, family: &'static str, layout: &'a Layout) -> Self {
+        Self { files, family, layout }
+    }
+
+    /// Whether they come from a GGUF file.
+    pub(super) fn is_gguf(&self) -> bool {
+        matches!(self.files, ModelFiles::Gguf(_))
+    }
+
+    /// Whether the first layer has a tensor `part`.
+    pub(super) fn has_tensor(&self, part: &str) -> bool {
+        let name = TensorName { layer: Some(0), part, index: None, kind: "weight" };
+        self.files.find(self.layout, &name).is_ok_and(|found| found.is_some())
     }
 
     fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.family)
     }
 
+    /// The value in `config.json`, if that is where they come from; `null` is none.
+    fn field(&self, name: &str) -> Option<&'a Value> {
+        let ModelFiles::Checkpoint(checkpoint) = self.files else { return None };
+        spellings(&name).iter().find_map(|name| checkpoint.field(name))
+    }
+
     /// An error about a value, saying what would be right.
     pub(super) fn invalid(&self, name: &str, expected: &'static str) -> LoadError {
-        self.file.metadata().invalid(&self.key(name), expected).into()
+        match self.files {
+            ModelFiles::Gguf(file) => file.metadata().invalid(&self.key(name), expected).into(),
+            ModelFiles::Checkpoint(checkpoint) => {
+                let spellings = spellings(&name);
+                let name =
+                    spellings.iter().find(|name| checkpoint.field(name).is_some()).unwrap_or(&spellings[0]);
+                checkpoint.invalid_field(name, expected).into()
+            }
+        }
     }
 
     /// A count above 0, or `None`.
     pub(super) fn optional_count(&self, name: &str) -> Result<Option<usize>, LoadError> {
-        match self.file.metadata().u32(&self.key(name))? {
-            Some(count) if count == 0 || count as usize > SANE_COUNT => {
+        let count = match self.files {
+            ModelFiles::Gguf(file) => file.metadata().u32(&self.key(name))?.map(|count| count as usize),
+            ModelFiles::Checkpoint(_) => match self.field(name) {
+                None => None,
+                Some(value) => {
+                    Some(value.as_u64().ok_or_else(|| self.invalid(name, "a whole number"))? as usize)
+                }
+            },
+        };
+        match count {
+            Some(count) if count == 0 || count > SANE_COUNT => {
                 Err(self.invalid(name, "a number from 1 to 1048576"))
             }
-            count => Ok(count.map(|count| count as usize)),
+            count => Ok(count),
         }
     }
 
@@ -43,92 +118,336 @@ impl<'a> Hyperparameters<'a> {
         self.optional_count(name)?.ok_or_else(|| self.invalid(name, "a number"))
     }
 
+    /// A positive number, or `None`.
     pub(super) fn float(&self, name: &str) -> Result<Option<f32>, LoadError> {
-        match self.file.metadata().f32(&self.key(name))? {
+        let value = match self.files {
+            ModelFiles::Gguf(file) => file.metadata().f32(&self.key(name))?,
+            ModelFiles::Checkpoint(_) => match self.field(name) {
+                None => None,
+                Some(value) => Some(value.as_f64().ok_or_else(|| self.invalid(name, "a number"))? as f32),
+            },
+        };
+        match value {
             Some(value) if !value.is_finite() || value <= 0.0 => Err(self.invalid(name, "a positive number")),
             value => Ok(value),
         }
     }
 
     pub(super) fn text(&self, name: &str) -> Result<Option<&'a str>, LoadError> {
-        Ok(self.file.metadata().str(&self.key(name))?)
+        match self.files {
+            ModelFiles::Gguf(file) => Ok(file.metadata().str(&self.key(name))?),
+            ModelFiles::Checkpoint(_) => match self.field(name) {
+                None => Ok(None),
+                Some(value) => Ok(Some(value.as_str().ok_or_else(|| self.invalid(name, "a text"))?)),
+            },
+        }
     }
 
-    /// A flag for each layer, if the file has them.
-    pub(super) fn layer_flags(&self, name: &str) -> Result<Option<Vec<bool>>, LoadError> {
-        let key = self.key(name);
-        // The same key is a number in other tools' files: every n-th layer. Only the array is explicit.
-        if !matches!(self.file.metadata().get(&key), Some(crate::gguf::Value::Array(_))) {
-            return Ok(None);
+    /// A yes or no, or `None`.
+    pub(super) fn flag(&self, name: &str) -> Result<Option<bool>, LoadError> {
+        match self.files {
+            ModelFiles::Gguf(file) => Ok(file.metadata().bool(&self.key(name))?),
+            ModelFiles::Checkpoint(_) => match self.field(name) {
+                None => Ok(None),
+                Some(value) => Ok(Some(value.as_bool().ok_or_else(|| self.invalid(name, "true or false"))?)),
+            },
         }
-        let flags = self.file.metadata().require_bools(&key)?;
+    }
+
+    /// Numbers of layers, from `config.json` alone.
+    pub(super) fn numbers(&self, name: &str) -> Result<Vec<usize>, LoadError> {
+        let numbers = self.field(name).map(|value| {
+            let numbers =
+                value.as_array().map(|values| values.iter().map(Value::as_u64).collect::<Option<Vec<_>>>());
+            numbers.flatten().ok_or_else(|| self.invalid(name, "a list of numbers"))
+        });
+        Ok(numbers.transpose()?.unwrap_or_default().into_iter().map(|number| number as usize).collect())
+    }
+
+    /// Whether `config.json` has the field.
+    pub(super) fn has_field(&self, name: &str) -> bool {
+        self.field(name).is_some()
+    }
+
+    /// Whether each layer sees a sliding window only, if the files say so.
+    pub(super) fn sliding_layers(&self) -> Result<Option<Vec<bool>>, LoadError> {
+        let flags = match self.files {
+            ModelFiles::Gguf(file) => {
+                let key = self.key("attention.sliding_window_pattern");
+                // The same key is a number in other tools' files: every n-th layer. Only the array is explicit.
+                if !matches!(file.metadata().get(&key), Some(crate::gguf::Value::Array(_))) {
+                    return Ok(None);
+                }
+                file.metadata().require_bools(&key)?.to_vec()
+            }
+            ModelFiles::Checkpoint(checkpoint) => {
+                let Some(types) = checkpoint.field("layer_types") else { return Ok(None) };
+                let names = types.as_array().into_iter().flatten().map(Value::as_str);
+                let slides = names.map(|name| match name {
+                    Some("sliding_attention") => Ok(true),
+                    Some("full_attention") => Ok(false),
+                    _ => Err(self.invalid("layer_types", "a list of sliding_attention and full_attention")),
+                });
+                slides.collect::<Result<_, _>>()?
+            }
+        };
         if flags.len() != self.count("block_count")? {
-            return Err(self.invalid(name, "as many flags as there are layers"));
+            let name = if self.is_gguf() { "attention.sliding_window_pattern" } else { "layer_types" };
+            return Err(self.invalid(name, "as many entries as there are layers"));
         }
-        Ok(Some(flags.to_vec()))
+        Ok(Some(flags))
     }
 
-    /// The attention that most families share: scaled by the root of the head's dimensions.
+    /// Root-mean-square norms.
+    pub(super) fn rms_norm(&self) -> Result<Norm, LoadError> {
+        let name = "attention.layer_norm_rms_epsilon";
+        let epsilon = self.float(name)?.ok_or_else(|| self.invalid(name, "a number"))?;
+        Ok(Norm { kind: NormKind::Rms, epsilon })
+    }
+
+    /// Layer norms.
+    pub(super) fn layer_norm(&self) -> Result<Norm, LoadError> {
+        let name = "attention.layer_norm_epsilon";
+        let epsilon = self.float(name)?.ok_or_else(|| self.invalid(name, "a number"))?;
+        Ok(Norm { kind: NormKind::Layer, epsilon })
+    }
+
+    /// The attention that most families share: scaled by the root of the head's dimensions, turned by the first rope.
     pub(super) fn attention(&self) -> Result<Attention, LoadError> {
         let heads = self.count("attention.head_count")?;
         let kv_heads = self.optional_count("attention.head_count_kv")?.unwrap_or(heads);
+        self.attention_of(heads, kv_heads)
+    }
+
+    /// The same with so many heads.
+    pub(super) fn attention_of(&self, heads: usize, kv_heads: usize) -> Result<Attention, LoadError> {
         if !heads.is_multiple_of(kv_heads) {
-            return Err(self.invalid("attention.head_count_kv", "a divisor of attention.head_count"));
+            return Err(self.invalid("attention.head_count_kv", "a divisor of the number of heads"));
         }
         let head_dim = match self.optional_count("attention.key_length")? {
             Some(head_dim) => head_dim,
             None => self.count("embedding_length")? / heads,
         };
-        if self.optional_count("attention.value_length")?.is_some_and(|length| length != head_dim) {
+        if self.is_gguf()
+            && self.optional_count("attention.value_length")?.is_some_and(|length| length != head_dim)
+        {
             return Err(self.invalid("attention.value_length", "the same as attention.key_length"));
         }
         if head_dim == 0 {
-            return Err(self.invalid("attention.head_count", "at most embedding_length"));
+            return Err(self.invalid("attention.head_count", "at most the width of the residual stream"));
         }
-        let scale = 1.0 / (head_dim as f32).sqrt();
-        Ok(Attention { heads, kv_heads, head_dim, scale, rope: 0, window: None, qk_norm: false })
+        Ok(Attention {
+            heads,
+            kv_heads,
+            head_dim,
+            scale: 1.0 / (head_dim as f32).sqrt(),
+            rope: Some(0),
+            alibi: false,
+            window: None,
+            soft_cap: None,
+            qk_norm: None,
+        })
+    }
+
+    /// The same without a rotary embedding.
+    pub(super) fn attention_without_rope(&self) -> Result<Attention, LoadError> {
+        Ok(Attention { rope: None, ..self.attention()? })
+    }
+
+    /// Pairs of families whose weights GGUF files hold permuted: halves become neighbours.
+    pub(super) fn permuted_pairs(&self) -> RopePairs {
+        if self.is_gguf() { RopePairs::Interleaved } else { RopePairs::Halves }
     }
 
     /// The rotary embedding that most families share.
     pub(super) fn rope(&self, pairs: RopePairs, head_dim: usize) -> Result<Rope, LoadError> {
-        let dimensions = self.optional_count("rope.dimension_count")?.unwrap_or(head_dim);
-        if dimensions > head_dim || !dimensions.is_multiple_of(2) {
-            return Err(self.invalid("rope.dimension_count", "an even number, at most the head's dimensions"));
+        match self.files {
+            ModelFiles::Gguf(_) => self.gguf_rope(pairs, head_dim),
+            ModelFiles::Checkpoint(_) => self.config_rope(pairs, head_dim, "full_attention"),
         }
-        let base = f64::from(self.float("rope.freq_base")?.unwrap_or(10_000.0));
-        let factor = self.float("rope.scaling.factor")?.or(self.float("rope.scale_linear")?).unwrap_or(1.0);
-        let position_scale = match self.text("rope.scaling.type")? {
-            None if factor == 1.0 => 1.0,
-            None | Some("linear") => 1.0 / f64::from(factor),
-            Some("none") => 1.0,
-            Some(_) => {
-                return Err(
-                    self.invalid("rope.scaling.type", "none or linear (others are not supported yet)")
-                );
-            }
-        };
-        Ok(Rope { pairs, dimensions, base, position_scale, factors_tensor: Some("rope_freqs.weight") })
     }
 
-    /// A model whose layers are all `attention` and a gated network with `activation`, without further norms.
+    fn rope_dimensions(&self, dimensions: usize, head_dim: usize) -> Result<usize, LoadError> {
+        if dimensions == 0 || dimensions > head_dim || !dimensions.is_multiple_of(2) {
+            let expected = "an even number of dimensions, at most the head's";
+            return Err(self.invalid("rope.dimension_count", expected));
+        }
+        Ok(dimensions)
+    }
+
+    fn gguf_rope(&self, pairs: RopePairs, head_dim: usize) -> Result<Rope, LoadError> {
+        let dimensions = self.optional_count("rope.dimension_count")?.unwrap_or(head_dim);
+        let rope = Rope {
+            pairs,
+            dimensions: self.rope_dimensions(dimensions, head_dim)?,
+            base: f64::from(self.float("rope.freq_base")?.unwrap_or(10_000.0)),
+            position_scale: 1.0,
+            factors: RopeFactors::Tensor("rope_freqs"),
+            magnitude: f64::from(self.float("rope.scaling.attn_factor")?.unwrap_or(1.0)),
+        };
+        let factor = self.float("rope.scaling.factor")?.or(self.float("rope.scale_linear")?).unwrap_or(1.0);
+        let factor = f64::from(factor);
+        match self.text("rope.scaling.type")? {
+            None if factor == 1.0 => Ok(rope),
+            Some("none" | "longrope") => Ok(rope), // the factors of LongRoPE are tensors
+            None | Some("linear") => Ok(Rope { position_scale: 1.0 / factor, ..rope }),
+            Some("yarn") => {
+                let original = self.count("rope.scaling.original_context_length")?;
+                let magnitude = rope.magnitude * (0.1 * factor.ln() + 1.0);
+                Ok(Rope { magnitude, ..rope.yarn(factor, [32.0, 1.0], original as f64) })
+            }
+            Some(_) => Err(self.invalid("rope.scaling.type", "none, linear, yarn or longrope")),
+        }
+    }
+
+    /// A field of the rotary embedding: of `rope_parameters` (for the layers of type `layer_type`, if it has them apart) or,
+    /// in older files, of `rope_scaling` or `config.json` itself.
+    fn rope_field(&self, layer_type: &str, name: &str) -> Option<&'a Value> {
+        let objects = ["rope_parameters", "rope_scaling"].map(|name| self.field(name));
+        let of = |object: &'a Value| {
+            object.get(layer_type).unwrap_or(object).get(name).filter(|value| !value.is_null())
+        };
+        objects.into_iter().flatten().find_map(of)
+    }
+
+    fn rope_number(&self, layer_type: &str, name: &'static str) -> Result<Option<f64>, LoadError> {
+        match self.rope_field(layer_type, name).map(Value::as_f64) {
+            None => Ok(None),
+            Some(Some(value)) if value.is_finite() && value > 0.0 => Ok(Some(value)),
+            Some(_) => Err(self.invalid(name, "a positive number")),
+        }
+    }
+
+    /// The rotary embedding of the layers of type `layer_type`, from `config.json` in its old or its new form.
+    pub(super) fn config_rope(
+        &self,
+        pairs: RopePairs,
+        head_dim: usize,
+        layer_type: &'static str,
+    ) -> Result<Rope, LoadError> {
+        let number = |name| self.rope_number(layer_type, name);
+        let share = match number("partial_rotary_factor")? {
+            Some(share) => Some(share),
+            None => self.float("partial_rotary_factor")?.or(self.float("rotary_pct")?).map(f64::from),
+        };
+        let dimensions = match (self.optional_count("rope.dimension_count")?, share) {
+            (Some(dimensions), _) => dimensions,
+            (None, share) => (head_dim as f64 * share.unwrap_or(1.0)) as usize,
+        };
+        let base = match number("rope_theta")? {
+            Some(base) => base,
+            None => f64::from(self.float("rope.freq_base")?.unwrap_or(10_000.0)),
+        };
+        let rope = Rope {
+            pairs,
+            dimensions: self.rope_dimensions(dimensions, head_dim)?,
+            base,
+            position_scale: 1.0,
+            factors: RopeFactors::None,
+            magnitude: 1.0,
+        };
+        let kind = self.rope_field(layer_type, "rope_type").or_else(|| self.rope_field(layer_type, "type"));
+        let context = self.count("context_length")? as f64;
+        let original = number("original_max_position_embeddings")?
+            .or(self.optional_count("original_max_position_embeddings")?.map(|count| count as f64))
+            .unwrap_or(context);
+        let factor = || number("factor")?.ok_or_else(|| self.invalid("rope_scaling", "a factor"));
+        match kind.map(Value::as_str) {
+            None | Some(Some("default" | "dynamic" | "mrope")) => Ok(rope), // dynamic: as it is, within the trained context
+            Some(Some("linear")) => Ok(Rope { position_scale: 1.0 / factor()?, ..rope }),
+            Some(Some("llama3")) => {
+                let turns =
+                    [number("low_freq_factor")?.unwrap_or(1.0), number("high_freq_factor")?.unwrap_or(4.0)];
+                Ok(rope.llama3(factor()?, turns, original))
+            }
+            Some(Some("yarn")) => {
+                let turns = [number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0)];
+                let factor = factor()?;
+                let scale = |weight: f64| if factor > 1.0 { 0.1 * weight * factor.ln() + 1.0 } else { 1.0 };
+                let magnitude =
+                    match (number("attention_factor")?, number("mscale")?, number("mscale_all_dim")?) {
+                        (Some(magnitude), ..) => magnitude,
+                        (None, Some(one), Some(all)) => scale(one) / scale(all),
+                        _ => scale(1.0),
+                    };
+                Ok(Rope { magnitude, ..rope.yarn(factor, turns, original) })
+            }
+            Some(Some("longrope" | "su")) => {
+                // One choice for all contexts, so that logits do not depend on what comes later.
+                let (list, factor) = if context > original {
+                    ("long_factor", context / original)
+                } else {
+                    ("short_factor", 1.0)
+                };
+                let factors =
+                    self.rope_field(layer_type, list).and_then(Value::as_array).into_iter().flatten();
+                let factors: Option<Vec<f32>> = factors.map(|value| Some(value.as_f64()? as f32)).collect();
+                let factors = factors
+                    .filter(|factors| {
+                        factors.len() == rope.dimensions / 2 && factors.iter().all(|&f| f > 0.0)
+                    })
+                    .ok_or_else(|| {
+                        self.invalid("rope_scaling", "a factor for each pair in short_factor and long_factor")
+                    })?;
+                let usual = if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 };
+                let magnitude = number("attention_factor")?.unwrap_or(usual);
+                Ok(Rope { factors: RopeFactors::Values(factors), magnitude, ..rope })
+            }
+            Some(_) => {
+                Err(self
+                    .invalid("rope_scaling", "a type of default, linear, dynamic, llama3, yarn or longrope"))
+            }
+        }
+    }
+
+    /// A gated network with `activation`.
+    pub(super) fn gated_mlp(&self, activation: Activation) -> Result<FeedForward, LoadError> {
+        Ok(FeedForward::Dense(Mlp { size: self.count("feed_forward_length")?, activation, gated: true }))
+    }
+
+    /// A network without a gate; four times as wide as the residual stream where the files do not say.
+    pub(super) fn plain_mlp(&self, activation: Activation) -> Result<FeedForward, LoadError> {
+        let size = match self.optional_count("feed_forward_length")? {
+            Some(size) => size,
+            None => 4 * self.count("embedding_length")?,
+        };
+        Ok(FeedForward::Dense(Mlp { size, activation, gated: false }))
+    }
+
+    /// A mixture of gated experts of width `size`.
+    pub(super) fn experts(&self, size: usize, normalised: bool) -> Result<Experts, LoadError> {
+        let (count, active) = (self.count("expert_count")?, self.count("expert_used_count")?);
+        if active > count {
+            return Err(self.invalid("expert_used_count", "at most the number of experts"));
+        }
+        let expert = Mlp { size, activation: Activation::Silu, gated: true };
+        Ok(Experts { count, active, expert, normalised, shared: None })
+    }
+
+    /// A model whose layers are all the same: norms in front of the blocks, nothing else.
     pub(super) fn uniform(
         &self,
-        attention: &Attention,
-        rope: Rope,
-        activation: Activation,
+        norm: Norm,
+        attention: Attention,
+        ropes: Vec<Rope>,
+        feed_forward: FeedForward,
     ) -> Result<Architecture, LoadError> {
-        let feed_forward = FeedForward { size: self.count("feed_forward_length")?, activation };
-        let layer = Layer { attention: attention.clone(), feed_forward, post_norms: false };
+        let layer = Layer { attention, feed_forward, wiring: Wiring::PreNorm };
         Ok(Architecture {
             family: self.family,
-            context_length: self.count("context_length")?,
+            context_length: match self.optional_count("context_length")? {
+                None if !self.is_gguf() && ropes.is_empty() => UNSAID_CONTEXT,
+                None => self.count("context_length")?,
+                Some(length) => length,
+            },
             hidden_size: self.count("embedding_length")?,
-            norm_epsilon: self
-                .float("attention.layer_norm_rms_epsilon")?
-                .ok_or_else(|| self.invalid("attention.layer_norm_rms_epsilon", "a number"))?,
-            embedding_scale: 1.0,
-            ropes: vec![rope],
+            norm,
+            embedding: Embedding { scale: 1.0, first_position: None, norm: false },
+            ropes,
             layers: vec![layer; self.count("block_count")?],
+            residual_scale: 1.0,
+            logit_scale: 1.0,
+            logit_cap: None,
         })
     }
 }

@@ -30,7 +30,6 @@ mod cursor;
 mod error;
 mod metadata;
 mod parse;
-mod source;
 mod tensor;
 mod tensor_type;
 mod value;
@@ -46,7 +45,7 @@ pub use tensor::{Tensor, TensorInfo};
 pub use value::Value;
 pub use writer::Writer;
 
-use source::Source;
+use crate::mapped_file::Source;
 use tensor::TensorTable;
 
 /// The bytes that every GGUF file starts with.

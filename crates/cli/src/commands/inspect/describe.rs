@@ -1,8 +1,10 @@
 //! An architecture in words.
 
+use std::fmt::Write as _;
+
 use indicatif::HumanCount;
 use lookahead_kernels::{Activation, RopePairs};
-use lookahead_model::architecture::{Architecture, Layer};
+use lookahead_model::architecture::{Architecture, FeedForward, Layer, Mlp, Wiring};
 
 /// A few lines, from the outside in.
 pub(super) fn sentences(
@@ -23,6 +25,9 @@ pub(super) fn sentences(
     ];
     sentences.extend(kinds(layers, attention).into_iter().map(|kind| format!("attention: {kind}")));
     sentences.extend(kinds(layers, feed_forward).into_iter().map(|kind| format!("feed-forward: {kind}")));
+    if architecture.embedding.first_position.is_some() {
+        sentences.push("positions: learned".to_owned());
+    }
     for rope in &architecture.ropes {
         let pairs = match rope.pairs {
             RopePairs::Interleaved => "neighbouring dimensions",
@@ -53,19 +58,51 @@ fn kinds(layers: &[Layer], describe: impl Fn(&Layer) -> String) -> Vec<String> {
 
 fn attention(layer: &Layer) -> String {
     let attention = &layer.attention;
-    let window = attention.window.map(|window| format!(", window of {window} tokens")).unwrap_or_default();
-    let norms = if attention.qk_norm { ", queries and keys normalised" } else { "" };
-    format!(
-        "{} heads of {} over {} key-value heads{window}{norms}",
+    let mut text = format!(
+        "{} heads of {} over {} key-value heads",
         attention.heads, attention.head_dim, attention.kv_heads
-    )
+    );
+    if let Some(window) = attention.window {
+        write!(text, ", window of {window} tokens").ok();
+    }
+    if attention.alibi {
+        text.push_str(", scores fall with the distance (ALiBi)");
+    }
+    if let Some(cap) = attention.soft_cap {
+        write!(text, ", scores capped at {cap}").ok();
+    }
+    if attention.qk_norm.is_some() {
+        text.push_str(", queries and keys normalised");
+    }
+    text
 }
 
 fn feed_forward(layer: &Layer) -> String {
-    let activation = match layer.feed_forward.activation {
-        Activation::Silu => "SiLU",
-        Activation::GeluTanh => "GELU",
+    let mut text = match &layer.feed_forward {
+        FeedForward::Dense(mlp) => network(mlp),
+        FeedForward::Experts(experts) => {
+            let mut text =
+                format!("{} of {} experts of {}", experts.active, experts.count, network(&experts.expert));
+            if let Some(shared) = &experts.shared {
+                write!(text, ", one for all of {}", network(shared)).ok();
+            }
+            text
+        }
     };
-    let norms = if layer.post_norms { ", results normalised" } else { "" };
-    format!("width {}, gated by {activation}{norms}", layer.feed_forward.size)
+    text.push_str(match layer.wiring {
+        Wiring::PreNorm => "",
+        Wiring::Sandwich => ", results normalised",
+        Wiring::PostNorm => ", results normalised instead of inputs",
+        Wiring::Parallel | Wiring::ParallelNorms => ", beside attention",
+    });
+    text
+}
+
+fn network(mlp: &Mlp) -> String {
+    let activation = match mlp.activation {
+        Activation::Silu => "SiLU",
+        Activation::Gelu | Activation::GeluTanh => "GELU",
+        Activation::Relu => "ReLU",
+    };
+    format!("width {}, {} {activation}", mlp.size, if mlp.gated { "gated by" } else { "with" })
 }

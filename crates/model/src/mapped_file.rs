@@ -7,14 +7,14 @@ use std::path::Path;
 use memmap2::Mmap;
 
 /// The bytes of a model file.
-pub(super) enum Source {
+pub(crate) enum Source {
     Mapped(Mmap),
     Memory(Vec<u8>),
 }
 
 impl Source {
     /// Maps a regular file, read-only.
-    pub(super) fn map(path: &Path) -> io::Result<Self> {
+    pub(crate) fn map(path: &Path) -> io::Result<Self> {
         // Asked before opening: opening a pipe would wait for its writer.
         if !fs::metadata(path)?.is_file() {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a regular file"));
@@ -27,7 +27,7 @@ impl Source {
         Ok(Self::Mapped(mapping))
     }
 
-    pub(super) fn bytes(&self) -> &[u8] {
+    pub(crate) fn bytes(&self) -> &[u8] {
         match self {
             Self::Mapped(mapping) => mapping,
             Self::Memory(bytes) => bytes,
@@ -35,7 +35,7 @@ impl Source {
     }
 
     /// Drops the file's pages from this process; reading them again loads them from the file.
-    pub(super) fn release_pages(&self) {
+    pub(crate) fn release_pages(&self) {
         #[cfg(unix)]
         if let Self::Mapped(mapping) = self {
             // SAFETY: the advice is unchecked because it empties writable and anonymous mappings. This one is

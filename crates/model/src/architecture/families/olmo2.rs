@@ -1,0 +1,26 @@
+//! OLMo 2: norms behind the blocks only, and on all of queries and keys.
+//!
+//! Source: OLMo Team, "2 OLMo 2 Furious" (2024).
+
+use lookahead_kernels::{Activation, RopePairs};
+
+use crate::LoadError;
+use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::tensor_names::{LLAMA, Layout, POST_NORMS};
+use crate::architecture::{Architecture, Attention, Family, QkNorm, Wiring};
+
+pub(super) const FAMILY: Family = Family {
+    gguf: &["olmo2"],
+    model_types: &["olmo2"],
+    describe,
+    layout: Layout::new(&[&POST_NORMS, &LLAMA]),
+};
+
+fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
+    let attention = Attention { qk_norm: Some(QkNorm::Whole), ..model.attention()? };
+    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let mut architecture =
+        model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)?;
+    architecture.layers.iter_mut().for_each(|layer| layer.wiring = Wiring::PostNorm);
+    Ok(architecture)
+}

@@ -1,0 +1,148 @@
+//! How checkpoints name and store the tensors of a model.
+//!
+//! The engine's names are those of GGUF files. A checkpoint's names are given by tables, one a family over the one that most
+//! share.
+
+/// A tensor by the engine's name: `blk.LAYER.PART.weight` or `PART.weight`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TensorName<'a> {
+    /// The layer, if it is in one.
+    pub(crate) layer: Option<usize>,
+    /// What it is, such as `attn_q`.
+    pub(crate) part: &'a str,
+    /// Which expert's, or which head's, where a checkpoint has a tensor for each.
+    pub(crate) index: Option<usize>,
+    /// `weight` or `bias`.
+    pub(crate) kind: &'static str,
+}
+
+impl TensorName<'_> {
+    /// What a GGUF file calls the tensor.
+    pub(crate) fn in_gguf(&self) -> String {
+        let Self { layer, part, kind, .. } = *self;
+        match layer {
+            Some(layer) => format!("blk.{layer}.{part}.{kind}"),
+            None => format!("{part}.{kind}"),
+        }
+    }
+}
+
+/// Where the rows of queries, keys and values lie in one matrix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum FusedQkv {
+    /// All queries, all keys, all values.
+    #[default]
+    Concatenated,
+    /// For each head of keys its query heads, its key, its value.
+    ByGroup,
+}
+
+/// How a family's files name and store tensors. Of GGUF files all but the aliases is the same for all families.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    /// Tables of names, the first that has a part counts.
+    pub(crate) names: &'static [&'static Names],
+    /// Parts that go by another part's name if files have that.
+    pub(crate) aliases: &'static [(&'static str, &'static str)],
+    /// How `attn_qkv` is laid out.
+    pub(crate) qkv: FusedQkv,
+    /// Whether norms are stored without the 1 that belongs to them.
+    pub(crate) norms_minus_one: bool,
+    /// Whether matrices of layers are stored with a column for each output.
+    pub(crate) transposed: bool,
+    /// An output head of so many rows is used with rows of unit length.
+    pub(crate) unit_head_rows: Option<usize>,
+}
+
+impl Layout {
+    /// Named by `names`, stored as most are.
+    pub(crate) const fn new(names: &'static [&'static Names]) -> Self {
+        Self {
+            names,
+            aliases: &[],
+            qkv: FusedQkv::Concatenated,
+            norms_minus_one: false,
+            transposed: false,
+            unit_head_rows: None,
+        }
+    }
+
+    /// The name itself, after its alias if it has one.
+    pub(crate) fn aliases<'a>(
+        &self,
+        name: &TensorName<'a>,
+    ) -> impl Iterator<Item = TensorName<'a>> + use<'a> {
+        let alias = self.aliases.iter().find(|(ours, _)| *ours == name.part).map(|(_, theirs)| *theirs);
+        let (name, alias) = (*name, alias.map(|part| TensorName { part, ..*name }));
+        alias.into_iter().chain([name])
+    }
+
+    /// What a checkpoint calls the tensor: the first of these that it has. Some are saved without the name of the whole
+    /// model in front, or with that of a larger one that it is part of.
+    pub(crate) fn in_checkpoint(&self, name: &TensorName<'_>) -> Option<[String; 3]> {
+        let TensorName { layer, part, index, kind } = *name;
+        let full = self.names.iter().find_map(|names| {
+            let table = if layer.is_some() { names.layer } else { names.model };
+            let theirs = table.iter().find(|(ours, _)| *ours == part)?.1;
+            let theirs = index.map_or(theirs.to_owned(), |index| theirs.replace("{}", &index.to_string()));
+            Some(match layer {
+                Some(layer) => format!("{}.{layer}.{theirs}.{kind}", names.layers),
+                None => format!("{theirs}.{kind}"),
+            })
+        })?;
+        let without = full.split_once('.').map_or_else(String::new, |(_, rest)| rest.to_owned());
+        let within = format!("language_model.{full}");
+        Some([full, without, within])
+    }
+}
+
+/// A table of names: ours, the checkpoint's.
+#[derive(Debug)]
+pub(crate) struct Names {
+    /// Of tensors outside layers.
+    pub(crate) model: &'static [(&'static str, &'static str)],
+    /// What stands before a layer's number.
+    pub(crate) layers: &'static str,
+    /// Of tensors in layers. Experts' have `{}` for their number.
+    pub(crate) layer: &'static [(&'static str, &'static str)],
+}
+
+/// The names of Llama, which most families took over.
+pub(crate) const LLAMA: Names = Names {
+    model: &[("token_embd", "model.embed_tokens"), ("output_norm", "model.norm"), ("output", "lm_head")],
+    layers: "model.layers",
+    layer: &[
+        ("attn_norm", "input_layernorm"),
+        ("attn_q", "self_attn.q_proj"),
+        ("attn_k", "self_attn.k_proj"),
+        ("attn_v", "self_attn.v_proj"),
+        ("attn_qkv", "self_attn.qkv_proj"),
+        ("attn_q_norm", "self_attn.q_norm"),
+        ("attn_k_norm", "self_attn.k_norm"),
+        ("attn_output", "self_attn.o_proj"),
+        ("ffn_norm", "post_attention_layernorm"),
+        ("ffn_gate", "mlp.gate_proj"),
+        ("ffn_up", "mlp.up_proj"),
+        ("ffn_gate_up", "mlp.gate_up_proj"),
+        ("ffn_down", "mlp.down_proj"),
+        ("ffn_gate_inp", "mlp.gate"),
+        ("ffn_gate_exps", "mlp.experts.{}.gate_proj"),
+        ("ffn_up_exps", "mlp.experts.{}.up_proj"),
+        ("ffn_down_exps", "mlp.experts.{}.down_proj"),
+        ("ffn_gate_inp_shexp", "mlp.shared_expert_gate"),
+        ("ffn_gate_shexp", "mlp.shared_expert.gate_proj"),
+        ("ffn_up_shexp", "mlp.shared_expert.up_proj"),
+        ("ffn_down_shexp", "mlp.shared_expert.down_proj"),
+    ],
+};
+
+/// The names of Gemma 2 and 3, of OLMo 2, where they are not Llama's.
+pub(crate) const POST_NORMS: Names = Names {
+    model: &[],
+    layers: "model.layers",
+    layer: &[
+        ("post_attention_norm", "post_attention_layernorm"),
+        ("ffn_norm", "pre_feedforward_layernorm"),
+        ("post_ffw_norm", "post_feedforward_layernorm"),
+    ],
+};

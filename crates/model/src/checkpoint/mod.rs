@@ -1,0 +1,240 @@
+//! Hugging Face checkpoints: a folder with `config.json` and one or several safetensors files.
+//!
+//! The tensors are mapped, not read; [`Checkpoint::open`] checks where each lies. Format of the files:
+//! <https://github.com/huggingface/safetensors#format>.
+
+mod error;
+mod shard;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+pub use error::CheckpointError;
+use shard::Shard;
+
+use crate::model_files::StoredTensor;
+
+/// The hyperparameters.
+const CONFIG: &str = "config.json";
+/// The weights, where they are in one file.
+const SINGLE: &str = "model.safetensors";
+/// Which file holds which tensor, where there are several.
+const INDEX: &str = "model.safetensors.index.json";
+
+/// A checkpoint folder, its tensors mapped.
+#[derive(Debug)]
+pub struct Checkpoint {
+    folder: PathBuf,
+    config: Map<String, Value>,
+    shards: Vec<Shard>,
+    /// Where each tensor is: the shard.
+    tensors: BTreeMap<String, usize>,
+}
+
+/// `model.safetensors.index.json`
+#[derive(Deserialize)]
+struct Index {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Checkpoint {
+    /// Maps the checkpoint in `folder` and checks it. The files must not be changed while it is open.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged, or no safetensors file.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Self, CheckpointError> {
+        let folder = folder.as_ref().to_owned();
+        let config = match read_json::<Value>(&folder.join(CONFIG))? {
+            Some(Value::Object(config)) => text_config(config),
+            Some(_) => return Err(CheckpointError::NoObject { file: display(&folder.join(CONFIG)) }),
+            None => return Err(CheckpointError::no_config(&folder)),
+        };
+        let mut wanted = BTreeMap::new();
+        let files: BTreeSet<String> = if folder.join(SINGLE).is_file() {
+            BTreeSet::from([SINGLE.to_owned()])
+        } else if let Some(index) = read_json::<Index>(&folder.join(INDEX))? {
+            wanted = index.weight_map;
+            wanted.values().cloned().collect()
+        } else {
+            return Err(CheckpointError::no_weights(&folder));
+        };
+        let mut shards = Vec::with_capacity(files.len());
+        let mut tensors = BTreeMap::new();
+        for file in files {
+            if file.contains(['/', '\\']) || file.starts_with('.') {
+                return Err(CheckpointError::FileName { file: display(&folder.join(INDEX)), name: file });
+            }
+            let shard = Shard::open(&folder.join(&file))?;
+            for tensor in shard.tensor_names() {
+                if tensors.insert(tensor.to_owned(), shards.len()).is_some() {
+                    return Err(CheckpointError::Twice {
+                        file: display(&folder.join(&file)),
+                        tensor: tensor.to_owned(),
+                    });
+                }
+            }
+            shards.push(shard);
+        }
+        if let Some((tensor, file)) = wanted.into_iter().find(|(tensor, _)| !tensors.contains_key(tensor)) {
+            return Err(CheckpointError::MissingTensor { file: display(&folder.join(file)), tensor });
+        }
+        Ok(Self { folder, config, shards, tensors })
+    }
+
+    /// The folder, for errors.
+    pub fn name(&self) -> String {
+        display(&self.folder)
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The fields of `config.json`; of a model for images and texts, those of its part for texts.
+    pub fn config(&self) -> &Map<String, Value> {
+        &self.config
+    }
+
+    /// A field of `config.json`; `null` is none.
+    pub(crate) fn field(&self, name: &str) -> Option<&Value> {
+        self.config.get(name).filter(|value| !value.is_null())
+    }
+
+    /// An error about a field of `config.json`, saying what would be right.
+    pub(crate) fn invalid_field(&self, field: &str, expected: &'static str) -> CheckpointError {
+        CheckpointError::Field {
+            file: display(&self.folder.join(CONFIG)),
+            field: field.to_owned(),
+            expected,
+            found: self.field(field).map_or_else(|| "nothing".to_owned(), Value::to_string),
+        }
+    }
+
+    /// The family, as `config.json` names it.
+    pub(crate) fn model_type(&self) -> Result<&str, CheckpointError> {
+        let name = self.field("model_type").and_then(Value::as_str);
+        name.ok_or_else(|| self.invalid_field("model_type", "the name of a model family"))
+    }
+
+    /// The first of the tensors called `names` that is there.
+    pub(crate) fn find(&self, names: &[String]) -> Result<Option<StoredTensor<'_>>, CheckpointError> {
+        for name in names {
+            if let Some(&shard) = self.tensors.get(name) {
+                return self.shards[shard].tensor(name).map(Some);
+            }
+        }
+        Ok(None)
+    }
+
+    pub(crate) fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// See [`GgufFile::release_pages`](crate::gguf::GgufFile::release_pages).
+    pub(crate) fn release_pages(&self) {
+        self.shards.iter().for_each(Shard::release_pages);
+    }
+}
+
+/// The part for texts of a model that reads images as well.
+fn text_config(mut config: Map<String, Value>) -> Map<String, Value> {
+    match config.remove("text_config") {
+        Some(Value::Object(text)) => text,
+        _ => config,
+    }
+}
+
+fn display(path: &Path) -> String {
+    path.display().to_string()
+}
+
+/// What the file holds; `None` if there is none.
+fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, CheckpointError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(CheckpointError::Io { file: display(path), source }),
+    };
+    match serde_json::from_slice(&bytes) {
+        Ok(value) => Ok(Some(value)),
+        Err(source) => Err(CheckpointError::Json { file: display(path), source }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use safetensors::tensor::{Dtype, TensorView, serialize};
+    use serde_json::json;
+
+    use super::*;
+
+    fn shard(names: &[&str], dtype: Dtype) -> Vec<u8> {
+        let data = [0u8; 64];
+        let bytes = if dtype == Dtype::F32 { 32 } else { 64 };
+        let views =
+            names.iter().map(|name| (*name, TensorView::new(dtype, vec![2, 4], &data[..bytes]).unwrap()));
+        serialize(views, None).unwrap()
+    }
+
+    fn folder(files: &[(&str, &[u8])]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, bytes) in files {
+            fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        folder
+    }
+
+    #[test]
+    fn tensors_of_several_files_are_found() {
+        let index =
+            json!({ "weight_map": { "a.weight": "1.safetensors", "b.weight": "2.safetensors" } }).to_string();
+        let folder = folder(&[
+            (CONFIG, br#"{"model_type": "llama", "x": null, "text_config": {"model_type": "gemma3_text"}}"#),
+            (INDEX, index.as_bytes()),
+            ("1.safetensors", &shard(&["a.weight"], Dtype::F32)),
+            ("2.safetensors", &shard(&["b.weight", "c.weight"], Dtype::F64)),
+        ]);
+        let checkpoint = Checkpoint::open(folder.path()).unwrap();
+        assert_eq!(checkpoint.model_type().unwrap(), "gemma3_text");
+        let found = checkpoint.find(&["x".to_owned(), "a.weight".to_owned()]).unwrap().unwrap();
+        assert_eq!(
+            (found.name.as_str(), found.rows, found.columns, found.bytes.len()),
+            ("a.weight", 2, 4, 32)
+        );
+        let error = checkpoint.find(&["b.weight".to_owned()]).unwrap_err().to_string();
+        assert!(
+            error.contains("2.safetensors") && error.contains("b.weight") && error.contains("F64"),
+            "{error}"
+        );
+        assert!(checkpoint.find(&["d.weight".to_owned()]).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_is_missing_or_damaged_is_named() {
+        let config: (&str, &[u8]) = (CONFIG, br#"{"model_type": "llama"}"#);
+        let index = |file: &str| json!({ "weight_map": { "a.weight": file } }).to_string().into_bytes();
+        let one = shard(&["a.weight"], Dtype::F32);
+        for (files, problem) in [
+            (vec![], "config.json"),
+            (vec![(CONFIG, &b"{"[..])], "config.json"),
+            (vec![(CONFIG, &b"[]"[..])], "object"),
+            (vec![config], "model.safetensors"),
+            (vec![config, ("pytorch_model.bin", b"")], "safe_serialization"),
+            (vec![config, (SINGLE, b"\x10\0\0\0\0\0\0\0{}")], "model.safetensors"),
+            (vec![config, (SINGLE, &one[..one.len() - 1])], "model.safetensors"),
+            (vec![config, (INDEX, &index("1.safetensors"))], "1.safetensors"),
+            (vec![config, (INDEX, &index("../1.safetensors"))], "../1.safetensors"),
+            (vec![config, (INDEX, &index("2")), ("2", &shard(&["b.weight"], Dtype::F32))], "a.weight"),
+        ] {
+            let folder = folder(&files);
+            let error = Checkpoint::open(folder.path()).unwrap_err().to_string();
+            assert!(error.contains(problem), "{problem}: {error}");
+            assert!(error.contains(&folder.path().display().to_string()), "{error}");
+        }
+    }
+}

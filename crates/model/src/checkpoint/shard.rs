@@ -1,0 +1,85 @@
+//! One safetensors file, mapped.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::Path;
+
+use lookahead_kernels::WeightType;
+use safetensors::{Dtype, SafeTensors};
+
+use super::{CheckpointError, display};
+use crate::mapped_file::Source;
+use crate::model_files::StoredTensor;
+
+/// A safetensors file: where its tensors lie.
+pub(super) struct Shard {
+    file: String,
+    source: Source,
+    tensors: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Range<usize>,
+}
+
+impl Shard {
+    /// Maps the file and checks its table.
+    pub(super) fn open(path: &Path) -> Result<Self, CheckpointError> {
+        let file = display(path);
+        let source =
+            Source::map(path).map_err(|source| CheckpointError::Io { file: file.clone(), source })?;
+        let bytes = source.bytes();
+        let parsed = SafeTensors::deserialize(bytes);
+        let parsed = parsed.map_err(|source| CheckpointError::Safetensors { file: file.clone(), source })?;
+        let start = bytes.as_ptr() as usize;
+        let tensors = parsed.iter().map(|(name, view)| {
+            let first = view.data().as_ptr() as usize - start;
+            let bytes = first..first + view.data().len();
+            (name.to_owned(), Entry { dtype: view.dtype(), shape: view.shape().to_vec(), bytes })
+        });
+        let tensors = tensors.collect();
+        Ok(Self { file, source, tensors })
+    }
+
+    pub(super) fn tensor_names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The tensor, whose last dimension is a row.
+    pub(super) fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
+        let missing = || CheckpointError::MissingTensor { file: self.file.clone(), tensor: name.to_owned() };
+        let entry = self.tensors.get(name).ok_or_else(missing)?;
+        let weight_type = match entry.dtype {
+            Dtype::F32 => WeightType::F32,
+            Dtype::F16 => WeightType::F16,
+            Dtype::BF16 => WeightType::Bf16,
+            other => {
+                return Err(CheckpointError::Type {
+                    file: self.file.clone(),
+                    tensor: name.to_owned(),
+                    found: format!("{other:?}"),
+                });
+            }
+        };
+        let columns = entry.shape.last().copied().unwrap_or(1);
+        let rows = entry.shape.iter().rev().skip(1).product();
+        let bytes = &self.source.bytes()[entry.bytes.clone()];
+        Ok(StoredTensor { name: name.to_owned(), weight_type, rows, columns, bytes })
+    }
+
+    pub(super) fn release_pages(&self) {
+        self.source.release_pages();
+    }
+}
+
+impl std::fmt::Debug for Shard {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shard")
+            .field("file", &self.file)
+            .field("tensors", &self.tensors.len())
+            .finish_non_exhaustive()
+    }
+}

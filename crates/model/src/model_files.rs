@@ -1,0 +1,113 @@
+//! Where a model comes from: a GGUF file, or a checkpoint folder.
+
+use lookahead_kernels::WeightType;
+
+use crate::LoadError;
+use crate::architecture::tensor_names::{Layout, TensorName};
+use crate::checkpoint::Checkpoint;
+use crate::gguf::GgufFile;
+
+/// The files of a model: its hyperparameters and tensors.
+#[derive(Clone, Copy, Debug)]
+pub enum ModelFiles<'a> {
+    /// A GGUF file.
+    Gguf(&'a GgufFile),
+    /// A folder with `config.json` and safetensors.
+    Checkpoint(&'a Checkpoint),
+}
+
+impl<'a> From<&'a GgufFile> for ModelFiles<'a> {
+    fn from(file: &'a GgufFile) -> Self {
+        Self::Gguf(file)
+    }
+}
+
+impl<'a> From<&'a Checkpoint> for ModelFiles<'a> {
+    fn from(checkpoint: &'a Checkpoint) -> Self {
+        Self::Checkpoint(checkpoint)
+    }
+}
+
+/// A tensor as it lies in a file: `rows` rows of `columns` weights.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredTensor<'a> {
+    /// What the file calls it.
+    pub(crate) name: String,
+    pub(crate) weight_type: WeightType,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) bytes: &'a [u8],
+}
+
+impl<'a> ModelFiles<'a> {
+    /// What errors call them.
+    pub(crate) fn name(self) -> String {
+        match self {
+            Self::Gguf(file) => file.name().to_owned(),
+            Self::Checkpoint(checkpoint) => checkpoint.name(),
+        }
+    }
+
+    /// The family that they name.
+    pub(crate) fn architecture_name(self) -> Result<&'a str, LoadError> {
+        Ok(match self {
+            Self::Gguf(file) => file.metadata().require_str("general.architecture")?,
+            Self::Checkpoint(checkpoint) => checkpoint.model_type()?,
+        })
+    }
+
+    /// The tensor, if it is there.
+    pub(crate) fn find(
+        self,
+        layout: &Layout,
+        name: &TensorName<'_>,
+    ) -> Result<Option<StoredTensor<'a>>, LoadError> {
+        for name in layout.aliases(name) {
+            let found = match self {
+                Self::Gguf(file) => {
+                    let name = name.in_gguf();
+                    file.tensor(&name).map(|tensor| StoredTensor {
+                        weight_type: tensor.info.weight_type,
+                        rows: tensor.rows(),
+                        columns: tensor.columns(),
+                        bytes: tensor.bytes,
+                        name,
+                    })
+                }
+                Self::Checkpoint(checkpoint) => match layout.in_checkpoint(&name) {
+                    Some(names) => checkpoint.find(&names)?,
+                    None => None,
+                },
+            };
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    /// What these files would call the tensor: for errors.
+    pub(crate) fn name_of(self, layout: &Layout, name: &TensorName<'_>) -> String {
+        let in_checkpoint = match self {
+            Self::Gguf(_) => None,
+            Self::Checkpoint(_) => layout.in_checkpoint(name).map(|[full, ..]| full),
+        };
+        in_checkpoint.unwrap_or_else(|| name.in_gguf())
+    }
+
+    /// The names of all tensors that there are.
+    pub(crate) fn tensor_names(self) -> Vec<&'a str> {
+        match self {
+            Self::Gguf(file) => file.tensors().iter().map(|tensor| tensor.name.as_str()).collect(),
+            Self::Checkpoint(checkpoint) => checkpoint.tensor_names().collect(),
+        }
+    }
+
+    /// See [`GgufFile::release_pages`].
+    pub(crate) fn release_pages(self) {
+        match self {
+            Self::Gguf(file) => file.release_pages(),
+            Self::Checkpoint(checkpoint) => checkpoint.release_pages(),
+        }
+    }
+}
