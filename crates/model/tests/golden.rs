@@ -1,4 +1,4 @@
-//! Logits against Hugging Face transformers: tiny random-weight models in float32, from checkpoints and from GGUF files.
+//! Logits against Hugging Face transformers, and against NumPy where it has no code: tiny random-weight models in float32, from checkpoints and from GGUF files.
 
 #![allow(clippy::unwrap_used)] // a test
 
@@ -39,7 +39,7 @@ fn run(model: &mut CpuModel, cache: &mut <CpuModel as LanguageModel>::Cache, tok
 }
 
 #[test]
-fn logits_of_every_position_agree_with_transformers() {
+fn logits_of_every_position_agree_with_the_reference() {
     for name in Golden::NAMES {
         let golden = Golden::load(name);
         for isa in Isa::available() {
@@ -67,7 +67,7 @@ fn logits_of_every_position_agree_with_transformers() {
 }
 
 #[test]
-fn greedy_continuations_agree_with_transformers() {
+fn greedy_continuations_agree_with_the_reference() {
     for name in Golden::NAMES {
         let golden = Golden::load(name);
         for (form, model) in load(&golden, Isa::detect()) {
