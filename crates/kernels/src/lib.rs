@@ -32,6 +32,7 @@ mod kernels;
 mod math;
 mod matrix;
 mod pool;
+mod quantize;
 mod rope;
 mod simd;
 mod weight_type;
@@ -50,6 +51,7 @@ pub use elementwise::{
 };
 pub use kernels::Kernels;
 pub use matrix::{BestScratch, Candidate, Matrix, MatrixError, multiply, multiply_best};
+pub use quantize::quantize_row;
 pub use rope::{RopePairs, RopeTable};
 pub use simd::Isa;
 pub use weight_type::WeightType;

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use axum::body::HttpBody as _;
+use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
-use http_body_util::{BodyExt as _, LengthLimitError, Limited};
+use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -70,12 +70,25 @@ pub(super) async fn read(options: &ServerOptions, request: Request) -> Result<Ve
     if body.size_hint().lower() > max_bytes as u64 {
         return Err(ApiError::too_large(max_bytes)); // before it is asked for
     }
-    match tokio::time::timeout(options.client_timeout, Limited::new(body, max_bytes).collect()).await {
-        Err(_) => Err(ApiError::client_timeout()),
-        Ok(Ok(collected)) => Ok(collected.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(ApiError::too_large(max_bytes)),
-        Ok(Err(error)) => Err(ApiError::invalid("body", format!("the body could not be read: {error}"))),
+    tokio::time::timeout(options.client_timeout, collect(body, max_bytes))
+        .await
+        .unwrap_or_else(|_| Err(ApiError::client_timeout()))
+}
+
+/// Copies the pieces together as they come: a piece keeps the buffer that it was read into, and a client may send them byte
+/// by byte.
+async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame
+            .map_err(|error| ApiError::invalid("body", format!("the body could not be read: {error}")))?;
+        let piece = frame.data_ref().map_or(&[][..], Bytes::as_ref);
+        if piece.len() > max_bytes - bytes.len() {
+            return Err(ApiError::too_large(max_bytes));
+        }
+        bytes.extend_from_slice(piece);
     }
+    Ok(bytes)
 }
 
 impl Fields {
