@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use lookahead_engine::{CostCurve, DraftPolicy, SamplingParams};
-use lookahead_kernels::KvType;
+use lookahead_kernels::{KvType, WeightType};
 
 use crate::catalogue::DEFAULT_MODEL;
 use crate::loaded_model::LoadedModel;
@@ -17,21 +17,40 @@ use crate::loaded_model::LoadedModel;
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
-    /// The model: the path of a .gguf file, a name that `lookahead models` lists, or
+    /// The model: the path of a .gguf file or of a checkpoint folder, a name that `lookahead models` lists, or
     /// hf:OWNER/REPO[/FILE.gguf]; fetched on first use
     #[arg(short, long, value_name = "PATH|NAME", default_value = DEFAULT_MODEL)]
     pub(crate) model: String,
 }
 
-/// How the model remembers the context.
-#[derive(Clone, Debug, Args)]
+/// How exact the model's numbers are.
+#[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
-pub(crate) struct KvArgs {
+pub(crate) struct PrecisionArgs {
     /// Numbers that the KV cache holds: f16 takes half the memory of f32, q8_0 about a quarter; each has results of its
     /// own, exact and the same every time
     #[arg(long, value_name = "TYPE", default_value_t,
           value_parser = PossibleValuesParser::new(KvType::ALL.map(KvType::name)).try_map(|name| name.parse::<KvType>()))]
     pub(crate) kv_type: KvType,
+
+    /// Round weights as they are loaded, where the files hold them in 16 bits or more: less memory, faster, less exact
+    #[arg(long, value_name = "TYPE",
+          value_parser = PossibleValuesParser::new(QUANTIZED.map(|(name, _)| name)).map(|name| weight_type(&name)))]
+    pub(crate) quantize: Option<WeightType>,
+}
+
+/// What weights can be rounded to.
+const QUANTIZED: [(&str, WeightType); 5] = [
+    ("bf16", WeightType::Bf16),
+    ("f16", WeightType::F16),
+    ("q8_0", WeightType::Q8_0),
+    ("q4_k", WeightType::Q4K),
+    ("q4_0", WeightType::Q4_0),
+];
+
+fn weight_type(name: &str) -> WeightType {
+    let found = QUANTIZED.iter().find(|(known, _)| *known == name);
+    found.map_or(WeightType::F32, |(_, weight_type)| *weight_type)
 }
 
 /// How many threads run it.
@@ -56,13 +75,13 @@ pub(crate) struct LoadArgs {
     #[command(flatten)]
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
-    pub(crate) kv: KvArgs,
+    pub(crate) precision: PrecisionArgs,
 }
 
 impl LoadArgs {
     /// Loads the model.
     pub(crate) fn load(&self) -> anyhow::Result<LoadedModel> {
-        LoadedModel::load(&self.model.model, self.threads.threads.get(), self.kv.kv_type)
+        LoadedModel::load(&self.model.model, self.threads.threads.get(), &self.precision)
     }
 }
 

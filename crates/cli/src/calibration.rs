@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use lookahead_engine::CostCurve;
 use serde::{Deserialize, Serialize};
 
-use crate::loaded_model::LoadedModel;
+use crate::loaded_model::{LoadedModel, weight_files};
 use crate::store::ModelStore;
 
 /// Tokens in front of the passes that are measured, unless the user says otherwise: a short conversation.
@@ -98,6 +98,7 @@ struct Key {
     cpu: String,
     instruction_set: String,
     kv_type: String,
+    quantize: Option<String>,
     version: String,
 }
 
@@ -130,6 +131,7 @@ impl Place {
                 cpu: cpu_model(),
                 instruction_set: kernels.isa().name().to_owned(),
                 kv_type: loaded.model.kv_type().to_string(),
+                quantize: loaded.quantize.map(|weight_type| weight_type.to_string()),
                 version: VERSION.to_owned(),
             };
             let name = &blake3::hash(&serde_json::to_vec(&key)?).to_hex()[..24];
@@ -176,16 +178,20 @@ impl Place {
     }
 }
 
-/// Size of the file and a hash of its two ends.
+/// Size of the model's files and a hash of their ends.
 fn fingerprint(path: &Path) -> io::Result<(u64, String)> {
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
+    let mut total = 0;
     let mut ends = Vec::new();
-    for start in [0, size.saturating_sub(FINGERPRINT_BYTES)] {
-        file.seek(SeekFrom::Start(start))?;
-        (&file).take(FINGERPRINT_BYTES).read_to_end(&mut ends)?;
+    for path in weight_files(path)? {
+        let mut file = File::open(path)?;
+        let size = file.metadata()?.len();
+        total += size;
+        for start in [0, size.saturating_sub(FINGERPRINT_BYTES)] {
+            file.seek(SeekFrom::Start(start))?;
+            (&file).take(FINGERPRINT_BYTES).read_to_end(&mut ends)?;
+        }
     }
-    Ok((size, blake3::hash(&ends).to_hex().to_string()))
+    Ok((total, blake3::hash(&ends).to_hex().to_string()))
 }
 
 /// What the system calls the CPU; where it says nothing, the architecture.
@@ -219,6 +225,7 @@ mod tests {
             threads,
             cpu: "c".to_owned(),
             instruction_set: "i".to_owned(),
+            quantize: None,
             kv_type: "f16".to_owned(),
             version: "v".to_owned(),
         }

@@ -1,16 +1,18 @@
-//! A model that is ready to run: weights, tokenizer and chat template of one file.
+//! A model that is ready to run: weights, tokenizer and chat template.
 
-use std::path::PathBuf;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
-use lookahead_kernels::{Kernels, KvType};
-use lookahead_model::chat_template::{ChatTemplate, Message};
-use lookahead_model::gguf::GgufFile;
+use lookahead_kernels::{Kernels, WeightType};
+use lookahead_model::chat_template::Message;
 use lookahead_model::tokenizer::Tokenizer;
-use lookahead_model::{Chat, CpuModel, PromptEncoder, TokenId};
+use lookahead_model::{Chat, CpuModel, OpenModel, PromptEncoder, TokenId};
 
+use crate::arguments::PrecisionArgs;
 use crate::progress;
 use crate::prompts::PromptContent;
 use crate::store::resolve_model;
@@ -24,33 +26,36 @@ pub(crate) struct LoadedModel {
     pub(crate) prompts: Arc<PromptEncoder>,
     /// How long loading took, without the download.
     pub(crate) load_time: Duration,
-    /// The file.
+    /// The file, or the folder of the checkpoint.
     pub(crate) path: PathBuf,
+    /// What dense weights were rounded to.
+    pub(crate) quantize: Option<WeightType>,
 }
 
 impl LoadedModel {
     /// Loads the model that the user calls `model` (a path, a name of the catalogue, or `hf:OWNER/REPO[/FILE.gguf]`)
-    /// to run on `threads` threads with KV caches of type `kv_type`. It is fetched on first use.
+    /// to run on `threads` threads. It is fetched on first use.
     ///
     /// # Errors
     /// If there is no such model, it cannot be fetched, or the file is not a complete model of a known
     /// architecture.
-    pub(crate) fn load(model: &str, threads: usize, kv_type: KvType) -> anyhow::Result<Self> {
+    pub(crate) fn load(model: &str, threads: usize, precision: &PrecisionArgs) -> anyhow::Result<Self> {
         let path = resolve_model(model)?;
         let began = Instant::now();
         let spinner = progress::spinner(format!("Loading {model}"));
         let loaded = (|| {
-            let file = GgufFile::open(&path)?;
-            let tokenizer = Tokenizer::from_gguf(&file)?;
-            let template = ChatTemplate::from_gguf(&file, &tokenizer)?;
-            let model = CpuModel::load(&file, Kernels::new(threads))?.with_kv_type(kv_type);
+            let files = OpenModel::open(&path)?;
+            let tokenizer = files.tokenizer()?;
+            let template = files.chat_template(&tokenizer)?;
+            let model = CpuModel::load_quantized(&files, Kernels::new(threads), precision.quantize)?;
+            let model = model.with_kv_type(precision.kv_type);
             anyhow::Ok((model, Arc::new(PromptEncoder::new(Arc::new(tokenizer), template))))
         })();
         spinner.finish_and_clear();
         let (model, prompts) = loaded.context("cannot load the model")?;
         let load_time = began.elapsed();
         tracing::info!(path = %path.display(), seconds = load_time.as_secs_f64(), "loaded the model");
-        Ok(Self { model, prompts, load_time, path })
+        Ok(Self { model, prompts, load_time, path, quantize: precision.quantize })
     }
 
     /// Text to tokens and back.
@@ -63,7 +68,7 @@ impl LoadedModel {
         self.prompts.template().is_some()
     }
 
-    /// The name of its file.
+    /// The name of its file or folder.
     pub(crate) fn file_name(&self) -> String {
         self.path.file_name().unwrap_or_default().display().to_string()
     }
@@ -96,6 +101,23 @@ impl LoadedModel {
     }
 }
 
+/// The files that the weights of the model at `path` are in, in order.
+pub(crate) fn weight_files(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut files: Vec<PathBuf> =
+        entries.into_iter().filter(|path| path.extension().is_some_and(|end| end == "safetensors")).collect();
+    files.sort();
+    Ok(files)
+}
+
+/// Bytes of the files that the weights of the model at `path` are in.
+pub(crate) fn weight_file_bytes(path: &Path) -> io::Result<u64> {
+    weight_files(path)?.iter().map(|file| Ok(file.metadata()?.len())).sum()
+}
+
 /// The conversation that `content` is; `system` comes first unless the conversation has a system message of its own.
 fn messages(content: &PromptContent, system: Option<&str>) -> Vec<Message> {
     let mut messages = match content {
@@ -122,7 +144,7 @@ mod tests {
     fn load(architecture: &'static str) -> LoadedModel {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&tiny_model(&TinyModel { architecture, layers: 1, ..TinyModel::default() })).unwrap();
-        LoadedModel::load(file.path().to_str().unwrap(), 1, KvType::default()).unwrap()
+        LoadedModel::load(file.path().to_str().unwrap(), 1, &PrecisionArgs::default()).unwrap()
     }
 
     fn text(text: &str) -> PromptContent {

@@ -141,7 +141,7 @@ fn a_question_that_is_too_long_is_a_clear_error() {
 
 #[test]
 fn a_model_without_a_chat_template_is_refused_with_a_hint() {
-    let tiny = Tiny::of_file(&Golden::load("llama").gguf());
+    let tiny = Tiny::of_file(&Golden::load("llama").gguf().unwrap());
     let error = tiny.fails("chat", &[]);
     assert!(error.contains("no chat template") && error.contains("lookahead generate --raw"), "{error}");
 }

@@ -196,7 +196,7 @@ fn the_context_bounds_the_answer() {
 
 #[test]
 fn a_model_without_a_chat_template_continues_the_prompt_and_says_so() {
-    let tiny = Tiny::of_file(&Golden::load("llama").gguf());
+    let tiny = Tiny::of_file(&Golden::load("llama").gguf().unwrap());
     let output = tiny.run("generate", &["--prompt", "abc", "--max-tokens", "5", "--json"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(text(&output.stderr).contains("no chat template"));

@@ -18,10 +18,10 @@ fn floats(bytes: &[u8]) -> Vec<f32> {
 
 #[test]
 fn logits_are_those_of_transformers() {
-    for name in Golden::CONVERTED {
+    for name in ["llama", "gemma3"] {
         let golden = Golden::load(name);
         let directory = Directory::new();
-        directory.write("model.gguf", golden.gguf());
+        directory.write("model.gguf", golden.gguf().unwrap());
         directory.write("ids.json", format!("{:?}", golden.input_ids));
         let run = directory.run("logits model.gguf --ids ids.json --out logits.f32 --kv-type f32");
         assert!(run.stderr.contains(&format!("Wrote {} rows", golden.input_ids.len())), "{}", run.stderr);

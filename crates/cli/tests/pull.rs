@@ -11,6 +11,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use lookahead_fixtures::Golden;
 use sha2::{Digest as _, Sha256};
 use stand_in::{Delivery, Hub, HubFile};
 
@@ -185,6 +186,49 @@ fn a_repository_stands_for_its_best_file_and_keeps_standing_for_it() {
     // It is known from now on, without the hub.
     "http://127.0.0.1:9".clone_into(&mut user.hub);
     assert_eq!(user.succeeds(&["pull", "hf:owner/repo"]), path);
+}
+
+#[test]
+fn a_repository_without_gguf_files_stands_for_its_checkpoint() {
+    let golden = Golden::load("llama");
+    let folder = tempfile::tempdir().unwrap();
+    golden.write_checkpoint(folder.path());
+    let names = ["config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"];
+    let file = |name| (name, hub_file(fs::read(folder.path().join(name)).unwrap(), Delivery::Whole));
+    let others = ["README.md", "onnx/model.safetensors", "pytorch_model.bin"];
+    let others = others.map(|name| (name, hub_file(b"x".to_vec(), Delivery::Status(500))));
+    let hub = Hub::start("owner/repo", names.map(file).into_iter().chain(others));
+    let mut user = User::with_hub(&hub);
+    let path = user.succeeds(&["pull", "hf:owner/repo"]);
+    let path = Path::new(path.trim_end());
+    assert_eq!(path, user.models().join("hf/owner/repo/checkpoint"));
+    let mut expected: Vec<String> = names.map(|name| format!("hf/owner/repo/checkpoint/{name}")).to_vec();
+    expected.extend(["hf/owner/repo/.default".to_owned(), "hf/owner/repo/checkpoint/SHA256SUMS".to_owned()]);
+    expected.sort();
+    assert_eq!(user.files(), expected);
+    assert_eq!(user.downloaded(), ["hf:owner/repo"]);
+
+    // It is used and checked without the hub.
+    "http://127.0.0.1:9".clone_into(&mut user.hub);
+    user.succeeds(&["generate", "--model", "hf:owner/repo", "-p", "abc", "--raw", "--max-tokens", "2"]);
+    user.succeeds(&["pull", "hf:owner/repo"]);
+    fs::write(path.join("config.json"), "{}").unwrap();
+    let error = user.fails(&["pull", "hf:owner/repo"]);
+    assert!(error.contains("config.json is damaged or was changed"), "{error}");
+}
+
+#[test]
+fn a_checkpoint_that_does_not_arrive_whole_is_not_kept() {
+    let hub = Hub::start(
+        "owner/repo",
+        [
+            ("config.json", hub_file(b"{}".to_vec(), Delivery::Whole)),
+            ("model.safetensors", hub_file(b"x".to_vec(), Delivery::Status(500))),
+        ],
+    );
+    let user = User::with_hub(&hub);
+    user.fails(&["pull", "hf:owner/repo"]);
+    assert_eq!(user.files(), ["hf/owner/repo/.default"]);
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Chat templates: the Jinja program in `tokenizer.chat_template` that turns messages into the text of a
+//! Chat templates: the Jinja program that comes with a model and turns messages into the text of a
 //! prompt.
 //!
 //! The environment is the one that Hugging Face's `transformers` gives to templates: blocks trimmed, Python's
@@ -20,13 +20,18 @@ use minijinja_contrib::pycompat;
 use serde::Deserialize;
 
 use crate::{
-    TokenId,
+    Checkpoint, CheckpointError, TokenId,
     gguf::{GgufError, GgufFile},
-    tokenizer::Tokenizer,
+    tokenizer::{
+        Tokenizer,
+        published::{TOKENIZER_CONFIG, token_name},
+    },
     tool_calls::ToolFormat,
 };
 
 const FIELD: &str = "tokenizer.chat_template";
+/// Where checkpoints of today have it.
+const TEMPLATE_FILE: &str = "chat_template.jinja";
 
 /// Instructions that one rendering may take, and 64-byte units that it may make: a few hundred messages of a
 /// hundred thousand tokens take less than a tenth of it, and all of it less than a second or so.
@@ -99,10 +104,13 @@ pub enum ChatTemplateError {
     /// The metadata field has the wrong type.
     #[error(transparent)]
     Metadata(#[from] GgufError),
+    /// A file of a checkpoint cannot be read.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
     /// The template is not valid.
     #[error("{file}: {FIELD}: {source}")]
     Syntax {
-        /// The model file.
+        /// The file.
         file: String,
         /// What is wrong, with the line.
         source: Error,
@@ -155,6 +163,35 @@ impl ChatTemplate {
         Self::new(source, text(tokenizer.bos()), text(tokenizer.eos()))
             .map(Some)
             .map_err(|source| ChatTemplateError::Syntax { file: file.name().to_owned(), source })
+    }
+
+    /// The chat template of a checkpoint: `chat_template.jinja`, or what `tokenizer_config.json` has; of several the one
+    /// called `default`. `None` where the model has none.
+    ///
+    /// # Errors
+    /// If a file cannot be read or the template is not valid.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Option<Self>, ChatTemplateError> {
+        let config = checkpoint.json(TOKENIZER_CONFIG)?.unwrap_or_default();
+        let in_config = || match &config["chat_template"] {
+            serde_json::Value::String(source) => Some(source.clone()),
+            serde_json::Value::Array(named) => {
+                let named =
+                    named.iter().filter_map(|one| Some((one["name"].as_str()?, one["template"].as_str()?)));
+                let named: BTreeMap<&str, &str> = named.collect();
+                let source = named.get("default").or_else(|| named.values().next());
+                source.map(|source| (*source).to_owned())
+            }
+            _ => None,
+        };
+        let (file, source) = match checkpoint.text(TEMPLATE_FILE)? {
+            Some(source) => (TEMPLATE_FILE, Some(source)),
+            None => (TOKENIZER_CONFIG, in_config()),
+        };
+        let Some(source) = source else { return Ok(None) };
+        let text = |name: &str| token_name(&config[name]).unwrap_or_default().to_owned();
+        Self::new(&source, text("bos_token"), text("eos_token")).map(Some).map_err(|source| {
+            ChatTemplateError::Syntax { file: checkpoint.folder().join(file).display().to_string(), source }
+        })
     }
 
     pub(crate) fn new(source: &str, bos_token: String, eos_token: String) -> Result<Self, Error> {

@@ -24,7 +24,7 @@ pub use language_model::{
 };
 pub use load_error::LoadError;
 pub use lookahead_kernels::Candidate;
-pub use model_files::ModelFiles;
+pub use model_files::{ModelFiles, OpenModel, TensorListing};
 pub use prompt_encoder::{Chat, PromptEncoder};
 pub use token_tree::{TokenTree, TokenTreeError};
 pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat};

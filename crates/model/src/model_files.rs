@@ -1,11 +1,15 @@
 //! Where a model comes from: a GGUF file, or a checkpoint folder.
 
+use std::path::Path;
+
 use lookahead_kernels::WeightType;
 
 use crate::LoadError;
 use crate::architecture::tensor_names::{Layout, TensorName};
+use crate::chat_template::{ChatTemplate, ChatTemplateError};
 use crate::checkpoint::Checkpoint;
-use crate::gguf::GgufFile;
+use crate::gguf::{GgufFile, TensorInfo};
+use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// The files of a model: its hyperparameters and tensors.
 #[derive(Clone, Copy, Debug)]
@@ -25,6 +29,93 @@ impl<'a> From<&'a GgufFile> for ModelFiles<'a> {
 impl<'a> From<&'a Checkpoint> for ModelFiles<'a> {
     fn from(checkpoint: &'a Checkpoint) -> Self {
         Self::Checkpoint(checkpoint)
+    }
+}
+
+/// A model's files, open.
+#[derive(Debug)]
+pub enum OpenModel {
+    /// A GGUF file.
+    Gguf(GgufFile),
+    /// A checkpoint folder.
+    Checkpoint(Checkpoint),
+}
+
+impl OpenModel {
+    /// Opens the model at `path`: a checkpoint if it is a folder, else a GGUF file.
+    ///
+    /// # Errors
+    /// As [`GgufFile::open`] and [`Checkpoint::open`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, LoadError> {
+        let path = path.as_ref();
+        if path.is_dir() {
+            Ok(Self::Checkpoint(Checkpoint::open(path)?))
+        } else {
+            Ok(Self::Gguf(GgufFile::open(path)?))
+        }
+    }
+
+    /// All tensors, in the order of the files.
+    pub fn tensors(&self) -> Vec<TensorListing> {
+        match self {
+            Self::Gguf(file) => file.tensors().iter().map(TensorListing::from).collect(),
+            Self::Checkpoint(checkpoint) => checkpoint.tensors().collect(),
+        }
+    }
+
+    /// The model's tokenizer.
+    ///
+    /// # Errors
+    /// If there is none, or it is damaged.
+    pub fn tokenizer(&self) -> Result<Tokenizer, TokenizerError> {
+        match self {
+            Self::Gguf(file) => Tokenizer::from_gguf(file),
+            Self::Checkpoint(checkpoint) => Tokenizer::from_checkpoint(checkpoint),
+        }
+    }
+
+    /// The model's chat template; base models have none.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub fn chat_template(&self, tokenizer: &Tokenizer) -> Result<Option<ChatTemplate>, ChatTemplateError> {
+        match self {
+            Self::Gguf(file) => ChatTemplate::from_gguf(file, tokenizer),
+            Self::Checkpoint(checkpoint) => ChatTemplate::from_checkpoint(checkpoint),
+        }
+    }
+}
+
+impl<'a> From<&'a OpenModel> for ModelFiles<'a> {
+    fn from(model: &'a OpenModel) -> Self {
+        match model {
+            OpenModel::Gguf(file) => Self::Gguf(file),
+            OpenModel::Checkpoint(checkpoint) => Self::Checkpoint(checkpoint),
+        }
+    }
+}
+
+/// What there is to know of a tensor without its weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorListing {
+    /// What the file calls it.
+    pub name: String,
+    /// How its weights are stored.
+    pub type_name: String,
+    /// Lengths of the dimensions, that of a row first.
+    pub shape: Vec<u64>,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+impl From<&TensorInfo> for TensorListing {
+    fn from(tensor: &TensorInfo) -> Self {
+        Self {
+            name: tensor.name.clone(),
+            type_name: tensor.weight_type.name().to_owned(),
+            shape: tensor.shape.clone(),
+            bytes: tensor.size_bytes() as u64,
+        }
     }
 }
 

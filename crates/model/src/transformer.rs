@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use lookahead_kernels::{
     Activations, AttentionScratch, AttentionShape, BestScratch, Isa, Kernels, KvType, Matrix, RopeTable,
-    VisibleRows, activate, add, add_scaled, attention, gate, layer_norm_in_place, multiply, multiply_best,
-    rms_norm, rms_norm_in_place, scale, soft_cap,
+    VisibleRows, WeightType, activate, add, add_scaled, attention, gate, layer_norm_in_place, multiply,
+    multiply_best, rms_norm, rms_norm_in_place, scale, soft_cap,
 };
 
 use crate::architecture::{Architecture, FeedForward, Layer, Mlp, Norm, NormKind, QkNorm, Wiring};
@@ -86,9 +86,26 @@ impl CpuModel {
     /// # Errors
     /// If the files are no complete model of a known architecture.
     pub fn load<'a>(files: impl Into<ModelFiles<'a>>, kernels: Kernels) -> Result<Self, LoadError> {
+        Self::load_quantized(files, kernels, None)
+    }
+
+    /// The same with dense matrices made into `quantize`, one of [`WeightType::WRITABLE`]: the embedding and the output head
+    /// into `Q8_0` at least, as are rows that are no whole blocks of it; what chooses experts stays as it is.
+    ///
+    /// # Errors
+    /// As [`CpuModel::load`].
+    ///
+    /// # Panics
+    /// If `quantize` is none of those.
+    pub fn load_quantized<'a>(
+        files: impl Into<ModelFiles<'a>>,
+        kernels: Kernels,
+        quantize: Option<WeightType>,
+    ) -> Result<Self, LoadError> {
+        assert!(quantize.is_none_or(|to| WeightType::WRITABLE.contains(&to)), "a type that is written");
         let files = files.into();
         let (architecture, layout) = Architecture::describe(files)?;
-        let weights = Weights::load(files, &layout, &architecture, &kernels)?;
+        let weights = Weights::load(files, &layout, &architecture, &kernels, quantize)?;
         let kv_pool = Arc::new(KvPool::new(&architecture, KvType::default(), None));
         Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels, kv_pool))
     }

@@ -2,7 +2,7 @@
 
 mod loader;
 
-use lookahead_kernels::{Kernels, Matrix};
+use lookahead_kernels::{Kernels, Matrix, WeightType};
 
 use crate::LoadError;
 use crate::architecture::tensor_names::Layout;
@@ -81,14 +81,15 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Loads and repacks every tensor, releasing the files' pages as it goes.
+    /// Loads and repacks every tensor, releasing the files' pages as it goes. Dense matrices are made into `quantize`.
     pub(crate) fn load(
         files: ModelFiles<'_>,
         layout: &Layout,
         architecture: &Architecture,
         kernels: &Kernels,
+        quantize: Option<WeightType>,
     ) -> Result<Self, LoadError> {
-        Loader::new(files, layout, kernels).weights(architecture)
+        Loader::new(files, layout, kernels, quantize).weights(architecture)
     }
 
     /// The matrix of the output head.

@@ -21,8 +21,8 @@ const VOCABULARY: TokenId = 256;
 enum Weights {
     /// Of a GGUF file: the architecture, and the type of its weights.
     Gguf(&'static str, WeightType),
-    /// Of a golden checkpoint, in single precision: one of each family.
-    Golden(&'static str),
+    /// Of a golden checkpoint, one of each family: as it is, in single precision, or made into another type.
+    Golden(&'static str, Option<WeightType>),
 }
 
 fn weights() -> impl Strategy<Value = Weights> {
@@ -30,9 +30,11 @@ fn weights() -> impl Strategy<Value = Weights> {
         prop::sample::select(vec!["llama", "qwen2", "gemma3"]),
         prop::sample::select(WeightType::ALL.to_vec()),
     );
+    let types = WeightType::WRITABLE.map(Some).into_iter().chain([None]).collect::<Vec<_>>();
+    let golden = (prop::sample::select(Golden::NAMES.to_vec()), prop::sample::select(types));
     prop_oneof![
         gguf.prop_map(|(architecture, weight_type)| Weights::Gguf(architecture, weight_type)),
-        prop::sample::select(Golden::NAMES.to_vec()).prop_map(Weights::Golden),
+        golden.prop_map(|(name, quantize)| Weights::Golden(name, quantize)),
     ]
 }
 
@@ -42,9 +44,9 @@ fn model(weights: Weights, threads: usize) -> CpuModel {
             let bytes = tiny_model(&TinyModel { architecture, weight_type, ..TinyModel::default() });
             CpuModel::load(&GgufFile::from_bytes("tiny", bytes).unwrap(), Kernels::new(threads)).unwrap()
         }
-        Weights::Golden(name) => {
+        Weights::Golden(name, quantize) => {
             let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
-            CpuModel::load(&checkpoint, Kernels::new(threads)).unwrap()
+            CpuModel::load_quantized(&checkpoint, Kernels::new(threads), quantize).unwrap()
         }
     }
 }
@@ -80,7 +82,7 @@ fn tokens(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<TokenId>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 120, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 240, ..ProptestConfig::default() })]
 
     /// Prefill in two chunks, a random tree, a random path of it kept, then another tree.
     #[test]
@@ -198,7 +200,7 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
 #[test]
 fn a_decode_step_allocates_nothing() {
     let gguf = ["llama", "qwen2", "gemma3"].map(|architecture| Weights::Gguf(architecture, WeightType::Q4K));
-    let golden = Golden::NAMES.map(Weights::Golden);
+    let golden = Golden::NAMES.map(|name| Weights::Golden(name, None));
     for (weights, keep) in
         gguf.into_iter().chain(golden).zip([Keep::Row, Keep::Best(1), Keep::Best(8)].into_iter().cycle())
     {
@@ -225,7 +227,7 @@ fn a_decode_step_allocates_nothing() {
 
 #[test]
 fn a_model_with_learned_positions_ends_where_they_end() {
-    let mut model = model(Weights::Golden("opt"), 1);
+    let mut model = model(Weights::Golden("opt", None), 1);
     assert_eq!(model.context_length(), 256);
     let mut cache = model.new_cache(300);
     let tokens = vec![3; 257];

@@ -20,7 +20,7 @@ use lookahead_engine::{CostCurve, Engine, EngineOptions};
 
 use crate::arguments::LoadArgs;
 use crate::calibration::{BUDGET, CONTEXT, TOKENS, cpu_model};
-use crate::loaded_model::LoadedModel;
+use crate::loaded_model::{LoadedModel, weight_file_bytes};
 use crate::{interrupt, output, progress};
 
 const HELP: &str = "\
@@ -213,7 +213,7 @@ fn plan(arguments: &BenchArgs, loaded: &LoadedModel, tasks: Vec<Task>) -> Plan {
 fn subject(arguments: &BenchArgs, loaded: &LoadedModel, peer: Option<String>) -> anyhow::Result<Subject> {
     let kernels = loaded.model.kernels();
     let model_bytes =
-        fs::metadata(&loaded.path).with_context(|| format!("cannot read {}", loaded.path.display()))?.len();
+        weight_file_bytes(&loaded.path).with_context(|| format!("cannot read {}", loaded.path.display()))?;
     Ok(Subject {
         program: env!("CARGO_PKG_VERSION").to_owned(),
         model: loaded.file_name(),

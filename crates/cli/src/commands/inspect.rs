@@ -11,11 +11,11 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::{DecimalBytes, HumanCount};
 use lookahead_kernels::KvType;
-use lookahead_model::LoadError;
 use lookahead_model::architecture::Architecture;
-use lookahead_model::gguf::{GgufFile, TensorInfo};
+use lookahead_model::{LoadError, OpenModel, TensorListing};
 use serde_json::{Value, json};
 
+use crate::loaded_model::weight_file_bytes;
 use crate::output;
 use crate::store::resolve_model;
 
@@ -26,6 +26,17 @@ Examples:
   lookahead inspect ./model.gguf --json
       The same for programs";
 
+/// What families' files call the embedding and an output head of its own.
+const EMBEDDINGS: [&str; 6] = [
+    "token_embd.weight",
+    "embed_tokens.weight",
+    "wte.weight",
+    "word_embeddings.weight",
+    "embed_in.weight",
+    "tok_embeddings.weight",
+];
+const HEADS: [&str; 3] = ["lm_head.weight", "embed_out.weight", "output_layer.weight"];
+
 /// A conversation of ordinary length, for the estimate of memory.
 const USUAL_CONTEXT: usize = 2048;
 
@@ -33,7 +44,7 @@ const USUAL_CONTEXT: usize = 2048;
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct InspectArgs {
-    /// The model: path, name, or hf:OWNER/REPO[/FILE.gguf]
+    /// The model: path of a file or a checkpoint folder, name, or hf:OWNER/REPO[/FILE.gguf]
     #[arg(value_name = "MODEL")]
     pub(crate) model: String,
 
@@ -45,10 +56,9 @@ pub(crate) struct InspectArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &InspectArgs) -> anyhow::Result<ExitCode> {
     let path = resolve_model(&arguments.model)?;
-    let file_bytes = path.metadata()?.len();
-    let file = GgufFile::open(&path)?;
-    let architecture = Architecture::of(&file);
-    let inspection = Inspection::new(path, file_bytes, &file, architecture);
+    let file_bytes = weight_file_bytes(&path)?;
+    let model = OpenModel::open(&path)?;
+    let inspection = Inspection::new(path, file_bytes, &model);
     let mut stdout = output::stdout();
     if arguments.json {
         writeln!(stdout, "{:#}", inspection.to_json())?;
@@ -60,13 +70,15 @@ pub(crate) fn run(arguments: &InspectArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// What was found.
-struct Inspection<'a> {
+struct Inspection {
     path: PathBuf,
     file_bytes: u64,
-    file: &'a GgufFile,
+    /// Of each hyperparameter, what people and what programs are shown.
+    metadata: Vec<(String, String, Value)>,
+    tensors: Vec<TensorListing>,
     /// An error where this version cannot run the model.
     architecture: Result<Architecture, LoadError>,
-    types: BTreeMap<&'static str, TypeTotal>,
+    types: BTreeMap<String, TypeTotal>,
 }
 
 /// The tensors of one weight type.
@@ -84,21 +96,29 @@ struct CacheMemory {
     contexts: Vec<(usize, u64)>,
 }
 
-impl<'a> Inspection<'a> {
-    fn new(
-        path: PathBuf,
-        file_bytes: u64,
-        file: &'a GgufFile,
-        architecture: Result<Architecture, LoadError>,
-    ) -> Self {
+impl Inspection {
+    fn new(path: PathBuf, file_bytes: u64, model: &OpenModel) -> Self {
+        let tensors = model.tensors();
         let mut types: BTreeMap<_, TypeTotal> = BTreeMap::new();
-        for tensor in file.tensors() {
-            let total = types.entry(tensor.weight_type.name()).or_default();
+        for tensor in &tensors {
+            let total = types.entry(tensor.type_name.clone()).or_default();
             total.tensors += 1;
             total.weights += weights(tensor);
-            total.bytes += tensor.size_bytes() as u64;
+            total.bytes += tensor.bytes;
         }
-        Self { path, file_bytes, file, architecture, types }
+        let metadata = match model {
+            OpenModel::Gguf(file) => file
+                .metadata()
+                .iter()
+                .map(|(key, value)| (key.to_owned(), metadata::short(value), metadata::to_json(value)))
+                .collect(),
+            OpenModel::Checkpoint(checkpoint) => checkpoint
+                .config()
+                .iter()
+                .map(|(key, value)| (key.clone(), value.to_string(), value.clone()))
+                .collect(),
+        };
+        Self { path, file_bytes, metadata, tensors, architecture: Architecture::of(model), types }
     }
 
     fn parameters(&self) -> u64 {
@@ -122,11 +142,13 @@ impl<'a> Inspection<'a> {
 
     /// The size of the vocabulary, by the embedding.
     fn vocabulary_size(&self) -> Option<usize> {
-        self.file.tensor("token_embd.weight").map(|tensor| tensor.rows())
+        let embedding = |tensor: &&TensorListing| EMBEDDINGS.iter().any(|name| tensor.name.ends_with(name));
+        Some(*self.tensors.iter().find(embedding)?.shape.get(1)? as usize)
     }
 
     fn tied_embeddings(&self) -> bool {
-        self.file.tensor("output.weight").is_none()
+        let is_head = |name: &str| name == "output.weight" || HEADS.iter().any(|head| name.ends_with(head));
+        !self.tensors.iter().any(|tensor| is_head(&tensor.name))
     }
 
     fn summary(&self) -> Vec<String> {
@@ -157,9 +179,9 @@ impl<'a> Inspection<'a> {
             writeln!(out, "               KV cache {per_token} a token: {}", contexts.join(", "))?;
         }
         writeln!(out, "\nMetadata")?;
-        let width = self.file.metadata().iter().map(|(key, _)| key.chars().count()).max().unwrap_or(0);
-        for (key, value) in self.file.metadata().iter() {
-            writeln!(out, "  {key:width$}  {}", metadata::short(value))?;
+        let width = self.metadata.iter().map(|(key, ..)| key.chars().count()).max().unwrap_or(0);
+        for (key, value, _) in &self.metadata {
+            writeln!(out, "  {key:width$}  {value}")?;
         }
         self.write_tensors(out)?;
         writeln!(out, "\nWeight types")?;
@@ -172,37 +194,27 @@ impl<'a> Inspection<'a> {
 
     fn write_tensors(&self, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "\nTensors (shape: length of a row first)")?;
-        let width = self.file.tensors().iter().map(|tensor| tensor.name.chars().count()).max().unwrap_or(0);
-        for tensor in self.file.tensors() {
+        let width = self.tensors.iter().map(|tensor| tensor.name.chars().count()).max().unwrap_or(0);
+        for tensor in &self.tensors {
             let shape = tensor.shape.iter().map(u64::to_string).collect::<Vec<_>>().join(" x ");
-            let bytes = HumanCount(tensor.size_bytes() as u64).to_string();
-            writeln!(
-                out,
-                "  {:width$}  {:6} {shape:>16} {bytes:>14} bytes",
-                tensor.name,
-                tensor.weight_type.name()
-            )?;
+            let bytes = HumanCount(tensor.bytes).to_string();
+            writeln!(out, "  {:width$}  {:6} {shape:>16} {bytes:>14} bytes", tensor.name, tensor.type_name)?;
         }
         Ok(())
     }
 
     fn to_json(&self) -> Value {
-        let metadata: serde_json::Map<String, Value> = self
-            .file
-            .metadata()
-            .iter()
-            .map(|(key, value)| (key.to_owned(), metadata::to_json(value)))
-            .collect();
+        let metadata: serde_json::Map<String, Value> =
+            self.metadata.iter().map(|(key, _, value)| (key.clone(), value.clone())).collect();
         let tensors: Vec<Value> = self
-            .file
-            .tensors()
+            .tensors
             .iter()
             .map(|tensor| {
                 json!({
                     "name": tensor.name,
-                    "type": tensor.weight_type.name(),
+                    "type": tensor.type_name,
                     "shape": tensor.shape,
-                    "bytes": tensor.size_bytes(),
+                    "bytes": tensor.bytes,
                 })
             })
             .collect();
@@ -211,7 +223,7 @@ impl<'a> Inspection<'a> {
             .iter()
             .map(|(name, total)| {
                 let TypeTotal { tensors, weights, bytes } = total;
-                ((*name).to_owned(), json!({ "tensors": tensors, "weights": weights, "bytes": bytes }))
+                (name.clone(), json!({ "tensors": tensors, "weights": weights, "bytes": bytes }))
             })
             .collect();
         let cache = self.cache_memory().map(|cache| {
@@ -242,6 +254,6 @@ impl<'a> Inspection<'a> {
 }
 
 /// Weights in a tensor.
-fn weights(tensor: &TensorInfo) -> u64 {
+fn weights(tensor: &TensorListing) -> u64 {
     tensor.shape.iter().product()
 }

@@ -12,7 +12,7 @@ use lookahead_model::{
 };
 use serde_json::Value;
 
-use crate::arguments::{KvArgs, ThreadArgs};
+use crate::arguments::{PrecisionArgs, ThreadArgs};
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
 use crate::progress;
@@ -48,7 +48,7 @@ pub(crate) struct LogitsArgs {
     pub(crate) threads: ThreadArgs,
 
     #[command(flatten)]
-    pub(crate) kv: KvArgs,
+    pub(crate) precision: PrecisionArgs,
 
     /// Where to write the logits
     #[arg(long, value_name = "FILE.f32", help_heading = "Output")]
@@ -59,7 +59,7 @@ pub(crate) struct LogitsArgs {
 pub(crate) fn run(arguments: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let ids = read_ids(&arguments.ids)?;
     let mut model =
-        LoadedModel::load(&arguments.model, arguments.threads.threads.get(), arguments.kv.kv_type)?.model;
+        LoadedModel::load(&arguments.model, arguments.threads.threads.get(), &arguments.precision)?.model;
     check(&ids, &model).with_context(|| arguments.ids.display().to_string())?;
     write_whole(&arguments.out, |out| write_logits(&ids, &mut model, out))?;
     progress::note(&format!(

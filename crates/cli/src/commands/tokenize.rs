@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
-use lookahead_model::TokenId;
-use lookahead_model::gguf::GgufFile;
-use lookahead_model::tokenizer::{EncodeOptions, Tokenizer};
+use lookahead_model::tokenizer::EncodeOptions;
+use lookahead_model::{OpenModel, TokenId};
 
 use crate::output;
 use crate::store::resolve_model;
@@ -46,8 +45,7 @@ pub(crate) struct TokenizeArgs {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &TokenizeArgs) -> anyhow::Result<ExitCode> {
-    let file = GgufFile::open(resolve_model(&arguments.model)?)?;
-    let tokenizer = Tokenizer::from_gguf(&file)?;
+    let tokenizer = OpenModel::open(resolve_model(&arguments.model)?)?.tokenizer()?;
     let options = EncodeOptions { add_bos: !arguments.no_bos, parse_special: arguments.special };
     let mut input = Vec::new();
     io::stdin().lock().read_to_end(&mut input).context("cannot read stdin")?;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
-use lookahead_model::gguf::GgufFile;
+use lookahead_model::OpenModel;
 use lookahead_model::tokenizer::{DecodeOptions, Tokenizer};
 use lookahead_trie::{Corpus, CorpusBuilder};
 use serde_json::{Value, json};
@@ -208,5 +208,5 @@ fn open(path: &Path, fingerprint: Option<u64>) -> anyhow::Result<Corpus> {
 
 /// The tokenizer of a model, without its weights.
 fn tokenizer(model: &ModelArgs) -> anyhow::Result<Tokenizer> {
-    Ok(Tokenizer::from_gguf(&GgufFile::open(resolve_model(&model.model)?)?)?)
+    Ok(OpenModel::open(resolve_model(&model.model)?)?.tokenizer()?)
 }

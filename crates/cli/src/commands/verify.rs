@@ -22,7 +22,7 @@ use self::case::Case;
 use self::plan::{Candidate, Settings};
 use self::report::{Report, Subject};
 use self::runner::Runner;
-use crate::arguments::{KvArgs, ModelArgs, SamplingArgs, available_threads};
+use crate::arguments::{ModelArgs, PrecisionArgs, SamplingArgs, available_threads};
 use crate::loaded_model::LoadedModel;
 use crate::{interrupt, output, progress};
 
@@ -63,7 +63,7 @@ pub(crate) struct VerifyArgs {
     pub(crate) model: ModelArgs,
 
     #[command(flatten)]
-    pub(crate) kv: KvArgs,
+    pub(crate) precision: PrecisionArgs,
 
     /// Numbers of threads to compare; plain decoding runs on the first
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', help_heading = "Model",
@@ -101,7 +101,7 @@ fn thread_counts(available: NonZeroUsize) -> Vec<NonZeroUsize> {
 pub(crate) fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let prompts = case::select(&arguments.prompts, arguments.limit.map(NonZeroUsize::get))?;
     let threads: Vec<usize> = arguments.threads.iter().map(|count| count.get()).collect();
-    let loaded = LoadedModel::load(&arguments.model.model, threads[0], arguments.kv.kv_type)?;
+    let loaded = LoadedModel::load(&arguments.model.model, threads[0], &arguments.precision)?;
     let sampling = arguments.sampling.params();
     let (cases, too_long) = case::prepare(&prompts, &loaded, arguments.max_tokens.get())?;
 

@@ -22,6 +22,39 @@ const RETRIES: usize = 3;
 /// What is chosen from a repository with several files: good quality for its size, then nearly lossless.
 const PREFERRED: [&str; 2] = ["q4_k_m", "q8_0"];
 
+/// What the name of a repository stands for.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Choice {
+    /// A GGUF file.
+    File(String),
+    /// `config.json`, safetensors and what belongs to them.
+    Checkpoint,
+}
+
+/// Files of a checkpoint besides its weights.
+const CHECKPOINT_FILES: [&str; 7] = [
+    "config.json",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "tokenizer.model",
+    "chat_template.jinja",
+    "model.safetensors.index.json",
+];
+
+/// Whether a checkpoint that can be used is among the files of a repository.
+fn is_checkpoint(files: &[String]) -> bool {
+    files.iter().any(|name| name == "config.json") && files.iter().any(|name| is_weights(name))
+}
+
+fn is_weights(name: &str) -> bool {
+    name.starts_with("model") && name.ends_with(".safetensors") && is_safe_path(name) && !name.contains('/')
+}
+
+fn is_checkpoint_file(name: &str) -> bool {
+    CHECKPOINT_FILES.contains(&name) || is_weights(name)
+}
+
 /// One repository on the hub.
 pub(super) struct Repository {
     api: Api,
@@ -49,18 +82,34 @@ impl Repository {
         Ok(Self { api, files, endpoint, name: name.to_owned() })
     }
 
-    /// Asks the hub for the repository's files and chooses the one to use.
-    pub(super) fn choose_file(&self) -> anyhow::Result<String> {
-        let files = self.gguf_files()?;
+    /// Asks the hub for the repository's files and chooses what to use: one of its GGUF files, or if it has none its
+    /// checkpoint.
+    pub(super) fn choose(&self) -> anyhow::Result<Choice> {
+        let all = self.all_files()?;
+        let files: Vec<String> = all.iter().filter(|name| is_gguf(name)).cloned().collect();
+        if files.is_empty() && is_checkpoint(&all) {
+            return Ok(Choice::Checkpoint);
+        }
         choose(&files)
-            .map(str::to_owned)
+            .map(|file| Choice::File(file.to_owned()))
             .map_err(|problem| anyhow!("hf:{}: {problem}{}", self.name, self.list(&files)))
+    }
+
+    /// The files of the repository's checkpoint.
+    pub(super) fn checkpoint_files(&self) -> anyhow::Result<Vec<String>> {
+        let all = self.all_files()?;
+        ensure!(is_checkpoint(&all), "hf:{}: there is no checkpoint in this repository", self.name);
+        Ok(all.into_iter().filter(|name| is_checkpoint_file(name)).collect())
     }
 
     /// The .gguf files of the repository.
     fn gguf_files(&self) -> anyhow::Result<Vec<String>> {
+        Ok(self.all_files()?.into_iter().filter(|name| is_gguf(name)).collect())
+    }
+
+    fn all_files(&self) -> anyhow::Result<Vec<String>> {
         let info = self.files.info().map_err(|error| self.explain(error, None))?;
-        Ok(info.siblings.into_iter().map(|file| file.rfilename).filter(|name| is_gguf(name)).collect())
+        Ok(info.siblings.into_iter().map(|file| file.rfilename).collect())
     }
 
     /// A line for each of `files`, as the user would name it.
@@ -99,6 +148,8 @@ impl Repository {
                 "the file was damaged on its way: its SHA-256 is {sha256}, and {expected} on the hub\n\
                  Nothing was kept; try again"
             );
+        } else if CHECKPOINT_FILES.contains(&file) {
+            tracing::debug!("the hub tells no SHA-256 of {file}, as it is small");
         } else {
             tracing::warn!("the hub tells no SHA-256 of {file}: only its size was checked");
         }
@@ -223,6 +274,21 @@ pub(super) fn require_whole_model(file: &str) -> anyhow::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoint_is_its_weights_and_what_belongs_to_them() {
+        let all = [
+            "README.md",
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "onnx/model.safetensors",
+            "x.bin",
+        ];
+        let all: Vec<String> = all.map(str::to_owned).to_vec();
+        assert!(is_checkpoint(&all) && !is_checkpoint(&all[..2]) && !is_checkpoint(&all[2..]));
+        let kept: Vec<_> = all.iter().filter(|name| is_checkpoint_file(name)).collect();
+        assert_eq!(kept, ["config.json", "model-00001-of-00002.safetensors"]);
+    }
 
     #[test]
     fn the_preferred_file_is_chosen_and_doubt_is_an_error() {

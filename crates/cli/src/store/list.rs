@@ -5,8 +5,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::reference::is_gguf;
+use super::source::CHECKPOINT;
 use super::{ModelStore, Source};
 use crate::catalogue::{self, Entry};
+use crate::loaded_model::weight_file_bytes;
 
 /// One model of the list.
 #[derive(Debug)]
@@ -48,6 +50,9 @@ impl ModelStore {
         let relative = path.strip_prefix(self.directory().join("hf")).ok()?;
         let parts: Option<Vec<&str>> = relative.iter().map(|part| part.to_str()).collect();
         match parts?.as_slice() {
+            [owner, name, CHECKPOINT] => {
+                Some(Source::Checkpoint { repository: format!("{owner}/{name}").into() })
+            }
             [owner, name, file @ ..] if !file.is_empty() => Some(Source::Hub {
                 repository: format!("{owner}/{name}").into(),
                 file: file.join("/").into(),
@@ -58,10 +63,10 @@ impl ModelStore {
 }
 
 fn size_of(path: &Path) -> Option<u64> {
-    fs::metadata(path).ok().map(|metadata| metadata.len())
+    weight_file_bytes(path).ok()
 }
 
-/// Adds the `.gguf` files below `directory`, hidden directories and links to directories left out.
+/// Adds the `.gguf` files and the folders with checkpoints below `directory`, hidden directories and links to directories left out.
 fn collect(directory: &Path, files: &mut BTreeSet<PathBuf>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -71,7 +76,11 @@ fn collect(directory: &Path, files: &mut BTreeSet<PathBuf>) {
             continue;
         }
         if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            collect(&path, files);
+            if path.join("config.json").is_file() {
+                files.insert(path);
+            } else {
+                collect(&path, files);
+            }
         } else if is_gguf(&name) && path.is_file() {
             files.insert(path);
         }

@@ -79,6 +79,26 @@ impl Partial {
     }
 }
 
+impl Partial {
+    /// Gives `folder`, which lies in this directory, its final name in one step. What was there before goes.
+    pub(super) fn publish_folder(self, folder: &Path, destination: &Path) -> anyhow::Result<()> {
+        let publish = || -> io::Result<()> {
+            for entry in fs::read_dir(folder)? {
+                File::options().write(true).open(entry?.path())?.sync_all()?;
+            }
+            sync_directory(folder)?;
+            let directory = destination.parent().unwrap_or(destination);
+            fs::create_dir_all(directory)?;
+            if destination.exists() {
+                fs::rename(destination, self.path().join("before"))?;
+            }
+            fs::rename(folder, destination)?;
+            sync_directory(directory)
+        };
+        publish().map_err(|error| disk::explain(error, destination))
+    }
+}
+
 /// Makes renames in `directory` durable, on the systems that can.
 fn sync_directory(directory: &Path) -> io::Result<()> {
     if cfg!(unix) { File::open(directory)?.sync_all() } else { Ok(()) }

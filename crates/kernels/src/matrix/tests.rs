@@ -307,3 +307,24 @@ fn bytes_of_another_size_are_refused() {
         "2 rows of 3 F16 weights need 12 bytes, not 13"
     );
 }
+
+#[test]
+fn a_matrix_is_made_into_another_type_row_by_row() {
+    let kernels = Kernels::with_isa(Isa::SCALAR, 2);
+    let values: Vec<f32> = (0..40 * 256).map(|i| ((i * 7919) % 1009) as f32 / 1009.0 - 0.4).collect();
+    let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+    for to in WeightType::WRITABLE {
+        let types = [WeightType::F32, to];
+        let matrix =
+            Matrix::pack_as(&kernels, &mut WeightArena::new(), types, [40, 256], &bytes, || {}).unwrap();
+        assert_eq!((matrix.weight_type(), matrix.rows()), (to, 40));
+        for (row, values) in values.chunks(256).enumerate() {
+            let mut stored = vec![0; to.row_bytes(256).unwrap()];
+            crate::quantize_row(to, values, &mut stored);
+            let (mut expected, mut found) = ([0.0; 256], [0.0; 256]);
+            dequantize_row(to, &stored, &mut expected);
+            matrix.dequantize_row(row, &mut found);
+            assert_eq!(found, expected, "{to}, row {row}");
+        }
+    }
+}

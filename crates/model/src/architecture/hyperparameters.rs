@@ -198,10 +198,25 @@ impl<'a> Hyperparameters<'a> {
         Ok(Some(flags))
     }
 
-    /// Root-mean-square norms.
+    /// How many tokens attention sees, if that is limited; some files say 0 where it is not.
+    pub(super) fn window(&self) -> Result<Option<usize>, LoadError> {
+        let name = "attention.sliding_window";
+        let is_off = match self.files {
+            ModelFiles::Gguf(file) => file.metadata().u32(&self.key(name))? == Some(0),
+            ModelFiles::Checkpoint(_) => self.field(name).is_some_and(|value| *value == 0),
+        };
+        if is_off { Ok(None) } else { self.optional_count(name) }
+    }
+
+    /// Root-mean-square norms. Files of Qwen 1 may call their epsilon that of layer norms.
     pub(super) fn rms_norm(&self) -> Result<Norm, LoadError> {
         let name = "attention.layer_norm_rms_epsilon";
-        let epsilon = self.float(name)?.ok_or_else(|| self.invalid(name, "a number"))?;
+        let epsilon = match self.float(name)? {
+            Some(epsilon) => epsilon,
+            None => {
+                self.float("attention.layer_norm_epsilon")?.ok_or_else(|| self.invalid(name, "a number"))?
+            }
+        };
         Ok(Norm { kind: NormKind::Rms, epsilon })
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value};
 pub use error::CheckpointError;
 use shard::Shard;
 
-use crate::model_files::StoredTensor;
+use crate::model_files::{StoredTensor, TensorListing};
 
 /// The hyperparameters.
 const CONFIG: &str = "config.json";
@@ -85,6 +85,12 @@ impl Checkpoint {
         Ok(Self { folder, config, shards, tensors })
     }
 
+    /// A folder that has no tensors.
+    #[cfg(test)]
+    pub(crate) fn without_weights(folder: &Path) -> Self {
+        Self { folder: folder.to_owned(), config: Map::new(), shards: Vec::new(), tensors: BTreeMap::new() }
+    }
+
     /// The folder, for errors.
     pub fn name(&self) -> String {
         display(&self.folder)
@@ -98,6 +104,21 @@ impl Checkpoint {
     /// The fields of `config.json`; of a model for images and texts, those of its part for texts.
     pub fn config(&self) -> &Map<String, Value> {
         &self.config
+    }
+
+    /// What a JSON file of the folder holds, if there is one.
+    pub(crate) fn json(&self, file: &str) -> Result<Option<Value>, CheckpointError> {
+        read_json(&self.folder.join(file))
+    }
+
+    /// What a text file of the folder holds, if there is one.
+    pub(crate) fn text(&self, file: &str) -> Result<Option<String>, CheckpointError> {
+        let path = self.folder.join(file);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(CheckpointError::Io { file: display(&path), source }),
+        }
     }
 
     /// A field of `config.json`; `null` is none.
@@ -129,6 +150,10 @@ impl Checkpoint {
             }
         }
         Ok(None)
+    }
+
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = TensorListing> {
+        self.shards.iter().flat_map(Shard::tensors)
     }
 
     pub(crate) fn tensor_names(&self) -> impl Iterator<Item = &str> {

@@ -9,7 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::{CheckpointError, display};
 use crate::mapped_file::Source;
-use crate::model_files::StoredTensor;
+use crate::model_files::{StoredTensor, TensorListing};
 
 /// A safetensors file: where its tensors lie.
 pub(super) struct Shard {
@@ -46,6 +46,15 @@ impl Shard {
 
     pub(super) fn tensor_names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    pub(super) fn tensors(&self) -> impl Iterator<Item = TensorListing> {
+        self.tensors.iter().map(|(name, entry)| TensorListing {
+            name: name.clone(),
+            type_name: format!("{:?}", entry.dtype),
+            shape: entry.shape.iter().rev().map(|&length| length as u64).collect(),
+            bytes: entry.bytes.len() as u64,
+        })
     }
 
     /// The tensor, whose last dimension is a row.

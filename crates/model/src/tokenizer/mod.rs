@@ -1,6 +1,6 @@
-//! Text to tokens and back, from the `tokenizer.ggml.*` metadata of a GGUF file.
+//! Text to tokens and back, from the `tokenizer.ggml.*` metadata of a GGUF file or from the `tokenizer.json` of a checkpoint.
 //!
-//! Two kinds of vocabulary: byte-level BPE (`gpt2`; merged by rank) and SentencePiece (`llama`; merged by score,
+//! In GGUF files, two kinds of vocabulary: byte-level BPE (`gpt2`; merged by rank) and SentencePiece (`llama`; merged by score,
 //! with byte fallback). The ids are those of `llama.cpp` for the same file and text.
 //!
 //! Control tokens, such as the end of a turn, are never made from plain text: only
@@ -11,7 +11,9 @@ mod byte_level;
 mod byte_pair;
 mod byte_strings;
 mod merging;
+mod model_file;
 mod pre_tokenizer;
+pub(crate) mod published;
 mod sentence_piece;
 mod special_tokens;
 mod stream;
@@ -27,12 +29,13 @@ pub use stream::{DecodeOptions, TokenStream};
 use self::{
     byte_pair::BytePair,
     pre_tokenizer::PreTokenizer,
+    published::Published,
     sentence_piece::SentencePiece,
     special_tokens::{Fragment, SpecialTokens},
-    vocabulary::{Pieces, Spelling, Vocabulary, field},
+    vocabulary::{Pieces, Spelling, TokenKind, Vocabulary, field},
 };
 use crate::{
-    TokenId,
+    CheckpointError, TokenId,
     gguf::{GgufError, GgufFile},
 };
 
@@ -42,6 +45,17 @@ pub enum TokenizerError {
     /// A field of the metadata is missing or has the wrong type.
     #[error(transparent)]
     Metadata(#[from] GgufError),
+    /// A file of a checkpoint.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The file that a checkpoint has its tokenizer in cannot be used.
+    #[error("{file}: {problem}")]
+    Unusable {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A field of the metadata makes no sense.
     #[error("{file}: {field}: {problem}")]
     Invalid {
@@ -69,14 +83,22 @@ pub struct EncodeOptions {
 #[derive(Debug)]
 pub struct Tokenizer {
     pieces: Arc<Pieces>,
-    special: SpecialTokens,
-    merging: Merging,
+    encoder: Encoder,
     bos: Option<TokenId>,
     eos: Option<TokenId>,
     /// Ascending.
     end_of_generation: Vec<TokenId>,
     add_bos: bool,
     fingerprint: u64,
+}
+
+/// How text becomes tokens.
+#[derive(Debug)]
+enum Encoder {
+    /// Special tokens are found, and the text between them is merged.
+    Merging(Box<SpecialTokens>, Merging),
+    /// As a checkpoint's own tokenizer does it.
+    Published(Box<Published>),
 }
 
 /// How the text between special tokens becomes tokens.
@@ -113,16 +135,27 @@ impl Tokenizer {
                 (Merging::SentencePiece(SentencePiece::new(vocabulary, &kinds, ids)?), true)
             }
         };
-        Ok(Self {
+        let encoder = Encoder::Merging(Box::new(special), merging);
+        Ok(Self::assemble(vocabulary, spelling, kinds, end_of_generation, encoder, adds_bos))
+    }
+
+    fn assemble(
+        vocabulary: &Vocabulary<'_>,
+        spelling: Spelling,
+        kinds: Vec<TokenKind>,
+        end_of_generation: Vec<TokenId>,
+        encoder: Encoder,
+        adds_bos: bool,
+    ) -> Self {
+        Self {
             pieces: Pieces::new(&vocabulary.tokens, kinds, spelling),
-            special,
-            merging,
+            encoder,
             bos: vocabulary.bos,
             eos: vocabulary.eos,
             end_of_generation,
             add_bos: vocabulary.add_bos.unwrap_or(adds_bos),
             fingerprint: vocabulary.fingerprint(),
-        })
+        }
     }
 
     /// The ids of `text`. An end-of-sequence token is never added, as a prompt is there to be continued.
@@ -137,14 +170,24 @@ impl Tokenizer {
         options: EncodeOptions,
     ) -> Vec<TokenId> {
         let mut ids = Vec::new();
-        let mut begins = true;
-        for fragment in parts.into_iter().flat_map(|part| self.special.split(part, options.parse_special)) {
-            match (fragment, &self.merging) {
-                (Fragment::Token(id), _) => ids.push(id),
-                (Fragment::Text(text), Merging::BytePair(model)) => model.encode(text, &mut ids),
-                (Fragment::Text(text), Merging::SentencePiece(model)) => model.encode(text, begins, &mut ids),
+        match &self.encoder {
+            Encoder::Published(tokenizer) => {
+                parts.into_iter().for_each(|part| tokenizer.encode(part, options.parse_special, &mut ids));
             }
-            begins = matches!(fragment, Fragment::Token(_));
+            Encoder::Merging(special, merging) => {
+                let mut begins = true;
+                for fragment in parts.into_iter().flat_map(|part| special.split(part, options.parse_special))
+                {
+                    match (fragment, merging) {
+                        (Fragment::Token(id), _) => ids.push(id),
+                        (Fragment::Text(text), Merging::BytePair(model)) => model.encode(text, &mut ids),
+                        (Fragment::Text(text), Merging::SentencePiece(model)) => {
+                            model.encode(text, begins, &mut ids);
+                        }
+                    }
+                    begins = matches!(fragment, Fragment::Token(_));
+                }
+            }
         }
         if let Some(bos) = self.bos
             && options.add_bos
@@ -169,7 +212,11 @@ impl Tokenizer {
 
     /// A stream that turns tokens into text as they come.
     pub fn stream(&self, options: DecodeOptions) -> TokenStream {
-        let prefixed = matches!(&self.merging, Merging::SentencePiece(model) if model.adds_space_prefix());
+        let prefixed = match &self.encoder {
+            Encoder::Merging(_, Merging::SentencePiece(model)) => model.adds_space_prefix(),
+            Encoder::Merging(..) => false,
+            Encoder::Published(tokenizer) => tokenizer.adds_space_prefix,
+        };
         TokenStream::new(Arc::clone(&self.pieces), options.show_special, prefixed && !options.continuation)
     }
 

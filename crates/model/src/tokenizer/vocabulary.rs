@@ -51,6 +51,8 @@ pub(crate) struct Vocabulary<'a> {
     pub(crate) eot: Option<TokenId>,
     /// End of message.
     pub(crate) eom: Option<TokenId>,
+    /// Others that end an answer.
+    pub(crate) also_end: Vec<TokenId>,
     /// Stands for text that no other token spells (SentencePiece).
     pub(crate) unknown: Option<TokenId>,
     /// Whether prompts begin with `bos`.
@@ -101,7 +103,7 @@ pub(super) enum Spelling {
 pub(super) const SENTENCE_PIECE_SPACE: &str = "▁";
 
 /// Tokens that end an answer, whatever ids the file names: chat models often name only one of theirs.
-const END_OF_GENERATION: [&str; 20] = [
+pub(super) const END_OF_GENERATION: [&str; 20] = [
     "<|eot_id|>",
     "<|eom_id|>",
     "<|im_end|>",
@@ -141,6 +143,7 @@ impl<'a> Vocabulary<'a> {
             eos: metadata.u32(field::EOS)?,
             eot: metadata.u32(field::EOT)?,
             eom: metadata.u32(field::EOM)?,
+            also_end: Vec::new(),
             unknown: metadata.u32(field::UNKNOWN)?,
             add_bos: metadata.bool(field::ADD_BOS)?,
             add_space_prefix: metadata.bool(field::ADD_SPACE_PREFIX)?,
@@ -239,8 +242,10 @@ impl Vocabulary<'_> {
     /// The tokens that end an answer, ascending.
     pub(super) fn end_of_generation(&self, ids: &TextIndex) -> Vec<TokenId> {
         let by_text = END_OF_GENERATION.iter().filter_map(|text| ids.get(text));
-        let mut end: Vec<TokenId> =
-            by_text.chain([self.eos, self.eot, self.eom].into_iter().flatten()).collect();
+        let mut end: Vec<TokenId> = by_text
+            .chain([self.eos, self.eot, self.eom].into_iter().flatten())
+            .chain(self.also_end.clone())
+            .collect();
         // Models that end with <|return|> or <|call|> write <|end|> between the messages of one answer.
         if ids.get("<|return|>").is_some() && ids.get("<|call|>").is_some() {
             end.retain(|id| self.tokens.get(*id as usize) != Some(&"<|end|>"));

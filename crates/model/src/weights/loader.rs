@@ -18,14 +18,49 @@ pub(super) struct Loader<'a> {
     files: ModelFiles<'a>,
     layout: &'a Layout,
     kernels: &'a Kernels,
+    /// What dense matrices are made into.
+    quantize: Option<WeightType>,
     arena: WeightArena,
     used: HashSet<String>,
+}
+
+/// What a matrix is for: it says how far its weights may be rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// As the caller asks.
+    Linear,
+    /// A row for each token: no fewer than eight bits.
+    Vocabulary,
+    /// Small, and much depends on it.
+    Exact,
+}
+
+impl Role {
+    fn of(part: &str) -> Self {
+        match part {
+            "token_embd" | "output" => Self::Vocabulary,
+            "position_embd" | "ffn_gate_inp" | "ffn_gate_inp_shexp" => Self::Exact,
+            _ => Self::Linear,
+        }
+    }
+
+    /// What rows of `columns` weights of type `stored` become if `asked` is asked for.
+    fn weight_type(self, stored: WeightType, asked: Option<WeightType>, columns: usize) -> WeightType {
+        let Some(asked) = asked.filter(|_| !stored.is_quantized() && self != Self::Exact) else {
+            return stored;
+        };
+        let asked = if self == Self::Vocabulary && asked.is_quantized() { WeightType::Q8_0 } else { asked };
+        let fitting =
+            [asked, WeightType::Q8_0].into_iter().find(|t| columns.is_multiple_of(t.block_weights()));
+        fitting.unwrap_or(stored)
+    }
 }
 
 /// Rows of weights on their way from a file to a matrix.
 struct Rows<'a> {
     /// What errors call the tensor.
     name: String,
+    role: Role,
     weight_type: WeightType,
     columns: usize,
     bytes: Cow<'a, [u8]>,
@@ -54,8 +89,13 @@ impl<'a> Part<'a> {
 }
 
 impl<'a> Loader<'a> {
-    pub(super) fn new(files: ModelFiles<'a>, layout: &'a Layout, kernels: &'a Kernels) -> Self {
-        Self { files, layout, kernels, arena: WeightArena::new(), used: HashSet::new() }
+    pub(super) fn new(
+        files: ModelFiles<'a>,
+        layout: &'a Layout,
+        kernels: &'a Kernels,
+        quantize: Option<WeightType>,
+    ) -> Self {
+        Self { files, layout, kernels, quantize, arena: WeightArena::new(), used: HashSet::new() }
     }
 
     pub(super) fn weights(mut self, architecture: &Architecture) -> Result<Weights, LoadError> {
@@ -144,7 +184,7 @@ impl<'a> Loader<'a> {
         let Attention { heads, kv_heads, head_dim, .. } = *attention;
         let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
         let parts = ["attn_q", "attn_k", "attn_v"].map(|name| Part::of_layer(layer, name));
-        if self.has(parts[0])? {
+        if self.has(parts[0])? || !self.has(Part::of_layer(layer, "attn_qkv"))? {
             let [query, key, value] = parts;
             return Ok([
                 self.linear(query, queries, hidden)?,
@@ -180,16 +220,32 @@ impl<'a> Loader<'a> {
         let down_columns = mlp.size;
         let (gate, up) = if !mlp.gated {
             (None, self.linear(up, mlp.size, hidden)?)
-        } else if self.has(gate)? {
-            (Some(self.linear(gate, mlp.size, hidden)?), self.linear(up, mlp.size, hidden)?)
-        } else {
-            // One matrix, gate first; GGUF files call it up.
-            let fused = if self.has(both)? { both } else { up };
+        } else if let Some(fused) = self.fused_gate(gate, both, up, mlp.size)? {
             let halves = [0..mlp.size, mlp.size..2 * mlp.size];
             let [gate, up] = self.cut(fused, [2 * mlp.size, hidden], &halves.map(|range| [range]))?;
             (Some(gate), up)
+        } else {
+            (Some(self.linear(gate, mlp.size, hidden)?), self.linear(up, mlp.size, hidden)?)
         };
         Ok(MlpWeights { gate, up, down: self.linear(down, hidden, down_columns)? })
+    }
+
+    /// The one matrix of both gate and up, gate first, if there is none of the gate alone; GGUF files call it up.
+    fn fused_gate<'p>(
+        &self,
+        gate: Part<'p>,
+        both: Part<'p>,
+        up: Part<'p>,
+        size: usize,
+    ) -> Result<Option<Part<'p>>, LoadError> {
+        if self.has(gate)? {
+            return Ok(None);
+        }
+        if self.has(both)? {
+            return Ok(Some(both));
+        }
+        let rows = self.files.find(self.layout, &up.tensor("weight"))?.map(|stored| stored.rows);
+        Ok((rows == Some(2 * size)).then_some(up))
     }
 
     fn experts(
@@ -328,7 +384,8 @@ impl<'a> Loader<'a> {
     fn pack(&mut self, rows: Rows<'_>, count: usize) -> Result<Matrix, LoadError> {
         let (files, shape) = (self.files, [count, rows.columns]);
         let release = || files.release_pages();
-        Matrix::pack_in_steps(self.kernels, &mut self.arena, rows.weight_type, shape, &rows.bytes, release)
+        let types = [rows.weight_type, rows.role.weight_type(rows.weight_type, self.quantize, rows.columns)];
+        Matrix::pack_as(self.kernels, &mut self.arena, types, shape, &rows.bytes, release)
             .map_err(|source| LoadError::Matrix { file: files.name(), tensor: rows.name, source })
     }
 
@@ -358,7 +415,7 @@ impl<'a> Loader<'a> {
         } else {
             Cow::Borrowed(bytes)
         };
-        Ok(Rows { name, weight_type, columns, bytes })
+        Ok(Rows { name, role: Role::of(part.name), weight_type, columns, bytes })
     }
 
     fn has(&self, part: Part<'_>) -> Result<bool, LoadError> {
@@ -418,12 +475,7 @@ impl Rows<'_> {
             [range] => Cow::Borrowed(bytes(range)),
             ranges => Cow::Owned(ranges.iter().flat_map(bytes).copied().collect()),
         };
-        Rows {
-            name: self.name.clone(),
-            weight_type: self.weight_type,
-            columns: self.columns,
-            bytes: selected,
-        }
+        Rows { name: self.name.clone(), bytes: selected, ..*self }
     }
 
     fn to_floats(&self) -> Vec<f32> {
@@ -448,7 +500,7 @@ impl Rows<'_> {
         }
         let bytes = values.iter().flat_map(|weight| weight.to_le_bytes()).collect();
         let (name, columns) = (self.name.clone(), self.columns);
-        Rows { name, weight_type: WeightType::F32, columns, bytes: Cow::Owned(bytes) }
+        Rows { name, role: self.role, weight_type: WeightType::F32, columns, bytes: Cow::Owned(bytes) }
     }
 }
 
@@ -469,7 +521,13 @@ mod tests {
 
     fn rows(values: &[f32], columns: usize) -> Rows<'static> {
         let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
-        Rows { name: "t".to_owned(), weight_type: WeightType::F32, columns, bytes: Cow::Owned(bytes) }
+        Rows {
+            name: "t".to_owned(),
+            role: Role::Linear,
+            weight_type: WeightType::F32,
+            columns,
+            bytes: Cow::Owned(bytes),
+        }
     }
 
     #[test]

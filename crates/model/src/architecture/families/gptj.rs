@@ -10,7 +10,7 @@ use crate::architecture::tensor_names::{Layout, Names};
 use crate::architecture::{Architecture, Family, Wiring};
 
 pub(super) const FAMILY: Family =
-    Family { gguf: &["gptj"], model_types: &["gptj"], describe, layout: Layout::new(&[&NAMES]) };
+    Family { gguf: &[], model_types: &["gptj"], describe, layout: Layout::new(&[&NAMES]) };
 
 const NAMES: Names = Names {
     model: &[("token_embd", "transformer.wte"), ("output_norm", "transformer.ln_f"), ("output", "lm_head")],

@@ -30,7 +30,7 @@ const MIXTRAL: Names = Names {
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let window = model.optional_count("attention.sliding_window")?;
+    let window = model.window()?;
     let attention = Attention { window, ..model.attention()? };
     let rope = model.rope(model.permuted_pairs(), attention.head_dim)?;
     let feed_forward = match model.optional_count("expert_count")? {

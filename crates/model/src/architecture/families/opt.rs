@@ -10,7 +10,7 @@ use crate::architecture::tensor_names::{LLAMA, Layout, Names};
 use crate::architecture::{Architecture, Family, Norm, NormKind};
 
 pub(super) const FAMILY: Family =
-    Family { gguf: &["opt"], model_types: &["opt"], describe, layout: Layout::new(&[&NAMES, &LLAMA]) };
+    Family { gguf: &[], model_types: &["opt"], describe, layout: Layout::new(&[&NAMES, &LLAMA]) };
 
 const NAMES: Names = Names {
     model: &[

@@ -15,7 +15,7 @@ pub(super) const FAMILY: Family =
     Family { gguf: &["phi3"], model_types: &["phi3"], describe, layout: Layout::new(&[&LLAMA]) };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let window = model.optional_count("attention.sliding_window")?;
+    let window = model.window()?;
     let attention = Attention { window, ..model.attention()? };
     let mut rope = model.rope(RopePairs::Halves, attention.head_dim)?;
     if model.is_gguf() {

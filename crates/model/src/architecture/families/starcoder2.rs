@@ -23,7 +23,7 @@ const NAMES: Names = Names {
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let window = model.optional_count("attention.sliding_window")?;
+    let window = model.window()?;
     let attention = Attention { window, ..model.attention()? };
     let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
     model.uniform(model.layer_norm()?, attention, vec![rope], model.plain_mlp(Activation::GeluTanh)?)

@@ -1,8 +1,9 @@
-//! Block layouts against the `gguf` Python package (0.x, NumPy): see `golden/make_dequantize.py`.
+//! Block layouts and rounding against the `gguf` Python package (0.x, NumPy): see `golden/make_dequantize.py` and
+//! `golden/make_quantize.py`.
 
 #![allow(clippy::unwrap_used)] // a test
 
-use lookahead_kernels::{WeightType, dequantize_row};
+use lookahead_kernels::{WeightType, dequantize_row, quantize_row};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<u32> {
@@ -28,5 +29,18 @@ fn every_quantized_type_dequantizes_to_the_values_of_the_python_package() {
                 "{weight_type}[{index}]: {found} is not {expected}"
             );
         }
+    }
+}
+
+#[test]
+fn weights_are_rounded_to_the_blocks_of_the_python_package() {
+    let golden: Value = serde_json::from_str(include_str!("golden/quantize.json")).unwrap();
+    let values: Vec<f32> = numbers(&golden["value_bits"]).into_iter().map(f32::from_bits).collect();
+    for weight_type in [WeightType::Q8_0, WeightType::Q4_0] {
+        let expected: Vec<u8> =
+            numbers(&golden[weight_type.name()]).into_iter().map(|byte| byte as u8).collect();
+        let mut found = vec![0; expected.len()];
+        quantize_row(weight_type, &values, &mut found);
+        assert_eq!(found, expected, "{weight_type}");
     }
 }
