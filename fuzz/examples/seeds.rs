@@ -1,10 +1,10 @@
-//! Writes the seed corpora `corpus/draft_file`, `corpus/gguf` and `corpus/tokenizer`: small good files for the fuzzer to start from.
+//! Writes the seed corpora `corpus/checkpoint`, `corpus/draft_file`, `corpus/gguf` and `corpus/tokenizer`: small good files for the fuzzer to start from.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-use lookahead_fixtures::{TinyModel, tiny_model};
+use lookahead_fixtures::{Golden, TinyModel, tiny_model};
 use lookahead_kernels::WeightType;
 use lookahead_model::gguf::{Array, GgufFile, Strings, Value, Writer};
 use lookahead_trie::{Namespace, Sharing, TrieError};
@@ -33,6 +33,16 @@ fn main() -> io::Result<()> {
         seed.extend(text.as_bytes());
         seed.extend(file);
         fs::write(tokenizer.join(name), seed)?;
+    }
+
+    let checkpoints = corpus.join("checkpoint");
+    fs::create_dir_all(&checkpoints)?;
+    for name in Golden::NAMES {
+        let folder = Golden::load(name).folder;
+        let config = fs::read(folder.join("config.json"))?;
+        let weights = fs::read(folder.join("model.safetensors"))?;
+        let split = (config.len() as u16).to_le_bytes();
+        fs::write(checkpoints.join(name), [&[0], &split[..], &config, &weights].concat())?;
     }
 
     let drafts = corpus.join("draft_file");

@@ -33,6 +33,6 @@ fuzz_target!(|bytes: &[u8]| {
         let _ = tokenizer.decode(&ids, DecodeOptions { show_special, ..DecodeOptions::default() });
     }
     for &id in &ids {
-        let _ = (tokenizer.token_bytes(id), tokenizer.is_end_of_generation(id));
+        let _ = (tokenizer.token_bytes(id), tokenizer.is_control(id));
     }
 });

@@ -282,7 +282,8 @@ impl<'a> Hyperparameters<'a> {
         }
     }
 
-    fn rope_dimensions(&self, dimensions: usize, head_dim: usize) -> Result<usize, LoadError> {
+    /// So many rotated dimensions, if heads of `head_dim` can have them.
+    pub(super) fn rope_dimensions(&self, dimensions: usize, head_dim: usize) -> Result<usize, LoadError> {
         if dimensions == 0 || dimensions > head_dim || !dimensions.is_multiple_of(2) {
             let expected = "an even number of dimensions, at most the head's";
             return Err(self.invalid("rope.dimension_count", expected));

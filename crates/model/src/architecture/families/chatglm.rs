@@ -49,7 +49,8 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut rope = model.rope(RopePairs::Interleaved, attention.head_dim)?;
     if !model.is_gguf() {
         let ratio = f64::from(model.float("rope_ratio")?.unwrap_or(1.0));
-        rope = Rope { dimensions: attention.head_dim / 2, base: 10_000.0 * ratio, ..rope };
+        let dimensions = model.rope_dimensions(attention.head_dim / 2, attention.head_dim)?;
+        rope = Rope { dimensions, base: 10_000.0 * ratio, ..rope };
     }
     model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)
 }
