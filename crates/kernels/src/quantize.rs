@@ -6,6 +6,7 @@
 use half::{bf16, f16};
 
 use crate::WeightType;
+use crate::simd::simd_fn;
 
 /// Weights that share a scale.
 const BLOCK: usize = 32;
@@ -21,46 +22,51 @@ impl WeightType {
     pub const WRITABLE: [Self; 6] = [Self::F32, Self::F16, Self::Bf16, Self::Q8_0, Self::Q4_0, Self::Q4K];
 }
 
-/// Writes a row of floats as `weight_type`.
-///
-/// # Panics
-/// If the type is none of [`WeightType::WRITABLE`], or `out` has not the size of such a row.
-pub fn quantize_row(weight_type: WeightType, row: &[f32], out: &mut [u8]) {
-    assert_eq!(Some(out.len()), weight_type.row_bytes(row.len()), "a row of whole blocks");
-    match weight_type {
-        WeightType::F32 => write(row, out, f32::to_le_bytes),
-        WeightType::F16 => write(row, out, |value| f16::from_f32(value).to_le_bytes()),
-        WeightType::Bf16 => write(row, out, |value| bf16::from_f32(value).to_le_bytes()),
-        WeightType::Q8_0 => {
-            for (x, out) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
-                *out = q8_0(x);
+simd_fn! {
+    /// Writes a row of floats as `weight_type`. Compiled for any instruction set, the bytes are the same.
+    ///
+    /// # Panics
+    /// If the type is none of [`WeightType::WRITABLE`], or `out` has not the size of such a row.
+    pub fn quantize_row(_simd, weight_type: WeightType, row: &[f32], out: &mut [u8]) {
+        assert_eq!(Some(out.len()), weight_type.row_bytes(row.len()), "a row of whole blocks");
+        match weight_type {
+            WeightType::F32 => write(row, out, f32::to_le_bytes),
+            WeightType::F16 => write(row, out, |value| f16::from_f32(value).to_le_bytes()),
+            WeightType::Bf16 => write(row, out, |value| bf16::from_f32(value).to_le_bytes()),
+            WeightType::Q8_0 => {
+                for (x, out) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+                    *out = q8_0(x);
+                }
             }
-        }
-        WeightType::Q4_0 => {
-            for (x, out) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
-                *out = q4_0(x);
+            WeightType::Q4_0 => {
+                for (x, out) in row.as_chunks().0.iter().zip(out.as_chunks_mut().0) {
+                    *out = q4_0(x);
+                }
             }
-        }
-        WeightType::Q4K => {
-            let blocks = row.as_chunks::<BLOCK>().0.as_chunks::<BLOCKS>().0;
-            for (x, out) in blocks.iter().zip(out.as_chunks_mut().0) {
-                *out = q4_k(x);
+            WeightType::Q4K => {
+                let blocks = row.as_chunks::<BLOCK>().0.as_chunks::<BLOCKS>().0;
+                for (x, out) in blocks.iter().zip(out.as_chunks_mut().0) {
+                    *out = q4_k(x);
+                }
             }
+            other => panic!("{other} is not written"),
         }
-        other => panic!("{other} is not written"),
     }
 }
 
+#[inline(always)]
 fn write<const N: usize>(row: &[f32], out: &mut [u8], bytes: impl Fn(f32) -> [u8; N]) {
     for (value, out) in row.iter().zip(out.as_chunks_mut::<N>().0) {
         *out = bytes(*value);
     }
 }
 
+#[inline(always)]
 fn inverse(x: f32) -> f32 {
     if x == 0.0 { 0.0 } else { 1.0 / x }
 }
 
+#[inline(always)]
 fn q8_0(x: &[f32; BLOCK]) -> [u8; 34] {
     let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     let scale = largest / 127.0;
@@ -72,6 +78,7 @@ fn q8_0(x: &[f32; BLOCK]) -> [u8; 34] {
     out
 }
 
+#[inline(always)]
 fn q4_0(x: &[f32; BLOCK]) -> [u8; 18] {
     // The value of the greatest magnitude becomes the code 0, whose magnitude is one greater than that of 15.
     let largest =
@@ -86,6 +93,18 @@ fn q4_0(x: &[f32; BLOCK]) -> [u8; 18] {
     out
 }
 
+/// A sum over a block, in eight lanes: vectors can do that.
+#[inline(always)]
+fn sum(term: impl Fn(usize) -> f32) -> f32 {
+    let mut lanes = [0.0f32; 8];
+    for first in (0..BLOCK).step_by(8) {
+        for lane in 0..8 {
+            lanes[lane] += term(first + lane);
+        }
+    }
+    lanes.iter().sum()
+}
+
 /// `x = scale * code - minimum`
 #[derive(Clone, Copy, Debug, Default)]
 struct Fit {
@@ -94,19 +113,21 @@ struct Fit {
 }
 
 /// The scale and the minimum, not negative, that fit 32 weights best; large weights count more.
+#[inline(always)]
 fn fit(x: &[f32; BLOCK]) -> Fit {
     let (low, high) = x.iter().fold((0.0f32, 0.0f32), |(low, high), &x| (low.min(x), high.max(x)));
     if low == high {
         return Fit { scale: 0.0, minimum: -low };
     }
-    let mean_square = x.iter().map(|x| x * x).sum::<f32>() / BLOCK as f32;
+    let mean_square = sum(|i| x[i] * x[i]) / BLOCK as f32;
     let weights = x.map(|x| mean_square.sqrt() + x.abs());
-    let error = |fit: Fit| -> f32 {
-        let errors = x.iter().zip(&weights).map(|(&x, weight)| {
-            let code = ((x + fit.minimum) * inverse(fit.scale)).round_ties_even().clamp(0.0, MAX_CODE);
-            weight * (fit.scale * code - fit.minimum - x).powi(2)
-        });
-        errors.sum()
+    let error = |fit: Fit| {
+        let codes_per_unit = inverse(fit.scale);
+        sum(|i| {
+            let code = ((x[i] + fit.minimum) * codes_per_unit).round_ties_even().clamp(0.0, MAX_CODE);
+            let off = fit.scale * code - fit.minimum - x[i];
+            weights[i] * (off * off)
+        })
     };
     let usual = Fit { scale: (high - low) / MAX_CODE, minimum: -low };
     let mut best = (error(usual), usual);
@@ -123,15 +144,11 @@ fn fit(x: &[f32; BLOCK]) -> Fit {
 }
 
 /// The fit of given codes.
+#[inline(always)]
 fn least_squares(x: &[f32; BLOCK], codes: &[f32; BLOCK], weights: &[f32; BLOCK]) -> Fit {
-    let [mut w, mut q, mut qq, mut wx, mut qx] = [0.0f32; 5];
-    for i in 0..BLOCK {
-        w += weights[i];
-        q += weights[i] * codes[i];
-        qq += weights[i] * codes[i] * codes[i];
-        wx += weights[i] * x[i];
-        qx += weights[i] * codes[i] * x[i];
-    }
+    let (w, q) = (sum(|i| weights[i]), sum(|i| weights[i] * codes[i]));
+    let qq = sum(|i| weights[i] * codes[i] * codes[i]);
+    let (wx, qx) = (sum(|i| weights[i] * x[i]), sum(|i| weights[i] * codes[i] * x[i]));
     let determinant = w * qq - q * q;
     let (scale, minimum) = ((w * qx - q * wx) / determinant, (q * qx - qq * wx) / determinant);
     if determinant > 0.0 && minimum >= 0.0 {
@@ -141,6 +158,7 @@ fn least_squares(x: &[f32; BLOCK], codes: &[f32; BLOCK], weights: &[f32; BLOCK])
     }
 }
 
+#[inline(always)]
 fn q4_k(x: &[[f32; BLOCK]; BLOCKS]) -> [u8; 144] {
     let fits = x.each_ref().map(fit);
     let scale = fits.iter().fold(0.0f32, |largest, fit| largest.max(fit.scale)) / MAX_SCALE;
@@ -164,6 +182,7 @@ fn q4_k(x: &[[f32; BLOCK]; BLOCKS]) -> [u8; 144] {
 }
 
 /// Writes the 6-bit scale and minimum of block `j`.
+#[inline(always)]
 fn pack_scale(packed: &mut [u8], j: usize, scale: u8, minimum: u8) {
     if j < 4 {
         packed[j] |= scale;
@@ -180,11 +199,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dequantize_row;
+    use crate::{Isa, dequantize_row};
 
     fn back(weight_type: WeightType, row: &[f32]) -> Vec<f32> {
         let mut bytes = vec![0; weight_type.row_bytes(row.len()).unwrap()];
-        quantize_row(weight_type, row, &mut bytes);
+        quantize_row(Isa::SCALAR, weight_type, row, &mut bytes);
+        for isa in Isa::available() {
+            let mut same = vec![0; bytes.len()];
+            quantize_row(isa, weight_type, row, &mut same);
+            assert_eq!(same, bytes, "{weight_type}, {isa:?}");
+        }
         let mut found = vec![0.0; row.len()];
         dequantize_row(weight_type, &bytes, &mut found);
         found

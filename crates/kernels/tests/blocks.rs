@@ -3,7 +3,7 @@
 
 #![allow(clippy::unwrap_used)] // a test
 
-use lookahead_kernels::{WeightType, dequantize_row, quantize_row};
+use lookahead_kernels::{Isa, WeightType, dequantize_row, quantize_row};
 use serde_json::Value;
 
 fn numbers(value: &Value) -> Vec<u32> {
@@ -40,7 +40,7 @@ fn weights_are_rounded_to_the_blocks_of_the_python_package() {
         let expected: Vec<u8> =
             numbers(&golden[weight_type.name()]).into_iter().map(|byte| byte as u8).collect();
         let mut found = vec![0; expected.len()];
-        quantize_row(weight_type, &values, &mut found);
+        quantize_row(Isa::detect(), weight_type, &values, &mut found);
         assert_eq!(found, expected, "{weight_type}");
     }
 }

@@ -181,7 +181,7 @@ impl Matrix {
                     let count = rows.len();
                     for (row, converted) in rows.zip(converted.chunks_exact_mut(packed_row_bytes)) {
                         dequantize_row(from, row, &mut values);
-                        quantize_row(weight_type, &values, converted);
+                        quantize_row(kernels.isa(), weight_type, &values, converted);
                     }
                     let rows = converted.chunks_exact(packed_row_bytes).take(count);
                     pack(&rows.collect::<Vec<_>>(), packed);

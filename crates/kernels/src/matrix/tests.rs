@@ -320,7 +320,7 @@ fn a_matrix_is_made_into_another_type_row_by_row() {
         assert_eq!((matrix.weight_type(), matrix.rows()), (to, 40));
         for (row, values) in values.chunks(256).enumerate() {
             let mut stored = vec![0; to.row_bytes(256).unwrap()];
-            crate::quantize_row(to, values, &mut stored);
+            crate::quantize_row(Isa::SCALAR, to, values, &mut stored);
             let (mut expected, mut found) = ([0.0; 256], [0.0; 256]);
             dequantize_row(to, &stored, &mut expected);
             matrix.dequantize_row(row, &mut found);
