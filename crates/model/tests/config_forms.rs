@@ -58,7 +58,7 @@ fn the_old_form_of_a_config_means_the_same() {
     });
     assert_eq!(neox, describe("gpt-neox", |_| ()));
     let within = describe("gemma3", |config| {
-        *config = json!({ "model_type": "gemma3", "text_config": config.take() })
+        *config = json!({ "model_type": "gemma3", "text_config": config.take() });
     });
     assert_eq!(within, describe("gemma3", |_| ()));
 }
