@@ -132,6 +132,9 @@ pub(crate) fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl
 }
 
 impl Block {
+    /// Of weights that are all zero.
+    pub(crate) const ZERO: Self = Self { codes: [0; 32], d: 0, d_min: 0, sub_scales: [1, 1], sub_min: 1 };
+
     /// The float scale of the block's integer sums. Exact: 11 significant bits times at most 6.
     pub(crate) fn scale(&self, weight_type: WeightType) -> f32 {
         let d = f16::from_bits(self.d).to_f32();

@@ -22,6 +22,9 @@ const VECTOR: usize = 4 * GROUP;
 /// Bytes of a half for each row.
 const HALVES: usize = 2 * GROUP;
 
+/// The most blocks to a super-block.
+const MAX_BLOCKS: usize = 8;
+
 /// How the integer codes of a block lie and how wide they are.
 trait Codes {
     /// Bytes of 16 rows by 32 columns.
@@ -77,6 +80,25 @@ const fn place(row: usize, column: usize) -> (usize, usize) {
     (column / 4, row * 4 + column % 4)
 }
 
+/// A row's part of a vector: four columns, as one number of four bytes.
+const QUAD: usize = 4;
+
+/// The codes of each vector's columns, for one row.
+fn quads(block: &Block) -> [u32; 8] {
+    let (quads, _) = block.codes.as_chunks::<QUAD>();
+    std::array::from_fn(|vector| u32::from_le_bytes(quads[vector]))
+}
+
+/// Puts the part of row `row` into a vector.
+fn put_quad(vector: &mut [u8], row: usize, quad: u32) {
+    vector[QUAD * row..][..QUAD].copy_from_slice(&quad.to_le_bytes());
+}
+
+/// `byte` in each byte of a [`QUAD`].
+const fn in_each(byte: u8) -> u32 {
+    u32::from_le_bytes([byte; QUAD])
+}
+
 /// Signed bytes, plus 128: the byte products of most instruction sets take unsigned weights.
 struct Bytes;
 
@@ -88,9 +110,8 @@ impl Codes for Bytes {
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
         for (row, block) in blocks.iter().enumerate() {
-            for (column, &code) in block.codes.iter().enumerate() {
-                let (vector, byte) = place(row, column);
-                packed[VECTOR * vector + byte] = code ^ 128;
+            for (vector, quad) in packed.chunks_exact_mut(VECTOR).zip(quads(block)) {
+                put_quad(vector, row, quad ^ in_each(128));
             }
         }
     }
@@ -119,13 +140,18 @@ impl<const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes for Nibbles<PLANE_BI
     fn pack(blocks: &[Block], packed: &mut [u8]) {
         let (nibbles, planes) = packed.split_at_mut(4 * VECTOR);
         for (row, block) in blocks.iter().enumerate() {
-            for (column, &code) in block.codes.iter().enumerate() {
-                let (vector, byte) = place(row, column);
-                nibbles[VECTOR * (vector % 4) + byte] |= (code & 15) << (4 * (vector / 4));
-                if PLANE_BITS > 0 {
-                    let bit = vector * PLANE_BITS;
-                    planes[VECTOR * (bit / 8) + byte] |= (code >> 4) << (bit % 8);
-                }
+            let quads = quads(block);
+            let low = quads.map(|quad| quad & in_each(15));
+            for (v, vector) in nibbles.chunks_exact_mut(VECTOR).enumerate() {
+                put_quad(vector, row, low[v] | low[v + 4] << 4);
+            }
+            if PLANE_BITS == 0 {
+                continue;
+            }
+            let high = quads.map(|quad| quad >> 4 & in_each((1 << PLANE_BITS) - 1));
+            for (plane, high) in planes.chunks_exact_mut(VECTOR).zip(high.chunks(8 / PLANE_BITS)) {
+                let parts = high.iter().enumerate().map(|(i, quad)| quad << (i * PLANE_BITS));
+                put_quad(plane, row, parts.fold(0, |all, part| all | part));
             }
         }
     }
@@ -320,19 +346,20 @@ pub(super) fn group_bytes(weight_type: WeightType, columns: usize) -> usize {
 /// Packs up to sixteen rows of a file.
 pub(super) fn pack_group(weight_type: WeightType, rows: &[&[u8]], packed: &mut [u8]) {
     with_layout!(weight_type, C, K => {
+        let size = weight_type.block_bytes();
+        // blocks[b]: block b of every row.
+        let mut blocks = [[Block::ZERO; GROUP]; MAX_BLOCKS];
         for (index, packed) in packed.chunks_exact_mut(super_block_bytes::<C, K>()).enumerate() {
-            // blocks[b]: block b of every row.
-            let mut blocks: Vec<Vec<Block>> = vec![Vec::new(); K::BLOCKS];
-            for row in rows {
-                let size = weight_type.block_bytes();
+            for (r, row) in rows.iter().enumerate() {
                 let mut b = 0;
                 decode_block(weight_type, &row[index * size..][..size], |block| {
-                    blocks[b].push(block);
+                    blocks[b][r] = block;
                     b += 1;
                 });
             }
+            let blocks = blocks.each_ref().map(|blocks| &blocks[..rows.len()]);
             let (super_bytes, packed) = packed.split_at_mut(K::SUPER_BYTES);
-            K::pack_super(&blocks[0], super_bytes);
+            K::pack_super(blocks[0], super_bytes);
             for (blocks, packed) in blocks.iter().zip(packed.chunks_exact_mut(block_bytes::<C, K>())) {
                 let (scales, codes) = packed.split_at_mut(K::BLOCK_BYTES);
                 K::pack_block(blocks, scales);
