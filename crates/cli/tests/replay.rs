@@ -53,6 +53,38 @@ fn a_row_says_how_many_tokens_a_pass_yields() {
 }
 
 #[test]
+fn replicas_learn_from_each_other_by_snapshots() {
+    let directory = Directory::new();
+    directory.write("s.jsonl", streams());
+    let flags = "--drafters lookahead --budgets 4";
+    let run = directory.run(&format!("replay s.jsonl --json {flags} --replicas 1,4 --share none,snapshot:1"));
+    assert_eq!(run.code, 0, "{}", run.stderr);
+    let report: Value = serde_json::from_str(&run.stdout).unwrap();
+    let rows = report["fleets"].as_array().unwrap();
+    let keys: Vec<_> = rows.iter().map(|row| (row["share"].as_str().unwrap(), &row["replicas"])).collect();
+    assert_eq!(
+        keys,
+        [("none", &json!(1)), ("none", &json!(4)), ("snapshot:1", &json!(1)), ("snapshot:1", &json!(4))]
+    );
+    let edl: Vec<_> = rows.iter().map(|row| row["edl"].as_f64().unwrap()).collect();
+    assert!(edl[1] < edl[0] && edl[2] == edl[0] && edl[3] == edl[0], "{edl:?}");
+
+    let table = directory.run(&format!("replay s.jsonl {flags} --replicas 2 --limit 1"));
+    assert_eq!(table.code, 0, "{}", table.stderr);
+    assert!(table.stdout.starts_with("drafter ") && table.stdout.contains("snapshot:64"), "{}", table.stdout);
+
+    for (arguments, problem) in [
+        ("--replicas 2 --share snapshot:0", "neither `none` nor `snapshot:K`"),
+        ("--replicas 0", "invalid value '0'"),
+        ("--share none", "--replicas"),
+    ] {
+        let run = directory.run(&format!("replay s.jsonl {arguments}"));
+        assert_eq!(run.code, 2, "{arguments}");
+        assert!(run.stderr.contains(problem) && run.stdout.is_empty(), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn errors_name_file_line_and_field() {
     let directory = Directory::new();
     directory.write("good.jsonl", streams());

@@ -45,6 +45,15 @@ fn names() -> Vec<&'static str> {
     DRAFTERS.iter().map(|(name, _)| *name).collect()
 }
 
+/// The draft engines of these names.
+pub(crate) fn find_drafters(names: &[String]) -> Result<Vec<(&'static str, NewDrafter)>, UnknownDrafter> {
+    let find = |name: &String| {
+        let found = DRAFTERS.iter().find(|(known, _)| known == name);
+        found.copied().ok_or_else(|| UnknownDrafter(name.clone()))
+    };
+    names.iter().map(find).collect()
+}
+
 /// Requests of one task.
 #[derive(Clone, Debug, Default)]
 struct Task {
@@ -115,11 +124,7 @@ impl Experiment {
         drafters: &[String],
         budgets: Vec<usize>,
     ) -> Result<Self, UnknownDrafter> {
-        let find = |name: &String| {
-            let found = DRAFTERS.iter().find(|(known, _)| known == name);
-            found.copied().ok_or_else(|| UnknownDrafter(name.clone()))
-        };
-        let drafters = drafters.iter().map(find).collect::<Result<_, _>>()?;
+        let drafters = find_drafters(drafters)?;
         let is_split = warm_up.is_empty();
         let mut tasks: BTreeMap<String, Task> = BTreeMap::new();
         for stream in warm_up {

@@ -2,7 +2,7 @@
 //! what the drafts cost, and what that is worth under a cost curve.
 //!
 //! A [`Stream`] is a recorded request. [`Tally::play`] plays one as the engine would; an [`Experiment`] plays many, with
-//! several engines, warm-ups and sizes of the draft tree. A draft engine is a [`ReplayDrafter`]; [`DRAFTERS`] has ours and
+//! several engines, warm-ups and sizes of the draft tree; a [`Fleet`] spreads them over replicas that share what they learn. A draft engine is a [`ReplayDrafter`]; [`DRAFTERS`] has ours and
 //! those of others to compare it with.
 //!
 //! ```
@@ -24,6 +24,7 @@
 
 mod drafter;
 mod experiment;
+mod fleet;
 mod ours;
 mod paper;
 mod player;
@@ -34,5 +35,6 @@ mod suffix_tree;
 
 pub use drafter::{DRAFTERS, NewDrafter, ReplayDrafter};
 pub use experiment::{Experiment, Outcome, Quantiles, UnknownDrafter, Warmth};
+pub use fleet::{Fleet, FleetOutcome, FleetSharing, NotASharing};
 pub use player::Tally;
 pub use stream::{DEFAULT_TASK, LineProblem, RUNNERS_UP, Recorder, Stream, StreamError};

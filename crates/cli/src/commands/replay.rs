@@ -1,5 +1,6 @@
 //! `lookahead replay`: draft engines compared on recorded answers, without a model.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Write};
 use std::num::NonZeroUsize;
@@ -10,7 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
 use lookahead_engine::{CostCurve, CostPoint};
-use lookahead_replay::{DRAFTERS, Experiment, Outcome, Stream};
+use lookahead_replay::{DRAFTERS, Experiment, Fleet, FleetOutcome, FleetSharing, Outcome, Stream};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -29,6 +30,8 @@ Examples:
       The speed-up on this machine, for two sizes of the draft tree
   lookahead replay today.jsonl --warmup yesterday.jsonl --drafters lookahead,suffix --json
       Answers of another day as warm-up; one JSON object
+  lookahead replay today.jsonl --replicas 1,4,16 --share none,snapshot:64 --drafters lookahead --budgets 8
+      What a fleet loses by learning apart, and what snapshots that are 64 requests apart win back
 
 A stream is a line with `prompt_ids` and `output_ids` (token ids), and optionally `task` and `runners_up` (for each token
 of the answer the likeliest tokens in its place).
@@ -41,7 +44,12 @@ of the draft out. The rows without a task are means over all tasks.
 
 Fields of --json: `results` (a row each: `task`, `drafter`, `warm`, `budget`, `requests`, `edl`, `hit_rate`, `drafted`,
 `accepted`, `retrieval_us` and `insertion_us` with `p50` and `p99`, `bytes`, `speed_up`), `means` (the same over all
-tasks), `curve` (`tokens` and `ms` each).";
+tasks), `curve` (`tokens` and `ms` each).
+
+With --replicas: the answers are requests in their order, dealt to the replicas in turn. A replica learns from its own as
+soon as they are answered, and from all others' at each snapshot. Columns: EDL of all requests and of the last quarter;
+hit; the memory of the largest replica; speed-up. Fields of --json: `fleets` (`drafter`, `share`, `replicas`, `budget`,
+`requests`, `edl`, `edl_late`, `hit_rate`, `bytes`, `speed_up`), `curve`.";
 
 /// Compare draft engines on recorded answers, without a model
 ///
@@ -62,6 +70,15 @@ pub(crate) struct ReplayArgs {
     /// Play N answers of each task, at most
     #[arg(long, value_name = "N", help_heading = "Answers")]
     limit: Option<NonZeroUsize>,
+
+    /// Spread the answers over so many replicas of a service
+    #[arg(long, value_name = "N,…", value_delimiter = ',', help_heading = "Fleet")]
+    replicas: Vec<NonZeroUsize>,
+
+    /// How replicas learn from each other: `none`, or `snapshot:K`, each time that they have answered K requests together
+    #[arg(long, value_name = "none|snapshot:K,…", value_delimiter = ',', help_heading = "Fleet",
+          requires = "replicas", default_values = ["none", "snapshot:64"])]
+    share: Vec<FleetSharing>,
 
     /// The draft engines
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Lookahead",
@@ -94,6 +111,16 @@ pub(crate) fn run(arguments: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     let limit = arguments.limit.map(NonZeroUsize::get);
     let budgets = arguments.budgets.iter().map(|budget| budget.get()).collect();
+    if !arguments.replicas.is_empty() {
+        let fleet = Fleet {
+            streams: limited(streams, limit),
+            warm_up,
+            replicas: arguments.replicas.clone(),
+            sharing: arguments.share.clone(),
+            budgets,
+        };
+        return run_fleet(&fleet, arguments, &curve);
+    }
     let experiment = Experiment::new(streams, warm_up, limit, &arguments.drafters, budgets)?;
 
     let bar = progress::steps(experiment.plays() as u64);
@@ -110,6 +137,53 @@ pub(crate) fn run(arguments: &ReplayArgs) -> anyhow::Result<ExitCode> {
     }
     stdout.flush()?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// At most `limit` streams of each task.
+fn limited(streams: Vec<Stream>, limit: Option<usize>) -> Vec<Stream> {
+    let mut counts: HashMap<String, usize> = HashMap::new();
+    let is_within = |stream: &Stream| {
+        let count = counts.entry(stream.task.clone()).or_default();
+        *count += 1;
+        limit.is_none_or(|limit| *count <= limit)
+    };
+    streams.into_iter().filter(is_within).collect()
+}
+
+fn run_fleet(fleet: &Fleet, arguments: &ReplayArgs, curve: &CostCurve) -> anyhow::Result<ExitCode> {
+    let bar = progress::steps(fleet.plays(arguments.drafters.len()) as u64);
+    bar.set_message("Replaying");
+    let outcomes = fleet.run(&arguments.drafters, curve, || bar.inc(1))?;
+    bar.finish_and_clear();
+
+    let mut stdout = output::stdout();
+    if arguments.json {
+        writeln!(stdout, "{:#}", json!({ "fleets": outcomes, "curve": curve }))?;
+    } else {
+        write_aligned(&mut stdout, FLEET_COLUMNS, outcomes.iter().map(fleet_cells), FLEET_WORDS)?;
+    }
+    stdout.flush()?;
+    Ok(ExitCode::SUCCESS)
+}
+
+const FLEET_COLUMNS: [&str; 9] =
+    ["drafter", "share", "replicas", "N", "EDL", "late EDL", "hit", "MiB", "speed-up"];
+
+/// Columns of words in the table of fleets.
+const FLEET_WORDS: usize = 2;
+
+fn fleet_cells(row: &FleetOutcome) -> [String; FLEET_COLUMNS.len()] {
+    [
+        row.drafter.to_owned(),
+        row.share.to_string(),
+        row.replicas.to_string(),
+        row.budget.to_string(),
+        format!("{:.2}", row.edl),
+        format!("{:.2}", row.edl_late),
+        format!("{:.0}%", 100.0 * row.hit_rate),
+        format!("{:.1}", row.bytes as f64 / f64::from(1 << 20)),
+        format!("{:.2}", row.speed_up),
+    ]
 }
 
 /// What a file with a cost curve holds.
@@ -145,20 +219,29 @@ const COLUMNS: [&str; 14] = [
 const WORDS: usize = 3;
 
 fn write_table(out: &mut impl Write, outcomes: &[Outcome]) -> io::Result<()> {
-    let mut rows = vec![COLUMNS.map(str::to_owned)];
-    rows.extend(outcomes.iter().map(cells));
-    let widths: [usize; COLUMNS.len()] =
+    write_aligned(out, COLUMNS, outcomes.iter().map(cells), WORDS)
+}
+
+/// Writes a table whose first `words` columns are words and the others numbers; a blank line wherever the words change.
+fn write_aligned<const N: usize>(
+    out: &mut impl Write,
+    columns: [&str; N],
+    cells: impl Iterator<Item = [String; N]>,
+    words: usize,
+) -> io::Result<()> {
+    let mut rows = vec![columns.map(str::to_owned)];
+    rows.extend(cells);
+    let widths: [usize; N] =
         std::array::from_fn(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0));
     let mut group = None;
     for (index, row) in rows.iter().enumerate() {
-        // A blank line wherever another task, engine or warm-up begins.
-        let here = (index > 0).then(|| &row[..WORDS]);
+        let here = (index > 0).then(|| &row[..words]);
         if here.is_some() && group.is_some_and(|group| Some(group) != here) {
             writeln!(out)?;
         }
         group = here;
         let padded = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
-            if column < WORDS { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            if column < words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
         });
         let line = padded.collect::<Vec<_>>().join("  ");
         writeln!(out, "{}", line.trim_end())?;
