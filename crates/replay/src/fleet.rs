@@ -60,6 +60,8 @@ pub struct Fleet {
     pub streams: Vec<Stream>,
     /// What every replica has learned before.
     pub warm_up: Vec<Stream>,
+    /// Names of the draft engines.
+    pub drafters: Vec<String>,
     /// Numbers of replicas.
     pub replicas: Vec<NonZeroUsize>,
     /// Ways to share.
@@ -94,24 +96,23 @@ pub struct FleetOutcome {
 }
 
 impl Fleet {
-    /// Requests to be played, over all combinations with `drafters` engines: the work of [`run`](Self::run).
-    pub fn plays(&self, drafters: usize) -> usize {
-        let fleets = self.replicas.len() * self.sharing.len() * self.budgets.len();
-        self.streams.len() * fleets * drafters
+    /// Requests to be played, over all combinations: the work of [`run`](Self::run).
+    pub fn plays(&self) -> usize {
+        let fleets = self.drafters.len() * self.budgets.len() * self.sharing.len() * self.replicas.len();
+        self.streams.len() * fleets
     }
 
-    /// Plays everything with each of the draft engines named; calls `on_play` after each request.
+    /// Plays everything; calls `on_play` after each request.
     ///
     /// # Errors
     /// If there is no draft engine of a name.
     pub fn run(
         &self,
-        drafters: &[String],
         curve: &CostCurve,
         mut on_play: impl FnMut(),
     ) -> Result<Vec<FleetOutcome>, UnknownDrafter> {
         let mut outcomes = Vec::new();
-        for (drafter, new) in find_drafters(drafters)? {
+        for (drafter, new) in find_drafters(&self.drafters)? {
             for &budget in &self.budgets {
                 for &share in &self.sharing {
                     for replicas in self.replicas.iter().map(|replicas| replicas.get()) {
@@ -196,6 +197,7 @@ mod tests {
         let fleet = Fleet {
             streams: streams.to_vec(),
             warm_up: warm_up.to_vec(),
+            drafters: vec!["lookahead".to_owned()],
             replicas: vec![NonZeroUsize::new(replicas).unwrap()],
             sharing: vec![share.parse().unwrap()],
             budgets: vec![4],
@@ -203,9 +205,8 @@ mod tests {
         let curve =
             CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }, CostPoint { tokens: 4, ms: 1.0 }]).unwrap();
         let mut plays = 0;
-        let drafters = ["lookahead".to_owned()];
-        let mut outcomes = fleet.run(&drafters, &curve, || plays += 1).unwrap();
-        assert_eq!((plays, outcomes.len()), (fleet.plays(drafters.len()), 1));
+        let mut outcomes = fleet.run(&curve, || plays += 1).unwrap();
+        assert_eq!((plays, outcomes.len()), (fleet.plays(), 1));
         outcomes.remove(0)
     }
 

@@ -2,8 +2,8 @@
 //! what the drafts cost, and what that is worth under a cost curve.
 //!
 //! A [`Stream`] is a recorded request. [`Tally::play`] plays one as the engine would; an [`Experiment`] plays many, with
-//! several engines, warm-ups and sizes of the draft tree; a [`Fleet`] spreads them over replicas that share what they learn. A draft engine is a [`ReplayDrafter`]; [`DRAFTERS`] has ours and
-//! those of others to compare it with.
+//! several engines, warm-ups and sizes of the draft tree; a [`Fleet`] spreads them over replicas that share what they
+//! learn. A draft engine is a [`ReplayDrafter`]; [`DRAFTERS`] has ours and those of others to compare it with.
 //!
 //! ```
 //! use lookahead_engine::{CostCurve, CostPoint};

@@ -115,11 +115,12 @@ pub(crate) fn run(arguments: &ReplayArgs) -> anyhow::Result<ExitCode> {
         let fleet = Fleet {
             streams: limited(streams, limit),
             warm_up,
+            drafters: arguments.drafters.clone(),
             replicas: arguments.replicas.clone(),
             sharing: arguments.share.clone(),
             budgets,
         };
-        return run_fleet(&fleet, arguments, &curve);
+        return run_fleet(&fleet, &curve, arguments.json);
     }
     let experiment = Experiment::new(streams, warm_up, limit, &arguments.drafters, budgets)?;
 
@@ -150,14 +151,14 @@ fn limited(streams: Vec<Stream>, limit: Option<usize>) -> Vec<Stream> {
     streams.into_iter().filter(is_within).collect()
 }
 
-fn run_fleet(fleet: &Fleet, arguments: &ReplayArgs, curve: &CostCurve) -> anyhow::Result<ExitCode> {
-    let bar = progress::steps(fleet.plays(arguments.drafters.len()) as u64);
+fn run_fleet(fleet: &Fleet, curve: &CostCurve, as_json: bool) -> anyhow::Result<ExitCode> {
+    let bar = progress::steps(fleet.plays() as u64);
     bar.set_message("Replaying");
-    let outcomes = fleet.run(&arguments.drafters, curve, || bar.inc(1))?;
+    let outcomes = fleet.run(curve, || bar.inc(1))?;
     bar.finish_and_clear();
 
     let mut stdout = output::stdout();
-    if arguments.json {
+    if as_json {
         writeln!(stdout, "{:#}", json!({ "fleets": outcomes, "curve": curve }))?;
     } else {
         write_aligned(&mut stdout, FLEET_COLUMNS, outcomes.iter().map(fleet_cells), FLEET_WORDS)?;
