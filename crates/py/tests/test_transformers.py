@@ -19,10 +19,10 @@ from lookahead_drafts import DraftTrie  # noqa: E402
 from lookahead_drafts.transformers import (  # noqa: E402
     CostCurve,
     UnsupportedError,
-    _takes_trees,
     lookahead,
     measure_cost,
 )
+from lookahead_drafts.transformers.forward import takes_trees  # noqa: E402
 
 VOCABULARY = 96
 SMALL = {
@@ -120,7 +120,7 @@ def same(model, ids, mask, expected, actual) -> None:
 @pytest.mark.parametrize("rows", [1, 3])
 def test_ids_are_those_of_plain_generate(family, rows):
     model = make(family)
-    assert _takes_trees(model) == (family not in CHAINS)
+    assert takes_trees(model) == (family not in CHAINS)
     ids, mask = prompts(rows)
     rejected = 0
     for options in ({"do_sample": False}, {"do_sample": True, "temperature": 0.7, "top_k": 20}):
@@ -363,7 +363,5 @@ def test_positions_end_where_the_model_ends():
 def test_a_cache_of_ones_own_is_filled(llama):
     ids, mask = prompts(1)
     cache = DynamicCache()
-    llama.generate(
-        ids, attention_mask=mask, max_new_tokens=10, past_key_values=cache, custom_generate=lookahead(DraftTrie())
-    )
+    llama.generate(ids, attention_mask=mask, max_new_tokens=10, past_key_values=cache, custom_generate=lookahead(DraftTrie()))
     assert cache.get_seq_length() == ids.shape[1] + 9

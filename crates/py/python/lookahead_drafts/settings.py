@@ -180,7 +180,7 @@ def _checked(name: str, value: Any, where: str) -> Any:
         return SettingsError(f"{where}: {name} = {value!r}: {what} is needed")
 
     if name == "max_bytes":
-        return _bytes(value, fail("a number of bytes, or a size such as \"512MiB\","))
+        return _bytes(value, fail('a number of bytes, or a size such as "512MiB",'))
     if name in ("learning", "sharing"):
         if not isinstance(value, bool):
             raise fail("true or false")
