@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 
 import pytest
 
-from lookahead_drafts import build_corpus, vocabulary_fingerprint
-from lookahead_drafts.settings import CorpusWatch, Settings, SettingsError, fingerprint_of
+from lookahead_drafts import build_corpus, inspect_corpus, vocabulary_fingerprint
+from lookahead_drafts.settings import Housekeeping, Settings, SettingsError, fingerprint_of
 
 
 def load(tmp_path, text: str = "", **variables: str) -> Settings:
@@ -78,7 +79,7 @@ def test_files_are_opened_for_the_tokenizer_and_replaced_ones_are_taken(tmp_path
     build_corpus(corpus, [[1, 2, 3]], fingerprint=fingerprint)
     settings = load(tmp_path, f'corpora = ["{corpus}"]\nsnapshot = "{snapshot}"')
     trie = settings.open(Words())
-    watch = CorpusWatch(trie, settings.corpora)
+    watch = Housekeeping(settings, trie)
 
     def follows() -> list[int]:
         return trie.start([1, 2], share="read").draft_chain(1, min_probability=0.0).tolist()
@@ -98,3 +99,37 @@ def test_files_are_opened_for_the_tokenizer_and_replaced_ones_are_taken(tmp_path
     assert follows() == [4]
     with pytest.raises(SettingsError, match="set `fingerprint`"):
         settings.open(None)
+
+
+def test_a_corpus_that_is_not_there_yet_is_taken_when_it_comes(tmp_path):
+    corpus = tmp_path / "corpus.trie"
+    settings = load(tmp_path, f'corpora = ["{corpus}"]\nreload_every = 10\nfingerprint = 3')
+    with pytest.raises(FileNotFoundError, match="corpus.trie"):
+        settings.open(None)
+    trie = settings.open(None, waits=True)
+    housekeeping = Housekeeping(settings, trie)
+    build_corpus(corpus, [[1, 2, 3]], fingerprint=3)
+    for step in range(1, 11):
+        assert list(trie.corpora()) == [], f"looked at step {step}"
+        housekeeping.step(finished=0)
+    assert list(trie.corpora()) == [str(corpus)]
+
+
+def test_the_first_answer_makes_the_snapshot_and_later_ones_its_journal(tmp_path):
+    snapshot = tmp_path / "drafts.trie"
+    settings = load(tmp_path, f'snapshot = "{snapshot}"\nfingerprint = 3\nsave_every = 4')
+    trie = settings.open(None)
+    housekeeping = Housekeeping(settings, trie)
+    housekeeping.step(finished=0)
+    assert not snapshot.exists()
+    with trie.start([1]) as request:
+        request.append([10, 11, 12])
+    housekeeping.step(finished=1)
+    for _ in range(500):
+        if snapshot.exists():
+            break
+        time.sleep(0.01)
+    assert inspect_corpus(snapshot)["texts"] == 1
+    with trie.start([1]) as request:
+        request.append([20, 21])
+    assert inspect_corpus(snapshot)["journaled"] == 1

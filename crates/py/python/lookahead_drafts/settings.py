@@ -6,10 +6,12 @@ They come from the TOML file that the environment variable `LOOKAHEAD_CONFIG` na
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import sys
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -99,8 +101,9 @@ class Settings:
         """The same, as a request takes it."""
         return "off" if not self.sharing else "readwrite" if self.learning else "read"
 
-    def open(self, tokenizer: str | Tokenizer | None) -> DraftTrie:
-        """A draft engine with these files, for the tokenizer of this path or this one."""
+    def open(self, tokenizer: str | Tokenizer | None, waits: bool = False) -> DraftTrie:
+        """A draft engine with these files, for the tokenizer of this path or this one. With `waits`, a corpus that is not there
+        yet is no error: a `CorpusWatch` takes it when it comes."""
         files = bool(self.corpora or self.snapshot)
         fingerprint = self.fingerprint
         if fingerprint is None and files:
@@ -109,20 +112,46 @@ class Settings:
         if self.snapshot is not None and not trie.open(self.snapshot):
             logger.warning("%s: another process writes it; what this one learns is not kept", self.snapshot)
         for path in self.corpora:
+            if waits and not os.path.exists(path):
+                logger.warning("%s: not there yet, and looked for every %d steps", path, self.reload_every)
+                continue
             tokens = trie.add_corpus(path, path)
             logger.info("%s: drafting from %d tokens", path, tokens)
         return trie
 
 
-class CorpusWatch:
-    """Notices that a corpus was replaced, and lets the new one take its place without a pause."""
+class Housekeeping:
+    """What a host does beside drafting: takes corpora that were replaced, and saves the snapshot.
 
-    def __init__(self, trie: DraftTrie, paths: Sequence[str]) -> None:
+    A corpus that took another's place is drafted from without a pause. Saving takes its time, in a thread of its own.
+    """
+
+    def __init__(self, settings: Settings, trie: DraftTrie) -> None:
+        self._settings = settings
         self._trie = trie
-        self._seen = {path: _identity(path) for path in paths}
+        self._steps = 0
+        self._saved_at: int | None = None
+        # Corpora that were not there when the engine was opened are new when they come.
+        known = trie.corpora()
+        self._seen = {path: _identity(path) if path in known else None for path in settings.corpora}
+        if settings.snapshot is not None:
+            atexit.register(self.save)
+
+    def step(self, finished: int) -> None:
+        """After each step of the host; so many requests have finished by now."""
+        self._steps += 1
+        settings = self._settings
+        if settings.reload_every and self._seen and self._steps % settings.reload_every == 0:
+            self.look()
+        if settings.snapshot is None or not finished:
+            return
+        # The first answer makes the file; from then on there is a journal.
+        if self._saved_at is None or finished - self._saved_at >= settings.save_every:
+            self._saved_at = finished
+            threading.Thread(target=self.save, name="lookahead-save", daemon=True).start()
 
     def look(self) -> None:
-        """Takes what is new. What cannot be used is logged, and the old one stays."""
+        """Takes corpora that are new. What cannot be used is logged, and the old one stays."""
         for path, seen in self._seen.items():
             now = _identity(path)
             if now is None or now == seen:
@@ -130,9 +159,16 @@ class CorpusWatch:
             self._seen[path] = now
             try:
                 tokens = self._trie.add_corpus(path, path)
-                logger.info("%s: replaced, drafting from %d tokens", path, tokens)
+                logger.info("%s: new, drafting from %d tokens", path, tokens)
             except Exception as error:
-                logger.warning("the replaced corpus cannot be used, the old one stays: %s", error)
+                logger.warning("the new corpus cannot be used, the old one stays: %s", error)
+
+    def save(self) -> None:
+        """Saves the snapshot. A failure is logged: its answers are in the journal, or come with the next attempt."""
+        try:
+            self._trie.save()
+        except Exception as error:
+            logger.warning("the snapshot is not saved; the next attempt comes later: %s", error)
 
 
 def fingerprint_of(tokenizer: str | Tokenizer | None) -> int:

@@ -7,7 +7,8 @@ corpus, `NGRAM`; ours is that worker with `LookaheadCorpus` in the corpus's plac
 corpus sees the last tokens of them. Settings: `lookahead_drafts.settings`; corpora can come and go by SGLang's own calls.
 
 Every rank drafts for itself and must draft the same: drafts depend on what was finished and accepted, in order, and on
-nothing else. Therefore files are read when the server starts, and are not looked at again while it runs on several ranks.
+nothing else. So on several ranks files are read when the server starts and are neither looked at again nor rewritten while it
+runs; answers still go to the snapshot's journal. On one rank replaced corpora are taken, and the snapshot is saved.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lookahead_drafts._native import DraftRequest, DraftTrie, build_corpus
-from lookahead_drafts.settings import Settings, Tokenizer, logger
+from lookahead_drafts.settings import Housekeeping, Settings, Tokenizer, logger
 
 NAME = "LOOKAHEAD"
 
@@ -44,6 +45,7 @@ class LookaheadCorpus:
         draft_token_num: int,
         max_trie_depth: int = 18,
         external_corpus_max_tokens: int = 10_000_000,
+        is_alone: bool = False,
         **_sizes_of_its_trie: Any,
     ) -> None:
         self.draft_token_num = draft_token_num
@@ -51,11 +53,18 @@ class LookaheadCorpus:
         self._settings = settings
         self._tokenizer = tokenizer
         self._tail = max(max_trie_depth, draft_token_num + 1)
-        self._trie: DraftTrie = settings.open(tokenizer)
+        self._is_alone = is_alone
+        self._finished = 0
+        self._open()
         self._requests: dict[str, _Followed] = {}
         self._loaded: dict[str, tuple[tempfile.TemporaryDirectory[str], Path]] = {}
         self._tokens: dict[str, int] = {}
         self._lock = threading.Lock()
+
+    def _open(self) -> None:
+        waits = self._is_alone and self._settings.reload_every > 0
+        self._trie: DraftTrie = self._settings.open(self._tokenizer, waits)
+        self._housekeeping = Housekeeping(self._settings, self._trie) if self._is_alone else None
 
     @property
     def tail(self) -> int:
@@ -87,6 +96,8 @@ class LookaheadCorpus:
             self.draft_token_num - 1,
             min_probability=self._settings.min_probability,
         )
+        if self._housekeeping is not None:
+            self._housekeeping.step(self._finished)
         tokens, masks = batch.padded(self.draft_token_num, PADDING)
         return tokens.reshape(-1), masks.reshape(-1).astype(np.int64)
 
@@ -116,6 +127,7 @@ class LookaheadCorpus:
         for request_id in req_ids:
             known = self._requests.pop(request_id, None)
             if known is not None:
+                self._finished += 1
                 try:
                     known.request.finish()
                 except OSError as error:  # known to this process all the same
@@ -128,7 +140,7 @@ class LookaheadCorpus:
         self._requests.clear()
         if self._settings.snapshot is not None:
             return
-        self._trie = self._settings.open(self._tokenizer)
+        self._open()
         for corpus_id, tokens in list(self._tokens.items()):
             if corpus_id in self._loaded:
                 self.commit_external_corpus_load(corpus_id, tokens)
@@ -201,7 +213,8 @@ def worker_class() -> type[Any]:
 
         def __init__(self, server_args: Any, gpu_id: int, nccl_port: int, target_worker: Any) -> None:
             tokenizer = getattr(target_worker, "tokenizer", None)
-            corpus = functools.partial(LookaheadCorpus, Settings.load(), tokenizer)
+            is_alone = server_args.tp_size * server_args.pp_size * server_args.dp_size == 1
+            corpus = functools.partial(LookaheadCorpus, Settings.load(), tokenizer, is_alone=is_alone)
             theirs, ngram_worker.NgramCorpus = ngram_worker.NgramCorpus, corpus
             try:
                 super().__init__(server_args, gpu_id, nccl_port, target_worker)

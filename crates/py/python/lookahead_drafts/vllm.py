@@ -10,9 +10,7 @@ vLLM verifies chains and names no requests: `DraftRows` recognises them by their
 
 from __future__ import annotations
 
-import atexit
 import sys
-import threading
 import time
 import types
 from typing import Any
@@ -21,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lookahead_drafts._native import DraftRows
-from lookahead_drafts.settings import CorpusWatch, Settings, logger
+from lookahead_drafts.settings import Housekeeping, Settings, logger
 from lookahead_drafts.step_cost import PRIOR_FIXED, PRIOR_TOKEN, StepCosts
 
 # The name under which vLLM finds the proposer without the package's path: it takes a module and a class.
@@ -46,18 +44,15 @@ class LookaheadProposer:
         self._budget = int(vllm_config.speculative_config.num_speculative_tokens)
         self._max_tokens = int(vllm_config.model_config.max_model_len)
         tokenizer = None if vllm_config.model_config.skip_tokenizer_init else vllm_config.model_config.tokenizer
-        self._trie = settings.open(tokenizer)
+        self._trie = settings.open(tokenizer, waits=settings.reload_every > 0)
         self._rows = DraftRows(self._trie, share=settings.share)
-        self._watch = CorpusWatch(self._trie, settings.corpora)
+        self._housekeeping = Housekeeping(settings, self._trie)
         is_alone = int(vllm_config.parallel_config.world_size) == 1
         given = settings.fixed_cost is not None or settings.token_cost is not None
         self._costs = StepCosts() if is_alone and not given else None
         self._steps = 0
-        self._saved = 0
         # When the last call ended, its rows, how many requests had begun and ended, and the tokens it drafted.
         self._last: tuple[float, int, int, int] | None = None
-        if settings.snapshot is not None:
-            atexit.register(self._trie.save)
 
     def load_model(self, *args: Any, **kwargs: Any) -> None:
         """There is no model to load."""
@@ -84,7 +79,6 @@ class LookaheadProposer:
             fixed_cost=fixed,
             token_cost=token,
         )
-        self._steps += 1
         if self._costs is not None:
             self._measure(self._costs, started, rows, decoding, sum(map(len, drafts)))
         self._keep_house()
@@ -112,22 +106,9 @@ class LookaheadProposer:
         self._last = (time.perf_counter(), decoding, changes, drafted)
 
     def _keep_house(self) -> None:
-        settings = self._settings
-        if settings.reload_every and settings.corpora and self._steps % settings.reload_every == 0:
-            self._watch.look()
-        if settings.snapshot is None or self._steps % 16:
-            return
-        problem = self._rows.take_problem()
-        if problem is not None:
-            logger.warning("an answer is not kept: %s", problem)
-        finished = self._rows.stats()["finished"]
-        if finished - self._saved >= settings.save_every:
-            self._saved = finished
-            # Writing takes its time, and nobody who drafts waits for it.
-            threading.Thread(target=self._save, name="lookahead-save", daemon=True).start()
-
-    def _save(self) -> None:
-        try:
-            self._trie.save()
-        except Exception as error:
-            logger.warning("the snapshot is not saved; the next attempt comes later: %s", error)
+        self._steps += 1
+        self._housekeeping.step(self._rows.stats()["finished"])
+        if self._steps % 64 == 0:
+            problem = self._rows.take_problem()
+            if problem is not None:
+                logger.warning("an answer is not kept: %s", problem)
