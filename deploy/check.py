@@ -3,6 +3,7 @@
 Each check is a generator of problems. All are run, and all problems are printed.
 """
 
+import fnmatch
 import json
 import re
 import shutil
@@ -303,6 +304,39 @@ def kubernetes(known_metrics):
                 yield f"deploy/kubernetes: there is no metric {name}"
 
 
+def fleet():
+    """Files for fleets of other hosts: schemas, claims, the settings, and that all name the same files."""
+    folder = DEPLOY / "fleet"
+    linted = run("hadolint", folder / "Dockerfile")
+    if linted.returncode != 0:
+        yield f"deploy/fleet/Dockerfile: {linted.stdout.strip()}{linted.stderr.strip()}"
+    objects = [(path, item) for path in sorted(folder.glob("*.yaml")) for item in yaml.safe_load_all(path.read_text())]
+    for path, item in objects:
+        try:
+            kubernetes_validate.validate(item, "1.37", strict=True)
+        except kubernetes_validate.ValidationError as error:
+            where = ".".join(map(str, error.path))
+            yield f"{path.relative_to(ROOT)}: {item['kind']} {item['metadata']['name']}: {where}: {error.message}"
+    by_kind = {(item["kind"], item["metadata"]["name"]): item for _, item in objects}
+    settings = tomllib.loads(by_kind["ConfigMap", "lookahead"]["data"]["lookahead.toml"])
+    python = (ROOT / "crates/py/python/lookahead_drafts/settings.py").read_text()
+    for name in settings:
+        if not re.search(rf"^    {name}: ", python, re.MULTILINE):
+            yield f"deploy/fleet/drafts.yaml: there is no setting {name}"
+    job = by_kind["CronJob", "merge-drafts"]["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"][0]
+    *_, merged, pattern = job["command"]
+    if settings["corpora"] != [merged]:
+        yield f"deploy/fleet/drafts.yaml: {merged} is merged, and {settings['corpora']} are drafted from"
+    for name in ("vllm", "sglang"):
+        spec = by_kind["StatefulSet", name]["spec"]["template"]["spec"]
+        container = spec["containers"][0]
+        snapshot = next(item["value"] for item in container["env"] if item["name"] == "LOOKAHEAD_SNAPSHOT")
+        if not fnmatch.fnmatch(snapshot.replace("$(POD_NAME)", "pod-0"), pattern):
+            yield f"deploy/fleet/{name}.yaml: {snapshot} is not merged by {pattern}"
+        if {volume["name"] for volume in spec["volumes"]} != {mount["name"] for mount in container["volumeMounts"]}:
+            yield f"deploy/fleet/{name}.yaml: volumes and mounts differ"
+
+
 def query(where, text, known):
     """Problems of a PromQL query."""
     text = re.sub(r"\$__(rate_interval|range|interval)", "5m", text)
@@ -437,6 +471,7 @@ def main():
             dockerfile(),
             systemd_unit(),
             kubernetes(known_metrics),
+            fleet(),
             dashboard(known_series),
             alerts(known_series),
             operations(known_metrics),

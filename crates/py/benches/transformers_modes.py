@@ -74,7 +74,7 @@ class Bench:
                 "seconds": seconds,
                 "passes": self.passes,
                 "prompt_ids": ids[:prompt],
-                "token_ids": ids[prompt:],
+                "output_ids": ids[prompt:],
                 "gap": self.gap(plain, ids),
             }
             self.records.append(record)
