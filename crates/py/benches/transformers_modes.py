@@ -5,7 +5,7 @@
 
 A line of PROMPTS has `prompt` or `messages`; a file is a task. The first LIMIT prompts of each are *cold* (a draft engine that knows
 nothing, for each), the next LIMIT warm one up for each task, and the next LIMIT are *warm*. For each prompt the modes run one after the
-other; seconds include the prefill. Where an answer differs from plain's, the gap between the two greatest logits is shown.
+other. Decoding is what comes after the prompt's own pass; the whole has that too. Where an answer differs from plain's, the gap between the two greatest logits is shown.
 """
 
 from __future__ import annotations
@@ -34,11 +34,15 @@ class Bench:
         print(f"{arguments.dtype}, a pass over so many tokens costs {costs}")
         self.records: list[dict[str, Any]] = []
         self.passes = 0
+        self.prefilled = 0.0
         forward = self.model.forward
 
         def counted(*args: Any, **kwargs: Any) -> Any:
+            output = forward(*args, **kwargs)
             self.passes += 1
-            return forward(*args, **kwargs)
+            if self.passes == 1:
+                self.prefilled = time.perf_counter()
+            return output
 
         # The signature is what `generate` and the drafts look at.
         counted.__signature__ = __import__("inspect").signature(forward)  # type: ignore[attr-defined]
@@ -64,14 +68,15 @@ class Bench:
         for mode, more in modes.items():
             self.passes, start = 0, time.perf_counter()
             ids = self.model.generate(**options, **more)[0].tolist()
-            seconds = time.perf_counter() - start
+            end = time.perf_counter()
             plain = plain or ids
             record = {
                 "phase": phase,
                 "task": task,
                 "mode": mode,
                 "tokens": len(ids) - prompt,
-                "seconds": seconds,
+                "seconds": end - start,
+                "decode_seconds": end - self.prefilled,
                 "passes": self.passes,
                 "prompt_ids": ids[:prompt],
                 "output_ids": ids[prompt:],
@@ -93,24 +98,33 @@ class Bench:
     def table(self) -> None:
         modes = list(dict.fromkeys(record["mode"] for record in self.records))
         for phase in ("cold", "warm"):
-            print(f"\n{phase}: times plain's tokens/s (EDL; answers that differ, and the greatest gap of their logits)\n")
-            print("| task | plain tokens/s |" + "".join(f" {mode} |" for mode in modes[1:]))
+            print(
+                f"\n{phase}: times plain's tokens/s, decoding / whole (EDL; answers that differ, the greatest gap of their logits)\n"
+            )
+            print("| task | plain tokens/s, decoding / whole |" + "".join(f" {mode} |" for mode in modes[1:]))
             print("| --- | ---: |" + " ---: |" * (len(modes) - 1))
-            rates: dict[str, list[float]] = defaultdict(list)
+            ratios: dict[str, list[list[float]]] = defaultdict(list)
             for task in dict.fromkeys(record["task"] for record in self.records):
                 cells = []
-                speeds = {}
+                plain: list[float] = []
                 for mode in modes:
                     here = [r for r in self.records if (r["phase"], r["task"], r["mode"]) == (phase, task, mode)]
-                    tokens, seconds, passes = (sum(r[name] for r in here) for name in ("tokens", "seconds", "passes"))
-                    speeds[mode] = tokens / seconds
+                    tokens, whole, decoding, passes = (
+                        sum(r[name] for r in here) for name in ("tokens", "seconds", "decode_seconds", "passes")
+                    )
+                    # The first token of an answer comes with its prompt's pass.
+                    rates = [(tokens - len(here)) / decoding, tokens / whole]
+                    plain = plain or rates
+                    ratios[mode].append([own / other for own, other in zip(rates, plain)])
                     gaps = [r["gap"] for r in here if r["gap"] is not None]
-                    rates[mode].append(speeds[mode] / speeds["plain"])
                     differ = f"{len(gaps)}/{len(here)}" + (f", {max(gaps):.1e}" if gaps else "")
-                    cells.append(f"{rates[mode][-1]:.2f}x ({tokens / passes:.2f}; {differ})")
-                print(f"| {task} | {speeds['plain']:.1f} | " + " | ".join(cells[1:]) + " |")
-            means = [f"{sum(rates[mode]) / len(rates[mode]):.2f}x" for mode in modes[1:]]
-            print("| mean | | " + " | ".join(means) + " |")
+                    times = "x / ".join(f"{ratio:.2f}" for ratio in ratios[mode][-1])
+                    cells.append(f"{times}x ({tokens / passes:.2f}; {differ})")
+                print(f"| {task} | {plain[0]:.1f} / {plain[1]:.1f} | " + " | ".join(cells[1:]) + " |")
+            means = [
+                "x / ".join(f"{sum(r[i] for r in ratios[mode]) / len(ratios[mode]):.2f}" for i in (0, 1)) for mode in modes[1:]
+            ]
+            print("| mean | | " + " | ".join(f"{mean}x" for mean in means) + " |")
 
 
 def main() -> None:

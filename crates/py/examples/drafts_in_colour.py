@@ -51,7 +51,9 @@ def picture(step: DraftStep, words: dict[int, str]) -> str:
     rows = rows_of(step)
     width = MARGIN * 2 + COLUMN * (max(depths[: step.size]) + 1)
     height = MARGIN * 2 + LINE * (max(rows) + 1)
-    parts = [f'<svg width="{width}" height="{height}" font-family="monospace" font-size="12">']
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" font-family="monospace" font-size="12">'
+    ]
 
     def place(node: int) -> tuple[int, int]:
         return MARGIN + depths[node] * COLUMN, MARGIN + rows[node] * LINE + LINE // 2
@@ -78,6 +80,7 @@ def main() -> None:
         "--prompt", default="Write a Python function that counts the words of a text, then one that counts its lines."
     )
     parser.add_argument("--out", type=Path, default=Path("drafts.html"))
+    parser.add_argument("--svg", type=Path, help="also the step with the most accepted tokens, as a picture of its own")
     parser.add_argument("--steps", type=int, default=12, help="steps to draw, those with drafts alone")
     parser.add_argument("--max-new-tokens", type=int, default=120)
     arguments = parser.parse_args()
@@ -96,6 +99,9 @@ def main() -> None:
     words = {token: tokenizer.decode([token]) for step in drawn for token in step.tree.tokens.tolist()}
     body = "".join(f"<p>{len(step.tokens)} tokens</p>{picture(step, words)}" for step in drawn)
     arguments.out.write_text(f"<!doctype html><meta charset=utf-8><title>Drafts</title>{body}", encoding="utf-8")
+    if arguments.svg and drawn:
+        best = max(drawn, key=lambda step: (len(step.accepted), step.size))
+        arguments.svg.write_text(picture(best, words), encoding="utf-8")
     stats = loop.stats
     print(f"\n{stats.tokens} tokens in {stats.passes} passes: {stats.edl:.2f} a pass; the drafts are in {arguments.out}")
 

@@ -2,7 +2,10 @@
 
 use lookahead_trie::DraftTree;
 use numpy::{PyArray1, PyArray2, PyArrayMethods as _};
+use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
+
+use crate::request::MAX_NODES;
 
 /// A draft tree. Node 0 is the root, the last token of the request's text; a parent stands before its children.
 #[pyclass(name = "DraftTree", module = "lookahead_drafts", frozen)]
@@ -116,6 +119,9 @@ impl PyDraftBatch {
         padding: Option<i64>,
     ) -> PyResult<(Bound<'py, PyArray2<i64>>, Bound<'py, numpy::PyArray3<bool>>)> {
         let count = self.trees.len();
+        if nodes > MAX_NODES {
+            return Err(PyValueError::new_err(format!("nodes is {nodes}; 0 to {MAX_NODES} is needed")));
+        }
         let mut tokens = Vec::with_capacity(count * nodes);
         let mut masks = vec![false; count * nodes * nodes];
         for (index, tree) in self.trees.iter().enumerate() {
@@ -136,7 +142,7 @@ impl PyDraftBatch {
     fn __getitem__(&self, index: usize) -> PyResult<PyDraftTree> {
         let tree = self.trees.get(index).ok_or_else(|| {
             let message = format!("draft {index} of a batch of {}", self.trees.len());
-            pyo3::exceptions::PyIndexError::new_err(message)
+            PyIndexError::new_err(message)
         })?;
         Ok(PyDraftTree(tree.clone()))
     }

@@ -11,6 +11,9 @@ use crate::draft::PyDraftTree;
 use crate::error::{DraftError, of_trie};
 use crate::tokens;
 
+/// Nodes of a draft, at most: a mask over them is of this size squared, in bytes.
+pub(crate) const MAX_NODES: usize = 1 << 14;
+
 /// One request: a text that no other request sees. Made by `DraftTrie.start`.
 ///
 /// As a context manager it is finished at the end of the block, and cancelled if that ends by an exception.
@@ -59,9 +62,9 @@ pub(crate) fn params(
     shape: &str,
     source: &str,
 ) -> PyResult<DraftParams> {
-    let size = |name: &str, value: i64| {
-        usize::try_from(value)
-            .map_err(|_| PyValueError::new_err(format!("{name} is {value}; at least 0 is needed")))
+    let size = |name: &str, value: i64| match usize::try_from(value) {
+        Ok(value) if value <= MAX_NODES => Ok(value),
+        _ => Err(PyValueError::new_err(format!("{name} is {value}; 0 to {MAX_NODES} is needed"))),
     };
     let nodes = size("budget", budget)?;
     if !(0.0..=1.0).contains(&min_probability) {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import random
 import subprocess
 import threading
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 
 from lookahead_drafts import (
     DraftError,
+    DraftRows,
     DraftTrie,
     build_corpus,
     inspect_corpus,
@@ -141,7 +143,7 @@ def test_wrong_arguments_are_refused_by_name():
         DraftTrie(max_bytes=-1)
     with pytest.raises(ValueError, match="share is 'all'"):
         trie.start([1], share="all")
-    with pytest.raises(ValueError, match="budget is -1"):
+    with pytest.raises(ValueError, match="budget is -1; 0 to 16384"):
         request.draft_tree(-1)
     with pytest.raises(ValueError, match="depth is -2"):
         request.draft_tree(4, depth=-2)
@@ -161,6 +163,51 @@ def test_wrong_arguments_are_refused_by_name():
         trie.append_all([request], [[1, -4]])
     with pytest.raises(KeyError, match="there is no namespace 'other'"):
         trie.remove_corpus("name", namespace="other")
+
+
+def test_no_argument_whatever_makes_it_panic():
+    """Calls with arguments at random: each returns, or raises one of the exceptions that it is meant to. A panic would be a
+    `PanicException`, which is no `Exception`."""
+    chance = random.Random(11)
+    trie = DraftTrie(2 * MIB)
+    odd = [None, True, -1, 0, 1, 3, 40, 2**14 + 1, 2**31, 2**63, 2**70, -(2**63), 0.5, float("nan"), "", "text", b"x", [], [[]]]
+    odd += [[1, 2, 3, 1, 2], [-1], [2**32], ["a"], (1, 2), {1: 2}, {3}, np.arange(5), np.zeros((2, 2)), np.array(1), object()]
+    odd += [np.arange(6, dtype=np.uint16)[::2], np.array([], dtype=np.int64), "read", "off", "single", "output", range(9)]
+
+    def any_of() -> object:
+        return chance.choice(odd)
+
+    request, outcomes = trie.start([1, 2, 3, 1, 2]), {"returned": 0, "raised": 0}
+    table = np.arange(40, dtype=np.int32).reshape(4, 10)
+    for _ in range(20_000):
+        if chance.random() < 0.1 or request.is_finished:
+            request = trie.start([1, 2, 3, 1, 2], namespace=chance.choice("abc"))
+        calls = [
+            lambda: trie.start(any_of(), namespace=any_of(), share=any_of(), references=any_of()),
+            lambda: trie.start(any_of()),
+            lambda: trie.warm_up(any_of(), namespace="a"),
+            lambda: request.append(any_of()),
+            lambda: request.draft_tree(any_of(), depth=any_of(), min_probability=any_of()),
+            lambda: request.draft_tree(3, shape=any_of(), source=any_of()),
+            lambda: request.draft_chain(any_of()).tolist(),
+            lambda: trie.draft_trees(chance.choice([[request], [request, request], any_of()]), any_of()),
+            lambda: trie.draft_trees([request], 4).padded(any_of(), any_of()),
+            lambda: trie.draft_trees([request], 4)[any_of()],
+            lambda: trie.append_all(chance.choice([[request], any_of()]), any_of()),
+            lambda: DraftTrie(any_of(), any_of()),
+            lambda: DraftRows(trie, namespace="a", share=any_of()),
+            lambda: DraftRows(trie).step(chance.choice([table, any_of()]), any_of(), any_of(), any_of(), max_tokens=any_of()),
+            lambda: vocabulary_fingerprint(any_of()),
+            lambda: trie.stats(namespace=any_of()),
+            lambda: trie.remove_corpus(any_of(), namespace=any_of()),
+            lambda: request.finish() if chance.random() < 0.1 else request.bytes,
+        ]
+        try:
+            chance.choice(calls)()
+            outcomes["returned"] += 1
+        except (TypeError, ValueError, OverflowError, DraftError, LookupError):
+            outcomes["raised"] += 1
+    assert min(outcomes.values()) > 2000
 
 
 def test_a_finished_request_says_so():
