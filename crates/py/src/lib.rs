@@ -10,6 +10,7 @@
 
 mod draft;
 mod error;
+mod parallel;
 mod request;
 mod rows;
 mod tokens;

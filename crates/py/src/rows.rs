@@ -17,9 +17,10 @@ use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::parallel::in_parallel;
 use crate::request::{chain, chain_params, params, sharing};
 use crate::tokens;
-use crate::trie::{PyDraftTrie, in_parallel};
+use crate::trie::PyDraftTrie;
 
 /// Drafts for batches whose rows have no names.
 #[pyclass(name = "DraftRows", module = "lookahead_drafts", frozen)]
@@ -122,31 +123,25 @@ impl Rows {
         params: &DraftParams,
         cost: Cost,
     ) -> Vec<Vec<TokenId>> {
-        let tracked = self.assign(namespace, sharing, rows);
-        let each: Vec<_> = tracked
-            .into_iter()
-            .zip(rows)
-            .zip(most)
-            .map(|((tracked, row), &most)| (Mutex::new(tracked), row, most))
-            .collect();
-        let chains = in_parallel(&each, |(tracked, row, most)| {
-            let mut tracked = tracked.lock().unwrap_or_else(PoisonError::into_inner);
-            let tracked = &mut *tracked;
+        let each = self.assign(namespace, sharing, rows).into_iter().zip(rows).zip(most).collect();
+        let (tracked, chains): (Vec<Tracked>, Vec<_>) = in_parallel(each, |((mut tracked, row), &most)| {
             if row.sampled.is_empty() {
-                return Vec::new(); // a prompt that is not read to its end
+                return (tracked, Vec::new()); // a prompt that is not read to its end
             }
             tracked.text.extend_from_slice(&row.text[tracked.text.len()..]);
             namespace.accept(&mut tracked.request, row.sampled);
-            let params = DraftParams { nodes: params.nodes.min(*most), ..*params };
+            let params = DraftParams { nodes: params.nodes.min(most), ..*params };
             let tree = namespace.draft(&mut tracked.request, &chain_params(params));
-            chain(tree, params.nodes).collect::<Vec<_>>()
-        });
-        let lengths = lengths(&chains, rows.iter().filter(|row| !row.sampled.is_empty()).count(), cost);
+            let chain = chain(tree, params.nodes).collect();
+            (tracked, chain)
+        })
+        .into_iter()
+        .unzip();
+        let decoding = rows.iter().filter(|row| !row.sampled.is_empty()).count();
+        let lengths = lengths(&chains, decoding, cost);
         self.counts.steps += 1;
-        self.tracked.clear();
         let mut drafts = Vec::with_capacity(chains.len());
-        for ((chain, length), (tracked, row, _)) in chains.into_iter().zip(lengths).zip(each) {
-            let mut tracked = tracked.into_inner().unwrap_or_else(PoisonError::into_inner);
+        for (((mut tracked, row), chain), length) in tracked.into_iter().zip(rows).zip(chains).zip(lengths) {
             self.counts.sampled += row.sampled.len() as u64;
             if !row.sampled.is_empty() {
                 self.counts.accepted += tracked.drafted.min(row.sampled.len() - 1) as u64;

@@ -3,24 +3,17 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::thread;
 
-use lookahead_trie::{Corpus, CorpusBuilder, DraftParams, DraftTree, Namespace, Namespaces, Request};
+use lookahead_trie::{Corpus, CorpusBuilder, DraftParams, DraftTree, Namespace, Namespaces};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::draft::PyDraftBatch;
 use crate::error::of_trie;
+use crate::parallel::in_parallel;
 use crate::request::{PyDraftRequest, finished, params, sharing};
 use crate::tokens;
-
-/// Batches of fewer requests than this for each thread are drafted by the caller alone: to start a thread takes as long as a
-/// few drafts.
-const REQUESTS_PER_THREAD: usize = 32;
-
-/// Threads of a batch, at most: a host has more to do than to draft.
-const MAX_THREADS: usize = 8;
 
 /// What requests draft from: namespaces by name, each with a memory bound of its own. Safe to use from many threads.
 #[pyclass(name = "DraftTrie", module = "lookahead_drafts", frozen, weakref)]
@@ -118,7 +111,7 @@ impl PyDraftTrie {
         if let Some(twice) = requests.iter().position(|&request| !seen.insert(std::ptr::from_ref(request))) {
             return Err(PyValueError::new_err(format!("requests[{twice}] is in the batch twice")));
         }
-        let trees = py.detach(|| draft_all(&requests, &params)).ok_or_else(finished)?;
+        let trees = py.detach(|| draft_all(requests, &params)).ok_or_else(finished)?;
         Ok(PyDraftBatch::new(py, trees))
     }
 
@@ -239,38 +232,12 @@ impl PyDraftTrie {
 /// Drafts for all of `requests`, no two the same, on several threads where there are many; none if one is finished.
 ///
 /// Each is locked while it is drafted for and no longer, so that batches which share requests cannot wait for each other.
-fn draft_all(requests: &[&PyDraftRequest], params: &DraftParams) -> Option<Vec<DraftTree>> {
-    let draft = |request: &&PyDraftRequest| -> Option<DraftTree> {
-        let mut locked = request.lock();
-        let own: &mut Request = locked.as_mut()?;
-        Some(request.namespace().draft(own, params).clone())
+fn draft_all(requests: Vec<&PyDraftRequest>, params: &DraftParams) -> Option<Vec<DraftTree>> {
+    let draft = |request: &PyDraftRequest| {
+        let mut own = request.lock();
+        Some(request.namespace().draft(own.as_mut()?, params).clone())
     };
     in_parallel(requests, draft).into_iter().collect()
-}
-
-/// What `act` makes of each item, in their order.
-pub(crate) fn in_parallel<T: Sync, R: Send>(items: &[T], act: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let processors = thread::available_parallelism().map_or(1, usize::from);
-    let threads = (items.len() / REQUESTS_PER_THREAD).clamp(1, processors.min(MAX_THREADS));
-    if threads == 1 {
-        return items.iter().map(act).collect();
-    }
-    let act = &act;
-    let (first, others) = items.split_at(items.len().div_ceil(threads));
-    thread::scope(|scope| {
-        let others: Vec<_> = others
-            .chunks(items.len().div_ceil(threads))
-            .map(|chunk| scope.spawn(move || chunk.iter().map(act).collect::<Vec<R>>()))
-            .collect();
-        let mut results: Vec<R> = first.iter().map(act).collect();
-        for other in others {
-            match other.join() {
-                Ok(more) => results.extend(more),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
-        }
-        results
-    })
 }
 
 /// Indexes texts (rows of token ids) as a file for `DraftTrie.add_corpus`, which takes the place of one at `path` in one step.
