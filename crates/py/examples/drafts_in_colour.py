@@ -91,7 +91,8 @@ def main() -> None:
     inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)
 
     steps: list[DraftStep] = []
-    loop = lookahead(DraftTrie(), draft_length=12, observer=steps.append)
+    # Trees of one size, whatever a pass costs here: there is more to see.
+    loop = lookahead(DraftTrie(), draft_length=12, cost_curve=None, observer=steps.append)
     answer = model.generate(**inputs, custom_generate=loop, max_new_tokens=arguments.max_new_tokens)
     print(tokenizer.decode(answer[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True))
 
