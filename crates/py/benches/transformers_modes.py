@@ -31,7 +31,9 @@ class Bench:
         self.model: Any = AutoModelForCausalLM.from_pretrained(arguments.model, dtype=getattr(torch, arguments.dtype))
         self.curve = measure_cost(self.model)
         costs = ", ".join(f"{size}: {cost:.2f}" for size, cost in zip(self.curve.sizes, self.curve.costs))
+        alone, several = (f"{slope * 1000:.2f}" for slope in self.curve.context)
         print(f"{arguments.dtype}, a pass over so many tokens costs {costs}")
+        print(f"1000 tokens of context add {alone} to a pass over one, {several} to one over several")
         self.records: list[dict[str, Any]] = []
         self.passes = 0
         self.prefilled = 0.0

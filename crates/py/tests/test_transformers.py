@@ -341,6 +341,11 @@ def test_a_cost_curve_decides_how_much_is_drafted(llama):
     sure, unsure = np.ones(16, dtype=np.float32), np.array([1.0] + [0.05] * 15, dtype=np.float32)
     assert curve.best_size([sure]) == 16 and curve.best_size([unsure]) == 1
     assert CostCurve((1, 64), (1.0, 1.0)).best_size([unsure]) == 16
+    # Behind a long context passes over several tokens cost more than a short one tells.
+    long = CostCurve((1, 4), (1.0, 1.2), context=(0.001, 0.003))
+    assert long(4) == 1.2 and long(4, context=1000) == pytest.approx(4.2 / 2.0)
+    likely = np.array([1.0, 0.5, 0.5, 0.5], dtype=np.float32)
+    assert long.best_size([likely]) == 4 and long.best_size([likely], context=10_000) == 1
     measured = measure_cost(llama, sizes=(1, 2, 8))
     assert measured.costs[0] == 1.0 and list(measured.costs) == sorted(measured.costs)
     loop = lookahead(DraftTrie())

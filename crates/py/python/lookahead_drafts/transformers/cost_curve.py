@@ -19,37 +19,47 @@ from lookahead_drafts.transformers.forward import Forward, Row, StandIn, keep_pa
 CURVE_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64)
 CURVE_PASSES = 3
 
+# Tokens of context that the curve is measured behind; and what a context costs, with sizes of one and of more.
+SHORT, LONG = 64, 768
+LONG_SIZES = (1, 8)
+
 _curves: weakref.WeakKeyDictionary[Any, CostCurve] = weakref.WeakKeyDictionary()
 
 
 @dataclass(frozen=True)
 class CostCurve:
-    """What a forward pass over so many tokens costs, in passes over one: non-decreasing."""
+    """What a forward pass over so many tokens costs, in passes over one."""
 
     sizes: tuple[int, ...]
     costs: tuple[float, ...]
+    """Behind a short context; non-decreasing."""
+    context: tuple[float, float] = (0.0, 0.0)
+    """What each token of context adds to a pass over one token, and to one over several: these need a mask."""
 
-    def __call__(self, tokens: int) -> float:
+    def __call__(self, tokens: int, context: int = 0) -> float:
         """Between the sizes measured, linear; beyond them, as between the last two."""
         if tokens > self.sizes[-1] and len(self.sizes) > 1:
             slope = (self.costs[-1] - self.costs[-2]) / (self.sizes[-1] - self.sizes[-2])
-            return self.costs[-1] + slope * (tokens - self.sizes[-1])
-        return float(np.interp(tokens, self.sizes, self.costs))
+            cost = self.costs[-1] + slope * (tokens - self.sizes[-1])
+        else:
+            cost = float(np.interp(tokens, self.sizes, self.costs))
+        return (cost + self.context[tokens > 1] * context) / (1.0 + self.context[0] * context)
 
-    def best_size(self, probabilities: Sequence[npt.NDArray[np.float32]]) -> int:
-        """How many nodes of each row's draft make the most expected tokens for the time: all rows get the same number."""
+    def best_size(self, probabilities: Sequence[npt.NDArray[np.float32]], context: int = 0) -> int:
+        """How many nodes of each row's draft make the most expected tokens for the time, behind so many tokens of context of
+        all rows: all rows get the same number."""
         longest = max(len(row) for row in probabilities)
         expected = np.zeros(longest)
         for row in probabilities:
             expected[: len(row)] += row
         rows = len(probabilities)
         # The root of each row, of probability 1, is there in any case; its token is the plain step's.
-        rates = [total / self(rows * size) for size, total in enumerate(np.cumsum(expected), start=1)]
+        rates = [total / self(rows * size, context) for size, total in enumerate(np.cumsum(expected), start=1)]
         return int(np.argmax(rates)) + 1
 
 
 def measure_cost(model: Any, sizes: Sequence[int] = CURVE_SIZES) -> CostCurve:
-    """What a pass of `model` over so many tokens costs, behind a short context: a second or so for a small model."""
+    """What a pass of `model` over so many tokens costs: a second or two for a small model."""
     return _measure(model, takes_trees(model), sizes)
 
 
@@ -62,32 +72,43 @@ def measured_cost(model: Any, with_trees: bool) -> CostCurve:
 @torch.no_grad()
 def _measure(model: Any, with_trees: bool, sizes: Sequence[int] = CURVE_SIZES) -> CostCurve:
     forward = Forward(model, with_trees)
-    trie = DraftTrie()
-    context = torch.ones((1, 64), dtype=torch.long, device=model.device)
-    row = Row(0, trie.start([1]), 0, context, length=65, cached=64)
-    seconds = []
-    for size in sizes:
-        best = float("inf")
-        tree = _chain_tree(trie, size)
-        _, cache = forward.prefill(context, None, None)
-        for _ in range(CURVE_PASSES + 1):
-            _synchronize(model.device)
-            start = time.perf_counter()
-            forward.verify([row], ([tree], [size]), size, cache)
-            _synchronize(model.device)
-            best = min(best, time.perf_counter() - start)
-            keep_paths([row], [[]], size, cache, grow=False)
-        seconds.append(best)
+    seconds = [_seconds(forward, size, SHORT) for size in sizes]
     # A pass over more tokens that was faster tells that the one over fewer was disturbed.
     for index in reversed(range(len(seconds) - 1)):
         seconds[index] = min(seconds[index], seconds[index + 1])
-    return CostCurve(tuple(sizes), tuple(second / seconds[0] for second in seconds))
+    one = seconds[0]
+    costs = tuple(second / one for second in seconds)
+    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or LONG + 64
+    long = min(LONG, int(positions) - max(LONG_SIZES))
+    if long <= 2 * SHORT:
+        return CostCurve(tuple(sizes), costs)
+
+    def slope(size: int) -> float:
+        more = _seconds(forward, size, long) - _seconds(forward, size, SHORT)
+        return max(more / (long - SHORT) / one, 0.0)
+
+    alone, several = (slope(size) for size in LONG_SIZES)
+    return CostCurve(tuple(sizes), costs, (alone, max(alone, several)))
+
+
+def _seconds(forward: Forward, size: int, length: int) -> float:
+    """The fastest of some passes over so many tokens behind a context of this length."""
+    trie = DraftTrie()
+    context = torch.ones((1, length), dtype=torch.long, device=forward.model.device)
+    row = Row(0, trie.start([1]), 0, context, length=length + 1, cached=length)
+    tree: Any = StandIn([1] * size, [max(node - 1, 0) for node in range(size)])
+    _, cache = forward.prefill(context, None, None)
+    best = float("inf")
+    for _ in range(CURVE_PASSES + 1):
+        _synchronize(forward.model.device)
+        start = time.perf_counter()
+        forward.verify([row], ([tree], [size]), size, cache)
+        _synchronize(forward.model.device)
+        best = min(best, time.perf_counter() - start)
+        keep_paths([row], [[]], size, cache, grow=False)
+    return best
 
 
 def _synchronize(device: Any) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-
-
-def _chain_tree(trie: DraftTrie, size: int) -> Any:
-    return StandIn([1] * size, [max(node - 1, 0) for node in range(size)])

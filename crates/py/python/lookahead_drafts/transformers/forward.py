@@ -93,7 +93,8 @@ class Forward:
         positions = torch.from_numpy(lengths[:, None] + depths).to(device)
         if self.takes_positions:
             more["position_ids"] = positions
-        if self.with_trees:
+        # One token behind all that is cached needs no mask, and passes without one are faster.
+        if self.with_trees and (size > 1 or len(rows) > 1 or rows[0].pad):
             more["attention_mask"] = self.mask(rows, positions, torch.from_numpy(sees).to(device), cache)
         input_ids = torch.from_numpy(tokens).to(device)
         output = self.model(input_ids=input_ids, past_key_values=cache, use_cache=True, return_dict=True, **more)

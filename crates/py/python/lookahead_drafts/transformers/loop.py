@@ -233,7 +233,8 @@ class _Run:
         trees = [batch[index] for index in range(len(active))]
         size = max(len(tree) for tree in trees)
         if self.curve is not None:
-            size = min(size, self.curve.best_size([tree.probabilities for tree in trees]))
+            context = sum(row.length for row in active)
+            size = min(size, self.curve.best_size([tree.probabilities for tree in trees], context))
         return trees, [min(len(tree), size) for tree in trees]
 
     def walk(
