@@ -103,7 +103,7 @@ class Settings:
 
     def open(self, tokenizer: str | Tokenizer | None, waits: bool = False) -> DraftTrie:
         """A draft engine with these files, for the tokenizer of this path or this one. With `waits`, a corpus that is not there
-        yet is no error: a `CorpusWatch` takes it when it comes."""
+        yet is no error: `Housekeeping` takes it when it comes."""
         files = bool(self.corpora or self.snapshot)
         fingerprint = self.fingerprint
         if fingerprint is None and files:

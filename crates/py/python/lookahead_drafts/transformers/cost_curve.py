@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 
 from lookahead_drafts._native import DraftTrie
-from lookahead_drafts.transformers.forward import Forward, Row, StandIn, keep_paths, takes_trees
+from lookahead_drafts.transformers.forward import Forward, Row, StandIn, takes_trees
 
 # Sizes that a cost curve is measured at, and passes of each: the fastest counts, as others were disturbed.
 CURVE_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64)
@@ -105,7 +105,7 @@ def _seconds(forward: Forward, size: int, length: int) -> float:
         forward.verify([row], ([tree], [size]), size, cache)
         _synchronize(forward.model.device)
         best = min(best, time.perf_counter() - start)
-        keep_paths([row], [[]], size, cache, grow=False)
+        cache.crop(-size)
     return best
 
 

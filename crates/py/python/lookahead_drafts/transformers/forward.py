@@ -124,16 +124,12 @@ def _additive(sees: Any, dtype: Any) -> Any:
     return mask.masked_fill_(~sees, torch.finfo(dtype).min)[:, None]
 
 
-def keep_paths(rows: list[Row], paths: list[list[int]], size: int, cache: Any, grow: bool = True) -> None:
+def keep_paths(rows: list[Row], paths: list[list[int]], size: int, cache: Any) -> None:
     """Moves the cache columns of each row's root and path behind what is its own, and drops the others."""
     before = int(cache.get_seq_length()) - size
-    if grow:
-        columns = [(index, row, [0, *path]) for index, (row, path) in enumerate(zip(rows, paths))]
-    else:
-        columns = []
     at, to, of = [], [], []
-    for index, row, kept in columns:
-        for node in kept:
+    for index, (row, path) in enumerate(zip(rows, paths)):
+        for node in [0, *path]:
             if row.cached != before + node:
                 at.append(index)
                 to.append(row.cached)
