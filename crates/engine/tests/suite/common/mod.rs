@@ -1,0 +1,208 @@
+//! A model whose logits are hashes: cheap, repetitive, and sensitive to every row that its cache keeps.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use lookahead_model::{
+    Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory,
+    SequenceStep, TokenId,
+};
+
+/// Each row of logits is a pseudo-random function of the cached rows and the node's ancestors. The token that
+/// follows the last two is favoured by `peak`, so that text repeats the more the higher it is.
+pub struct HashModel {
+    pub vocabulary_size: usize,
+    pub context_length: usize,
+    pub peak: f32,
+    pub seed: u64,
+    pub memory: Arc<Memory>,
+    /// Nodes of each pass, by sequence.
+    pub passes: Vec<Vec<usize>>,
+}
+
+impl HashModel {
+    pub fn new(vocabulary_size: usize, peak: f32, seed: u64) -> Self {
+        let memory = Arc::new(Memory { total: usize::MAX, used: AtomicUsize::new(0) });
+        Self { vocabulary_size, context_length: 4096, peak, seed, memory, passes: Vec::new() }
+    }
+
+    /// The model with room for so many rows in all caches.
+    #[must_use]
+    pub fn with_memory(self, total: usize) -> Self {
+        Self { memory: Arc::new(Memory { total, used: AtomicUsize::new(0) }), ..self }
+    }
+
+    /// Writes the logits after the rows `path`.
+    fn logits_after(&self, path: &[Row], logits: &mut [f32]) {
+        let digest = path.iter().fold(self.seed, |digest, row| mix(digest ^ row.state));
+        let last = path[path.len() - 1].token;
+        let last_but_one = if path.len() > 1 { path[path.len() - 2].token } else { 0 };
+        let favourite =
+            mix(self.seed ^ u64::from(last) << 32 ^ u64::from(last_but_one)) as usize % logits.len();
+        for (token, logit) in logits.iter_mut().enumerate() {
+            let noise = (mix(digest ^ token as u64) >> 40) as f32 / (1 << 24) as f32;
+            *logit = 2.0 * noise + if token == favourite { self.peak } else { 0.0 };
+        }
+    }
+}
+
+/// SplitMix64's finaliser.
+fn mix(x: u64) -> u64 {
+    let x = x.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let x = (x ^ x >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let x = (x ^ x >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ x >> 31
+}
+
+/// What a real cache row is: a function of its token and of all rows before it when it was made.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Row {
+    token: TokenId,
+    state: u64,
+}
+
+/// Rows that all caches of a model may take together.
+#[derive(Debug)]
+pub struct Memory {
+    pub total: usize,
+    pub used: AtomicUsize,
+}
+
+#[derive(Debug)]
+pub struct HashCache {
+    committed: Vec<Row>,
+    pending: Vec<Row>,
+    capacity: usize,
+    memory: Arc<Memory>,
+    /// Rows that it has taken of the memory.
+    reserved: usize,
+}
+
+impl Drop for HashCache {
+    fn drop(&mut self) {
+        self.memory.used.fetch_sub(self.reserved, Ordering::Relaxed);
+    }
+}
+
+impl Cache for HashCache {
+    fn len(&self) -> usize {
+        self.committed.len()
+    }
+
+    fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    fn keep(&mut self, path: &[u32]) {
+        assert!(path.windows(2).all(|pair| pair[0] < pair[1]), "a path ascends: {path:?}");
+        self.committed.extend(path.iter().map(|&node| self.pending[node as usize]));
+        self.pending.clear();
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.committed.truncate(len);
+        self.pending.clear();
+    }
+
+    fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory> {
+        let more = (self.committed.len() + rows).saturating_sub(self.reserved);
+        if self.memory.used.load(Ordering::Relaxed).saturating_add(more) > self.memory.total {
+            return Err(OutOfCacheMemory);
+        }
+        self.memory.used.fetch_add(more, Ordering::Relaxed);
+        self.reserved += more;
+        Ok(())
+    }
+
+    fn fork(&self, len: usize, capacity: usize) -> Self {
+        let memory = Arc::clone(&self.memory);
+        let mut fork = Self { committed: Vec::new(), pending: Vec::new(), capacity, memory, reserved: 0 };
+        // Shared rows are free in pages of eight; the rest only where there is memory.
+        let whole = len / 8 * 8;
+        let len = if fork.reserve(len - whole).is_ok() { len } else { whole };
+        fork.committed = self.committed[..len].to_vec();
+        fork.reserved = fork.reserved.max(len);
+        fork.memory.used.fetch_add(fork.reserved - (len - whole), Ordering::Relaxed);
+        fork
+    }
+}
+
+impl LanguageModel for HashModel {
+    type Cache = HashCache;
+
+    fn vocabulary_size(&self) -> usize {
+        self.vocabulary_size
+    }
+
+    fn context_length(&self) -> usize {
+        self.context_length
+    }
+
+    fn new_cache(&self, capacity: usize) -> HashCache {
+        let memory = Arc::clone(&self.memory);
+        HashCache { committed: Vec::new(), pending: Vec::new(), capacity, memory, reserved: 0 }
+    }
+
+    fn cache_memory(&self) -> CacheMemory {
+        let used_tokens = self.memory.used.load(Ordering::Relaxed);
+        CacheMemory { total_tokens: self.memory.total, used_tokens }
+    }
+
+    fn forward(
+        &mut self,
+        batch: &mut [SequenceStep<'_, HashCache>],
+        logits: &mut Logits,
+    ) -> Result<(), ForwardError> {
+        let vocabulary_size = self.vocabulary_size;
+        for step in batch.iter() {
+            if let Some(&token) = step.tree.tokens().iter().find(|&&t| t as usize >= vocabulary_size) {
+                return Err(ForwardError::UnknownToken { token, vocabulary_size });
+            }
+            let (committed, capacity, new) = (step.cache.len(), step.cache.capacity, step.tree.len());
+            if committed + new > capacity {
+                return Err(ForwardError::CacheFull { capacity, committed, new });
+            }
+            let deepest = step.tree.depths().iter().max().unwrap();
+            assert!(committed + (*deepest as usize) < self.context_length, "a position beyond the context");
+        }
+        self.passes.push(batch.iter().map(|step| step.tree.len()).collect());
+
+        let asked = |step: &SequenceStep<'_, HashCache>| match step.logits_of {
+            LogitsOf::Nothing => step.tree.len()..step.tree.len(),
+            LogitsOf::Last => step.tree.len() - 1..step.tree.len(),
+            LogitsOf::Every => 0..step.tree.len(),
+        };
+        let rows = batch.iter().map(|step| asked(step).len()).sum();
+        let mut values = vec![0.0; rows * vocabulary_size];
+        let mut next_row = values.chunks_exact_mut(vocabulary_size);
+        for step in batch {
+            step.cache.pending.clear();
+            for node in 0..step.tree.len() {
+                let mut path = step.cache.committed.clone();
+                let ancestors = step.tree.path_to(node);
+                path.extend(ancestors[..ancestors.len() - 1].iter().map(|&n| step.cache.pending[n as usize]));
+                let token = step.tree.tokens()[node];
+                let before = path.iter().fold(0, |digest, row| mix(digest ^ row.state));
+                path.push(Row { token, state: mix(before ^ u64::from(token) << 20 ^ path.len() as u64) });
+                step.cache.pending.push(path[path.len() - 1]);
+                if asked(step).contains(&node) {
+                    self.logits_after(&path, next_row.next().unwrap());
+                }
+            }
+        }
+        match logits.keep() {
+            Keep::Row => logits.reset(rows, vocabulary_size).copy_from_slice(&values),
+            Keep::Best(ranks) => {
+                let best = logits.reset_best(rows, ranks).chunks_exact_mut(ranks);
+                for (best, row) in best.zip(values.chunks_exact(vocabulary_size)) {
+                    let mut all: Vec<Candidate> =
+                        row.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
+                    all.sort_by(Candidate::by_rank);
+                    all.resize(ranks, Candidate::NONE);
+                    best.copy_from_slice(&all);
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,8 @@
+//! Tests of the decode loop, its losslessness and its scheduler, in one binary: each more costs a link of everything below it.
+
+#![allow(clippy::unwrap_used)] // a test's way to fail
+
+mod common;
+mod engine;
+mod losslessness;
+mod scheduler;

@@ -1,0 +1,92 @@
+//! `config.json` in the form of older checkpoints: `rope_theta` and `rope_scaling` in place of `rope_parameters`.
+
+use std::fs;
+
+use lookahead_fixtures::Golden;
+use lookahead_model::Checkpoint;
+use lookahead_model::architecture::{Architecture, RopeFactors};
+use serde_json::{Value, json};
+
+fn describe(name: &'static str, change: impl FnOnce(&mut Value)) -> Architecture {
+    let golden = Golden::load(name);
+    let folder = tempfile::tempdir().unwrap();
+    golden.write_checkpoint(folder.path());
+    let mut config = golden.config;
+    change(&mut config);
+    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+    Architecture::of(&Checkpoint::open(folder.path()).unwrap()).unwrap()
+}
+
+/// Takes `rope_parameters` apart, as older files have them.
+fn to_old_form(config: &mut Value) {
+    let mut rope = config["rope_parameters"].take();
+    let fields = config.as_object_mut().unwrap();
+    fields.remove("rope_parameters");
+    if let Some(full) = rope.get("full_attention").cloned() {
+        fields.insert("rope_local_base_freq".to_owned(), rope["sliding_attention"]["rope_theta"].clone());
+        rope = full;
+    }
+    let rope = rope.as_object_mut().unwrap();
+    for name in ["rope_theta", "partial_rotary_factor"] {
+        if let Some(value) = rope.remove(name) {
+            fields.insert(name.to_owned(), value);
+        }
+    }
+    if rope["rope_type"] != "default" {
+        fields.insert("rope_scaling".to_owned(), Value::Object(rope.clone()));
+    }
+}
+
+#[test]
+fn the_old_form_of_a_config_means_the_same() {
+    for name in Golden::NAMES {
+        let has_rope = Golden::load(name).config.get("rope_parameters").is_some();
+        if has_rope {
+            assert_eq!(describe(name, to_old_form), describe(name, |_| ()), "{name}");
+        }
+    }
+    // GPT-NeoX had names of its own, and a model for images has its part for texts apart.
+    let neox = describe("gpt-neox", |config| {
+        to_old_form(config);
+        let fields = config.as_object_mut().unwrap();
+        for (old, new) in [("rotary_emb_base", "rope_theta"), ("rotary_pct", "partial_rotary_factor")] {
+            let value = fields.remove(new).unwrap();
+            fields.insert(old.to_owned(), value);
+        }
+    });
+    assert_eq!(neox, describe("gpt-neox", |_| ()));
+    let within = describe("gemma3", |config| {
+        *config = json!({ "model_type": "gemma3", "text_config": config.take() });
+    });
+    assert_eq!(within, describe("gemma3", |_| ()));
+}
+
+#[test]
+fn a_model_made_for_long_contexts_takes_its_long_factors() {
+    let scaling = |context: usize| {
+        describe("phi3", |config| {
+            to_old_form(config);
+            config["max_position_embeddings"] = context.into();
+            config["original_max_position_embeddings"] = 64.into();
+            config["rope_scaling"] =
+                json!({ "type": "longrope", "short_factor": vec![1.0; 8], "long_factor": vec![2.0; 8] });
+        })
+    };
+    let [long, short] = [256, 64].map(|context| scaling(context).ropes[0].clone());
+    assert_eq!(long.factors, RopeFactors::Values(vec![2.0; 8]));
+    let expected = (1.0 + 4f64.ln() / 64f64.ln()).sqrt();
+    assert!((long.magnitude - expected).abs() < 1e-12, "{}", long.magnitude);
+    assert_eq!((short.factors, short.magnitude), (RopeFactors::Values(vec![1.0; 8]), 1.0));
+}
+
+#[test]
+fn yarn_scales_slow_pairs_and_all_lengths() {
+    let rope = describe("qwen3", |config| {
+        config["rope_parameters"] = json!({ "rope_type": "yarn", "rope_theta": 1e6, "factor": 4.0,
+                                            "original_max_position_embeddings": 64 });
+    });
+    let rope = &rope.ropes[0];
+    let RopeFactors::Values(factors) = &rope.factors else { panic!("{rope:?}") };
+    assert_eq!((factors[0], factors[factors.len() - 1]), (1.0, 4.0));
+    assert!((rope.magnitude - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+}

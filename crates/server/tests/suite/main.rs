@@ -1,0 +1,9 @@
+//! Tests of the server over HTTP, in one binary: each more costs a link of everything below it.
+
+#![allow(clippy::unwrap_used)] // a test's way to fail
+
+mod common;
+mod exactness;
+mod server;
+#[cfg(feature = "otel")]
+mod traces;
