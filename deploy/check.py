@@ -159,7 +159,7 @@ def used_flags():
     command = re.search(r"^ExecStart=(.*)$", unit, re.MULTILINE)[1]
     sources = {
         "deploy/lookahead.service": command,
-        "deploy/Dockerfile": (DEPLOY / "Dockerfile").read_text().replace("cargo build --release --locked", ""),
+        "deploy/Dockerfile": (DEPLOY / "Dockerfile").read_text().replace("cargo build --profile dist --locked", ""),
         "docs/operations.md": "\n".join(re.findall(r"`(--[^`\n]+)`", OPERATIONS.read_text())),
     }
     for container in containers():

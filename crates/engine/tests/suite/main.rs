@@ -1,6 +1,6 @@
 //! Tests of the decode loop, its losslessness and its scheduler, in one binary: each more costs a link of everything below it.
 
-#![allow(clippy::unwrap_used)] // a test's way to fail
+#![allow(clippy::unwrap_used, unreachable_pub)] // tests, and what they share
 
 mod common;
 mod engine;
