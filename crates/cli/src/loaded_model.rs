@@ -49,7 +49,7 @@ impl LoadedModel {
             let template = files.chat_template(&tokenizer)?;
             let model = CpuModel::load_quantized(&files, Kernels::new(threads), precision.quantize)?;
             let model = model.with_kv_type(precision.kv_type);
-            anyhow::Ok((model, Arc::new(PromptEncoder::new(Arc::new(tokenizer), template))))
+            anyhow::Ok((model, Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)?)))
         })();
         spinner.finish_and_clear();
         let (model, prompts) = loaded.context("cannot load the model")?;
@@ -92,10 +92,10 @@ impl LoadedModel {
         }
         ensure!(system.is_none(), "the model has no chat template, so there is no place for a system prompt");
         Ok(match content {
-            PromptContent::Text(text) => self.prompts.encode_text(text),
+            PromptContent::Text(text) => self.prompts.encode_text(text)?,
             PromptContent::Messages(messages) => {
                 let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-                self.prompts.encode_text(&texts.join("\n\n"))
+                self.prompts.encode_text(&texts.join("\n\n"))?
             }
         })
     }

@@ -39,7 +39,7 @@ pub(crate) fn learn_file(
     for (line, number) in BufReader::new(bar.wrap_read(file)).lines().zip(1..) {
         let learn_line = || -> anyhow::Result<()> {
             for text in learnable_texts(&line?)? {
-                let ids = tokenizer.encode(&text, EncodeOptions::default());
+                let ids = tokenizer.encode(&text, EncodeOptions::default())?;
                 learn(&ids)?;
                 texts += 1;
                 tokens += ids.len();

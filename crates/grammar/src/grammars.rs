@@ -207,7 +207,8 @@ mod tests {
         grammars.factory.limits_mut().step_lexer_fuel = 3_000;
         let mut constraint = grammars.regex("b|.*a.{30}c.{30}d").unwrap();
 
-        let token = |text| tokenizer.encode(text, lookahead_model::tokenizer::EncodeOptions::default())[0];
+        let token =
+            |text| tokenizer.encode(text, lookahead_model::tokenizer::EncodeOptions::default()).unwrap()[0];
         let (a, b, c) = (token("a"), token("b"), token("c"));
         let ends = grammars.endings.mask.clone();
         let costly = [[a; 40].as_slice(), &[c; 20]].concat();

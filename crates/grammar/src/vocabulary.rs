@@ -29,12 +29,13 @@ impl Vocabulary {
 
     /// The tokens that the model's tokenizer cuts `text` into in the middle of an answer.
     fn encode(&self, text: &str) -> Vec<TokenId> {
-        let tokens = self.tokenizer.encode(text, EncodeOptions::default());
+        let encode = |text: &str| self.tokenizer.encode(text, EncodeOptions::default()).unwrap_or_default();
+        let tokens = encode(text);
         // Some tokenizers take any text for the beginning of one, and put a space before it. Behind a line break there is
         // none: it is a token of its own in such vocabularies.
         self.that_spell(text, &tokens)
             .or_else(|| {
-                let behind_break = self.tokenizer.encode(&format!("\n{text}"), EncodeOptions::default());
+                let behind_break = encode(&format!("\n{text}"));
                 let is_break = |&id: &TokenId| self.tokenizer.token_bytes(id).ends_with(b"\n");
                 let start = behind_break.iter().position(is_break)? + 1;
                 self.that_spell(text, &behind_break[start..])

@@ -23,7 +23,7 @@ use crate::{
     Checkpoint, CheckpointError, TokenId,
     gguf::{GgufError, GgufFile},
     tokenizer::{
-        Tokenizer,
+        EncodeError, Tokenizer,
         published::{TOKENIZER_CONFIG, token_name},
     },
     tool_calls::ToolFormat,
@@ -127,6 +127,9 @@ pub enum ChatTemplateError {
     /// The model has no template.
     #[error("the model has no chat template, so it cannot be given messages; give it a plain text instead")]
     NoTemplate,
+    /// The tokenizer gives up on the text that the template makes.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
     /// No character is left to mark what is not the template's.
     #[error("the messages hold all of Unicode's noncharacters U+FDD0 to U+FDEF; take one of them out")]
     NoUnusedCharacter,

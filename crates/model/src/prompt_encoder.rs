@@ -20,7 +20,7 @@ use self::control_names::ControlNames;
 use crate::{
     TokenId,
     chat_template::{ChatTemplate, ChatTemplateError, Message},
-    tokenizer::{EncodeOptions, Tokenizer},
+    tokenizer::{EncodeError, EncodeOptions, Tokenizer, TokenizerError},
     tool_calls::ToolFormat,
 };
 
@@ -61,9 +61,12 @@ impl Chat {
 
 impl PromptEncoder {
     /// An encoder for the model of `tokenizer`; base models have no `template`.
-    pub fn new(tokenizer: Arc<Tokenizer>, template: Option<ChatTemplate>) -> Self {
-        let control_names = ControlNames::new(&tokenizer);
-        Self { tokenizer, template, control_names }
+    ///
+    /// # Errors
+    /// If there are more control tokens than can be searched for.
+    pub fn new(tokenizer: Arc<Tokenizer>, template: Option<ChatTemplate>) -> Result<Self, TokenizerError> {
+        let control_names = ControlNames::new(&tokenizer)?;
+        Ok(Self { tokenizer, template, control_names })
     }
 
     /// The model's tokenizer.
@@ -85,7 +88,10 @@ impl PromptEncoder {
     ///
     /// It is all the user's own: names of control tokens in it become those tokens (code models are asked to fill in
     /// the middle that way).
-    pub fn encode_text(&self, text: &str) -> Vec<TokenId> {
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_text(&self, text: &str) -> Result<Vec<TokenId>, EncodeError> {
         self.tokenizer.encode(text, EncodeOptions { add_bos: true, parse_special: true })
     }
 
@@ -96,7 +102,7 @@ impl PromptEncoder {
     ///
     /// # Errors
     /// If the model has no template, the template refuses the messages or fails on them, there is no message to
-    /// continue, or the messages hold all of Unicode's noncharacters.
+    /// continue, the messages hold all of Unicode's noncharacters, or the tokenizer gives up on the text.
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, ChatTemplateError> {
         let template = self.template.as_ref().ok_or(ChatTemplateError::NoTemplate)?;
         let mut chat = chat.clone();
@@ -127,7 +133,7 @@ impl PromptEncoder {
             text.truncate(text.find(end).ok_or(ChatTemplateError::NothingToContinue)?);
         }
         let parts = text.split(|character| Some(character) == mark);
-        Ok(self.tokenizer.encode_parts(parts, EncodeOptions { add_bos: true, parse_special: true }))
+        Ok(self.tokenizer.encode_parts(parts, EncodeOptions { add_bos: true, parse_special: true })?)
     }
 }
 

@@ -101,5 +101,5 @@ fn encode(
         }
         _ => messages.into_iter().map(|message| message.content).collect::<Vec<_>>().join("\n\n"),
     };
-    Ok(tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true }))
+    Ok(tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true })?)
 }

@@ -54,12 +54,12 @@ pub(crate) fn run(arguments: &TokenizeArgs) -> anyhow::Result<ExitCode> {
     if arguments.json {
         let texts: Vec<String> =
             serde_json::from_slice(&input).context("stdin is not a JSON array of strings")?;
-        let ids: Vec<_> = texts.iter().map(|text| tokenizer.encode(text, options)).collect();
+        let ids = texts.iter().map(|text| tokenizer.encode(text, options)).collect::<Result<Vec<_>, _>>()?;
         serde_json::to_writer(&mut stdout, &ids).map_err(io::Error::from)?;
         writeln!(stdout)?;
     } else {
         let text = str::from_utf8(&input).context("stdin is not UTF-8 text")?;
-        writeln!(stdout, "{}", line(&tokenizer.encode(text, options)))?;
+        writeln!(stdout, "{}", line(&tokenizer.encode(text, options)?))?;
     }
     stdout.flush()?;
     Ok(ExitCode::SUCCESS)

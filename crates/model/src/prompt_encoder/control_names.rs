@@ -1,50 +1,70 @@
 //! The names of a model's control tokens in text.
 
+use aho_corasick::{AhoCorasick, BuildError};
+
 use crate::TokenId;
 use crate::tokenizer::Tokenizer;
 
-/// The names of all control tokens.
+/// Finds the names of all control tokens, in time linear in the text.
 #[derive(Debug)]
-pub(super) struct ControlNames {
-    names: Vec<String>,
-    /// Whether a name begins with a byte: most of a text is passed over by it.
-    begins_with: [bool; 256],
-}
+pub(super) struct ControlNames(AhoCorasick);
 
 impl ControlNames {
-    pub(super) fn new(tokenizer: &Tokenizer) -> Self {
-        let names: Vec<String> = (0..tokenizer.vocabulary_size() as TokenId)
-            .filter(|&id| tokenizer.is_control(id))
-            .filter_map(|id| str::from_utf8(tokenizer.token_bytes(id)).ok())
-            .filter(|name| !name.is_empty())
-            .map(str::to_owned)
-            .collect();
-        let mut begins_with = [false; 256];
-        for name in &names {
-            begins_with[name.as_bytes()[0] as usize] = true;
-        }
-        Self { names, begins_with }
+    pub(super) fn new(tokenizer: &Tokenizer) -> Result<Self, BuildError> {
+        let controls = (0..tokenizer.vocabulary_size() as TokenId).filter(|&id| tokenizer.is_control(id));
+        Self::of(controls.filter_map(|id| str::from_utf8(tokenizer.token_bytes(id)).ok()))
+    }
+
+    fn of<'n>(names: impl IntoIterator<Item = &'n str>) -> Result<Self, BuildError> {
+        AhoCorasick::new(names.into_iter().filter(|name| !name.is_empty())).map(Self)
     }
 
     /// Whether a name occurs in `text`.
     pub(super) fn occur_in(&self, text: &str) -> bool {
-        text.char_indices().any(|(at, _)| self.begin(&text[at..]))
+        self.0.is_match(text)
     }
 
     /// `text` with `mark` behind the first character of every occurrence of a name, overlapping ones included.
     pub(super) fn mark(&self, text: &str, mark: char) -> String {
-        let mut marked = String::with_capacity(text.len());
-        for (at, character) in text.char_indices() {
-            marked.push(character);
-            if self.begin(&text[at..]) {
-                marked.push(mark);
-            }
+        let mut begins: Vec<usize> = self.0.find_overlapping_iter(text).map(|found| found.start()).collect();
+        begins.sort_unstable();
+        begins.dedup();
+        let mut marked = String::with_capacity(text.len() + begins.len() * mark.len_utf8());
+        let mut copied = 0;
+        for begin in begins {
+            let behind = begin + text[begin..].chars().next().map_or(0, char::len_utf8);
+            marked.push_str(&text[copied..behind]);
+            marked.push(mark);
+            copied = behind;
         }
+        marked.push_str(&text[copied..]);
         marked
     }
+}
 
-    /// Whether `rest`, which is not empty, begins with a name.
-    fn begin(&self, rest: &str) -> bool {
-        self.begins_with[rest.as_bytes()[0] as usize] && self.names.iter().any(|name| rest.starts_with(name))
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_name_is_marked_wherever_it_begins(
+            names in prop::collection::vec("[ab<é]{0,4}", 0..6),
+            text in "[ab<é>]{0,24}",
+        ) {
+            let begins = |rest: &str| names.iter().any(|name| !name.is_empty() && rest.starts_with(name.as_str()));
+            let mut expected = String::new();
+            for (at, character) in text.char_indices() {
+                expected.push(character);
+                if begins(&text[at..]) {
+                    expected.push('|');
+                }
+            }
+            let control_names = ControlNames::of(names.iter().map(String::as_str)).unwrap();
+            prop_assert_eq!(control_names.occur_in(&text), expected.contains('|'));
+            prop_assert_eq!(control_names.mark(&text, '|'), expected);
+        }
     }
 }

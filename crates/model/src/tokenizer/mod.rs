@@ -21,6 +21,7 @@ mod stream;
 mod tests;
 mod text_index;
 mod vocabulary;
+mod word_splits;
 
 use std::sync::Arc;
 
@@ -56,6 +57,9 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: String,
     },
+    /// There are more control tokens than can be searched for.
+    #[error("the names of the control tokens cannot be searched for: {0}")]
+    ControlNames(#[from] aho_corasick::BuildError),
     /// A field of the metadata makes no sense.
     #[error("{file}: {field}: {problem}")]
     Invalid {
@@ -66,6 +70,19 @@ pub enum TokenizerError {
         /// What is wrong with it.
         problem: String,
     },
+}
+
+/// A text that the tokenizer cannot turn into tokens.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the model's tokenizer gives up on a text of {bytes} bytes ({problem}); shorten its longest runs of white space or of \
+     one character"
+)]
+pub struct EncodeError {
+    /// Length of the text.
+    pub bytes: usize,
+    /// What the tokenizer says.
+    pub problem: String,
 }
 
 /// How text is turned into tokens.
@@ -159,7 +176,10 @@ impl Tokenizer {
     }
 
     /// The ids of `text`. An end-of-sequence token is never added, as a prompt is there to be continued.
-    pub fn encode(&self, text: &str, options: EncodeOptions) -> Vec<TokenId> {
+    ///
+    /// # Errors
+    /// If a published tokenizer gives up on the text; those of model files take any.
+    pub fn encode(&self, text: &str, options: EncodeOptions) -> Result<Vec<TokenId>, EncodeError> {
         self.encode_parts([text], options)
     }
 
@@ -168,11 +188,13 @@ impl Tokenizer {
         &self,
         parts: impl IntoIterator<Item = &'t str>,
         options: EncodeOptions,
-    ) -> Vec<TokenId> {
+    ) -> Result<Vec<TokenId>, EncodeError> {
         let mut ids = Vec::new();
         match &self.encoder {
             Encoder::Published(tokenizer) => {
-                parts.into_iter().for_each(|part| tokenizer.encode(part, options.parse_special, &mut ids));
+                for part in parts {
+                    tokenizer.encode(part, options.parse_special, &mut ids)?;
+                }
             }
             Encoder::Merging(special, merging) => {
                 let mut begins = true;
@@ -196,7 +218,7 @@ impl Tokenizer {
         {
             ids.insert(0, bos);
         }
-        ids
+        Ok(ids)
     }
 
     /// The text of `ids`. Bytes that are no UTF-8 come out as U+FFFD.

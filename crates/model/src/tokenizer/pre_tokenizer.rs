@@ -120,7 +120,7 @@ pub(super) fn cut(splits: &[Split], text: &str) -> Vec<(usize, usize)> {
     words
 }
 
-const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
+pub(super) const GPT2: &str = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+";
 
 /// Contractions in either case. Published as `(?i:…)`, which also takes `ſ` for an `s`; `llama.cpp` does not,
 /// nor do we.

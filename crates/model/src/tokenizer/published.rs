@@ -10,8 +10,11 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use super::model_file::TOKENIZER_MODEL;
+use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl};
+
 use super::vocabulary::{END_OF_GENERATION, Spelling, TokenKind, Vocabulary, byte_token};
-use super::{Encoder, Tokenizer, TokenizerError};
+use super::word_splits::WordSplits;
+use super::{EncodeError, Encoder, Tokenizer, TokenizerError};
 use crate::{Checkpoint, TokenId};
 
 const TOKENIZER: &str = "tokenizer.json";
@@ -23,19 +26,28 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 /// More tokens than any vocabulary has: beyond it, a file is damaged.
 const MAX_TOKENS: usize = 1 << 24;
 
+/// The library's tokenizer with our way of cutting text into words.
+type Library =
+    TokenizerImpl<ModelWrapper, NormalizerWrapper, WordSplits, PostProcessorWrapper, DecoderWrapper>;
+
 /// A published tokenizer, ready to encode.
 pub(super) struct Published {
     /// Finds the names of control tokens in text.
-    parsed: tokenizers::Tokenizer,
+    parsed: Library,
     /// Takes them for text. Made when it is needed: it is as large.
-    plain: OnceLock<tokenizers::Tokenizer>,
+    plain: OnceLock<Library>,
     /// Whether text is encoded as if a space stood before it.
     pub(super) adds_space_prefix: bool,
 }
 
 impl Published {
     /// Appends the ids of `text`.
-    pub(super) fn encode(&self, text: &str, parse_special: bool, ids: &mut Vec<TokenId>) {
+    pub(super) fn encode(
+        &self,
+        text: &str,
+        parse_special: bool,
+        ids: &mut Vec<TokenId>,
+    ) -> Result<(), EncodeError> {
         let tokenizer = if parse_special {
             &self.parsed
         } else {
@@ -45,11 +57,11 @@ impl Published {
                 plain
             })
         };
-        match tokenizer.encode_fast(text, false) {
-            Ok(encoding) => ids.extend_from_slice(encoding.get_ids()),
-            // Loading made sure that any character has a token.
-            Err(error) => tracing::error!(%error, "a text could not be encoded"),
-        }
+        let encoding = tokenizer
+            .encode_fast(text, false)
+            .map_err(|problem| EncodeError { bytes: text.len(), problem: problem.to_string() })?;
+        ids.extend_from_slice(encoding.get_ids());
+        Ok(())
     }
 }
 
@@ -85,8 +97,7 @@ impl Tokenizer {
         };
         protect_ends(&mut json, &ends);
         let bytes = serde_json::to_vec(&json).map_err(|error| unusable(error.to_string()))?;
-        let parsed =
-            tokenizers::Tokenizer::from_bytes(&bytes).map_err(|error| unusable(error.to_string()))?;
+        let parsed: Library = serde_json::from_slice(&bytes).map_err(|error| unusable(error.to_string()))?;
         drop(bytes);
         parsed
             .encode("\u{10fffd}", false)
@@ -150,10 +161,7 @@ fn spelling(json: &Value) -> Spelling {
 }
 
 /// The text and the kind of every token, by id. What lies between is unused.
-fn tokens(
-    tokenizer: &tokenizers::Tokenizer,
-    spelling: Spelling,
-) -> Result<(Vec<String>, Vec<TokenKind>), String> {
+fn tokens(tokenizer: &Library, spelling: Spelling) -> Result<(Vec<String>, Vec<TokenKind>), String> {
     let by_id: BTreeMap<TokenId, String> =
         tokenizer.get_vocab(true).into_iter().map(|(text, id)| (id, text)).collect();
     let count = by_id.last_key_value().map_or(0, |(id, _)| *id as usize + 1);
@@ -176,7 +184,7 @@ fn tokens(
 }
 
 /// Whether the tokenizer puts `bos` before a text.
-fn begins_with(tokenizer: &tokenizers::Tokenizer, bos: TokenId) -> bool {
+fn begins_with(tokenizer: &Library, bos: TokenId) -> bool {
     let first =
         |special| tokenizer.encode_fast("a", special).ok().and_then(|found| found.get_ids().first().copied());
     first(true) == Some(bos) && first(false) != Some(bos)
@@ -200,6 +208,9 @@ fn numbers(value: &Value) -> Option<Vec<TokenId>> {
 mod tests {
     use lookahead_fixtures::{TinyModel, tiny_model, write_tokenizer};
     use proptest::prelude::*;
+    use tokenizers::{
+        OffsetReferential, OffsetType, PreTokenizedString, PreTokenizer as _, PreTokenizerWrapper,
+    };
 
     use super::*;
     use crate::gguf::GgufFile;
@@ -234,14 +245,58 @@ mod tests {
             for architecture in ["llama", "gemma3"] {
                 let [published, ours] = both(architecture);
                 let options = EncodeOptions { add_bos, parse_special };
-                let ids = ours.encode(&text, options);
-                prop_assert_eq!(&published.encode(&text, options), &ids, "{}", architecture);
+                let ids = ours.encode(&text, options).unwrap();
+                prop_assert_eq!(&published.encode(&text, options).unwrap(), &ids, "{}", architecture);
                 for show_special in [false, true] {
                     let options = DecodeOptions { show_special, ..DecodeOptions::default() };
                     prop_assert_eq!(published.decode(&ids, options), ours.decode(&ids, options), "{}", architecture);
                 }
             }
         }
+    }
+
+    /// The words of a text by the library's own pre-tokenizer and by ours.
+    #[test]
+    fn words_are_cut_as_the_library_cuts_them() {
+        for json in [
+            r#"{"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true}"#,
+            r#"{"type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": false}"#,
+            r#"{"type": "Split", "pattern": {"String": ".+"}, "behavior": "Removed", "invert": false}"#,
+            r#"{"type": "Split", "pattern": {"Regex": "\\w+"}, "behavior": "MergedWithNext", "invert": true}"#,
+            r#"{"type": "Metaspace", "replacement": "_", "prepend_scheme": "always", "split": true}"#,
+            r#"{"type": "Sequence", "pretokenizers": [
+                {"type": "Split", "pattern": {"Regex": "\\d{1,3}(?=(?:\\d{3})*\\b)"}, "behavior": "Isolated", "invert": false},
+                {"type": "Digits", "individual_digits": true},
+                {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": false, "use_regex": true}]}"#,
+        ] {
+            let theirs: PreTokenizerWrapper = serde_json::from_str(json).unwrap();
+            let ours: WordSplits = serde_json::from_str(json).unwrap();
+            for text in ["", " ", "It's 12345.+67  words,\n\n  ünï .+ code  ", "a.+b"] {
+                let words = |cut: &dyn Fn(&mut PreTokenizedString) -> tokenizers::Result<()>| {
+                    let mut text = PreTokenizedString::from(text);
+                    cut(&mut text).unwrap();
+                    let splits = text.get_splits(OffsetReferential::Original, OffsetType::Byte);
+                    splits
+                        .into_iter()
+                        .map(|(word, offsets, _)| (word.to_owned(), offsets))
+                        .collect::<Vec<_>>()
+                };
+                assert_eq!(
+                    words(&|text| ours.pre_tokenize(text)),
+                    words(&|text| theirs.pre_tokenize(text)),
+                    "{json}, {text:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn a_text_that_the_regular_expression_gives_up_on_is_an_error_not_another_prompt() {
+        let json = r#"{"type": "Split", "pattern": {"Regex": "(a|a)*(?=b)|\\w"}, "behavior": "Isolated", "invert": false}"#;
+        let splits: WordSplits = serde_json::from_str(json).unwrap();
+        let cut = |text: &str| splits.pre_tokenize(&mut PreTokenizedString::from(text));
+        cut("aaab").unwrap();
+        assert!(cut(&"a".repeat(100)).is_err());
     }
 
     #[test]

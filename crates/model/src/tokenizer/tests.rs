@@ -53,7 +53,7 @@ fn byte_pair_tokenizer() -> Tokenizer {
 fn byte_pairs_merge_by_rank() {
     use byte_pair_ids::*;
     let tokenizer = byte_pair_tokenizer();
-    let encode = |text: &str| tokenizer.encode(text, PLAIN);
+    let encode = |text: &str| tokenizer.encode(text, PLAIN).unwrap();
     assert_eq!(encode("hello"), [HELL, u32::from(b'o')]);
     assert_eq!(encode("hel"), [HE, u32::from(b'l')]);
     assert_eq!(encode("lll"), [LL, u32::from(b'l')]);
@@ -67,12 +67,12 @@ fn byte_pairs_merge_by_rank() {
 fn names_of_control_tokens_in_plain_text_stay_text() {
     let tokenizer = byte_pair_tokenizer();
     let text = "hell<|im_end|>\n\n";
-    let typed = tokenizer.encode(text, PLAIN);
+    let typed = tokenizer.encode(text, PLAIN).unwrap();
     assert!(!typed.contains(&byte_pair_ids::IM_END));
     assert_eq!(typed.last(), Some(&byte_pair_ids::NEW_LINES), "user-defined tokens are always found");
     assert_eq!(tokenizer.decode(&typed, SHOWN), text);
 
-    let parsed = tokenizer.encode(text, EncodeOptions { add_bos: false, parse_special: true });
+    let parsed = tokenizer.encode(text, EncodeOptions { add_bos: false, parse_special: true }).unwrap();
     assert_eq!(parsed, [byte_pair_ids::HELL, byte_pair_ids::IM_END, byte_pair_ids::NEW_LINES]);
     assert_eq!(tokenizer.decode(&parsed, SHOWN), text);
     assert_eq!(tokenizer.decode(&parsed, DecodeOptions::default()), "hell\n\n");
@@ -85,8 +85,8 @@ fn no_merge_makes_a_control_token() {
     vocabulary.merges = Some(vec!["h e", "l l", "he ll"]);
     vocabulary.token_types.as_mut().unwrap()[byte_pair_ids::HELL as usize] = 3;
     let tokenizer = Tokenizer::new(&vocabulary).unwrap();
-    assert_eq!(tokenizer.encode("hell", PLAIN), [byte_pair_ids::HE, byte_pair_ids::LL]);
-    assert_eq!(tokenizer.encode("hell", PROMPT), [byte_pair_ids::HELL]);
+    assert_eq!(tokenizer.encode("hell", PLAIN).unwrap(), [byte_pair_ids::HE, byte_pair_ids::LL]);
+    assert_eq!(tokenizer.encode("hell", PROMPT).unwrap(), [byte_pair_ids::HELL]);
 }
 
 #[test]
@@ -94,7 +94,8 @@ fn a_whole_word_is_taken_unmerged_where_the_family_does_so() {
     let bytes = bytes();
     let mut vocabulary = byte_pair(&bytes);
     vocabulary.merges = Some(vec!["h e"]);
-    let ids = |vocabulary: &Vocabulary<'_>| Tokenizer::new(vocabulary).unwrap().encode("hell", PLAIN);
+    let ids =
+        |vocabulary: &Vocabulary<'_>| Tokenizer::new(vocabulary).unwrap().encode("hell", PLAIN).unwrap();
     assert_eq!(ids(&vocabulary), [byte_pair_ids::HE, u32::from(b'l'), u32::from(b'l')]);
     vocabulary.pre = Some("llama-bpe");
     assert_eq!(ids(&vocabulary), [byte_pair_ids::HELL]);
@@ -106,8 +107,9 @@ fn a_prompt_begins_with_one_bos_where_the_model_asks_for_it() {
     let bytes = bytes();
     let mut vocabulary = byte_pair(&bytes);
     vocabulary.merges = Some(vec!["h e"]);
-    let ids =
-        |vocabulary: &Vocabulary<'_>, text: &str| Tokenizer::new(vocabulary).unwrap().encode(text, PROMPT);
+    let ids = |vocabulary: &Vocabulary<'_>, text: &str| {
+        Tokenizer::new(vocabulary).unwrap().encode(text, PROMPT).unwrap()
+    };
     assert_eq!(ids(&vocabulary, "he"), [HE]);
     vocabulary.add_bos = Some(true);
     assert_eq!(ids(&vocabulary, "he"), [BOS, HE]);
@@ -173,7 +175,7 @@ fn sentence_piece_tokenizer() -> Tokenizer {
 fn sentence_pieces_merge_by_score_and_leftmost_first() {
     use sentence_piece_ids::*;
     let tokenizer = sentence_piece_tokenizer();
-    let encode = |text: &str| tokenizer.encode(text, PLAIN);
+    let encode = |text: &str| tokenizer.encode(text, PLAIN).unwrap();
     // A space is put before the text. `ab` has the better score, so `▁a` cannot form.
     assert_eq!(encode("ab"), [SPACE, AB]);
     assert_eq!(encode("a"), [SPACE_A]);
@@ -193,7 +195,7 @@ fn the_space_before_a_text_is_optional_and_follows_special_tokens() {
     let bytes = sentence_piece_bytes();
     let mut vocabulary = sentence_piece(&bytes);
     let prompt = |vocabulary: &Vocabulary<'_>| {
-        Tokenizer::new(vocabulary).unwrap().encode("a<end_of_turn>a</s>", PROMPT)
+        Tokenizer::new(vocabulary).unwrap().encode("a<end_of_turn>a</s>", PROMPT).unwrap()
     };
     assert_eq!(prompt(&vocabulary), [BOS, SPACE_A, TURN, SPACE_A, EOS]);
     vocabulary.add_space_prefix = Some(false);
@@ -217,7 +219,7 @@ fn tokens_that_end_an_answer_are_known_by_id_and_by_name() {
     let ends = tokenizer.end_of_generation();
     assert_eq!(ends, [sentence_piece_ids::EOS, sentence_piece_ids::TURN]);
     // Though the file calls it user-defined, a user who types it does not end the turn.
-    let typed = tokenizer.encode("<end_of_turn>", PLAIN);
+    let typed = tokenizer.encode("<end_of_turn>", PLAIN).unwrap();
     assert!(!typed.contains(&sentence_piece_ids::TURN));
 }
 
@@ -366,7 +368,7 @@ fn a_tokenizer_is_read_from_the_metadata_of_a_file() {
         .metadata("tokenizer.ggml.add_bos_token", true);
     let file = GgufFile::from_bytes("small.gguf", writer.to_bytes()).unwrap();
     let tokenizer = Tokenizer::from_gguf(&file).unwrap();
-    assert_eq!(tokenizer.encode("hell", PROMPT), [byte_pair_ids::BOS, byte_pair_ids::HELL]);
+    assert_eq!(tokenizer.encode("hell", PROMPT).unwrap(), [byte_pair_ids::BOS, byte_pair_ids::HELL]);
     assert_eq!((tokenizer.bos(), tokenizer.eos()), (Some(byte_pair_ids::BOS), Some(byte_pair_ids::IM_END)));
     assert_eq!(tokenizer.vocabulary_size(), 264);
     assert_eq!(tokenizer.fingerprint(), byte_pair_tokenizer().fingerprint());
@@ -415,11 +417,11 @@ proptest! {
     fn text_survives_encoding_and_decoding(text in text(), parse_special: bool) {
         let options = EncodeOptions { add_bos: false, parse_special };
         let tokenizer = byte_pair_tokenizer();
-        let ids = tokenizer.encode(&text, options);
+        let ids = tokenizer.encode(&text, options).unwrap();
         prop_assert_eq!(tokenizer.decode(&ids, SHOWN), &text[..]);
         // SentencePiece puts a space behind special tokens and cannot tell `▁` from a space.
         let tokenizer = sentence_piece_tokenizer();
-        let ids = tokenizer.encode(&text, PLAIN);
+        let ids = tokenizer.encode(&text, PLAIN).unwrap();
         prop_assert_eq!(tokenizer.decode(&ids, SHOWN), text.replace('▁', " "));
     }
 
@@ -430,7 +432,7 @@ proptest! {
         show_special: bool,
     ) {
         for tokenizer in [byte_pair_tokenizer(), sentence_piece_tokenizer()] {
-            let mut ids = tokenizer.encode(&text, PLAIN);
+            let mut ids = tokenizer.encode(&text, PLAIN).unwrap();
             for &(at, id) in &noise {
                 ids.insert(at.min(ids.len()), id);
             }
@@ -470,7 +472,7 @@ proptest! {
             ..Vocabulary::default()
         };
         if let Ok(tokenizer) = Tokenizer::new(&vocabulary) {
-            let ids = tokenizer.encode(&text, PROMPT);
+            let ids = tokenizer.encode(&text, PROMPT).unwrap();
             prop_assert!(ids.iter().all(|id| (*id as usize) < tokens.len()));
             tokenizer.decode(&ids, SHOWN);
         }

@@ -201,7 +201,7 @@ fn ids_of_real_models_equal_those_of_llama_cpp() {
         }
         let tokenizer = Tokenizer::from_gguf(&GgufFile::open(&path).unwrap()).unwrap();
         for &(text, ids) in cases {
-            let encoded = tokenizer.encode(text, EncodeOptions::default());
+            let encoded = tokenizer.encode(text, EncodeOptions::default()).unwrap();
             assert_eq!(encoded, ids, "{name}: {text:?}");
             let decoded = tokenizer.decode(ids, DecodeOptions::default());
             // SentencePiece cannot tell a literal `▁` from a space.

@@ -235,7 +235,8 @@ impl Prediction {
             return Err(ApiError::invalid("prediction.type", message));
         }
         let text = self.content.into_text("prediction.content")?;
-        Ok(state.model.prompts.tokenizer().encode(&text, EncodeOptions::default()))
+        let tokens = state.model.prompts.tokenizer().encode(&text, EncodeOptions::default());
+        tokens.map_err(|error| ApiError::invalid("prediction.content", error.to_string()))
     }
 }
 

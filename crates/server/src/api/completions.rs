@@ -176,10 +176,13 @@ fn read_request(state: &State, tenant: &str, bytes: &[u8]) -> Result<(Order, Sty
 
 impl Prompts {
     fn read(self, state: &State) -> Result<Vec<Vec<TokenId>>, ApiError> {
-        let encode = |text: String| state.model.prompts.encode_text(&text);
+        let encode = |text: String| {
+            let tokens = state.model.prompts.encode_text(&text);
+            tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))
+        };
         let prompts = match self {
-            Self::Text(text) => vec![encode(text)],
-            Self::Texts(texts) => texts.into_iter().map(encode).collect(),
+            Self::Text(text) => vec![encode(text)?],
+            Self::Texts(texts) => texts.into_iter().map(encode).collect::<Result<_, _>>()?,
             Self::Tokens(tokens) => vec![tokens],
             Self::ManyTokens(prompts) => prompts,
         };

@@ -174,7 +174,8 @@ async fn add_line(
         let wrong = |problem: String| ApiError::invalid("body", format!("line {number}: {problem}"));
         let line = str::from_utf8(&line).map_err(|error| wrong(error.to_string()))?;
         for text in lookahead_engine::learnable_texts(line).map_err(|error| wrong(error.to_string()))? {
-            texts.add(&state.model.prompts.tokenizer().encode(&text, EncodeOptions::default()));
+            let tokens = state.model.prompts.tokenizer().encode(&text, EncodeOptions::default());
+            texts.add(&tokens.map_err(|error| wrong(error.to_string()))?);
         }
         Ok(texts)
     })

@@ -53,7 +53,9 @@ pub(super) async fn tokenize(FromState(state): Shared, request: Request) -> Resu
         let TokenizeRequest { content, add_special, parse_special } = fields.part()?;
         fields.refuse_unknown()?;
         let options = EncodeOptions { add_bos: add_special, parse_special: parse_special.unwrap_or(true) };
-        Ok(Json(Tokens { tokens: state.model.prompts.tokenizer().encode(&content, options) }))
+        let tokens = state.model.prompts.tokenizer().encode(&content, options);
+        let tokens = tokens.map_err(|error| ApiError::invalid("content", error.to_string()))?;
+        Ok(Json(Tokens { tokens }))
     })
     .await
 }

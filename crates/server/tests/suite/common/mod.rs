@@ -86,7 +86,7 @@ impl TestServer {
         let model = model.with_kv_memory(kv_bytes);
         let served = ServedModel {
             names: vec!["tiny".to_owned(), "other-name".to_owned()],
-            prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)),
+            prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template).unwrap()),
         };
         let stop = Arc::new(Notify::new());
         let (tell, address) = channel();

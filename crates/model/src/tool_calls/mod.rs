@@ -1,16 +1,19 @@
 //! Calls of tools in the text that a model writes.
 
-use std::mem;
+mod hermes;
+mod json_scanner;
+mod llama;
 
 use serde::Deserialize;
 use serde_json::Value;
+
+use self::hermes::Hermes;
+use self::llama::Llama;
 
 /// What a call begins with in the format of Hermes and Qwen.
 pub(crate) const CALL_BEGIN: &str = "<tool_call>";
 /// What it ends with.
 pub(crate) const CALL_END: &str = "</tool_call>";
-/// What Llama 3 may write before a call, if control tokens are shown at all.
-const PYTHON_TAG: &str = "<|python_tag|>";
 
 /// How a model writes calls of tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -53,160 +56,57 @@ pub enum ToolDelta {
     },
 }
 
-/// Finds calls of tools in an answer that arrives in pieces.
+/// Finds calls of tools in an answer that arrives in pieces, in time linear in the answer.
 ///
 /// Where the pieces are cut makes no difference. Text that may belong to a call is held back until that is decided;
 /// what turns out to be no call is content. White space around calls is part of their markup, as chat templates write
 /// it again when the conversation goes on.
 #[derive(Clone, Debug)]
-pub struct ToolCallParser {
-    format: ToolFormat,
-    /// Text of which it is not decided what it is.
-    held: String,
-    /// Whether a call, or white space behind one, was the last thing that was found.
-    after_call: bool,
-    /// Whether an answer in Llama's format is no call, as something else stands at its beginning.
-    is_content: bool,
+pub struct ToolCallParser(Parser);
+
+#[derive(Clone, Debug)]
+enum Parser {
+    Hermes(Hermes),
+    Llama(Llama),
 }
 
 impl ToolCallParser {
     /// A parser for an answer in `format`.
     pub fn new(format: ToolFormat) -> Self {
-        Self { format, held: String::new(), after_call: false, is_content: false }
+        Self(match format {
+            ToolFormat::Hermes => Parser::Hermes(Hermes::default()),
+            ToolFormat::Llama3Json => Parser::Llama(Llama::default()),
+        })
     }
 
     /// Takes the next piece of the answer.
     pub fn push(&mut self, text: &str) -> Vec<ToolDelta> {
-        self.held.push_str(text);
-        self.decide(false)
-    }
-
-    /// What was still held back, once no more will come. A call that only lacks its end counts.
-    pub fn finish(&mut self) -> Vec<ToolDelta> {
-        self.decide(true)
-    }
-
-    fn decide(&mut self, at_end: bool) -> Vec<ToolDelta> {
         let mut deltas = Vec::new();
-        match self.format {
-            ToolFormat::Hermes => self.decide_hermes(at_end, &mut deltas),
-            ToolFormat::Llama3Json => self.decide_llama(at_end, &mut deltas),
+        match &mut self.0 {
+            Parser::Hermes(parser) => parser.push(text, &mut deltas),
+            Parser::Llama(parser) => parser.push(text, &mut deltas),
         }
         deltas
     }
 
-    fn decide_hermes(&mut self, at_end: bool, deltas: &mut Vec<ToolDelta>) {
-        loop {
-            if self.after_call {
-                let space = self.held.len() - self.held.trim_start().len();
-                self.held.drain(..space);
-                self.after_call = self.held.is_empty();
-            }
-            let Some(begin) = self.held.find(CALL_BEGIN) else {
-                let certain = if at_end { self.held.len() } else { before_call(&self.held) };
-                self.release(certain, deltas);
-                return;
-            };
-            let certain = self.held[..begin].trim_end().len();
-            self.release(certain, deltas);
-            let body = begin - certain + CALL_BEGIN.len();
-            match read_call(&self.held[body..], at_end) {
-                Reading::Call(call, length) => {
-                    deltas.push(call);
-                    self.held.drain(..body + length);
-                    self.after_call = true;
-                }
-                // A call may yet stand behind the marker.
-                Reading::NoCall => self.release(body, deltas),
-                Reading::Undecided => return,
-            }
+    /// What was still held back, once no more will come. A call that only lacks its end counts.
+    pub fn finish(&mut self) -> Vec<ToolDelta> {
+        let mut deltas = Vec::new();
+        match &mut self.0 {
+            Parser::Hermes(parser) => parser.finish(&mut deltas),
+            Parser::Llama(parser) => parser.finish(&mut deltas),
         }
-    }
-
-    fn decide_llama(&mut self, at_end: bool, deltas: &mut Vec<ToolDelta>) {
-        let answer = self.held.trim_start();
-        let answer = answer.strip_prefix(PYTHON_TAG).unwrap_or(answer).trim_start();
-        self.is_content |= !answer.starts_with('{') && !PYTHON_TAG.starts_with(answer);
-        if !self.is_content && !at_end {
-            return;
-        }
-        match read_calls(answer).filter(|_| !self.is_content) {
-            Some(calls) => {
-                deltas.extend(calls);
-                self.held.clear();
-            }
-            None => self.release(self.held.len(), deltas),
-        }
-    }
-
-    /// The first `length` bytes of what is held turned out to be content.
-    fn release(&mut self, length: usize, deltas: &mut Vec<ToolDelta>) {
-        if length == 0 {
-            return;
-        }
-        let rest = self.held.split_off(length);
-        let content = mem::replace(&mut self.held, rest);
-        match deltas.last_mut() {
-            Some(ToolDelta::Content(text)) => text.push_str(&content),
-            _ => deltas.push(ToolDelta::Content(content)),
-        }
+        deltas
     }
 }
 
-/// How much of `text`, which holds no [`CALL_BEGIN`], cannot belong to one that is still to come, nor be the white
-/// space before it.
-fn before_call(text: &str) -> usize {
-    let begin = text.rfind('<').filter(|&at| CALL_BEGIN.starts_with(&text[at..]));
-    text[..begin.unwrap_or(text.len())].trim_end().len()
-}
-
-/// What stands behind a [`CALL_BEGIN`].
-enum Reading {
-    /// A call, and its length with the end marker.
-    Call(ToolDelta, usize),
-    /// Something else.
-    NoCall,
-    /// That depends on what follows.
-    Undecided,
-}
-
-fn read_call(text: &str, at_end: bool) -> Reading {
-    let json = text.trim_start();
-    if !json.is_empty() && !json.starts_with('{') {
-        return Reading::NoCall;
+/// Appends content to what is certain.
+fn release(content: &str, deltas: &mut Vec<ToolDelta>) {
+    match deltas.last_mut() {
+        _ if content.is_empty() => {}
+        Some(ToolDelta::Content(text)) => text.push_str(content),
+        _ => deltas.push(ToolDelta::Content(content.to_owned())),
     }
-    let ends = text.match_indices(CALL_END).map(|(at, _)| at + CALL_END.len());
-    for end in ends {
-        return match read_json(&text[..end]) {
-            Ok(Some((call, rest))) if rest.trim() == CALL_END => {
-                call.into_delta().map_or(Reading::NoCall, |call| Reading::Call(call, end))
-            }
-            // The marker stands inside a string, as anywhere else it is a mistake.
-            Err(error) if error.is_eof() => continue,
-            _ => Reading::NoCall,
-        };
-    }
-    if !at_end {
-        return Reading::Undecided;
-    }
-    match read_json(text) {
-        Ok(Some((call, rest))) if CALL_END.starts_with(rest.trim()) => {
-            call.into_delta().map_or(Reading::NoCall, |call| Reading::Call(call, text.len()))
-        }
-        _ => Reading::NoCall,
-    }
-}
-
-/// The calls that a whole answer in Llama's format consists of.
-fn read_calls(mut text: &str) -> Option<Vec<ToolDelta>> {
-    let mut calls = Vec::new();
-    while let Some((call, rest)) = read_json(text).ok()? {
-        // An object with nothing but a name is more likely what the user asked for.
-        call.arguments.as_ref()?;
-        calls.push(call.into_delta()?);
-        text = rest.trim_start_matches(|c: char| c == ';' || c.is_whitespace());
-    }
-    (!calls.is_empty()).then_some(calls)
 }
 
 /// A call as models write it.
@@ -243,6 +143,7 @@ fn read_json(text: &str) -> serde_json::Result<Option<(WrittenCall, &str)>> {
 mod tests {
     use proptest::prelude::*;
 
+    use super::llama::PYTHON_TAG;
     use super::*;
 
     const ADD: &str = r#"{"name": "add", "arguments": {"a": 1, "b": [2]}}"#;
@@ -334,6 +235,37 @@ mod tests {
         ] {
             assert_eq!(parser.push(piece), deltas, "{piece}");
         }
+    }
+
+    /// Reading an answer again from its beginning for each piece would take hours here.
+    #[test]
+    fn long_answers_of_undecided_text_take_linear_time() {
+        let markers = CALL_END.repeat(20_000);
+        let spaces = " ".repeat(200_000);
+        let nested = "<tool_call>{} <tool_call>x".repeat(10_000);
+        let open_string = format!("<tool_call>{{\"a\": \"{nested}");
+        for (text, calls) in [
+            (
+                format!(
+                    "<tool_call>{{\"name\": \"f\", \"arguments\": {{\"a\": \"{markers}\"}}}}</tool_call>"
+                ),
+                1,
+            ),
+            (format!("<tool_call>{{\"name\": \"f\", \"arguments\": {{\"a\": \"{markers}"), 0),
+            (format!("a{spaces}"), 0),
+            (format!("<tool_call>{spaces}"), 0),
+            (format!("{open_string}<tool_call>{ADD}</tool_call>"), 1),
+            (nested, 0),
+        ] {
+            let letters: Vec<String> = text.chars().map(String::from).collect();
+            let deltas = parse(ToolFormat::Hermes, letters.iter().map(String::as_str));
+            let is_call = |delta: &&ToolDelta| matches!(delta, ToolDelta::Call { .. });
+            assert_eq!(deltas.iter().filter(is_call).count(), calls);
+            assert_eq!(deltas, parse(ToolFormat::Hermes, [text.as_str()]));
+        }
+        let text = format!("{spaces}{PYTHON_TAG}{spaces}{ADD}");
+        let letters: Vec<String> = text.chars().map(String::from).collect();
+        assert_eq!(parse(ToolFormat::Llama3Json, letters.iter().map(String::as_str)), [add()]);
     }
 
     #[test]
