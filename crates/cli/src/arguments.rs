@@ -11,7 +11,6 @@ use lookahead_engine::{CostCurve, DraftPolicy, SamplingParams};
 use lookahead_kernels::{KvType, WeightType};
 
 use crate::catalogue::DEFAULT_MODEL;
-use crate::loaded_model::LoadedModel;
 
 /// Which model.
 #[derive(Clone, Debug, Args)]
@@ -76,13 +75,6 @@ pub(crate) struct LoadArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) precision: PrecisionArgs,
-}
-
-impl LoadArgs {
-    /// Loads the model.
-    pub(crate) fn load(&self) -> anyhow::Result<LoadedModel> {
-        LoadedModel::load(&self.model.model, self.threads.threads.get(), &self.precision)
-    }
 }
 
 /// How the next token is chosen.

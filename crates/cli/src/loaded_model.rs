@@ -12,7 +12,7 @@ use lookahead_model::chat_template::Message;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{Chat, CpuModel, OpenModel, PromptEncoder, TokenId};
 
-use crate::arguments::PrecisionArgs;
+use crate::arguments::{LoadArgs, PrecisionArgs};
 use crate::progress;
 use crate::prompts::PromptContent;
 use crate::store::resolve_model;
@@ -30,6 +30,13 @@ pub(crate) struct LoadedModel {
     pub(crate) path: PathBuf,
     /// What dense weights were rounded to.
     pub(crate) quantize: Option<WeightType>,
+}
+
+impl LoadArgs {
+    /// Loads the model.
+    pub(crate) fn load(&self) -> anyhow::Result<LoadedModel> {
+        LoadedModel::load(&self.model.model, self.threads.threads.get(), &self.precision)
+    }
 }
 
 impl LoadedModel {

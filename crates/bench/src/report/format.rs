@@ -1,6 +1,6 @@
 //! Numbers as people read them.
 
-use super::NOTHING;
+use super::document::NOTHING;
 use crate::results::Spread;
 
 pub(super) fn is_positive(value: f64) -> bool {

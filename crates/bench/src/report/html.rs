@@ -1,7 +1,7 @@
 //! The report as a page of its own: styles and pictures are inside, and nothing runs or is fetched.
 
+use super::document::{Block, Cell, Document, Plot, Table};
 use super::format::printable;
-use super::{Block, Cell, Document, Plot, Table};
 
 /// Pictures stay on white in the dark: their colours are chosen for it.
 const STYLE: &str = "\

@@ -1,7 +1,7 @@
 //! The report in Markdown.
 
+use super::document::{Block, Document, PLOTS, Plot, Table};
 use super::format::printable;
-use super::{Block, Document, PLOTS, Plot, Table};
 
 /// `document` as Markdown, in the dialect with tables.
 pub(super) fn render(document: &Document) -> String {
@@ -67,6 +67,7 @@ fn escape(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::document::Cell;
     use super::*;
 
     #[test]
@@ -85,7 +86,7 @@ mod tests {
     #[test]
     fn a_table_has_a_line_a_row_and_numbers_stand_right() {
         let mut rows = vec![vec!["a".into(), "1".into()], vec!["mean".into(), "".into()]];
-        rows[0][1] = super::super::Cell { text: "1".to_owned(), is_best: true };
+        rows[0][1] = Cell { text: "1".to_owned(), is_best: true };
         let columns = vec!["T".to_owned(), "N".to_owned()];
         let content = Table { columns, texts: 1, rows, has_mean: true };
         assert_eq!(table(&content), "| T | N |\n| --- | ---: |\n| a | **1** |\n| **mean** |  |");

@@ -2,38 +2,36 @@
 //!
 //! Numbers that were not measured, and those that are no numbers, are a dash.
 
+mod document;
 mod format;
 mod html;
 mod markdown;
 mod plots;
+mod selection;
 mod summary;
 mod tables;
 
 use std::io::{self, Write as _};
 use std::path::Path;
 
+use self::document::{Block, Document, PLOTS, Plot};
 use self::format::grouped;
+use self::selection::policies;
 pub use self::summary::summary;
 use self::tables::{
     batch_table, curve_table, details_table, headline_table, peer_table, policy_table, subject_table,
 };
-use crate::results::{LookaheadResults, Lossless, Results, TaskResults};
+use crate::results::{Lossless, Results};
 use crate::setting::Warmth;
-
-/// The folder of the pictures, beside the reports.
-const PLOTS: &str = "plots";
-
-/// What stands where there is no number.
-const NOTHING: &str = "–";
 
 /// The report as Markdown. Its pictures are the files `plots/….svg` beside it, which [`write()`] writes.
 pub fn markdown(results: &Results) -> String {
-    markdown::render(&Document::new(results))
+    markdown::render(&document(results))
 }
 
 /// The report as a page that needs no other file and no network.
 pub fn html(results: &Results) -> String {
-    html::render(&Document::new(results))
+    html::render(&document(results))
 }
 
 /// Writes `results.json`, `report.md`, `report.html` and `plots/….svg` into `directory`, which is made if it is not there.
@@ -42,7 +40,7 @@ pub fn html(results: &Results) -> String {
 /// # Errors
 /// If a file cannot be written.
 pub fn write(results: &Results, directory: &Path) -> io::Result<()> {
-    let document = Document::new(results);
+    let document = document(results);
     let plots = directory.join(PLOTS);
     std::fs::create_dir_all(&plots)?;
     write_whole(&directory.join("results.json"), &(serde_json::to_string_pretty(results)? + "\n"))?;
@@ -68,115 +66,59 @@ fn write_whole(path: &Path, content: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A report, in any form.
-struct Document {
-    title: String,
-    subtitle: String,
-    blocks: Vec<Block>,
-}
+/// What is in the report.
+fn document(results: &Results) -> Document {
+    let subject = &results.subject;
+    let mut blocks = vec![verdict(results.lossless), Block::Table(subject_table(subject))];
+    let add_plot = |blocks: &mut Vec<Block>, plot: Option<Plot>| blocks.extend(plot.map(Block::Plot));
 
-/// A part of a report.
-enum Block {
-    Heading(&'static str),
-    Text(String),
-    /// Whether the answers are those of plain decoding, in a sentence that nobody overlooks.
-    Verdict {
-        holds: bool,
-        text: String,
-    },
-    Table(Table),
-    Plot(Plot),
-    Definitions(Vec<(&'static str, &'static str)>),
-}
-
-/// A table. Texts stand left, numbers right.
-struct Table {
-    columns: Vec<String>,
-    /// How many columns, from the left, hold texts.
-    texts: usize,
-    rows: Vec<Vec<Cell>>,
-    /// Whether the last row sums up the others.
-    has_mean: bool,
-}
-
-/// A cell of a table.
-struct Cell {
-    text: String,
-    is_best: bool,
-}
-
-impl<T: Into<String>> From<T> for Cell {
-    fn from(text: T) -> Self {
-        Self { text: text.into(), is_best: false }
+    blocks.push(Block::Heading("Speed by task"));
+    let policies = policies(results);
+    match policies.first() {
+        _ if results.tasks.is_empty() => blocks.push(Block::Text("No task was measured.".to_owned())),
+        None => blocks.push(Block::Text("Only plain decoding was measured.".to_owned())),
+        Some(policy) => {
+            blocks.push(Block::Text(format!("Draft policy: {policy}. The words are explained at the end.")));
+        }
     }
-}
-
-/// A picture, or why there is none.
-struct Plot {
-    /// The name of its file, without `.svg`.
-    name: &'static str,
-    title: &'static str,
-    /// What it shows, in a sentence.
-    caption: String,
-    svg: Result<String, String>,
-}
-
-impl Document {
-    fn new(results: &Results) -> Self {
-        let subject = &results.subject;
-        let mut blocks = vec![verdict(results.lossless), Block::Table(subject_table(subject))];
-        let add_plot = |blocks: &mut Vec<Block>, plot: Option<Plot>| blocks.extend(plot.map(Block::Plot));
-
-        blocks.push(Block::Heading("Speed by task"));
-        let policies = policies(results);
-        match policies.first() {
-            _ if results.tasks.is_empty() => blocks.push(Block::Text("No task was measured.".to_owned())),
-            None => blocks.push(Block::Text("Only plain decoding was measured.".to_owned())),
-            Some(policy) => {
-                blocks.push(Block::Text(format!(
-                    "Draft policy: {policy}. The words are explained at the end."
-                )));
-            }
-        }
-        if !results.tasks.is_empty() {
-            blocks.push(Block::Table(headline_table(results, policies.first().copied())));
-        }
-        add_plot(&mut blocks, plots::speed_up(results));
-
-        if policies.len() > 1 {
-            blocks.push(Block::Heading("Draft policies"));
-            let warmths = [Warmth::Cold, Warmth::Same];
-            let tables = warmths.map(|warmth| policy_table(results, &policies, warmth));
-            blocks.extend(tables.into_iter().flatten().map(Block::Table));
-            add_plot(&mut blocks, plots::draft_length(results));
-            add_plot(&mut blocks, plots::source(results));
-        }
-        if !policies.is_empty() {
-            blocks.push(Block::Heading("Details"));
-            blocks.push(Block::Table(details_table(results)));
-            add_plot(&mut blocks, plots::accepted_length(results));
-            add_plot(&mut blocks, plots::online(results));
-        }
-        if !results.batches.is_empty() {
-            blocks.push(Block::Heading("Several prompts at once"));
-            blocks.push(Block::Table(batch_table(results)));
-        }
-        if let Some(table) = peer_table(results, policies.first().copied()) {
-            blocks.push(Block::Heading("Other programs"));
-            if let Some(peer) = &subject.peer {
-                blocks.push(Block::Text(format!("Measured against {peer}.")));
-            }
-            blocks.push(Block::Table(table));
-        }
-        if !results.curve.is_empty() {
-            blocks.push(Block::Heading("Cost of a forward pass"));
-            add_plot(&mut blocks, plots::cost_curve(results));
-            blocks.push(Block::Table(curve_table(results)));
-        }
-        blocks.extend([Block::Heading("What the words mean"), Block::Definitions(DEFINITIONS.to_vec())]);
-        let title = format!("Lookahead with {}", subject.model);
-        Self { title, subtitle: format!("on {}, threads: {}", subject.cpu, subject.threads), blocks }
+    if !results.tasks.is_empty() {
+        blocks.push(Block::Table(headline_table(results, policies.first().copied())));
     }
+    add_plot(&mut blocks, plots::speed_up(results));
+
+    if policies.len() > 1 {
+        blocks.push(Block::Heading("Draft policies"));
+        let warmths = [Warmth::Cold, Warmth::Same];
+        let tables = warmths.map(|warmth| policy_table(results, &policies, warmth));
+        blocks.extend(tables.into_iter().flatten().map(Block::Table));
+        add_plot(&mut blocks, plots::draft_length(results));
+        add_plot(&mut blocks, plots::source(results));
+    }
+    if !policies.is_empty() {
+        blocks.push(Block::Heading("Details"));
+        blocks.push(Block::Table(details_table(results)));
+        add_plot(&mut blocks, plots::accepted_length(results));
+        add_plot(&mut blocks, plots::online(results));
+    }
+    if !results.batches.is_empty() {
+        blocks.push(Block::Heading("Several prompts at once"));
+        blocks.push(Block::Table(batch_table(results)));
+    }
+    if let Some(table) = peer_table(results, policies.first().copied()) {
+        blocks.push(Block::Heading("Other programs"));
+        if let Some(peer) = &subject.peer {
+            blocks.push(Block::Text(format!("Measured against {peer}.")));
+        }
+        blocks.push(Block::Table(table));
+    }
+    if !results.curve.is_empty() {
+        blocks.push(Block::Heading("Cost of a forward pass"));
+        add_plot(&mut blocks, plots::cost_curve(results));
+        blocks.push(Block::Table(curve_table(results)));
+    }
+    blocks.extend([Block::Heading("What the words mean"), Block::Definitions(DEFINITIONS.to_vec())]);
+    let title = format!("Lookahead with {}", subject.model);
+    Document { title, subtitle: format!("on {}, threads: {}", subject.cpu, subject.threads), blocks }
 }
 
 const DEFINITIONS: [(&str, &str); 18] = [
@@ -223,28 +165,6 @@ fn verdict(lossless: Lossless) -> Block {
         ),
     };
     Block::Verdict { holds: lossless.differing == 0 && lossless.answers > 0, text }
-}
-
-/// The policies, in the order of their measurement.
-fn policies(results: &Results) -> Vec<&str> {
-    let mut policies: Vec<&str> = Vec::new();
-    for ours in results.tasks.iter().flat_map(|task| &task.lookahead) {
-        if !policies.contains(&ours.policy.as_str()) {
-            policies.push(&ours.policy);
-        }
-    }
-    policies
-}
-
-/// What `policy` was measured with in any task.
-fn warmths(results: &Results, policy: &str) -> Vec<Warmth> {
-    let is_measured =
-        |&warmth: &Warmth| results.tasks.iter().any(|task| find(task, policy, warmth).is_some());
-    Warmth::ALL.into_iter().filter(is_measured).collect()
-}
-
-fn find<'a>(task: &'a TaskResults, policy: &str, warmth: Warmth) -> Option<&'a LookaheadResults> {
-    task.lookahead.iter().find(|ours| ours.policy == policy && ours.warmth == warmth)
 }
 
 #[cfg(test)]

@@ -11,8 +11,9 @@ use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::document::Plot;
 use super::format::{arithmetic_mean, geometric_mean, mean_length, number, printable};
-use super::{Plot, find, policies, warmths};
+use super::selection::{find, policies, warmths};
 use crate::results::{LookaheadResults, Results, Spread, TaskResults};
 use crate::setting::Warmth;
 

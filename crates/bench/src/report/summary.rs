@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{find, policies, warmths};
+use super::selection::{find, policies, warmths};
 use crate::results::{Lossless, Results};
 
 /// A line for each task: the speed of plain decoding, and how many times as fast the first policy is, with its EDL. Then

@@ -1,10 +1,12 @@
 //! The tables of a report.
 
+use super::document::{Cell, NOTHING, Table};
 use super::format::{
     amount, arithmetic_mean, geometric_mean, grouped, is_positive, mean_length, number, percent, spread,
     times,
 };
-use super::{Cell, NOTHING, Table, find, plots, warmths};
+use super::plots;
+use super::selection::{find, warmths};
 use crate::results::{Counterpart, LookaheadResults, Measure, PeerResults, Results, Subject, TaskResults};
 use crate::setting::Warmth;
 

@@ -4,7 +4,8 @@ use lookahead_engine::CostPoint;
 
 use super::*;
 use crate::results::{
-    BatchResults, Counterpart, Measure, OnlinePoint, PeerResults, Spread, Subject, VERSION,
+    BatchResults, Counterpart, LookaheadResults, Measure, OnlinePoint, PeerResults, Spread, Subject,
+    TaskResults, VERSION,
 };
 
 const TASKS: [&str; 14] = [
@@ -129,7 +130,7 @@ fn fault(xml: &str) -> Option<String> {
 }
 
 fn plots(results: &Results) -> Vec<(&'static str, String)> {
-    let plots = Document::new(results).blocks.into_iter().filter_map(|block| match block {
+    let plots = document(results).blocks.into_iter().filter_map(|block| match block {
         Block::Plot(plot) => Some((plot.name, plot.svg.unwrap())),
         _ => None,
     });

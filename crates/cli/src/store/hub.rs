@@ -12,7 +12,7 @@ use indicatif::ProgressBar;
 
 use super::digest::Digest;
 use super::disk;
-use super::pull::Fetched;
+use super::fetched::Fetched;
 use super::reference::{is_gguf, is_safe_path};
 use crate::progress;
 

@@ -10,6 +10,7 @@
 
 mod digest;
 mod disk;
+mod fetched;
 mod hub;
 mod list;
 mod partial;

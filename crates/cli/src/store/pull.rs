@@ -8,6 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use indicatif::DecimalBytes;
 
 use super::digest::Digest;
+use super::fetched::Fetched;
 use super::hub::Choice;
 use super::partial::Partial;
 use super::reference::{is_gguf, is_safe_path};
@@ -15,14 +16,6 @@ use super::source::CHECKPOINT;
 use super::{ModelStore, Reference, Source, disk, hub, pypi};
 use crate::catalogue;
 use crate::progress;
-
-/// A downloaded file that still lies in a temporary directory.
-pub(super) struct Fetched {
-    /// The file.
-    pub(super) file: PathBuf,
-    /// Its digest.
-    pub(super) sha256: Digest,
-}
 
 /// A model that is there.
 #[derive(Debug)]

@@ -17,7 +17,7 @@ use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
 use super::digest::{CHUNK_BYTES, Digest};
-use super::pull::Fetched;
+use super::fetched::Fetched;
 use super::{CACHE_VARIABLE, disk};
 use crate::interrupt::{self, After};
 use crate::progress;

@@ -1,7 +1,7 @@
 //! Calls as Hermes and Qwen write them: JSON between markers, anywhere in the answer.
 
+use super::call::{CALL_BEGIN, CALL_END, ToolDelta, read_json, release};
 use super::json_scanner::{JsonScanner, Progress};
-use super::{CALL_BEGIN, CALL_END, ToolDelta, read_json, release};
 
 /// Finds calls in an answer that arrives in pieces. Each character is looked at a bounded number of times: a call is
 /// followed as it comes, and what turns out to be none broke at the first character that no call could have.

@@ -1,6 +1,6 @@
 //! Calls as Llama 3 writes them: the whole answer, or none of it.
 
-use super::{ToolDelta, read_json, release};
+use super::call::{ToolDelta, read_json, release};
 
 /// What Llama 3 may write before a call, if control tokens are shown at all.
 pub(super) const PYTHON_TAG: &str = "<|python_tag|>";

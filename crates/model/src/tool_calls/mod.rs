@@ -1,19 +1,14 @@
 //! Calls of tools in the text that a model writes.
 
+mod call;
 mod hermes;
 mod json_scanner;
 mod llama;
 
-use serde::Deserialize;
-use serde_json::Value;
-
+pub use self::call::ToolDelta;
+pub(crate) use self::call::{CALL_BEGIN, CALL_END};
 use self::hermes::Hermes;
 use self::llama::Llama;
-
-/// What a call begins with in the format of Hermes and Qwen.
-pub(crate) const CALL_BEGIN: &str = "<tool_call>";
-/// What it ends with.
-pub(crate) const CALL_END: &str = "</tool_call>";
 
 /// How a model writes calls of tools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,20 +35,6 @@ impl ToolFormat {
             ["\"parameters\"", "ipython", "python_tag"].iter().any(|name| source.contains(name));
         if names_llama && !source.contains(CALL_BEGIN) { Self::Llama3Json } else { Self::Hermes }
     }
-}
-
-/// What became certain about an answer.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ToolDelta {
-    /// Text for the user, never empty.
-    Content(String),
-    /// A call of a tool.
-    Call {
-        /// The name of the tool.
-        name: String,
-        /// The JSON text of an object.
-        arguments: String,
-    },
 }
 
 /// Finds calls of tools in an answer that arrives in pieces, in time linear in the answer.
@@ -98,45 +79,6 @@ impl ToolCallParser {
         }
         deltas
     }
-}
-
-/// Appends content to what is certain.
-fn release(content: &str, deltas: &mut Vec<ToolDelta>) {
-    match deltas.last_mut() {
-        _ if content.is_empty() => {}
-        Some(ToolDelta::Content(text)) => text.push_str(content),
-        _ => deltas.push(ToolDelta::Content(content.to_owned())),
-    }
-}
-
-/// A call as models write it.
-#[derive(Deserialize)]
-struct WrittenCall {
-    name: String,
-    #[serde(alias = "parameters")]
-    arguments: Option<Value>,
-}
-
-impl WrittenCall {
-    /// The call, unless its arguments are no object. No arguments are none; some models write the object as text.
-    fn into_delta(self) -> Option<ToolDelta> {
-        let arguments = match self.arguments {
-            None => "{}".to_owned(),
-            Some(object @ Value::Object(_)) => object.to_string(),
-            Some(Value::String(text)) => {
-                serde_json::from_str::<Value>(&text).ok().filter(Value::is_object)?.to_string()
-            }
-            Some(_) => return None,
-        };
-        Some(ToolDelta::Call { name: self.name, arguments })
-    }
-}
-
-/// The call that `text` begins with, and what stands behind it; `None` for white space.
-fn read_json(text: &str) -> serde_json::Result<Option<(WrittenCall, &str)>> {
-    let mut values = serde_json::Deserializer::from_str(text).into_iter();
-    let call = values.next().transpose()?;
-    Ok(call.map(|call| (call, &text[values.byte_offset()..])))
 }
 
 #[cfg(test)]
