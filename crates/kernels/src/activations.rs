@@ -4,7 +4,7 @@
 //! even. What a token's codes are depends on that token alone.
 
 use crate::Kernels;
-use crate::pool::{Disjoint, DisjointRows};
+use crate::disjoint::{Disjoint, DisjointRows};
 use crate::simd::simd_fn;
 
 /// The most tokens that a kernel takes at once.

@@ -13,7 +13,7 @@ use crate::WeightType;
 
 /// 32 consecutive weights of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Block {
+pub struct Block {
     /// Integer codes: unsigned, or the bits of signed bytes for `Q8_0`.
     pub(crate) codes: [u8; 32],
     /// The scale, as bits of a half.
@@ -43,7 +43,8 @@ impl WeightType {
     }
 
     /// Whether a minimum is added to the scaled codes, and its sign: `Q4_1` adds it, K-quants subtract it.
-    pub(crate) const fn minimum_sign(self) -> f32 {
+    #[doc(hidden)]
+    pub const fn minimum_sign(self) -> f32 {
         match self {
             Self::Q4_1 | Self::Q5_1 => 1.0,
             Self::Q4K | Self::Q5K => -1.0,
@@ -71,7 +72,7 @@ fn packed_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
 ///
 /// # Panics
 /// If `bytes` is not one block of a quantized type.
-pub(crate) fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(Block)) {
+pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(Block)) {
     assert!(weight_type.is_quantized() && bytes.len() == weight_type.block_bytes(), "one quantized block");
     let simple = |codes, d_min| Block { codes, d: half_at(bytes, 0), d_min, sub_scales: [1, 1], sub_min: 1 };
     let nibble = |nibbles: &[u8], i: usize| nibbles[i % 16] >> (4 * (i / 16)) & 15;
@@ -90,16 +91,13 @@ pub(crate) fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl
             emit(simple(codes, half_at(bytes, 2)));
         }
         WeightType::Q4K | WeightType::Q5K => {
-            let (fifths, nibbles) = if weight_type == WeightType::Q5K {
-                (&bytes[16..48], &bytes[48..])
-            } else {
-                (&[][..], &bytes[16..])
-            };
+            let is_wide = weight_type == WeightType::Q5K;
+            let (fifths, nibbles) = bytes[16..].split_at(if is_wide { 32 } else { 0 });
             for j in 0..8 {
                 let (scale, min) = packed_scale_min(&bytes[4..16], j);
                 let codes = std::array::from_fn(|i| {
                     let low = nibbles[32 * (j / 2) + i] >> (4 * (j % 2)) & 15;
-                    low | fifths.get(i).map_or(0, |byte| (byte >> j & 1) << 4)
+                    if is_wide { low | (fifths[i] >> j & 1) << 4 } else { low }
                 });
                 emit(Block {
                     codes,
@@ -136,20 +134,20 @@ impl Block {
     pub(crate) const ZERO: Self = Self { codes: [0; 32], d: 0, d_min: 0, sub_scales: [1, 1], sub_min: 1 };
 
     /// The float scale of the block's integer sums. Exact: 11 significant bits times at most 6.
-    pub(crate) fn scale(&self, weight_type: WeightType) -> f32 {
+    pub fn scale(&self, weight_type: WeightType) -> f32 {
         let d = f16::from_bits(self.d).to_f32();
         // Q6_K's sub-scales stay integers: its halves differ.
         if weight_type == WeightType::Q6K { d } else { d * f32::from(self.sub_scales[0]) }
     }
 
     /// The minimum that is added to every weight. Exact.
-    pub(crate) fn minimum(&self, weight_type: WeightType) -> f32 {
+    pub fn minimum(&self, weight_type: WeightType) -> f32 {
         weight_type.minimum_sign() * (f16::from_bits(self.d_min).to_f32() * f32::from(self.sub_min))
     }
 
     /// The integer factor of weight `i`: its code without the offset, times its half's sub-scale where that is an
     /// integer.
-    pub(crate) fn integer(&self, weight_type: WeightType, i: usize) -> i32 {
+    pub fn integer(&self, weight_type: WeightType, i: usize) -> i32 {
         match weight_type {
             WeightType::Q8_0 => i32::from(self.codes[i] as i8),
             WeightType::Q6K => i32::from(self.sub_scales[i / 16]) * (i32::from(self.codes[i]) - 32),
@@ -193,9 +191,8 @@ pub fn dequantize_row(weight_type: WeightType, bytes: &[u8], out: &mut [f32]) {
             let mut blocks = out.as_chunks_mut::<32>().0.iter_mut();
             for bytes in bytes.chunks_exact(weight_type.block_bytes()) {
                 decode_block(weight_type, bytes, |block| {
-                    if let Some(out) = blocks.next() {
-                        *out = block.dequantize(weight_type);
-                    }
+                    *blocks.next().expect("as many blocks as `row_bytes` says") =
+                        block.dequantize(weight_type);
                 });
             }
         }

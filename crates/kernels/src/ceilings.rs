@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::disjoint::Disjoint;
 use crate::matrix::PREFETCH_BYTES;
-use crate::pool::Disjoint;
 use crate::simd::{GROUP, MAX_PARTS, simd_fn};
 use crate::{Kernels, MatrixError, WeightArena};
 

@@ -6,7 +6,7 @@
 //! The scalar code is the definition; vector code is tested against it for equality of bits.
 //!
 //! `unsafe` is confined to `simd` (instructions, behind tokens that prove the CPU has them), `pool` (sharing a job
-//! with threads), `arena` (memory that matrices share) and the disjoint writes of parallel tasks.
+//! with threads), `arena` (memory that matrices share) and `disjoint` (the writes of parallel tasks).
 //!
 //! ```
 //! use lookahead_kernels::{Activations, Kernels, Matrix, WeightArena, WeightType, multiply};
@@ -27,6 +27,7 @@ mod arena;
 mod attention;
 mod block;
 mod ceilings;
+mod disjoint;
 mod elementwise;
 mod kernels;
 mod math;
@@ -35,6 +36,7 @@ mod pool;
 mod quantize;
 mod rope;
 mod simd;
+mod sync;
 mod weight_type;
 
 pub use activations::Activations;
@@ -44,14 +46,18 @@ pub use attention::{
     VisibleRows, attention,
 };
 pub use block::dequantize_row;
+// No part of the interface: what tests define products with.
+#[doc(hidden)]
+pub use block::{Block, decode_block};
 pub use ceilings::Ceilings;
 pub use elementwise::{
     Activation, activate, add, add_scaled, gate, layer_norm_in_place, rms_norm, rms_norm_in_place, scale,
     soft_cap,
 };
 pub use kernels::Kernels;
+pub use math::{exp, exp_unfused};
 pub use matrix::{BestScratch, Candidate, Matrix, MatrixError, multiply, multiply_best};
 pub use quantize::quantize_row;
-pub use rope::{RopePairs, RopeTable};
+pub use rope::{RopePairs, RopeTable, rope_frequencies};
 pub use simd::Isa;
 pub use weight_type::WeightType;

@@ -5,11 +5,25 @@
 
 /// `e^x` to about 2 units in the last place. Saturates at 2.4e38 for `x > 88.37`, and is 0 for `x < -87.33`.
 ///
+/// Multiply-adds are fused: a single instruction in code that is compiled for an instruction set that has it, as all kernels
+/// are, and a slow function elsewhere. Where many are needed there, [`exp_unfused`] serves.
+#[inline(always)]
+pub fn exp(x: f32) -> f32 {
+    exp_with::<true>(x)
+}
+
+/// As [`exp`], with products rounded before they are added: of other bits, but as good, and quick in code for any CPU.
+#[inline(always)]
+pub fn exp_unfused(x: f32) -> f32 {
+    exp_with::<false>(x)
+}
+
 /// The method and polynomial are those of Cephes' `expf` (Moshier, 1992): `2^n * e^r` with `|r| <= ln(2) / 2`.
 #[inline(always)]
-pub(crate) fn exp(x: f32) -> f32 {
+fn exp_with<const FUSED: bool>(x: f32) -> f32 {
     const LARGEST: f32 = 88.376_26;
     const SMALLEST: f32 = -87.336_54;
+    // In two parts, of which the first has few bits: n times it is exact (Cody and Waite, 1980).
     const LN2_HIGH: f32 = 0.693_359_4;
     const LN2_LOW: f32 = -2.121_944_4e-4;
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
@@ -17,16 +31,22 @@ pub(crate) fn exp(x: f32) -> f32 {
     const POLYNOMIAL: [f32; 6] =
         [1.987_569_1e-4, 1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5e-1];
     let clamped = if x > LARGEST { LARGEST } else { x };
-    let shifted = clamped.mul_add(std::f32::consts::LOG2_E, ROUND);
+    let shifted = multiply_add::<FUSED>(clamped, std::f32::consts::LOG2_E, ROUND);
     let n = shifted - ROUND;
-    let r = n.mul_add(-LN2_LOW, n.mul_add(-LN2_HIGH, clamped));
+    let r = multiply_add::<FUSED>(n, -LN2_LOW, multiply_add::<FUSED>(n, -LN2_HIGH, clamped));
     let mut p = POLYNOMIAL[0];
     for coefficient in &POLYNOMIAL[1..] {
-        p = p.mul_add(r, *coefficient);
+        p = multiply_add::<FUSED>(p, r, *coefficient);
     }
-    let mantissa = p.mul_add(r * r, r) + 1.0;
+    let mantissa = multiply_add::<FUSED>(p, r * r, r) + 1.0;
     let power = f32::from_bits((shifted.to_bits() << 23).wrapping_add(127 << 23));
     if x < SMALLEST { 0.0 } else { mantissa * power }
+}
+
+/// `a * b + c`, rounded once if `FUSED`.
+#[inline(always)]
+fn multiply_add<const FUSED: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FUSED { a.mul_add(b, c) } else { a * b + c }
 }
 
 /// `x / (1 + e^-x)`
@@ -78,6 +98,7 @@ pub(crate) fn gelu(x: f32) -> f32 {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "the platform's functions are good enough to compare with")]
 mod tests {
     use super::*;
 
@@ -87,17 +108,19 @@ mod tests {
 
     #[test]
     fn exp_is_within_a_few_units_in_the_last_place() {
-        let mut x = -87.0f32;
-        while x < 88.3 {
-            assert!(relative_error(exp(x), f64::from(x).exp()) < 2.5e-7, "exp({x}) = {}", exp(x));
-            x += 0.0137;
+        for exp in [exp, exp_unfused] {
+            let mut x = -87.0f32;
+            while x < 88.3 {
+                assert!(relative_error(exp(x), f64::from(x).exp()) < 2.5e-7, "exp({x}) = {}", exp(x));
+                x += 0.0137;
+            }
+            assert_eq!(exp(0.0), 1.0);
+            assert_eq!(exp(-0.0), 1.0);
+            assert_eq!(exp(-1000.0), 0.0);
+            assert_eq!(exp(f32::NEG_INFINITY), 0.0);
+            assert!(exp(1e4) > 2e38);
+            assert!(exp(f32::NAN).is_nan());
         }
-        assert_eq!(exp(0.0), 1.0);
-        assert_eq!(exp(-0.0), 1.0);
-        assert_eq!(exp(-1000.0), 0.0);
-        assert_eq!(exp(f32::NEG_INFINITY), 0.0);
-        assert!(exp(1e4) > 2e38);
-        assert!(exp(f32::NAN).is_nan());
     }
 
     #[test]

@@ -13,6 +13,12 @@ pub enum RopePairs {
     Halves,
 }
 
+/// The angle per position of each pair of `dimensions` rotated dimensions: `base^(-2i / dimensions)` for pair `i`. Computed by
+/// `libm`, so that it is the same on every platform.
+pub fn rope_frequencies(dimensions: usize, base: f64) -> impl Iterator<Item = f64> {
+    (0..dimensions / 2).map(move |pair| libm::pow(base, -2.0 * pair as f64 / dimensions as f64))
+}
+
 /// Cosines and sines of every position up to a limit.
 ///
 /// Computed in double precision by `libm`, so that they are the same on every platform.
@@ -35,13 +41,12 @@ impl RopeTable {
     /// If `dimensions` is odd or `factors` has not one entry a pair.
     pub fn new(pairs: RopePairs, dimensions: usize, base: f64, scale: f64, factors: Option<&[f32]>) -> Self {
         assert!(dimensions.is_multiple_of(2), "dimensions come in pairs");
-        let frequencies: Vec<f64> = (0..dimensions / 2)
-            .map(|i| {
-                let frequency = scale * libm::pow(base, -2.0 * i as f64 / dimensions as f64);
-                factors.map_or(frequency, |factors| frequency / f64::from(factors[i]))
-            })
-            .collect();
-        assert!(factors.is_none_or(|factors| factors.len() == frequencies.len()), "one factor a pair");
+        assert!(factors.is_none_or(|factors| factors.len() == dimensions / 2), "one factor a pair");
+        let frequencies = rope_frequencies(dimensions, base).enumerate().map(|(pair, frequency)| {
+            let frequency = scale * frequency;
+            factors.map_or(frequency, |factors| frequency / f64::from(factors[pair]))
+        });
+        let frequencies = frequencies.collect();
         Self { pairs, dimensions, magnitude: 1.0, frequencies, angles: Vec::new() }
     }
 
@@ -65,8 +70,10 @@ impl RopeTable {
     /// Turns `heads`, consecutive heads of `head_dim` values, to `position`. Dimensions beyond the rotated ones stay.
     ///
     /// # Panics
-    /// If the table does not reach `position` ([`RopeTable::reserve`]) or heads are smaller than the rotated part.
+    /// If the table does not reach `position` ([`RopeTable::reserve`]), `heads` are no whole heads, or heads are smaller than
+    /// the rotated part.
     pub fn rotate(&self, isa: Isa, heads: &mut [f32], head_dim: usize, position: usize) {
+        assert!(heads.len().is_multiple_of(head_dim), "whole heads of {head_dim} values");
         let half = self.dimensions / 2;
         let angles = &self.angles[position * half..][..half];
         rotate_heads(isa, self.pairs, angles, heads, head_dim);
@@ -91,47 +98,5 @@ simd_fn! {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_pair_turns_by_position_times_frequency() {
-        let mut table = RopeTable::new(RopePairs::Interleaved, 4, 100.0, 1.0, Some(&[1.0, 2.0]));
-        table.reserve(4);
-        let mut head = [1.0, 0.0, 0.0, 1.0, 5.0, 6.0];
-        table.rotate(Isa::detect(), &mut head, 6, 3);
-        // Frequencies 1 and 100^(-1/2) / 2 = 0.05.
-        let expected = [3f32.cos(), 3f32.sin(), -(0.15f32.sin()), 0.15f32.cos(), 5.0, 6.0];
-        assert!(head.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{head:?}");
-    }
-
-    #[test]
-    fn the_two_pairings_differ_only_in_the_order_of_dimensions() {
-        let x: Vec<f32> = (0..16).map(|i| i as f32 - 7.5).collect();
-        let mut tables =
-            [RopePairs::Interleaved, RopePairs::Halves].map(|p| RopeTable::new(p, 16, 1e4, 0.5, None));
-        for table in &mut tables {
-            table.reserve(10);
-        }
-        let mut interleaved: Vec<f32> = (0..8).flat_map(|i| [x[i], x[i + 8]]).collect();
-        let mut halves = x.clone();
-        tables[0].rotate(Isa::SCALAR, &mut interleaved, 16, 9);
-        tables[1].rotate(Isa::detect(), &mut halves, 16, 9);
-        for i in 0..8 {
-            assert_eq!([interleaved[2 * i], interleaved[2 * i + 1]], [halves[i], halves[i + 8]]);
-        }
-    }
-
-    #[test]
-    fn extending_a_table_changes_nothing_in_it() {
-        let mut stepwise = RopeTable::new(RopePairs::Halves, 8, 1e4, 1.0, None);
-        let mut at_once = stepwise.clone();
-        (0..20).for_each(|n| stepwise.reserve(n));
-        at_once.reserve(19);
-        assert_eq!(stepwise.angles, at_once.angles);
     }
 }

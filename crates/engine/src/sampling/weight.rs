@@ -4,6 +4,8 @@
 //! depend on the order of its terms. The same on every platform, and quick: the compiler vectorises the loops
 //! over a vocabulary.
 
+use lookahead_kernels::exp_unfused;
+
 /// The weight of the most likely token. What rounds to 0 is a trillion times less likely; those of a
 /// vocabulary below 2²⁴ tokens add up to less than 2⁶⁴.
 pub(super) const FULL_WEIGHT: f64 = (1u64 << 40) as f64;
@@ -18,29 +20,9 @@ pub(super) fn weight(x: f32) -> u64 {
     // Adding 2⁵² rounds to the nearest integer, which then stands in the low bits: unlike a cast, this
     // vectorises.
     const ROUND: f64 = (1u64 << 52) as f64;
-    (f64::from(exp(x)) * FULL_WEIGHT + ROUND).to_bits() - ROUND.to_bits()
-}
-
-/// e^x for x ≤ 0, to within 3e-7 of the result; 0 or next to it below −64 and for NaN.
-///
-/// e^x = 2^n e^r with |r| ≤ ln 2 / 2, and a Taylor polynomial for e^r: additions and multiplications only.
-#[inline]
-fn exp(x: f32) -> f32 {
-    // ln 2 in two parts, of which the first has few bits: n times it is exact (Cody and Waite 1980).
-    const LN_2_HIGH: f32 = 0.693_359_4;
-    const LN_2_LOW: f32 = -2.121_944_4e-4;
-    // Adding 1.5 · 2²³ rounds to the nearest integer, which then stands in the low bits.
-    const ROUND: f32 = 12_582_912.0;
+    // What is less likely than this has no weight, nor has what is no number.
     let x = if x > -64.0 { x } else { -64.0 };
-    let rounded = x * std::f32::consts::LOG2_E + ROUND;
-    let n = rounded - ROUND;
-    let r = x - n * LN_2_HIGH - n * LN_2_LOW;
-    let mut sum = 1.0 / 5040.0;
-    for coefficient in [1.0 / 720.0, 1.0 / 120.0, 1.0 / 24.0, 1.0 / 6.0, 0.5, 1.0, 1.0] {
-        sum = sum * r + coefficient;
-    }
-    let exponent = rounded.to_bits().wrapping_sub(ROUND.to_bits()).wrapping_add(127);
-    sum * f32::from_bits(exponent << 23)
+    (f64::from(exp_unfused(x)) * FULL_WEIGHT + ROUND).to_bits() - ROUND.to_bits()
 }
 
 /// The sum of all weights of `logits`, of which `max` is the highest.
@@ -87,9 +69,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_exponential_agrees_with_the_systems(x in -63.9f32..=0.0) {
-            let exact = f64::from(x).exp();
-            prop_assert!((f64::from(exp(x)) / exact - 1.0).abs() < 3e-7, "{} for {}", exp(x), exact);
+        fn a_weight_is_the_probability_beside_the_most_likely(x in -28f32..=0.0) {
+            let exact = f64::from(x).exp() * FULL_WEIGHT;
+            prop_assert!((weight(x) as f64 - exact).abs() < 1.0 + exact * 3e-7, "{} for {}", weight(x), exact);
         }
 
         #[test]

@@ -45,8 +45,9 @@ impl KvPage {
         self.0.copy_from_slice(&other.0);
     }
 
-    #[cfg(test)]
-    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+    /// Its bytes, for tests of what is read and written.
+    #[doc(hidden)]
+    pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.0
     }
 }
@@ -104,11 +105,16 @@ impl KvLayout {
         self.page_bytes
     }
 
-    /// The rows of layer `layer` in `pages`, for attention.
+    /// The rows of layer `layer` in `pages`, which are of this layout, for attention.
     ///
     /// # Panics
     /// If there is no such layer.
     pub fn layer<'a>(&self, layer: usize, pages: &'a [Arc<KvPage>]) -> KvLayer<'a> {
+        debug_assert!(
+            pages.iter().all(|page| page.0.len() == self.page_bytes.max(1)),
+            "pages of this layout have {} bytes",
+            self.page_bytes
+        );
         KvLayer { kv_type: self.kv_type, layout: self.layers[layer], pages }
     }
 

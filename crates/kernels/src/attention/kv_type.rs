@@ -23,7 +23,8 @@ pub enum KvType {
     /// Half precision, rounded to nearest: half the memory.
     #[default]
     F16,
-    /// Signed bytes with a half-precision scale for 32 dimensions: about a quarter of the memory.
+    /// Signed bytes with a half-precision scale for 32 dimensions, as in [`WeightType::Q8_0`](crate::WeightType::Q8_0), but
+    /// rounded to nearest even: about a quarter of the memory.
     Q8_0,
 }
 
@@ -83,7 +84,8 @@ pub(super) trait KvElement {
 }
 
 /// Writes `parts` of `N` bytes, one per dimension, to the places of row `row`.
-fn scatter<const N: usize>(block: &mut [u8], row: usize, parts: impl Iterator<Item = [u8; N]>) {
+fn scatter<const N: usize>(block: &mut [u8], row: usize, parts: impl ExactSizeIterator<Item = [u8; N]>) {
+    debug_assert!(block.len() >= parts.len() * N * GROUP, "a block holds all dimensions");
     for (lanes, part) in block.chunks_exact_mut(N * GROUP).zip(parts) {
         lanes[row * N..][..N].copy_from_slice(&part);
     }
@@ -166,7 +168,9 @@ impl KvElement for Half {
 /// A block of 32 dimensions is its scale, then its codes.
 pub(super) struct Byte;
 
-/// Scale and codes of up to 32 values: those of [`WeightType::Q8_0`](crate::WeightType::Q8_0).
+/// Scale and codes of up to 32 values: `max|x| / 127`, and `x * (127 / max|x|)` rounded to nearest, ties to even, as activations
+/// are. [`quantize_row`](crate::quantize_row) multiplies by the inverse of the scale instead and rounds ties away from zero, as the
+/// writers of files do; so some of its codes are another by one.
 fn to_bytes(values: &[f32]) -> (f16, [u8; BLOCK]) {
     let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
     let scale = f16::from_f32(largest / 127.0);
@@ -215,5 +219,55 @@ impl KvElement for Byte {
         let scale = f16::from_le_bytes(*first(block)).to_f32_const();
         let codes = simd.i32_load_i8(first(&block[2 + group % 2 * GROUP..]), part);
         simd.mul(simd.splat(scale), simd.i32_to_f32(codes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Isa, WeightType, quantize_row};
+
+    /// The signed codes.
+    fn codes_of(values: &[f32]) -> (f16, [i8; BLOCK]) {
+        let (scale, codes) = to_bytes(values);
+        (scale, codes.map(|code| code as i8))
+    }
+
+    proptest! {
+        #[test]
+        fn codes_are_rounded_to_even_and_within_one_of_those_of_files(
+            values in prop::array::uniform32(prop_oneof![4 => -8f32..8.0, 1 => Just(0.0), 1 => -1e-3f32..1e-3])
+        ) {
+            let (scale, codes) = codes_of(&values);
+            let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
+            prop_assert_eq!(scale, f16::from_f32(largest / 127.0));
+            let mut file = [0; 34];
+            quantize_row(Isa::SCALAR, WeightType::Q8_0, &values, &mut file);
+            prop_assert_eq!(scale.to_le_bytes(), [file[0], file[1]]);
+            for ((value, code), in_file) in values.iter().zip(codes).zip(&file[2..]) {
+                let exact = if largest == 0.0 { 0.0 } else { value * (127.0 / largest) };
+                prop_assert_eq!(f32::from(code), exact.round_ties_even() + 0.0);
+                prop_assert!((code - *in_file as i8).abs() <= 1);
+            }
+        }
+    }
+
+    #[test]
+    fn halves_are_rounded_to_even_where_files_round_them_away_from_zero() {
+        let mut values = [0.0; BLOCK];
+        values[..4].copy_from_slice(&[127.0, 2.5, -2.5, 3.5]);
+        assert_eq!(codes_of(&values).1[..4], [127, 2, -2, 4]);
+        let mut file = [0; 34];
+        quantize_row(Isa::SCALAR, WeightType::Q8_0, &values, &mut file);
+        assert_eq!([3, 4, 5].map(|byte| file[byte] as i8), [3, -3, 4]);
+    }
+
+    #[test]
+    fn a_short_block_has_zeros_behind_its_values() {
+        let (scale, codes) = codes_of(&[-1.0, 0.5]);
+        assert_eq!((scale, codes[0], codes[1]), (f16::from_f32(1.0 / 127.0), -127, 64));
+        assert_eq!(codes[2..], [0; 30]);
     }
 }

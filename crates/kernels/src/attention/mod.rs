@@ -16,8 +16,6 @@
 
 mod kv_page;
 mod kv_type;
-#[cfg(test)]
-mod tests;
 
 use std::ops::Range;
 
@@ -25,10 +23,10 @@ use self::kv_page::TILE_ROWS;
 pub use self::kv_page::{KvLayer, KvLayout, KvPage, PAGE_ROWS};
 use self::kv_type::{Byte, Half, KvElement, Single};
 pub use self::kv_type::{KvType, UnknownKvType};
+use crate::disjoint::Disjoint;
 use crate::elementwise::{add_scaled, soft_cap, softmax_numerators};
 use crate::math::exp;
-use crate::pool::Disjoint;
-use crate::simd::{GROUP, MAX_PARTS, Simd, simd_fn};
+use crate::simd::{self, GROUP, MAX_PARTS, Simd, simd_fn};
 use crate::{Isa, Kernels};
 
 /// Positions whose part of the result is computed alone: long contexts have work for many threads.
@@ -366,9 +364,9 @@ simd_fn! {
             let rows = rows.clone();
             first += match task.len - first {
                 1 => score_tile::<S, E, 1>(simd, task, first, rows, space),
-                2 => score_tile::<S, E, 2>(simd, task, first, rows, space),
-                3 => score_tile::<S, E, 3>(simd, task, first, rows, space),
-                5.. if S::LANES == GROUP => score_tile::<S, E, 8>(simd, task, first, rows, space),
+                2 if const { S::TILES.len() > 1 } => score_tile::<S, E, 2>(simd, task, first, rows, space),
+                3 if const { S::TILES.len() > 1 } => score_tile::<S, E, 3>(simd, task, first, rows, space),
+                5.. if const { S::PARTS < S::TILE_VECTORS } => score_tile::<S, E, 8>(simd, task, first, rows, space),
                 _ => score_tile::<S, E, 4>(simd, task, first, rows, space),
             };
         }
@@ -386,8 +384,10 @@ fn score_tile<S: Simd, E: KvElement, const T: usize>(
 ) -> usize {
     let block_bytes = GROUP * task.layer.row_bytes();
     let head_dim = task.layer.head_dim();
-    let queries: [&[f32]; T] =
-        std::array::from_fn(|t| &task.queries[(first + t).min(task.len - 1)][..head_dim]);
+    let mut queries = [&[][..]; T];
+    for t in 0..T {
+        queries[t] = &task.queries[(first + t).min(task.len - 1)][..head_dim];
+    }
     // Two vectors of rows at once: one alone would wait for its own additions.
     let blocks = 2 / S::PARTS;
     for row in rows.clone().step_by(blocks * GROUP) {
@@ -467,27 +467,28 @@ simd_fn! {
             end = end.min(seen.context.end);
         }
         let is_shared = start < end && task.len > 1;
-        for query in 0..task.len {
-            let context = &task.seen[query].context;
-            let own = if is_shared { context.start..start } else { context.clone() };
-            let at = own.start.max(first_row) - first_row;
-            add_rows::<S, E, 1>(simd, task, query, From(own.start, own.len()), at, space);
-        }
-        if is_shared {
-            let mut first = 0;
-            while first < task.len {
-                let rows = From(start, end - start);
-                first += match task.len - first {
-                    1 => add_rows::<S, E, 1>(simd, task, first, rows, start - first_row, space),
-                    _ => add_rows::<S, E, 4>(simd, task, first, rows, start - first_row, space),
+        // Every query's context in ascending order: what it has alone, what all share, what it has alone again.
+        for stretch in 0..3 {
+            let mut query = 0;
+            while query < task.len {
+                let context = task.seen[query].context.clone();
+                let (rows, at_once) = match stretch {
+                    0 if is_shared => (context.start..start, 1),
+                    0 => (context, 1),
+                    1 if is_shared => (start..end, task.len - query),
+                    2 if is_shared => (end..context.end, 1),
+                    _ => break,
+                };
+                let at = rows.start.max(first_row) - first_row;
+                let rows = From(rows.start, rows.len());
+                query += match at_once {
+                    1 => add_rows::<S, E, 1>(simd, task, query, rows, at, space),
+                    _ => add_rows::<S, E, 4>(simd, task, query, rows, at, space),
                 };
             }
         }
         for query in 0..task.len {
             let Seen { context, path } = &task.seen[query];
-            if is_shared {
-                add_rows::<S, E, 1>(simd, task, query, From(end, context.end - end), end - first_row, space);
-            }
             let at = task.seen[query].score_start(first_row) + context.len();
             add_rows::<S, E, 1>(simd, task, query, *path, at, space);
         }
@@ -509,11 +510,13 @@ fn add_rows<S: Simd, E: KvElement, const T: usize>(
         return T;
     }
     let groups = task.layer.head_dim().div_ceil(GROUP);
-    let wide = if T == 1 || S::PARTS == 1 { 4 } else { 1 };
+    // More groups of dimensions at once than their sums have registers for are of no use.
     let mut group = 0;
     while group < groups {
         group += match groups - group {
-            4.. if wide == 4 => value_tile::<S, E, T, 4>(simd, task, first, rows, at, group, space),
+            4.. if const { T == 1 || S::PARTS == 1 } => {
+                value_tile::<S, E, T, 4>(simd, task, first, rows, at, group, space)
+            }
             _ => value_tile::<S, E, T, 1>(simd, task, first, rows, at, group, space),
         };
     }
@@ -533,15 +536,18 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
 ) -> usize {
     let row_bytes = task.layer.row_bytes();
     let width = space.outs.len() / TASK_QUERIES;
-    let queries: [usize; T] = std::array::from_fn(|t| (first + t).min(task.len - 1));
-    let numerators: [&[f32]; T] =
-        std::array::from_fn(|t| &space.scores[queries[t] * space.stride + at..][..rows.len()]);
+    let mut queries = [0; T];
+    let mut numerators = [&[][..]; T];
+    for t in 0..T {
+        queries[t] = (first + t).min(task.len - 1);
+        numerators[t] = &space.scores[queries[t] * space.stride + at..][..rows.len()];
+    }
     let mut sums = [[[simd.splat(0.0); MAX_PARTS]; G]; T];
     for t in 0..T {
         for g in 0..G {
             for part in 0..S::PARTS {
                 let lanes = &space.outs[queries[t] * width + (group + g) * GROUP..];
-                sums[t][g][part] = simd.load(lanes.first_chunk().unwrap_or(&[0.0; GROUP]), part);
+                sums[t][g][part] = simd.load(simd::first(lanes), part);
             }
         }
     }
@@ -572,4 +578,17 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
         }
     }
     G
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slopes_of_alibi_are_those_of_the_paper() {
+        let slopes = |heads| (0..heads).map(|head| alibi_slope(head, heads)).collect::<Vec<_>>();
+        assert_eq!(slopes(8), [0.5, 0.25, 0.125, 0.0625, 0.03125, 0.015_625, 0.007_812_5, 0.003_906_25]);
+        // Six heads: those of four, then the first and third of eight.
+        assert_eq!(slopes(6), [0.25, 0.0625, 0.015_625, 0.003_906_25, 0.5, 0.125]);
+    }
 }

@@ -7,7 +7,7 @@ use std::cmp::Ordering;
 use std::ops::Range;
 
 use super::{Matrix, Output, multiply_groups};
-use crate::pool::Disjoint;
+use crate::disjoint::Disjoint;
 use crate::simd::{GROUP, simd_fn};
 use crate::{Activations, Kernels};
 

@@ -4,17 +4,16 @@
 //! multiply-adds within a block, then the block's sum is added to the element. That bounds the rounding error of long
 //! rows, and the blocks are independent work for the processor.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Matrix, Output, is_first_tile, prefetch, tile_size, token_blocks};
+use super::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
+use super::{Matrix, Output, prefetch};
 use crate::simd::{GROUP, Simd, simd_fn};
 use crate::{Activations, WeightType};
 
-/// The most tokens that a tile of two vectors of rows covers.
-const TILE_TOKENS: usize = 6;
-
 /// Columns that are summed before the sum is added to the element.
-pub(super) const BLOCK: usize = 32;
+const BLOCK: usize = 32;
 
 const fn element_bytes(weight_type: WeightType) -> usize {
     weight_type.block_bytes()
@@ -72,117 +71,119 @@ simd_fn! {
     /// Computes the groups of `out`.
     pub(super) fn multiply(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
         match matrix.weight_type {
-            WeightType::F16 => multiply_elements::<S, Half>(simd, matrix, x, out),
-            WeightType::Bf16 => multiply_elements::<S, Brain>(simd, matrix, x, out),
-            _ => multiply_elements::<S, Single>(simd, matrix, x, out),
+            WeightType::F16 => multiply_tiles(Dense::<S, Half> { simd, matrix, x, element: PhantomData }, out),
+            WeightType::Bf16 => multiply_tiles(Dense::<S, Brain> { simd, matrix, x, element: PhantomData }, out),
+            _ => multiply_tiles(Dense::<S, Single> { simd, matrix, x, element: PhantomData }, out),
         }
     }
 }
 
-#[inline(always)]
-fn multiply_elements<S: Simd, E: Element>(simd: S, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-    let rows = out.vectors::<S>();
-    for tokens in token_blocks(x.tokens()) {
-        // Where memory is the limit, one stream at a time is what the processor follows best.
-        let vectors = if tokens.len() == 1 { S::PARTS } else { 2 };
-        let size = tile_size(tokens.len(), TILE_TOKENS);
-        let mut vector = rows.start;
-        while vector < rows.end {
-            let vectors = vectors.min(rows.end - vector);
-            for first in tokens.clone().step_by(size) {
-                let tokens = first..tokens.end.min(first + size);
-                match (vectors, tokens.len()) {
-                    (1, 1) => tile::<S, E, 1, 1>(simd, matrix, x, vector, tokens, out),
-                    (1, 2) => tile::<S, E, 1, 2>(simd, matrix, x, vector, tokens, out),
-                    (1, 3 | 4) => tile::<S, E, 1, 4>(simd, matrix, x, vector, tokens, out),
-                    (1, _) => tile::<S, E, 1, 6>(simd, matrix, x, vector, tokens, out),
-                    (_, 1) => tile::<S, E, 2, 1>(simd, matrix, x, vector, tokens, out),
-                    (_, 2) => tile::<S, E, 2, 2>(simd, matrix, x, vector, tokens, out),
-                    (_, 3 | 4) => tile::<S, E, 2, 4>(simd, matrix, x, vector, tokens, out),
-                    _ => tile::<S, E, 2, 6>(simd, matrix, x, vector, tokens, out),
+/// A product with weights `E`.
+struct Dense<'a, S, E> {
+    simd: S,
+    matrix: &'a Matrix,
+    x: &'a Activations,
+    element: PhantomData<E>,
+}
+
+impl<S: Copy, E> Clone for Dense<'_, S, E> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Copy, E> Copy for Dense<'_, S, E> {}
+
+impl<S: Simd, E: Element> Product<S> for Dense<'_, S, E> {
+    // Of one token with the rows of a group, of more with two vectors of rows.
+    const TILES: Tiles = Tiles {
+        light_vectors: S::PARTS,
+        light_tokens: &[1],
+        vectors: if S::TILES.len() > 1 { 2 } else { S::TILE_VECTORS },
+        tokens: if S::TILES.len() > 1 { &[2, 4, 6] } else { S::TILES },
+    };
+
+    #[inline(always)]
+    fn tokens(self) -> usize {
+        self.x.tokens()
+    }
+
+    #[inline(always)]
+    fn tile<const V: usize, const T: usize>(self, vector: usize, tokens: Range<usize>, out: &mut Output<'_>) {
+        let Self { simd, matrix, x, .. } = self;
+        let last = tokens.end - 1;
+        let mut rows = [&[][..]; T];
+        for t in 0..T {
+            rows[t] = x.row((tokens.start + t).min(last));
+        }
+        let (groups, parts) = matrix.vectors::<S, V>(vector);
+        let mut weights: [&[E::Lanes]; V] = [&[]; V];
+        for v in 0..V {
+            weights[v] = E::columns(groups[v]);
+        }
+        let block_bytes = BLOCK * size_of::<E::Lanes>();
+        let is_first = is_first_tile(&tokens);
+        let mut sums = [[simd.splat(0.0); T]; V];
+        for first in (0..matrix.columns).step_by(BLOCK) {
+            if is_first {
+                prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
+            }
+            let mut block = [[simd.splat(0.0); T]; V];
+            // The length of a whole block is known, and nothing is checked column by column.
+            if matrix.columns - first >= BLOCK {
+                add_columns::<S, E, V, T>(simd, weights, parts, rows, first, BLOCK, &mut block);
+            } else {
+                add_columns::<S, E, V, T>(
+                    simd,
+                    weights,
+                    parts,
+                    rows,
+                    first,
+                    matrix.columns - first,
+                    &mut block,
+                );
+            }
+            for v in 0..V {
+                for t in 0..T {
+                    sums[v][t] = simd.add(sums[v][t], block[v][t]);
                 }
             }
-            vector += vectors;
+        }
+        for (t, token) in tokens.enumerate() {
+            for v in 0..V {
+                out.store(simd, token, vector + v, sums[v][t]);
+            }
         }
     }
 }
 
-/// `V` vectors of rows, from vector `vector` on, times `tokens`, `T` at most; what is computed beyond goes nowhere.
+/// Adds the products of `len` columns from `first` on.
 #[inline(always)]
-fn tile<S: Simd, E: Element, const V: usize, const T: usize>(
+fn add_columns<S: Simd, E: Element, const V: usize, const T: usize>(
     simd: S,
-    matrix: &Matrix,
-    x: &Activations,
-    vector: usize,
-    tokens: Range<usize>,
-    out: &mut Output<'_>,
-) {
-    let last = tokens.end - 1;
-    let rows: [&[f32]; T] = std::array::from_fn(|t| x.row((tokens.start + t).min(last)));
-    let (groups, parts) = matrix.vectors::<S, V>(vector);
-    let weights: [&[E::Lanes]; V] = groups.map(E::columns);
-    let block_bytes = BLOCK * size_of::<E::Lanes>();
-    let is_first = is_first_tile(&tokens);
-    let mut sums = [[simd.splat(0.0); T]; V];
-    for first in (0..matrix.columns).step_by(BLOCK) {
-        if is_first {
-            prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
-        }
-        let mut block = [[simd.splat(0.0); T]; V];
-        // Whole blocks first: their length is known, and nothing is checked column by column.
-        let block_rows = all(rows.map(|row| row[first..].first_chunk::<BLOCK>()));
-        let block_weights = all(weights.map(|w| w[first..].first_chunk::<BLOCK>()));
-        if let (Some(rows), Some(weights)) = (block_rows, block_weights) {
-            for i in 0..BLOCK {
-                let (w, x) = (weights.map(|w| &w[i]), rows.map(|row| row[i]));
-                add_column::<S, E, V, T>(simd, w, parts, x, &mut block);
-            }
-        } else {
-            for i in first..matrix.columns {
-                let (w, x) = (weights.map(|w| &w[i]), rows.map(|row| row[i]));
-                add_column::<S, E, V, T>(simd, w, parts, x, &mut block);
-            }
-        }
-        for v in 0..V {
-            for t in 0..T {
-                sums[v][t] = simd.add(sums[v][t], block[v][t]);
-            }
-        }
-    }
-    for (t, token) in tokens.enumerate() {
-        for v in 0..V {
-            out.store(simd, token, vector + v, sums[v][t]);
-        }
-    }
-}
-
-/// Adds the products of a column.
-#[inline(always)]
-fn add_column<S: Simd, E: Element, const V: usize, const T: usize>(
-    simd: S,
-    weights: [&E::Lanes; V],
+    mut weights: [&[E::Lanes]; V],
     parts: [usize; V],
-    x: [f32; T],
+    mut rows: [&[f32]; T],
+    first: usize,
+    len: usize,
     sums: &mut [[S::F32; T]; V],
 ) {
-    let mut w = [simd.splat(0.0); V];
     for v in 0..V {
-        w[v] = E::load(simd, weights[v], parts[v]);
+        weights[v] = &weights[v][first..][..len];
     }
     for t in 0..T {
-        let x = simd.splat(x[t]);
+        rows[t] = &rows[t][first..][..len];
+    }
+    for i in 0..len {
+        let mut w = [simd.splat(0.0); V];
         for v in 0..V {
-            sums[v][t] = simd.fma(w[v], x, sums[v][t]);
+            w[v] = E::load(simd, &weights[v][i], parts[v]);
+        }
+        for t in 0..T {
+            let x = simd.splat(rows[t][i]);
+            for v in 0..V {
+                sums[v][t] = simd.fma(w[v], x, sums[v][t]);
+            }
         }
     }
-}
-
-/// All of them, or none.
-#[inline(always)]
-fn all<T: Copy, const N: usize>(options: [Option<T>; N]) -> Option<[T; N]> {
-    let mut all = [options[0]?; N];
-    for i in 1..N {
-        all[i] = options[i]?;
-    }
-    Some(all)
 }

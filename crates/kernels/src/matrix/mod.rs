@@ -5,17 +5,16 @@
 //! all tokens.
 
 mod best;
-#[cfg(test)]
-mod definition;
 mod dense;
 mod quantized;
+mod tiles;
 
 use std::ops::Range;
 
 pub use self::best::{BestScratch, Candidate, multiply_best};
 use crate::arena::Buffer;
 use crate::block::dequantize_row;
-use crate::pool::Disjoint;
+use crate::disjoint::Disjoint;
 use crate::quantize::quantize_row;
 use crate::simd::{GROUP, Simd};
 use crate::{Activations, Kernels, WeightArena, WeightType};
@@ -37,10 +36,6 @@ const MAX_TASK_BYTES: usize = 256 << 10;
 const TASKS: usize = 32;
 /// The most groups that a tile covers.
 const TILE_GROUPS: usize = 4;
-
-/// Tokens that a task multiplies all its rows with before it turns to the next: their activations stay in the cache
-/// while the rows stream by.
-const BLOCK_TOKENS: usize = 32;
 
 /// Bytes of a file to a step of packing: what is resident twice while a large matrix is packed.
 const PACK_STEP_BYTES: usize = 16 << 20;
@@ -243,7 +238,11 @@ impl Matrix {
             // Tiles of whole groups begin with one, which makes their parts constants.
             parts[v] = if V >= S::PARTS { v } else { vector + v } % S::PARTS;
         }
-        (std::array::from_fn(|v| self.group((vector + v) / S::PARTS)), parts)
+        let mut groups = [&[][..]; V];
+        for v in 0..V {
+            groups[v] = self.group((vector + v) / S::PARTS);
+        }
+        (groups, parts)
     }
 
     /// Groups to a task of a product with `tokens` tokens.
@@ -300,22 +299,6 @@ impl<'a> Output<'a> {
     }
 }
 
-/// The tokens of a product, in the portions in which a task takes them.
-fn token_blocks(tokens: usize) -> impl Iterator<Item = Range<usize>> {
-    (0..tokens).step_by(BLOCK_TOKENS).map(move |first| first..(first + BLOCK_TOKENS).min(tokens))
-}
-
-/// Whether a tile is the first of its rows in a block of tokens: those after it find the rows in the cache.
-#[inline(always)]
-fn is_first_tile(tokens: &Range<usize>) -> bool {
-    tokens.start.is_multiple_of(BLOCK_TOKENS)
-}
-
-/// The size of tiles of at most `most` tokens that `tokens` are cut into: of equal size, not full ones and a remainder.
-fn tile_size(tokens: usize, most: usize) -> usize {
-    tokens.div_ceil(tokens.div_ceil(most))
-}
-
 /// Asks for what lies [`PREFETCH_BYTES`] behind the `len` bytes at `at` of each group. Where a group ends, the one that
 /// comes after those of this tile follows.
 #[inline(always)]
@@ -349,7 +332,8 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
     });
     let weights: usize = products.iter().map(|(.., matrix, _)| matrix.rows * matrix.columns).sum();
     kernels.run(tasks, weights * x.tokens() / tasks.max(1), |_, task| {
-        let index = products.iter().rposition(|(first, ..)| *first <= task).unwrap_or(0);
+        let index = products.iter().rposition(|(first, ..)| *first <= task);
+        let index = index.expect("the first product begins with the first task");
         let (first_task, task_groups, matrix, out) = &products[index];
         let first = (task - first_task) * task_groups;
         let groups = first..(first + task_groups).min(matrix.groups());
@@ -366,6 +350,3 @@ fn multiply_groups(kernels: &Kernels, matrix: &Matrix, x: &Activations, out: &mu
         dense::multiply(kernels.isa(), matrix, x, out);
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -8,10 +8,12 @@
 //! 0 to 3 hold columns 0 to 15 and vectors 4 to 7 hold columns 16 to 31; narrow codes put vector `v` into the low and
 //! vector `v + 4` into the high nibbles, with further bits in planes behind them.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::{Matrix, Output, is_first_tile, prefetch, tile_size, token_blocks};
-use crate::activations::Quantized;
+use super::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
+use super::{Matrix, Output, prefetch};
+use crate::activations;
 use crate::block::{Block, decode_block};
 use crate::simd::{GROUP, Simd, first, simd_fn};
 use crate::{Activations, Isa, WeightType};
@@ -181,8 +183,8 @@ impl<const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes for Nibbles<PLANE_BI
 }
 
 fn put_halves(packed: &mut [u8], halves: impl Iterator<Item = u16>) {
-    for (packed, half) in packed.as_chunks_mut::<2>().0.iter_mut().zip(halves) {
-        *packed = half.to_le_bytes();
+    for (index, half) in halves.enumerate() {
+        packed[2 * index..][..2].copy_from_slice(&half.to_le_bytes());
     }
 }
 
@@ -204,7 +206,9 @@ impl<const MINIMUM: bool> Scales for Simple<MINIMUM> {
 
     fn pack_block(blocks: &[Block], packed: &mut [u8]) {
         put_halves(&mut packed[..HALVES], blocks.iter().map(|block| block.d));
-        put_halves(&mut packed[HALVES..], blocks.iter().map(|block| block.d_min));
+        if MINIMUM {
+            put_halves(&mut packed[HALVES..], blocks.iter().map(|block| block.d_min));
+        }
     }
 
     fn unpack(_: &[u8], block_bytes: &[u8], row: usize) -> Block {
@@ -339,8 +343,15 @@ const fn super_block_bytes<C: Codes, K: Scales>() -> usize {
     K::SUPER_BYTES + K::BLOCKS * block_bytes::<C, K>()
 }
 
+/// Bytes of sixteen rows of `columns` weights, packed: whole super-blocks, which is all that kernels ask of a matrix.
+///
+/// # Panics
+/// If a row is no whole number of super-blocks.
 pub(super) fn group_bytes(weight_type: WeightType, columns: usize) -> usize {
-    with_layout!(weight_type, C, K => columns / (32 * K::BLOCKS) * super_block_bytes::<C, K>())
+    with_layout!(weight_type, C, K => {
+        assert!(columns.is_multiple_of(32 * K::BLOCKS), "a row of whole super-blocks");
+        columns / (32 * K::BLOCKS) * super_block_bytes::<C, K>()
+    })
 }
 
 /// Packs up to sixteen rows of a file.
@@ -392,85 +403,86 @@ pub(super) fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Out
 
 simd_fn! {
     fn multiply_layout<C: Codes, K: Scales>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-        let rows = out.vectors::<S>();
-        for tokens in token_blocks(x.tokens()) {
-            let is_light = tokens.len() == 1 || (tokens.len() <= S::LIGHT_TOKENS && !K::HALVES);
-            // Where memory is the limit, one stream at a time is what the processor follows best.
-            let vectors = if is_light { S::PARTS } else { S::TILE_VECTORS };
-            let most = if K::HALVES { S::TILE_TOKENS.min(4) } else { S::TILE_TOKENS };
-            let size = tile_size(tokens.len(), most);
-            let mut vector = rows.start;
-            while vector < rows.end {
-                let vectors = vectors.min(rows.end - vector);
-                for first in tokens.clone().step_by(size) {
-                    let tokens = first..tokens.end.min(first + size);
-                    match (vectors, tokens.len()) {
-                        (1, 1) => tile::<S, C, K, 1, 1>(simd, matrix, x, vector, tokens, out),
-                        (1, 2) => tile::<S, C, K, 1, 2>(simd, matrix, x, vector, tokens, out),
-                        (1, 3) => tile::<S, C, K, 1, 3>(simd, matrix, x, vector, tokens, out),
-                        (1, 4) => tile::<S, C, K, 1, 4>(simd, matrix, x, vector, tokens, out),
-                        (1, _) => tile::<S, C, K, 1, 6>(simd, matrix, x, vector, tokens, out),
-                        (_, 1) => tile::<S, C, K, 2, 1>(simd, matrix, x, vector, tokens, out),
-                        (_, 2) => tile::<S, C, K, 2, 2>(simd, matrix, x, vector, tokens, out),
-                        (_, 3) => tile::<S, C, K, 2, 3>(simd, matrix, x, vector, tokens, out),
-                        (_, 4) => tile::<S, C, K, 2, 4>(simd, matrix, x, vector, tokens, out),
-                        _ => tile::<S, C, K, 2, 6>(simd, matrix, x, vector, tokens, out),
-                    }
-                }
-                vector += vectors;
-            }
-        }
+        multiply_tiles(Quantized::<S, C, K> { simd, matrix, x, layout: PhantomData }, out);
     }
 }
 
-/// `V` vectors of rows, from vector `vector` on, times `tokens`, `T` at most; what is computed beyond goes nowhere.
-#[inline(always)]
-fn tile<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
+/// A product with codes `C` and scales `K`.
+struct Quantized<'a, S, C, K> {
     simd: S,
-    matrix: &Matrix,
-    x: &Activations,
-    vector: usize,
-    tokens: Range<usize>,
-    out: &mut Output<'_>,
-) {
-    let (groups, parts) = matrix.vectors::<S, V>(vector);
-    let is_first = is_first_tile(&tokens);
-    let mut elements = [[simd.splat(0.0); T]; V];
-    let mut b = 0;
-    for at in (0..matrix.group_bytes).step_by(super_block_bytes::<C, K>()) {
-        let super_blocks = groups.map(|group| &group[at..][..super_block_bytes::<C, K>()]);
-        for block in 0..K::BLOCKS {
-            let start = K::SUPER_BYTES + block * block_bytes::<C, K>();
-            let blocks = super_blocks.map(|packed| &packed[start..][..block_bytes::<C, K>()]);
-            if is_first {
-                prefetch::<S, V>(simd, groups, at + start, block_bytes::<C, K>());
-            }
-            let x = x.quantized::<T>(b, tokens.start);
-            let mut scales = [BlockScales::zero(simd); V];
+    matrix: &'a Matrix,
+    x: &'a Activations,
+    layout: PhantomData<(C, K)>,
+}
+
+impl<S: Copy, C, K> Clone for Quantized<'_, S, C, K> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Copy, C, K> Copy for Quantized<'_, S, C, K> {}
+
+impl<S: Simd, C: Codes, K: Scales> Product<S> for Quantized<'_, S, C, K> {
+    // Scales for each half of a block take registers from sums.
+    const TILES: Tiles = Tiles {
+        light_vectors: S::PARTS,
+        light_tokens: if K::HALVES { &[1] } else { S::LIGHT_TILES },
+        vectors: S::TILE_VECTORS,
+        tokens: if K::HALVES && S::TILES.len() > 1 { &[2, 3, 4] } else { S::TILES },
+    };
+
+    #[inline(always)]
+    fn tokens(self) -> usize {
+        self.x.tokens()
+    }
+
+    #[inline(always)]
+    fn tile<const V: usize, const T: usize>(self, vector: usize, tokens: Range<usize>, out: &mut Output<'_>) {
+        let Self { simd, matrix, x, .. } = self;
+        let (groups, parts) = matrix.vectors::<S, V>(vector);
+        let is_first = is_first_tile(&tokens);
+        let mut elements = [[simd.splat(0.0); T]; V];
+        let mut b = 0;
+        for at in (0..matrix.group_bytes).step_by(super_block_bytes::<C, K>()) {
+            let mut super_blocks = [&[][..]; V];
             for v in 0..V {
-                scales[v] = K::load(simd, super_blocks[v], blocks[v], parts[v]);
+                super_blocks[v] = &groups[v][at..][..super_block_bytes::<C, K>()];
             }
-            let codes = blocks.map(|packed| &packed[K::BLOCK_BYTES..]);
-            let sums = integer_sums::<S, C, K, V, T>(simd, codes, parts, &scales, x);
-            for t in 0..T {
-                let x_scale = simd.splat(x[t].scale);
-                for v in 0..V {
-                    let scale = simd.mul(scales[v].scale, x_scale);
-                    elements[v][t] = simd.fma(scale, simd.i32_to_f32(sums[v][t]), elements[v][t]);
+            for block in 0..K::BLOCKS {
+                let start = K::SUPER_BYTES + block * block_bytes::<C, K>();
+                if is_first {
+                    prefetch::<S, V>(simd, groups, at + start, block_bytes::<C, K>());
                 }
-                if K::MINIMUM {
-                    let x_sum = simd.splat(x[t].scaled_sum);
+                let x = x.quantized::<T>(b, tokens.start);
+                let mut scales = [BlockScales::zero(simd); V];
+                let mut codes = [&[][..]; V];
+                for v in 0..V {
+                    let block = &super_blocks[v][start..][..block_bytes::<C, K>()];
+                    scales[v] = K::load(simd, super_blocks[v], block, parts[v]);
+                    codes[v] = &block[K::BLOCK_BYTES..];
+                }
+                let sums = integer_sums::<S, C, K, V, T>(simd, codes, parts, &scales, x);
+                for t in 0..T {
+                    let x_scale = simd.splat(x[t].scale);
                     for v in 0..V {
-                        elements[v][t] = simd.fma(scales[v].minimum, x_sum, elements[v][t]);
+                        let scale = simd.mul(scales[v].scale, x_scale);
+                        elements[v][t] = simd.fma(scale, simd.i32_to_f32(sums[v][t]), elements[v][t]);
+                    }
+                    if K::MINIMUM {
+                        let x_sum = simd.splat(x[t].scaled_sum);
+                        for v in 0..V {
+                            elements[v][t] = simd.fma(scales[v].minimum, x_sum, elements[v][t]);
+                        }
                     }
                 }
+                b += 1;
             }
-            b += 1;
         }
-    }
-    for (t, token) in tokens.enumerate() {
-        for v in 0..V {
-            out.store(simd, token, vector + v, elements[v][t]);
+        for (t, token) in tokens.enumerate() {
+            for v in 0..V {
+                out.store(simd, token, vector + v, elements[v][t]);
+            }
         }
     }
 }
@@ -482,14 +494,14 @@ fn integer_sums<S: Simd, C: Codes, K: Scales, const V: usize, const T: usize>(
     packed: [&[u8]; V],
     parts: [usize; V],
     scales: &[BlockScales<S>; V],
-    x: &[Quantized; T],
+    x: &[activations::Quantized; T],
 ) -> [[S::I32; T]; V] {
     let mut sums = [[simd.i32_splat(0); T]; V];
     if K::HALVES {
         for half in 0..2 {
             let mut half_sums = [[simd.i32_splat(0); T]; V];
             for t in 0..T {
-                let Quantized { negated_sum, negated_first_half, .. } = x[t];
+                let activations::Quantized { negated_sum, negated_first_half, .. } = x[t];
                 let of_half = if half == 0 { negated_first_half } else { negated_sum - negated_first_half };
                 let offset = negated_offset::<S, C>(simd, of_half);
                 for v in 0..V {
@@ -534,7 +546,7 @@ fn add_products<S: Simd, C: Codes, const V: usize, const T: usize>(
     packed: [&[u8]; V],
     parts: [usize; V],
     columns: Range<usize>,
-    x: &[Quantized; T],
+    x: &[activations::Quantized; T],
     sums: &mut [[S::I32; T]; V],
 ) {
     let mut products = [[simd.dot_zero(); T]; V];

@@ -211,9 +211,9 @@ macro_rules! implement_simd {
 implement_simd!(Avx2, {
     const WIDE_DOT: bool = false;
     const BIAS: i32 = 0;
-    const LIGHT_TOKENS: usize = 3;
+    const LIGHT_TILES: &'static [usize] = &[1, 2, 3];
     const TILE_VECTORS: usize = 1;
-    const TILE_TOKENS: usize = 6;
+    const TILES: &'static [usize] = &[3, 4, 6];
 
     #[inline(always)]
     fn dot(self, sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {
@@ -243,9 +243,9 @@ implement_simd!(Avx2, {
 implement_simd!(Avx2Vnni, {
     const WIDE_DOT: bool = true;
     const BIAS: i32 = 128;
-    const LIGHT_TOKENS: usize = 4;
+    const LIGHT_TILES: &'static [usize] = &[1, 2, 3, 4];
     const TILE_VECTORS: usize = 1;
-    const TILE_TOKENS: usize = 6;
+    const TILES: &'static [usize] = &[3, 4, 6];
 
     #[inline(always)]
     fn dot(self, sum: __m256i, weights: __m256i, x: __m256i) -> __m256i {

@@ -24,9 +24,9 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const WIDE_DOT: bool = true;
     const BIAS: i32 = 128;
-    const LIGHT_TOKENS: usize = 4;
+    const LIGHT_TILES: &'static [usize] = &[1, 2, 3, 4];
     const TILE_VECTORS: usize = 2;
-    const TILE_TOKENS: usize = 6;
+    const TILES: &'static [usize] = &[3, 4, 6];
 
     type F32 = __m512;
     type I32 = __m512i;

@@ -32,10 +32,13 @@ pub(crate) const GROUP: usize = 16;
 /// Vectors to a group at most.
 pub(crate) const MAX_PARTS: usize = 2;
 
-/// The first bytes of `bytes`; zeros where there are too few, which the layouts rule out.
+/// The first of `values`.
+///
+/// # Panics
+/// If there are too few, which the layouts rule out: where a kernel knows the size of a block, no check is left of it.
 #[inline(always)]
-pub(crate) fn first<const N: usize>(bytes: &[u8]) -> &[u8; N] {
-    bytes.first_chunk().unwrap_or(&[0; N])
+pub(crate) fn first<T, const N: usize>(values: &[T]) -> &[T; N] {
+    values.first_chunk().expect("a layout holds all that a kernel reads")
 }
 
 /// Vector operations of one instruction set. Loads and stores take a whole group and the part of it that is meant.
@@ -49,12 +52,12 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const WIDE_DOT: bool;
     /// What [`Simd::dot_biased`] adds to each weight.
     const BIAS: i32;
-    /// The most tokens of an integer product whose limit is memory, not arithmetic.
-    const LIGHT_TOKENS: usize;
+    /// The numbers of tokens of an integer product whose limit is memory, not arithmetic.
+    const LIGHT_TILES: &'static [usize];
     /// Vectors of rows that a product takes at once where arithmetic is the limit…
     const TILE_VECTORS: usize;
-    /// …and the most tokens with them whose sums stay in registers.
-    const TILE_TOKENS: usize;
+    /// …and the numbers of tokens that it takes with them: the last is the most whose sums stay in registers.
+    const TILES: &'static [usize];
 
     /// Lanes of `f32`.
     type F32: Copy;
@@ -255,3 +258,19 @@ macro_rules! simd_fn {
     };
 }
 pub(crate) use simd_fn;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_values_are_those_of_a_longer_slice() {
+        assert_eq!(first(&[1, 2, 3]), &[1, 2]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a layout holds all that a kernel reads")]
+    fn values_that_are_missing_are_not_read_as_zeros() {
+        let _: &[u8; 4] = first(&[1, 2, 3]);
+    }
+}

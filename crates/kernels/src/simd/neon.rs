@@ -83,9 +83,9 @@ macro_rules! implement_simd {
             // Weights are codes below 64 or signed bytes: both are signed bytes to the instruction.
             const WIDE_DOT: bool = true;
             const BIAS: i32 = 0;
-            const LIGHT_TOKENS: usize = 4;
+            const LIGHT_TILES: &'static [usize] = &[1, 2, 3, 4];
             const TILE_VECTORS: usize = 1;
-            const TILE_TOKENS: usize = 4;
+            const TILES: &'static [usize] = &[2, 3, 4];
 
             type F32 = [float32x4_t; 2];
             type I32 = [int32x4_t; 2];

@@ -26,9 +26,9 @@ impl Simd for Scalar {
     const LANES: usize = GROUP;
     const WIDE_DOT: bool = true;
     const BIAS: i32 = 0;
-    const LIGHT_TOKENS: usize = 4;
+    const LIGHT_TILES: &'static [usize] = &[1];
     const TILE_VECTORS: usize = 1;
-    const TILE_TOKENS: usize = 4;
+    const TILES: &'static [usize] = &[4];
 
     type F32 = [f32; GROUP];
     type I32 = [i32; GROUP];

@@ -309,7 +309,7 @@ impl<'a> Hyperparameters<'a> {
             None | Some("linear") => Ok(Rope { position_scale: 1.0 / factor, ..rope }),
             Some("yarn") => {
                 let original = self.count("rope.scaling.original_context_length")?;
-                let magnitude = rope.magnitude * (0.1 * factor.ln() + 1.0);
+                let magnitude = rope.magnitude * (0.1 * libm::log(factor) + 1.0);
                 Ok(Rope { magnitude, ..rope.yarn(factor, [32.0, 1.0], original as f64) })
             }
             Some(_) => Err(self.invalid("rope.scaling.type", "none, linear, yarn or longrope")),
@@ -379,7 +379,8 @@ impl<'a> Hyperparameters<'a> {
             Some(Some("yarn")) => {
                 let turns = [number("beta_fast")?.unwrap_or(32.0), number("beta_slow")?.unwrap_or(1.0)];
                 let factor = factor()?;
-                let scale = |weight: f64| if factor > 1.0 { 0.1 * weight * factor.ln() + 1.0 } else { 1.0 };
+                let scale =
+                    |weight: f64| if factor > 1.0 { 0.1 * weight * libm::log(factor) + 1.0 } else { 1.0 };
                 let magnitude =
                     match (number("attention_factor")?, number("mscale")?, number("mscale_all_dim")?) {
                         (Some(magnitude), ..) => magnitude,
@@ -405,7 +406,8 @@ impl<'a> Hyperparameters<'a> {
                     .ok_or_else(|| {
                         self.invalid("rope_scaling", "a factor for each pair in short_factor and long_factor")
                     })?;
-                let usual = if factor > 1.0 { (1.0 + factor.ln() / original.ln()).sqrt() } else { 1.0 };
+                let usual =
+                    if factor > 1.0 { (1.0 + libm::log(factor) / libm::log(original)).sqrt() } else { 1.0 };
                 let magnitude = number("attention_factor")?.unwrap_or(usual);
                 Ok(Rope { factors: RopeFactors::Values(factors), magnitude, ..rope })
             }

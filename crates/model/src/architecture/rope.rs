@@ -1,8 +1,11 @@
 //! Rotary position embeddings of models, and the ways to stretch them to longer contexts.
+//!
+//! What makes an angle is computed by `libm`, or by operations that IEEE 754 rounds correctly: the system's `pow` and `ln` have
+//! other bits on other platforms.
 
 use std::f64::consts::PI;
 
-use lookahead_kernels::{RopePairs, RopeTable};
+use lookahead_kernels::{RopePairs, RopeTable, rope_frequencies};
 
 /// A rotary position embedding.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,11 +36,6 @@ pub enum RopeFactors {
 }
 
 impl Rope {
-    /// The frequency of each pair, before factors.
-    fn frequencies(&self) -> impl Iterator<Item = f64> {
-        (0..self.dimensions / 2).map(|pair| self.base.powf(-2.0 * pair as f64 / self.dimensions as f64))
-    }
-
     /// The table of angles; `tensor` are the factors if they are a tensor that the file has.
     pub(crate) fn table(&self, tensor: Option<&[f32]>) -> RopeTable {
         let factors = match &self.factors {
@@ -51,7 +49,7 @@ impl Rope {
     /// Llama 3.1's scaling: wavelengths beyond the original context are stretched by `factor`, short ones stay as they
     /// are, and between the two the frequency is interpolated (Grattafiori et al., "The Llama 3 Herd of Models", 2024).
     pub(super) fn llama3(self, factor: f64, [low, high]: [f64; 2], original_context: f64) -> Self {
-        let factors = self.frequencies().map(|frequency| {
+        let factors = rope_frequencies(self.dimensions, self.base).map(|frequency| {
             let turns = original_context * frequency / (2.0 * PI);
             let share = ((turns - low) / (high - low)).clamp(0.0, 1.0);
             (1.0 / ((1.0 - share) / factor + share)) as f32
@@ -64,7 +62,8 @@ impl Rope {
     /// runs a ramp over the pairs.
     pub(super) fn yarn(self, factor: f64, [fast, slow]: [f64; 2], original_context: f64) -> Self {
         let pair_of = |turns: f64| {
-            self.dimensions as f64 * (original_context / (turns * 2.0 * PI)).ln() / (2.0 * self.base.ln())
+            let wavelengths = original_context / (turns * 2.0 * PI);
+            self.dimensions as f64 * libm::log(wavelengths) / (2.0 * libm::log(self.base))
         };
         let last = self.dimensions as f64 - 1.0;
         let (low, high) = (pair_of(fast).floor().max(0.0), pair_of(slow).ceil().min(last));

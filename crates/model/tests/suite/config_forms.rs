@@ -74,7 +74,7 @@ fn a_model_made_for_long_contexts_takes_its_long_factors() {
     };
     let [long, short] = [256, 64].map(|context| scaling(context).ropes[0].clone());
     assert_eq!(long.factors, RopeFactors::Values(vec![2.0; 8]));
-    let expected = (1.0 + 4f64.ln() / 64f64.ln()).sqrt();
+    let expected = (1.0 + libm::log(4.0) / libm::log(64.0)).sqrt();
     assert!((long.magnitude - expected).abs() < 1e-12, "{}", long.magnitude);
     assert_eq!((short.factors, short.magnitude), (RopeFactors::Values(vec![1.0; 8]), 1.0));
 }
@@ -88,5 +88,18 @@ fn yarn_scales_slow_pairs_and_all_lengths() {
     let rope = &rope.ropes[0];
     let RopeFactors::Values(factors) = &rope.factors else { panic!("{rope:?}") };
     assert_eq!((factors[0], factors[factors.len() - 1]), (1.0, 4.0));
-    assert!((rope.magnitude - (0.1 * 4f64.ln() + 1.0)).abs() < 1e-12);
+    assert!((rope.magnitude - (0.1 * libm::log(4.0) + 1.0)).abs() < 1e-12);
+}
+
+#[test]
+fn magnitudes_have_the_bits_of_libm_on_every_platform() {
+    for tenths in (11..400).step_by(9) {
+        let factor = f64::from(tenths) / 10.0;
+        let rope = describe("qwen3", |config| {
+            config["rope_parameters"] = json!({ "rope_type": "yarn", "rope_theta": 1e6, "factor": factor,
+                                                "original_max_position_embeddings": 64 });
+        });
+        let expected = 0.1 * libm::log(factor) + 1.0;
+        assert_eq!(rope.ropes[0].magnitude.to_bits(), expected.to_bits(), "factor {factor}");
+    }
 }

@@ -1,8 +1,6 @@
 //! Block layouts and rounding against the `gguf` Python package (0.x, NumPy): see `golden/make_dequantize.py` and
 //! `golden/make_quantize.py`.
 
-#![allow(clippy::unwrap_used)] // a test
-
 use lookahead_kernels::{Isa, WeightType, dequantize_row, quantize_row};
 use serde_json::Value;
 

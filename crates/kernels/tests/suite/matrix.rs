@@ -1,10 +1,15 @@
+//! Matrix products, and how weights are packed.
+
+use std::ops::Range;
+
 use half::{bf16, f16};
+use lookahead_kernels::{
+    Activations, BestScratch, Candidate, Isa, Kernels, Matrix, WeightArena, WeightType, add, dequantize_row,
+    multiply, multiply_best, quantize_row,
+};
 use proptest::prelude::*;
 
-use super::*;
-use crate::Isa;
-use crate::block::dequantize_row;
-use crate::elementwise::add;
+use crate::definition;
 
 /// A deterministic stream of bytes.
 struct Noise(u64);
@@ -153,13 +158,18 @@ proptest! {
 }
 
 #[test]
+fn a_group_that_is_not_full_ends_with_the_rows_of_the_matrix() {
+    check_product(WeightType::F32, 33, 16, 1, 0);
+}
+
+#[test]
 fn a_large_matrix_is_packed_in_steps_as_small_matrices_of_its_rows_are() {
     for weight_type in [WeightType::F16, WeightType::Q8_0, WeightType::Q6K] {
         let kernels = Kernels::new(2);
         let columns = 2048;
         let row_bytes = weight_type.row_bytes(columns).unwrap();
         // Two whole steps and a few rows, the last group not full; the same 97 rows over and over.
-        let rows = 2 * PACK_STEP_BYTES / row_bytes + 45;
+        let rows = (32 << 20) / row_bytes + 45;
         let pattern = random_weights(weight_type, 97 * columns, &mut Noise(3));
         let bytes: Vec<u8> = pattern.iter().copied().cycle().take(rows * row_bytes).collect();
         let pack = |rows: Range<usize>, after_step: &mut dyn FnMut()| {
@@ -170,11 +180,13 @@ fn a_large_matrix_is_packed_in_steps_as_small_matrices_of_its_rows_are() {
         };
         let mut steps = 0;
         let whole = pack(0..rows, &mut || steps += 1);
-        assert_eq!(steps, 3, "{weight_type}");
-        for first in (0..rows).step_by(100 * GROUP) {
-            let part = pack(first..(first + 100 * GROUP).min(rows), &mut || {});
-            let packed = &whole.data[first / GROUP * whole.group_bytes..][..part.data.len()];
-            assert!(packed == &part.data[..], "{weight_type}, rows from {first} on");
+        assert_eq!(steps, 3, "{weight_type}: a step for 16 MiB, and one for the rest");
+        let (mut found, mut expected) = (vec![0.0; columns], vec![0.0; columns]);
+        let part = pack(0..97, &mut || {});
+        for row in 0..rows {
+            whole.dequantize_row(row, &mut found);
+            part.dequantize_row(row % 97, &mut expected);
+            assert!(found == expected, "{weight_type}, row {row}");
         }
     }
 }
@@ -325,7 +337,7 @@ fn a_matrix_is_made_into_another_type_row_by_row() {
         assert_eq!((matrix.weight_type(), matrix.rows()), (to, 40));
         for (row, values) in values.chunks(256).enumerate() {
             let mut stored = vec![0; to.row_bytes(256).unwrap()];
-            crate::quantize_row(Isa::SCALAR, to, values, &mut stored);
+            quantize_row(Isa::SCALAR, to, values, &mut stored);
             let (mut expected, mut found) = ([0.0; 256], [0.0; 256]);
             dequantize_row(to, &stored, &mut expected);
             matrix.dequantize_row(row, &mut found);

@@ -1,0 +1,57 @@
+//! What a product is, from the file's bytes, without packing, tiles or vectors. Kernels must give the same bits.
+
+use lookahead_kernels::{Activations, Block, WeightType, decode_block, dequantize_row};
+
+/// Columns that are summed before their sum is added to the element.
+const BLOCK: usize = 32;
+
+/// The product of one row of a weight tensor, as it lies in the file, with token `token` of `x`.
+pub(crate) fn element(weight_type: WeightType, row: &[u8], x: &Activations, token: usize) -> f32 {
+    if weight_type.is_quantized() {
+        quantized_element(weight_type, row, x.row(token))
+    } else {
+        dense_element(weight_type, row, x.row(token))
+    }
+}
+
+fn dense_element(weight_type: WeightType, row: &[u8], x: &[f32]) -> f32 {
+    let mut weights = vec![0.0; x.len()];
+    dequantize_row(weight_type, row, &mut weights);
+    let mut element = 0.0;
+    for (weights, x) in weights.chunks(BLOCK).zip(x.chunks(BLOCK)) {
+        let mut sum = 0.0f32;
+        for (w, x) in weights.iter().zip(x) {
+            sum = w.mul_add(*x, sum);
+        }
+        element += sum;
+    }
+    element
+}
+
+/// Activations rounded to integers: their scale and codes.
+fn codes(x: &[f32]) -> (f32, Vec<i32>) {
+    let largest = x.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
+    let scale = largest / 127.0;
+    if scale < f32::MIN_POSITIVE {
+        return (0.0, vec![0; x.len()]);
+    }
+    (scale, x.iter().map(|x| (x * (127.0 / largest)).round_ties_even() as i32).collect())
+}
+
+fn quantized_element(weight_type: WeightType, row: &[u8], x: &[f32]) -> f32 {
+    let mut element = 0.0f32;
+    let mut blocks = x.chunks(BLOCK);
+    for bytes in row.chunks_exact(weight_type.block_bytes()) {
+        decode_block(weight_type, bytes, |block: Block| {
+            let (scale, codes) = codes(blocks.next().expect("as many activations as weights"));
+            let products = codes.iter().enumerate().map(|(i, code)| block.integer(weight_type, i) * code);
+            let sum: i32 = products.sum();
+            element = (block.scale(weight_type) * scale).mul_add(sum as f32, element);
+            if weight_type.minimum_sign() != 0.0 {
+                let scaled_sum = scale * codes.iter().sum::<i32>() as f32;
+                element = block.minimum(weight_type).mul_add(scaled_sum, element);
+            }
+        });
+    }
+    element
+}

@@ -1,0 +1,57 @@
+//! Operators on single rows.
+
+use lookahead_kernels::{
+    Activation, Isa, activate, add, add_scaled, gate, layer_norm_in_place, rms_norm, rms_norm_in_place,
+    scale, soft_cap,
+};
+use proptest::prelude::*;
+
+fn bits(values: &[f32]) -> Vec<u32> {
+    values.iter().map(|value| value.to_bits()).collect()
+}
+
+proptest! {
+    #[test]
+    fn every_instruction_set_gives_the_scalar_bits(
+        x in prop::collection::vec(-30f32..30.0, 1..70),
+        seed in 0.1f32..3.0,
+    ) {
+        let weight: Vec<f32> = x.iter().map(|x| x * seed + 0.5).collect();
+        let run = |isa: Isa| {
+            let mut rows = vec![x.clone(); 7];
+            rms_norm(isa, &x, &weight, 1e-5, &mut rows[0]);
+            gate(isa, Activation::Silu, &x, &weight, &mut rows[1]);
+            gate(isa, Activation::GeluTanh, &x, &weight, &mut rows[2]);
+            rms_norm_in_place(isa, &mut rows[3], &weight, 1e-5);
+            add(isa, &mut rows[3], &weight);
+            scale(isa, &mut rows[3], seed);
+            layer_norm_in_place(isa, &mut rows[5], &weight, &x, 1e-5);
+            add_scaled(isa, &mut rows[5], &weight, seed);
+            activate(isa, Activation::Gelu, &x, &mut rows[6]);
+            activate(isa, Activation::Relu, &weight, &mut rows[4]);
+            soft_cap(isa, &mut rows[4], 5.0);
+            rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
+        };
+        let expected = run(Isa::SCALAR);
+        for isa in Isa::available() {
+            prop_assert_eq!(run(isa), expected.clone(), "{:?}", isa);
+        }
+    }
+}
+
+#[test]
+fn rms_norm_divides_by_the_root_of_the_mean_square() {
+    let mut out = [0.0; 2];
+    rms_norm(Isa::SCALAR, &[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
+    let root = (12.5f32).sqrt();
+    assert!((out[0] - 3.0 / root).abs() < 1e-6 && (out[1] - 8.0 / root).abs() < 1e-6);
+}
+
+#[test]
+fn layer_norm_leaves_a_mean_of_bias_and_a_variance_of_weight() {
+    let mut x = [1.0, 2.0, 3.0, 6.0];
+    layer_norm_in_place(Isa::SCALAR, &mut x, &[2.0; 4], &[1.0; 4], 0.0);
+    let root = 3.5f32.sqrt();
+    let expected = [-2.0, -1.0, 0.0, 3.0].map(|x| 2.0 * x / root + 1.0);
+    assert!(x.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-6), "{x:?}");
+}
