@@ -37,6 +37,9 @@
 #![deny(unsafe_code)]
 
 mod corpus;
+mod draft_file;
+mod draft_origin;
+mod draft_params;
 mod draft_tree;
 mod error;
 mod growth;
@@ -44,22 +47,23 @@ mod history;
 mod journal;
 mod namespace;
 mod namespaces;
+mod node_evidence;
 mod reliability;
+mod request;
 mod runners_up;
+mod shared;
 mod sync;
+mod token;
 mod trust;
 
-/// The id of a token in the model's vocabulary. The greatest number is none.
-pub type TokenId = u32;
-
-/// The smallest bound of a namespace, in bytes.
-pub const MIN_BYTES: usize = 1 << 20;
-
-pub use corpus::{Corpus, CorpusBuilder};
+pub use corpus::{Corpus, CorpusBuilder, merge_corpora};
+pub use draft_origin::DraftOrigin;
+pub use draft_params::{DraftParams, DraftShape, DraftSource};
 pub use draft_tree::DraftTree;
-pub use error::{FileProblem, TrieError};
-pub use growth::{DraftOrigin, DraftParams, DraftShape, DraftSource};
-pub use namespace::{Namespace, NamespaceStats, Request, Sharing};
+pub use error::{FileProblem, MIN_BYTES, TrieError};
+pub use namespace::{Namespace, NamespaceStats};
 pub use namespaces::Namespaces;
 pub use reliability::{Reliability, ReliabilityBin};
+pub use request::{Request, Sharing};
 pub use runners_up::RANKS;
+pub use token::TokenId;

@@ -131,7 +131,7 @@ impl Drafter for NamespaceDrafter {
 
     fn observe(&mut self, context: &[TokenId], likeliest: &[Candidate]) {
         if let (Some(request), Some(likeliest)) = (&mut self.request, likeliest.first_chunk::<RANKS>()) {
-            request.keep_runners_up(context, likeliest.map(|candidate| candidate.token));
+            request.observe(context, likeliest.map(|candidate| candidate.token));
         }
     }
 
