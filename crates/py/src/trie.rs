@@ -216,7 +216,7 @@ impl PyDraftTrie {
     }
 
     /// How full a namespace is: `tokens_learned` (since it was made or opened), `tokens` (to draft from, corpora included),
-    /// `bytes` (allocated) and `mapped_bytes` (of files).
+    /// `bytes` (allocated) and `mapped_bytes` (of copies of files).
     #[pyo3(signature = (*, namespace="default"))]
     fn stats<'py>(&self, py: Python<'py>, namespace: &str) -> PyResult<Bound<'py, PyDict>> {
         let stats = self.namespaces.find(namespace).map(|namespace| namespace.stats()).unwrap_or_default();

@@ -74,9 +74,9 @@ pub struct NamespaceStats {
     pub tokens_learned: u64,
     /// Tokens that can be drafted from, those of its file and of corpora included.
     pub tokens: u64,
-    /// Allocated bytes, without mapped files.
+    /// Allocated bytes, without copies of files.
     pub bytes: usize,
-    /// Bytes of mapped files.
+    /// Bytes of copies of files. Nearly all are mapped: the system takes their memory back when it needs the room.
     pub mapped_bytes: u64,
 }
 

@@ -47,8 +47,8 @@ enum TrieCommand {
 
 /// Index texts, so that many programs can draft from them at once
 ///
-/// The file is opened in milliseconds however large it is, and its memory is shared. It fits models with the same
-/// tokenizer. OUT is replaced in one step when the new file is whole.
+/// The file is opened as fast as it can be copied to a local disk (TMPDIR), which is done so that nobody changes it meanwhile.
+/// It fits models with the same tokenizer. OUT is replaced in one step when the new file is whole.
 #[derive(Debug, Args)]
 struct BuildArgs {
     #[command(flatten)]
