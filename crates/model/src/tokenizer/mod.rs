@@ -24,6 +24,7 @@ mod vocabulary;
 
 use std::sync::Arc;
 
+use lookahead_trie::vocabulary_fingerprint;
 pub use stream::{DecodeOptions, TokenStream};
 
 use self::{
@@ -154,7 +155,7 @@ impl Tokenizer {
             eos: vocabulary.eos,
             end_of_generation,
             add_bos: vocabulary.add_bos.unwrap_or(adds_bos),
-            fingerprint: vocabulary.fingerprint(),
+            fingerprint: vocabulary_fingerprint(&vocabulary.tokens),
         }
     }
 
