@@ -101,7 +101,7 @@ fn draft(namespace: &Namespace, tokens: &[TokenId]) {
         let draft = namespace.draft(&mut request, &params);
         assert!(draft.len() <= params.nodes + 1);
         assert!(draft.tokens()[1..].iter().all(|&token| token != TokenId::MAX), "no token is drafted");
-        request.keep_runners_up(chunk, [chunk[0]; RANKS]);
+        request.observe(chunk, [chunk[0]; RANKS]);
         namespace.accept(&mut request, chunk);
     }
     namespace.finish(request).unwrap();

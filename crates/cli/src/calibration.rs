@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use lookahead_engine::CostCurve;
+use lookahead_engine::{CostCurve, measure_cost_curve};
 use serde::{Deserialize, Serialize};
 
 use crate::loaded_model::{LoadedModel, weight_files};
@@ -66,7 +66,7 @@ fn curve_over(loaded: &mut LoadedModel, tokens: &[usize], budget: Duration) -> O
         return Some(Arc::new(curve));
     }
     let began = Instant::now();
-    let measured = CostCurve::measure(&mut loaded.model, CONTEXT, tokens, budget, |_| ());
+    let measured = measure_cost_curve(&mut loaded.model, CONTEXT, tokens, budget, |_| ());
     match measured {
         Ok(curve) => {
             tracing::info!(seconds = began.elapsed().as_secs_f64(), "measured what a forward pass costs");

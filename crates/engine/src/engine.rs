@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use lookahead_model::{Cache, ForwardError, Keep, LanguageModel, Logits, SequenceStep};
 
-use crate::budget;
 use crate::drafter::Drafter;
 use crate::sequence::Pass;
 use crate::{EngineError, FinishReason, GeneratedToken, GenerationRequest, Sampler, Sequence};
@@ -230,8 +229,8 @@ fn share_nodes<C: Cache>(sequences: &[Sequence<C>], passes: &mut [Option<Pass>])
     let (shared, others): (Vec<_>, Vec<_>) = decodes.partition(|(is_shared, _)| *is_shared);
     let others = others.iter().map(|(_, draft)| draft.tree().len()).sum();
     let probabilities: Vec<&[f32]> = shared.iter().map(|(_, draft)| draft.probabilities()).collect();
-    let keep = budget::share(cost, others, &probabilities);
-    for ((_, draft), nodes) in shared.into_iter().zip(keep) {
+    let sizes = cost.share(others, &probabilities);
+    for ((_, draft), nodes) in shared.into_iter().zip(sizes) {
         draft.truncate(nodes);
     }
 }

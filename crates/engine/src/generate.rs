@@ -2,41 +2,10 @@
 
 use std::ops::ControlFlow;
 
-use lookahead_model::{LanguageModel, TokenId};
+use lookahead_model::LanguageModel;
 
 use crate::drafter::Drafter;
-use crate::{
-    Engine, EngineError, FinishReason, GeneratedToken, GenerationRequest, GenerationStats, LogitsTrace,
-};
-
-/// A finished generation.
-#[derive(Clone, Debug)]
-pub struct Generation {
-    /// The answer, an end token included.
-    pub token_ids: Vec<TokenId>,
-    /// Why it ended.
-    pub finish_reason: FinishReason,
-    /// Its numbers.
-    pub stats: GenerationStats,
-    /// The fingerprint of its logits, if the request asked for it.
-    pub logits_trace: Option<LogitsTrace>,
-    /// For each token of the answer the model's most likely ones in its place, best first; empty unless the request
-    /// asked for it.
-    pub runners_up: Vec<Vec<TokenId>>,
-}
-
-impl Generation {
-    /// Of a request that was given up before it began.
-    pub(crate) fn cancelled() -> Self {
-        Self {
-            token_ids: Vec::new(),
-            finish_reason: FinishReason::Cancelled,
-            stats: GenerationStats::default(),
-            logits_trace: None,
-            runners_up: Vec::new(),
-        }
-    }
-}
+use crate::{Engine, EngineError, FinishReason, GeneratedToken, Generation, GenerationRequest};
 
 impl<M: LanguageModel> Engine<M> {
     /// Generates one answer. Each token is handed to `on_token` as soon as it is verified; to break there

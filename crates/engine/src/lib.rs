@@ -32,13 +32,13 @@
 //! ```
 
 mod answer_text;
-mod budget;
 mod constraint;
 mod cost_curve;
 mod drafter;
 mod engine;
 mod error;
 mod generate;
+mod generation;
 mod learnable_texts;
 mod logits_trace;
 mod sampling;
@@ -50,19 +50,19 @@ mod verify;
 
 pub use answer_text::AnswerText;
 pub use constraint::{Constraint, allows};
-pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
-pub use drafter::{
-    AdversarialDrafter, Draft, DraftLimits, DraftOrigin, DraftPolicy, Drafter, NamespaceDrafter, NoDraft,
-};
+pub use cost_curve::{MeasureError, measure_cost_curve};
+pub use drafter::{AdversarialDrafter, Draft, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft};
 pub use engine::{Engine, EngineOptions, PassReport};
 pub use error::EngineError;
-pub use generate::Generation;
+pub use generation::{FinishReason, Generation};
 pub use learnable_texts::{RecordError, learnable_texts};
 pub use logits_trace::LogitsTrace;
-pub use lookahead_trie::{DraftShape, DraftSource, Namespace, Sharing};
+pub use lookahead_trie::{
+    CostCurve, CostCurveError, CostPoint, DraftOrigin, DraftShape, DraftSource, Namespace, Sharing,
+};
 pub use sampling::{Sampler, SamplingError, SamplingParams, TokenLogprobs};
 pub use scheduler::{Finished, QueueFull, RequestId, Scheduler, SchedulerOptions, StepReport, Submission};
-pub use sequence::{FinishReason, GeneratedToken, GenerationRequest, Sequence};
+pub use sequence::{GeneratedToken, GenerationRequest, Sequence};
 pub use stats::{GenerationStats, Histogram, OriginCounts};
 pub use stop_strings::{StopCheck, StopStrings};
 pub use verify::{Verified, verify};

@@ -7,12 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lookahead_model::{Cache, Candidate, Keep, Logits, LogitsOf, TokenId, TokenTree};
+use lookahead_trie::{CostCurve, DraftOrigin};
 
-use crate::drafter::{Draft, DraftLimits, DraftOrigin, Drafter};
+use crate::drafter::{Draft, DraftLimits, Drafter};
 use crate::sampling::most_likely;
 use crate::{
-    Constraint, CostCurve, Generation, GenerationStats, LogitsTrace, Sampler, SamplingParams, TokenLogprobs,
-    Verified, verify,
+    Constraint, FinishReason, Generation, GenerationStats, LogitsTrace, Sampler, SamplingParams,
+    TokenLogprobs, Verified, verify,
 };
 
 /// What to generate.
@@ -40,34 +41,6 @@ impl GenerationRequest {
     /// Whether its user has given up on it.
     pub(crate) fn is_cancelled(&self) -> bool {
         self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
-    }
-}
-
-/// Why a generation ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FinishReason {
-    /// An end token or a stop string.
-    Stop,
-    /// `max_tokens` were produced, or the context is full.
-    Length,
-    /// The user stopped it.
-    Cancelled,
-}
-
-impl FinishReason {
-    /// The name in JSON.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Stop => "stop",
-            Self::Length => "length",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
-impl fmt::Display for FinishReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
     }
 }
 

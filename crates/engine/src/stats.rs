@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::DraftOrigin;
+use lookahead_trie::DraftOrigin;
 
 /// How often each length occurred.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

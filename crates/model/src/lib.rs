@@ -24,11 +24,9 @@ pub use language_model::{
 };
 pub use load_error::LoadError;
 pub use lookahead_kernels::Candidate;
+pub use lookahead_trie::TokenId;
 pub use model_files::{ModelFiles, OpenModel, TensorListing};
 pub use prompt_encoder::{Chat, PromptEncoder};
 pub use token_tree::{TokenTree, TokenTreeError};
 pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat};
 pub use transformer::CpuModel;
-
-/// The number of a token in a model's vocabulary.
-pub type TokenId = u32;

@@ -5,7 +5,7 @@ use numpy::{PyArray1, PyArray2, PyArrayMethods as _};
 use pyo3::exceptions::{PyIndexError, PyValueError};
 use pyo3::prelude::*;
 
-use crate::request::MAX_NODES;
+use crate::params::MAX_NODES;
 
 /// A draft tree. Node 0 is the root, the last token of the request's text; a parent stands before its children.
 #[pyclass(name = "DraftTree", module = "lookahead_drafts", frozen)]
@@ -126,9 +126,9 @@ impl PyDraftBatch {
         let mut masks = vec![false; count * nodes * nodes];
         for (index, tree) in self.trees.iter().enumerate() {
             let root = tree.tokens().first().map_or(0, |&token| i64::from(token));
-            let kept = tree.len().min(nodes);
-            tokens.extend(tree.tokens()[..kept].iter().map(|&token| i64::from(token)));
-            tokens.extend((kept..nodes).map(|node| if node == 0 { root } else { padding.unwrap_or(root) }));
+            let own = tree.len().min(nodes);
+            tokens.extend(tree.tokens()[..own].iter().map(|&token| i64::from(token)));
+            tokens.extend((own..nodes).map(|node| if node == 0 { root } else { padding.unwrap_or(root) }));
             fill_mask(tree, nodes, &mut masks[index * nodes * nodes..][..nodes * nodes]);
         }
         let tokens = PyArray1::from_vec(py, tokens).reshape([count, nodes])?;

@@ -15,11 +15,12 @@ pyo3::create_exception!(
 pub(crate) fn of_trie(error: TrieError) -> PyErr {
     let message = error.to_string();
     match error {
-        TrieError::MaxBytes(_) => PyValueError::new_err(message),
+        TrieError::MaxBytes(_) | TrieError::NothingToMerge => PyValueError::new_err(message),
         TrieError::File { problem: FileProblem::Io(error), .. } => match error.kind() {
             std::io::ErrorKind::NotFound => PyFileNotFoundError::new_err(message),
             _ => PyOSError::new_err(message),
         },
+        TrieError::File { problem: FileProblem::Copy { .. }, .. } => PyOSError::new_err(message),
         _ => DraftError::new_err(message),
     }
 }

@@ -8,9 +8,11 @@
 #![allow(clippy::needless_pass_by_value, reason = "a call from Python gives its arguments away")]
 #![allow(clippy::unused_self, reason = "a method in Python, whatever it needs")]
 
+mod cost;
 mod draft;
 mod error;
 mod parallel;
+mod params;
 mod request;
 mod rows;
 mod tokens;
@@ -21,6 +23,8 @@ use pyo3::prelude::*;
 /// The extension module.
 #[pymodule(name = "_native")]
 mod native {
+    #[pymodule_export]
+    use crate::cost::{PyCostCurve, PyLinearCost};
     #[pymodule_export]
     use crate::draft::{PyDraftBatch, PyDraftTree};
     #[pymodule_export]

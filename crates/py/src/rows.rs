@@ -11,14 +11,15 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lookahead_trie::{DraftParams, Namespace, Request, Sharing, TokenId};
+use lookahead_trie::{DraftParams, LinearCost, Namespace, Request, Sharing, TokenId};
 use numpy::{PyArray2, PyArrayMethods as _, PyUntypedArrayMethods as _};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::cost::linear_cost;
 use crate::parallel::in_parallel;
-use crate::request::{chain, chain_params, params, sharing};
+use crate::params::{chain, chain_params, params, sharing};
 use crate::tokens;
 use crate::trie::PyDraftTrie;
 
@@ -57,18 +58,14 @@ struct Tracked {
     drafted: usize,
 }
 
+/// What may follow a row: tokens and the probabilities of the paths to them.
+type Chain = Vec<(TokenId, f32)>;
+
 /// A row of this step.
 struct Row<'a> {
     /// All its tokens, the sampled ones at the end.
     text: &'a [i32],
     sampled: &'a [TokenId],
-}
-
-/// What a step costs: a plain one 1, one with drafts `1 + fixed + token * drafted tokens`.
-#[derive(Clone, Copy)]
-struct Cost {
-    fixed: f64,
-    token: f64,
 }
 
 impl Row<'_> {
@@ -121,24 +118,23 @@ impl Rows {
         rows: &[Row<'_>],
         most: &[usize],
         params: &DraftParams,
-        cost: Cost,
+        cost: LinearCost,
     ) -> Vec<Vec<TokenId>> {
         let each = self.assign(namespace, sharing, rows).into_iter().zip(rows).zip(most).collect();
         let (tracked, chains): (Vec<Tracked>, Vec<_>) = in_parallel(each, |((mut tracked, row), &most)| {
             if row.sampled.is_empty() {
-                return (tracked, Vec::new()); // a prompt that is not read to its end
+                return (tracked, None); // a prompt that is not read to its end
             }
             tracked.text.extend_from_slice(&row.text[tracked.text.len()..]);
             namespace.accept(&mut tracked.request, row.sampled);
             let params = DraftParams { nodes: params.nodes.min(most), ..*params };
             let tree = namespace.draft(&mut tracked.request, &chain_params(params));
-            let chain = chain(tree, params.nodes).collect();
-            (tracked, chain)
+            let chain: Chain = chain(tree, params.nodes).collect();
+            (tracked, Some(chain))
         })
         .into_iter()
         .unzip();
-        let decoding = rows.iter().filter(|row| !row.sampled.is_empty()).count();
-        let lengths = lengths(&chains, decoding, cost);
+        let lengths = lengths(&chains, cost);
         self.counts.steps += 1;
         let mut drafts = Vec::with_capacity(chains.len());
         for (((mut tracked, row), chain), length) in tracked.into_iter().zip(rows).zip(chains).zip(lengths) {
@@ -148,7 +144,7 @@ impl Rows {
                 self.counts.drafted += length as u64;
                 tracked.drafted = length;
             }
-            drafts.push(chain.into_iter().take(length).map(|(token, _)| token).collect());
+            drafts.push(chain.into_iter().flatten().take(length).map(|(token, _)| token).collect());
             self.tracked.push(Some(tracked));
         }
         drafts
@@ -156,28 +152,20 @@ impl Rows {
 }
 
 /// How much of each chain to draft: the likeliest tokens of all, as many as make the most expected tokens for what the step
-/// costs. Every row that decodes, `decoding` of them, gets one token in any case.
-fn lengths(chains: &[Vec<(TokenId, f32)>], decoding: usize, cost: Cost) -> Vec<usize> {
-    let mut tokens: Vec<(f32, usize)> = Vec::new();
-    for (row, chain) in chains.iter().enumerate() {
-        tokens.extend(chain.iter().map(|&(_, probability)| (probability, row)));
-    }
-    // Stable, so that of equal ones the first row's and the nearer token come first: the same on every machine.
-    tokens.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut expected = decoding as f64;
-    let (mut best_rate, mut best) = (expected, 0);
-    for (index, &(probability, _)) in tokens.iter().enumerate() {
-        expected += f64::from(probability);
-        let rate = expected / (1.0 + cost.fixed + cost.token * (index + 1) as f64);
-        if rate > best_rate {
-            (best_rate, best) = (rate, index + 1);
-        }
-    }
-    let mut lengths = vec![0; chains.len()];
-    for &(_, row) in &tokens[..best] {
-        lengths[row] += 1;
-    }
-    lengths
+/// costs. Every row that decodes gets one token in any case.
+fn lengths(chains: &[Option<Chain>], cost: LinearCost) -> Vec<usize> {
+    // From the root on, which is the token that the row gets in any case.
+    let probabilities: Vec<Vec<f32>> = chains
+        .iter()
+        .map(|chain| {
+            let nodes = chain.iter().flatten().map(|&(_, probability)| probability);
+            chain.iter().map(|_| 1.0).chain(nodes).collect()
+        })
+        .collect();
+    let drafts: Vec<&[f32]> = probabilities.iter().map(Vec::as_slice).collect();
+    let decoding = chains.iter().flatten().count();
+    let sizes = cost.curve(decoding).share(0, &drafts);
+    sizes.into_iter().map(|nodes| nodes.saturating_sub(1)).collect()
 }
 
 #[pymethods]
@@ -210,11 +198,7 @@ impl PyDraftRows {
         token_cost: f64,
     ) -> PyResult<Vec<Vec<TokenId>>> {
         let params = params(budget, None, min_probability, "hierarchical", "mixed")?;
-        for (name, value) in [("fixed_cost", fixed_cost), ("token_cost", token_cost)] {
-            if !(0.0..=f64::MAX).contains(&value) {
-                return Err(PyValueError::new_err(format!("{name} is {value}; at least 0 is needed")));
-            }
-        }
+        let cost = linear_cost(fixed_cost, token_cost)?;
         let table = token_ids.cast::<PyArray2<i32>>().map_err(|_| {
             PyTypeError::new_err("token_ids is no array of int32 with two dimensions: a row for each request")
         })?;
@@ -256,7 +240,6 @@ impl PyDraftRows {
         let room =
             |row: &Row<'_>| max_tokens.map_or(usize::MAX, |most| most.saturating_sub(row.text.len() + 1));
         let most: Vec<usize> = rows.iter().map(room).collect();
-        let cost = Cost { fixed: fixed_cost, token: token_cost };
         Ok(py.detach(|| {
             let mut state = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
             state.step(&self.namespace, self.sharing, &rows, &most, &params, cost)

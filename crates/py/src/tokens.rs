@@ -116,20 +116,16 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
 }
 
 /// A hash over a vocabulary's tokens in the order of their ids, which files of drafts carry: those of one tokenizer are
-/// refused by another. It is the one that `lookahead trie inspect` shows: FNV-1a, 64 bits, over the length and bytes of each.
+/// refused by another. It is the one that `lookahead trie inspect` shows.
 #[pyfunction]
 #[pyo3(signature = (tokens, /))]
 pub(crate) fn vocabulary_fingerprint(tokens: &Bound<'_, PyAny>) -> PyResult<u64> {
-    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-    for token in tokens.try_iter()? {
+    let texts = tokens.try_iter()?.map(|token| {
         let token = token?;
-        let token = token.cast::<PyString>().map_err(|_| {
+        let text = token.cast::<PyString>().map_err(|_| {
             PyTypeError::new_err(format!("tokens hold a {}; their texts are needed", type_name(&token)))
         })?;
-        let text = token.to_cow()?;
-        for byte in (text.len() as u64).to_le_bytes().iter().chain(text.as_bytes()) {
-            hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-        }
-    }
-    Ok(hash)
+        Ok(text.to_cow()?.into_owned())
+    });
+    Ok(lookahead_trie::vocabulary_fingerprint(texts.collect::<PyResult<Vec<String>>>()?))
 }

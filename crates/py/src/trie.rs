@@ -12,7 +12,8 @@ use pyo3::types::PyDict;
 use crate::draft::PyDraftBatch;
 use crate::error::of_trie;
 use crate::parallel::in_parallel;
-use crate::request::{PyDraftRequest, finished, params, sharing};
+use crate::params::{params, sharing};
+use crate::request::{PyDraftRequest, finished};
 use crate::tokens;
 
 /// What requests draft from: namespaces by name, each with a memory bound of its own. Safe to use from many threads.
@@ -216,7 +217,7 @@ impl PyDraftTrie {
     }
 
     /// How full a namespace is: `tokens_learned` (since it was made or opened), `tokens` (to draft from, corpora included),
-    /// `bytes` (allocated) and `mapped_bytes` (of files).
+    /// `bytes` (allocated) and `mapped_bytes` (of copies of files).
     #[pyo3(signature = (*, namespace="default"))]
     fn stats<'py>(&self, py: Python<'py>, namespace: &str) -> PyResult<Bound<'py, PyDict>> {
         let stats = self.namespaces.find(namespace).map(|namespace| namespace.stats()).unwrap_or_default();
@@ -262,20 +263,7 @@ pub(crate) fn build_corpus(
 #[pyfunction]
 #[pyo3(signature = (path, files, /))]
 pub(crate) fn merge_corpora(py: Python<'_>, path: PathBuf, files: Vec<PathBuf>) -> PyResult<u64> {
-    if files.is_empty() {
-        return Err(PyValueError::new_err("files is empty; at least one file is needed"));
-    }
-    py.detach(|| {
-        let (mut builder, mut fingerprint) = (CorpusBuilder::default(), None);
-        for file in &files {
-            let corpus = Corpus::open(file, fingerprint)?;
-            fingerprint = Some(corpus.fingerprint());
-            builder.add_corpus(&corpus)?;
-            corpus.journaled()?.iter().for_each(|answer| builder.add(answer));
-        }
-        builder.write(&path, fingerprint.unwrap_or_default()).map(|corpus| corpus.tokens())
-    })
-    .map_err(of_trie)
+    py.detach(|| lookahead_trie::merge_corpora(&files, &path)).map(|corpus| corpus.tokens()).map_err(of_trie)
 }
 
 /// What a file of drafts holds, after comparing all of it with its checksums: `fingerprint`, `tokens`, `texts`, `bytes`, and

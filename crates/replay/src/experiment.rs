@@ -6,7 +6,7 @@ use std::time::Duration;
 use lookahead_engine::CostCurve;
 use serde::Serialize;
 
-use crate::drafter::{DRAFTERS, NewDrafter};
+use crate::drafters::{NewDrafter, UnknownDrafter, find_drafters};
 use crate::player::Tally;
 use crate::stream::Stream;
 
@@ -34,24 +34,6 @@ impl Warmth {
             Self::Other => "other",
         }
     }
-}
-
-/// There is no draft engine of a name.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("there is no draft engine `{0}`; there are {known}", known = names().join(", "))]
-pub struct UnknownDrafter(pub String);
-
-fn names() -> Vec<&'static str> {
-    DRAFTERS.iter().map(|(name, _)| *name).collect()
-}
-
-/// The draft engines of these names.
-pub(crate) fn find_drafters(names: &[String]) -> Result<Vec<(&'static str, NewDrafter)>, UnknownDrafter> {
-    let find = |name: &String| {
-        let found = DRAFTERS.iter().find(|(known, _)| known == name);
-        found.copied().ok_or_else(|| UnknownDrafter(name.clone()))
-    };
-    names.iter().map(find).collect()
 }
 
 /// Requests of one task.

@@ -7,8 +7,8 @@ use std::str::FromStr;
 use lookahead_engine::CostCurve;
 use serde::{Serialize, Serializer};
 
-use crate::drafter::{NewDrafter, ReplayDrafter};
-use crate::experiment::{UnknownDrafter, find_drafters};
+use crate::drafter::ReplayDrafter;
+use crate::drafters::{NewDrafter, UnknownDrafter, find_drafters};
 use crate::player::Tally;
 use crate::stream::Stream;
 

@@ -23,6 +23,7 @@
 //! ```
 
 mod drafter;
+mod drafters;
 mod experiment;
 mod fleet;
 mod ours;
@@ -33,8 +34,9 @@ mod stream;
 mod suffix;
 mod suffix_tree;
 
-pub use drafter::{DRAFTERS, NewDrafter, ReplayDrafter};
-pub use experiment::{Experiment, Outcome, Quantiles, UnknownDrafter, Warmth};
+pub use drafter::ReplayDrafter;
+pub use drafters::{DRAFTERS, NewDrafter, UnknownDrafter};
+pub use experiment::{Experiment, Outcome, Quantiles, Warmth};
 pub use fleet::{Fleet, FleetOutcome, FleetSharing, NotASharing};
 pub use player::Tally;
 pub use stream::{DEFAULT_TASK, LineProblem, RUNNERS_UP, Recorder, Stream, StreamError};

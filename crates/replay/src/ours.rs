@@ -55,7 +55,7 @@ impl ReplayDrafter for NamespaceDrafter {
         let mut runners_up = self.runners_up.drain(..);
         for &token in tokens {
             if let Some(runners_up) = runners_up.next() {
-                request.keep_runners_up(&self.text, runners_up);
+                request.observe(&self.text, runners_up);
             }
             self.text.push(token);
         }

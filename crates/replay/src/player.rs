@@ -122,7 +122,8 @@ mod tests {
     use lookahead_engine::CostPoint;
 
     use super::*;
-    use crate::drafter::{DRAFTERS, Draft};
+    use crate::drafter::Draft;
+    use crate::drafters::DRAFTERS;
 
     fn stream(prompt_ids: &[TokenId], output_ids: &[TokenId]) -> Stream {
         Stream { prompt_ids: prompt_ids.to_vec(), output_ids: output_ids.to_vec(), ..Stream::default() }

@@ -5,8 +5,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use tempfile::NamedTempFile;
+
 use crate::error::FileProblem;
-use crate::history::{Log, LogWriter, Shard, ShardId, write_shard};
+use crate::history::{Header, Log, LogWriter, Shard, ShardId, write_shard};
 use crate::journal;
 use crate::runners_up::RunnersUp;
 use crate::trust::Trust;
@@ -15,8 +17,9 @@ use crate::{TokenId, TrieError};
 /// Contexts whose runners-up a corpus keeps while it is made.
 const PLACES: usize = 1 << 16;
 
-/// A file of drafts, open for reading: mapped into memory, which takes milliseconds however large it is. Its pages are shared
-/// with all that have it open.
+/// A file of drafts, open for reading. What it holds is taken when it is opened: a small file is read, a larger one copied into
+/// the temporary directory (`TMPDIR`) and mapped there, so that whatever becomes of the file, drafts stay as they are and no
+/// page of it is ever missing. Clones share the copy.
 #[derive(Clone)]
 pub struct Corpus {
     path: PathBuf,
@@ -49,13 +52,14 @@ impl CorpusBuilder {
         self.writer.extend(&self.log, tokens);
     }
 
-    /// Adds all that a file knows; the trust learned there if none is known yet.
+    /// Adds all that a file and its journal know; the trust learned there if none is known yet.
     ///
     /// # Errors
-    /// If the file is damaged.
+    /// If the file is damaged, or its journal cannot be read.
     pub fn add_corpus(&mut self, corpus: &Corpus) -> Result<(), TrieError> {
         corpus.check()?;
-        corpus.texts().for_each(|text| self.add(&text));
+        let journaled = corpus.journaled()?;
+        corpus.texts().chain(journaled).for_each(|text| self.add(&text));
         let [trust, runners_up] = corpus.extras()?;
         self.runners_up.join_bytes(runners_up);
         self.trust = self.trust.take().or_else(|| Trust::from_bytes(trust));
@@ -74,17 +78,46 @@ impl CorpusBuilder {
     /// # Errors
     /// If it cannot be written.
     pub fn write(self, path: &Path, fingerprint: u64) -> Result<Corpus, TrieError> {
-        let replaced = Corpus::open(path, None).map_or(0, |corpus| corpus.shard.id().generation);
-        self.write_generation(path, ShardId { fingerprint, generation: replaced + 1 })
+        let generation = id_at(path).map_or(0, |replaced| replaced.generation) + 1;
+        let (corpus, is_on_disk) = self.write_generation(path, ShardId { fingerprint, generation })?;
+        is_on_disk.map(|()| corpus)
     }
 
-    pub(crate) fn write_generation(self, path: &Path, id: ShardId) -> Result<Corpus, TrieError> {
+    /// As [`write`](Self::write), as the file with this id. Where the file has taken its name and its directory cannot be
+    /// written to the disk, it is there, and the second value tells what happened.
+    pub(crate) fn write_generation(
+        self,
+        path: &Path,
+        id: ShardId,
+    ) -> Result<(Corpus, Result<(), TrieError>), TrieError> {
         let trust = self.trust.as_ref().map(Trust::to_bytes).unwrap_or_default();
         let extras = [&trust[..], &self.runners_up.to_bytes()];
-        replace(path, |file| write_shard(&self.log, id, extras, file))
-            .map_err(|error| FileProblem::Io(error).of(path))?;
-        Corpus::open(path, Some(id.fingerprint))
+        let write = || -> Result<_, FileProblem> {
+            let (mut temporary, place) = beside(path)?;
+            write_shard(&self.log, id, extras, temporary.as_file_mut())?;
+            // Before it takes its name: who cannot use the new file keeps the old one.
+            let shard = Shard::read(temporary.as_file_mut(), Some(id.fingerprint))?;
+            Ok((shard, take_name(temporary, &place)?))
+        };
+        let (shard, is_on_disk) = write().map_err(|problem| problem.of(path))?;
+        let corpus = Corpus { path: path.to_owned(), shard: Arc::new(shard) };
+        Ok((corpus, is_on_disk.map_err(|error| FileProblem::Io(error).of(path))))
     }
+}
+
+/// Merges files of drafts, each with what is in its journal, into one at `out`, in their order: of equal drafts, later ones count
+/// as more recent. `out` may be one of the files, if no other program has it open.
+///
+/// # Errors
+/// If there are no files, one cannot be read, is damaged or of another tokenizer than the first, or `out` cannot be written.
+pub fn merge_corpora<P: AsRef<Path>>(files: &[P], out: &Path) -> Result<Corpus, TrieError> {
+    let (mut builder, mut fingerprint) = (CorpusBuilder::default(), None);
+    for file in files {
+        let corpus = Corpus::open(file.as_ref(), fingerprint)?;
+        fingerprint = Some(corpus.fingerprint());
+        builder.add_corpus(&corpus)?;
+    }
+    builder.write(out, fingerprint.ok_or(TrieError::NothingToMerge)?)
 }
 
 impl Corpus {
@@ -95,7 +128,7 @@ impl Corpus {
     pub fn open(path: &Path, fingerprint: Option<u64>) -> Result<Self, TrieError> {
         let shard = File::open(path)
             .map_err(FileProblem::Io)
-            .and_then(|file| Shard::of_file(&file, fingerprint))
+            .and_then(|mut file| Shard::read(&mut file, fingerprint))
             .map_err(|problem| problem.of(path))?;
         Ok(Self { path: path.to_owned(), shard: Arc::new(shard) })
     }
@@ -141,6 +174,10 @@ impl Corpus {
         journal::answers(&self.path, self.shard.id())
     }
 
+    pub(crate) fn id(&self) -> ShardId {
+        self.shard.id()
+    }
+
     pub(crate) fn shard(&self) -> &Shard {
         &self.shard
     }
@@ -152,24 +189,37 @@ impl Corpus {
     }
 }
 
-/// Writes a temporary file beside the one at `path` and lets it take its name in one step.
-fn replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    // A link stays a link.
+/// What the header of the file at `path` says; an error if there is none that can be used.
+pub(crate) fn id_at(path: &Path) -> Result<ShardId, TrieError> {
+    let header = File::open(path).map_err(FileProblem::Io).and_then(|mut file| Header::read(&mut file, None));
+    header.map(|header| header.id).map_err(|problem| problem.of(path))
+}
+
+/// A temporary file beside the one at `path`, and where that really is: a link stays a link.
+fn beside(path: &Path) -> io::Result<(NamedTempFile, PathBuf)> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let mut temporary = tempfile::Builder::new().prefix(".drafts-").tempfile_in(directory)?;
-    write(temporary.as_file_mut())?;
-    if let Ok(old) = fs::metadata(&path) {
+    let temporary = tempfile::Builder::new().prefix(".drafts-").tempfile_in(directory_of(&path))?;
+    Ok((temporary, path))
+}
+
+/// Lets a file take its name in one step. Once it has, what it returns tells whether the name is on the disk.
+fn take_name(temporary: NamedTempFile, path: &Path) -> io::Result<io::Result<()>> {
+    if let Ok(old) = fs::metadata(path) {
         temporary.as_file().set_permissions(old.permissions())?;
     }
     // The content reaches the disk before the name does, power cut or not.
     temporary.as_file().sync_all()?;
-    temporary.persist(&path)?;
-    if cfg!(unix) {
-        File::open(directory)?.sync_all()?;
+    temporary.persist(path)?;
+    Ok(if cfg!(unix) {
+        File::open(directory_of(path)).and_then(|directory| directory.sync_all())
+    } else {
+        Ok(())
+    })
+}
+
+fn directory_of(path: &Path) -> &Path {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
     }
-    Ok(())
 }

@@ -101,6 +101,30 @@ impl DraftTree {
         self.probabilities.truncate(len);
     }
 
+    /// The branches side by side, the likeliest leaves first, as many whole ones as `nodes` allow besides the root; and for each
+    /// node the one of this tree that it repeats.
+    pub(crate) fn side_by_side(&self, nodes: usize) -> (Self, Vec<u32>) {
+        let (mut parallel, mut repeats) = (Self::default(), vec![0]);
+        let Some(&root) = self.tokens.first() else { return (parallel, Vec::new()) };
+        parallel.reset(root);
+        let is_leaf = |node: &u32| !self.parents[*node as usize + 1..].contains(node);
+        let mut leaves: Vec<u32> = (1..self.len() as u32).filter(is_leaf).collect();
+        leaves.sort_by(|&a, &b| self.probabilities[b as usize].total_cmp(&self.probabilities[a as usize]));
+        for leaf in leaves {
+            let mut branch = Vec::new();
+            self.climb(leaf, |node| branch.push(node as usize));
+            if parallel.len() + branch.len() > nodes + 1 {
+                break;
+            }
+            let mut parent = 0;
+            for &node in branch.iter().rev() {
+                parent = parallel.push(parent, self.tokens[node], self.probabilities[node]);
+                repeats.push(node as u32);
+            }
+        }
+        (parallel, repeats)
+    }
+
     /// Calls `visit` with `node` and its ancestors, deepest first, the root left out.
     pub(crate) fn climb(&self, mut node: u32, mut visit: impl FnMut(u32)) {
         while node != 0 {

@@ -3,7 +3,8 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::MIN_BYTES;
+/// The smallest bound of a namespace, in bytes.
+pub const MIN_BYTES: usize = 1 << 20;
 
 /// The errors of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -12,6 +13,9 @@ pub enum TrieError {
     /// A memory bound is too small to work with.
     #[error("a memory bound of {0} bytes is too small for drafts: at least {MIN_BYTES} bytes are needed")]
     MaxBytes(usize),
+    /// No files were given to be merged.
+    #[error("there are no files of drafts to merge; at least one is needed")]
+    NothingToMerge,
     /// The parts given to `DraftTree::new` are no tree.
     #[error("not a draft tree: {0}")]
     NotATree(&'static str),
@@ -33,6 +37,19 @@ pub enum FileProblem {
     /// Reading or writing failed.
     #[error("{0}")]
     Io(#[from] io::Error),
+    /// There is no room for a copy of the file, or it cannot be made.
+    #[error(
+        "cannot copy its {bytes} bytes to {}, which is done so that nobody changes them while they are used: {source}; set \
+         TMPDIR to a directory on a local disk with as much room", directory.display()
+    )]
+    Copy {
+        /// Bytes of the file.
+        bytes: u64,
+        /// Where the copy was to be.
+        directory: PathBuf,
+        /// What the system says.
+        source: io::Error,
+    },
     /// The file does not begin as one of ours does.
     #[error("not a file of drafts: it does not begin with \"LKDRAFTS\"")]
     NotADraftFile,

@@ -10,6 +10,7 @@
 //!   it is finished, its output joins the namespace, unless it keeps that to itself ([`Sharing`]).
 //! - A draft grows best-first by estimated path probability. What to trust how far is learned online from what the model
 //!   really produced.
+//! - How large a draft pays is told by what passes cost ([`CostCurve`], [`LinearCost`]), which the engine measures.
 //! - Any number of threads draft while others add. Memory is bounded in bytes, and the oldest text goes first.
 //! - A namespace can be kept in a file with a journal ([`Namespace::open`]); a [`Corpus`] is such a file that several
 //!   processes read.
@@ -36,30 +37,41 @@
 
 #![deny(unsafe_code)]
 
+mod budget;
 mod corpus;
+mod cost_curve;
+mod draft_file;
+mod draft_origin;
+mod draft_params;
 mod draft_tree;
 mod error;
+mod fingerprint;
 mod growth;
 mod history;
 mod journal;
+mod linear_cost;
 mod namespace;
 mod namespaces;
+mod node_evidence;
 mod reliability;
+mod request;
 mod runners_up;
+mod shared;
 mod sync;
+mod token;
 mod trust;
 
-/// The id of a token in the model's vocabulary. The greatest number is none.
-pub type TokenId = u32;
-
-/// The smallest bound of a namespace, in bytes.
-pub const MIN_BYTES: usize = 1 << 20;
-
-pub use corpus::{Corpus, CorpusBuilder};
+pub use corpus::{Corpus, CorpusBuilder, merge_corpora};
+pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
+pub use draft_origin::DraftOrigin;
+pub use draft_params::{DraftParams, DraftShape, DraftSource};
 pub use draft_tree::DraftTree;
-pub use error::{FileProblem, TrieError};
-pub use growth::{DraftOrigin, DraftParams, DraftShape, DraftSource};
-pub use namespace::{Namespace, NamespaceStats, Request, Sharing};
+pub use error::{FileProblem, MIN_BYTES, TrieError};
+pub use fingerprint::vocabulary_fingerprint;
+pub use linear_cost::LinearCost;
+pub use namespace::{Namespace, NamespaceStats};
 pub use namespaces::Namespaces;
 pub use reliability::{Reliability, ReliabilityBin};
+pub use request::{Request, Sharing};
 pub use runners_up::RANKS;
+pub use token::TokenId;

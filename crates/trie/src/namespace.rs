@@ -3,40 +3,33 @@
 //! A request drafts from its own text and from the texts of its namespace, and learns as its tokens come. It changes nothing
 //! that others see until it is finished: then its output, its runners-up and what it learned join the namespace.
 //!
-//! Any number of requests draft while others finish: what is shared is read without a lock ([`Log`], [`RunnersUp`]), and
+//! Any number of requests draft while others finish: what is shared is read without a lock (`Log`, [`RunnersUp`]), and
 //! replaced as a whole where it is replaced ([`Shared`]). Only those who add to it wait for each other.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::corpus::{Corpus, CorpusBuilder};
+use crate::draft_file::{DraftFile, Found};
+use crate::draft_params::DraftParams;
 use crate::error::FileProblem;
-use crate::growth::{DraftOrigin, DraftParams, DraftShape, DraftSource, Growth, Knowledge, side_by_side};
-use crate::history::{History, Log, LogView, LogWriter, Occurrence, ShardId, context_of};
-use crate::journal::{self, Journal, Record};
-use crate::reliability::Reliability;
+use crate::history::LogWriter;
+use crate::journal::Record;
+use crate::request::{Request, Sharing};
 use crate::runners_up::{RANKS, RunnersUp};
+use crate::shared::Shared;
 use crate::sync::ArcSwap;
 use crate::trust::Trust;
 use crate::{DraftTree, MIN_BYTES, TokenId, TrieError};
 
-/// Contexts whose runners-up a request keeps: about what an answer of two thousand tokens has.
-const REQUEST_PLACES: usize = 1 << 12;
-
 /// Contexts whose runners-up a namespace keeps.
-const SHARED_PLACES: usize = 1 << 16;
+const PLACES: usize = 1 << 16;
 
 /// Corpora of a namespace: as many as occurrences can tell apart, beside the other histories.
 const MAX_CORPORA: usize = 250;
 
 /// Tokens that are added at a time, between looks at how much memory they take.
 const PIECE: usize = 1 << 10;
-
-/// A journal of fewer bytes is not worth rewriting the file that it continues.
-const MIN_JOURNAL_BYTES: u64 = 1 << 20;
-
-/// Of the file's bytes, the share that its journal grows to before the file is rewritten.
-const JOURNAL_SHARE: u64 = 4;
 
 /// About what a token of real text takes, with its index.
 const BYTES_PER_TOKEN: usize = 40;
@@ -65,17 +58,6 @@ pub struct Namespace {
     writer: Mutex<Writer>,
 }
 
-/// Texts by age: the newer half takes all that comes; when it has grown to half of the bound, it becomes the older one,
-/// which goes. Text that is still of use comes again, as the output of those who used it.
-#[derive(Clone, Default)]
-struct Shared {
-    newer: Arc<Log>,
-    older: Arc<Log>,
-    /// The file that the namespace was opened from.
-    base: Option<Corpus>,
-    corpora: Vec<(String, Corpus)>,
-}
-
 /// What only one at a time may do.
 #[derive(Default)]
 struct Writer {
@@ -85,45 +67,6 @@ struct Writer {
     file: Option<DraftFile>,
 }
 
-/// Where a namespace is kept.
-struct DraftFile {
-    path: PathBuf,
-    id: ShardId,
-    journal: Journal,
-}
-
-/// How a request and its namespace use each other.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Sharing {
-    /// It drafts from what is shared, and its output is shared when it is finished.
-    #[default]
-    ReadWrite,
-    /// It drafts from what is shared; nothing of it is ever seen by another.
-    Read,
-    /// It drafts from its own text alone, and nothing of it is ever seen by another.
-    Off,
-}
-
-/// One request: its own text, which no other sees.
-pub struct Request {
-    text: Log,
-    text_writer: LogWriter,
-    /// The end of its text, as far as it can match.
-    context: Vec<TokenId>,
-    /// Where its prompt begins, behind its references, and its output.
-    prompt_start: u32,
-    output_start: u32,
-    runners_up: RunnersUp,
-    trust: Trust,
-    /// The namespace's trust as it was when the request began.
-    origin: Arc<Trust>,
-    sharing: Sharing,
-    growth: Growth,
-    /// The draft in the parallel shape, and the nodes of the grown one that it repeats; else empty.
-    parallel: (DraftTree, Vec<u32>),
-    reliability: Reliability,
-}
-
 /// How full a namespace is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NamespaceStats {
@@ -131,9 +74,9 @@ pub struct NamespaceStats {
     pub tokens_learned: u64,
     /// Tokens that can be drafted from, those of its file and of corpora included.
     pub tokens: u64,
-    /// Allocated bytes, without mapped files.
+    /// Allocated bytes, without copies of files.
     pub bytes: usize,
-    /// Bytes of mapped files.
+    /// Bytes of copies of files. Nearly all are mapped: the system takes their memory back when it needs the room.
     pub mapped_bytes: u64,
 }
 
@@ -150,7 +93,7 @@ impl Namespace {
             max_bytes,
             shared: ArcSwap::default(),
             trust: ArcSwap::default(),
-            runners_up: RunnersUp::new(SHARED_PLACES),
+            runners_up: RunnersUp::new(PLACES),
             writer: Mutex::default(),
         })
     }
@@ -167,20 +110,7 @@ impl Namespace {
     /// tokenizer than that with this `fingerprint`.
     pub fn open(path: &Path, fingerprint: u64, max_bytes: usize) -> Result<Self, TrieError> {
         let namespace = Self::new(max_bytes)?;
-        // By another name the same file has the same journal.
-        let path = &std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let (base, id, journal, records) = loop {
-            let base = base_at(path, fingerprint)?;
-            let id = id_of(base.as_ref(), fingerprint);
-            let (journal, records) = match Journal::open(path, id)? {
-                Some((journal, records)) => (Some(journal), records),
-                None => (None, journal::read(path, id)?),
-            };
-            // Who wrote until now may have replaced the file between the looks at it and at its journal.
-            if id_of(base_at(path, fingerprint)?.as_ref(), fingerprint) == id {
-                break (base, id, journal, records);
-            }
-        };
+        let Found { base, records, file } = DraftFile::open(path, fingerprint)?;
         if let Some(base) = &base {
             let [trust, runners_up] = base.extras()?;
             namespace.runners_up.join_bytes(runners_up);
@@ -192,7 +122,7 @@ impl Namespace {
         }
         let mut writer = namespace.writer();
         writer.tokens = 0;
-        writer.file = journal.map(|journal| DraftFile { path: path.to_owned(), id, journal });
+        writer.file = file;
         drop(writer);
         Ok(namespace)
     }
@@ -250,35 +180,13 @@ impl Namespace {
     /// Starts a request. `references` are texts that its output may repeat (documents, a predicted output); like its prompt
     /// they serve it alone.
     pub fn begin(&self, prompt: &[TokenId], references: &[&[TokenId]], sharing: Sharing) -> Request {
-        let origin = self.trust.load_full();
-        let mut request = Request {
-            text: Log::default(),
-            text_writer: LogWriter::default(),
-            context: Vec::new(),
-            prompt_start: 0,
-            output_start: 0,
-            runners_up: RunnersUp::new(REQUEST_PLACES),
-            trust: Trust::clone(&origin),
-            origin,
-            sharing,
-            growth: Growth::default(),
-            parallel: Default::default(),
-            reliability: Reliability::default(),
-        };
-        for text in references.iter().copied().chain([prompt]) {
-            request.text_writer.begin_text(&request.text);
-            request.prompt_start = request.text.len();
-            request.text_writer.extend(&request.text, text);
-        }
-        request.context.extend_from_slice(context_of(prompt));
-        request.output_start = request.text.len();
-        request
+        Request::new(self.trust.load_full(), prompt, references, sharing)
     }
 
     /// Drafts what may follow the request's text. The root is its last token; where nothing is known or likely enough, it
     /// stays alone. The tree of a request without any text is empty.
     pub fn draft<'a>(&self, request: &'a mut Request, params: &DraftParams) -> &'a DraftTree {
-        self.draft_from(&self.shared.load_full(), request, params)
+        request.draft(&self.shared.load_full(), &self.runners_up, params)
     }
 
     /// Drafts for several requests at once, from the same state of what is shared. The trees come in their order.
@@ -288,41 +196,12 @@ impl Namespace {
         params: &DraftParams,
     ) -> Vec<&'a DraftTree> {
         let shared = self.shared.load_full();
-        requests.into_iter().map(|request| self.draft_from(&shared, request, params)).collect()
-    }
-
-    fn draft_from<'a>(
-        &self,
-        shared: &Shared,
-        request: &'a mut Request,
-        params: &DraftParams,
-    ) -> &'a DraftTree {
-        let source = match request.sharing {
-            Sharing::Off => DraftSource::Prompt,
-            Sharing::Read | Sharing::ReadWrite => params.source,
-        };
-        let Request { text, runners_up, trust, growth, context, .. } = request;
-        let logs = shared.logs(text);
-        let histories = shared.histories(&logs);
-        let knowledge = shared.knowledge(&histories, source, [runners_up, &self.runners_up]);
-        growth.grow(knowledge, trust, context, *params);
-        request.parallel.1.clear();
-        if params.shape == DraftShape::Parallel {
-            request.parallel = side_by_side(request.growth.tree(), params.nodes);
-            return &request.parallel.0;
-        }
-        request.growth.tree()
+        requests.into_iter().map(|request| request.draft(&shared, &self.runners_up, params)).collect()
     }
 
     /// Appends the tokens that the model produced to the request's text. It learns from how the last draft fared.
     pub fn accept(&self, request: &mut Request, tokens: &[TokenId]) {
-        let Request { trust, growth, reliability, .. } = request;
-        growth.learn(trust, tokens, |probability, is_accepted| reliability.add(probability, is_accepted));
-        growth.forget();
-        request.text_writer.extend(&request.text, tokens);
-        request.context.extend_from_slice(tokens);
-        let surplus = request.context.len().saturating_sub(Occurrence::LONGEST as usize);
-        request.context.drain(..surplus);
+        request.accept(tokens);
     }
 
     /// Ends a request. If it shares them, its output, its runners-up and what it learned join the namespace. Its prompt and
@@ -332,17 +211,16 @@ impl Namespace {
     /// If the namespace is kept in a file and its journal cannot be written. The output is known all the same.
     #[expect(clippy::needless_pass_by_value, reason = "a finished request is no more")]
     pub fn finish(&self, request: Request) -> Result<(), TrieError> {
-        if request.sharing != Sharing::ReadWrite {
+        if !request.shares_output() {
             return Ok(());
         }
-        let output: Vec<TokenId> = request.text.tokens(request.output_start..u32::MAX).collect();
+        let output = request.output();
         let mut writer = self.writer();
         self.add(&mut writer, &output);
-        self.runners_up.join(&request.runners_up);
-        let mut trust = Trust::clone(&self.trust.load());
-        trust.join(&request.trust, &request.origin);
+        self.runners_up.join(request.runners_up());
+        let trust = request.teach(&self.trust.load());
         self.trust.store(Arc::new(trust));
-        writer.record(|| Record::Answer(output, request.runners_up.to_bytes()))
+        writer.record(|| Record::Answer(output, request.runners_up().to_bytes()))
     }
 
     /// Makes sure that all that was learned is on the disk, if the namespace is kept in a file: in the journal, or, where that
@@ -353,33 +231,15 @@ impl Namespace {
     /// If a file cannot be written. What was there stays.
     pub fn save(&self) -> Result<(), TrieError> {
         let mut writer = self.writer();
-        let Some(DraftFile { path, id, journal }) = &mut writer.file else { return Ok(()) };
+        let Some(file) = writer.file.as_mut().filter(|file| !file.is_current()) else { return Ok(()) };
         let shared = self.shared.load_full();
-        let file_bytes = shared.base.as_ref().map(Corpus::bytes);
-        if journal.bytes() == 0 {
-            return Ok(());
+        if !file.is_outgrown(shared.base.as_ref().map(Corpus::bytes)) {
+            file.append(&Record::Trust(self.trust.load().to_bytes()))?;
+            return file.sync();
         }
-        if file_bytes.is_some_and(|bytes| journal.bytes() < MIN_JOURNAL_BYTES.max(bytes / JOURNAL_SHARE)) {
-            journal.append(&Record::Trust(self.trust.load().to_bytes()))?;
-            return journal.sync();
-        }
-        let newer = ShardId { generation: id.generation + 1, ..*id };
         // Not from memory, where a text may have made room for another, or is in two halves.
-        let learned = journal::answers(path, *id)?;
-        let mut written = Ok(());
-        let base = match self.all(shared.base.as_ref(), &learned).write_generation(path, newer) {
-            Ok(base) => base,
-            // What failed came after the new file took its name: the journal does not continue the old one any more.
-            Err(error) => match Corpus::open(path, Some(newer.fingerprint)) {
-                Ok(base) if base.shard().id() == newer => {
-                    written = Err(error);
-                    base
-                }
-                _ => return Err(error),
-            },
-        };
-        *id = newer;
-        let restarted = journal.restart(newer);
+        let learned = file.answers()?;
+        let (base, done) = file.replace(self.all(shared.base.as_ref(), &learned))?;
         writer.log = LogWriter::default();
         self.shared.store(Arc::new(Shared {
             base: Some(base),
@@ -387,7 +247,7 @@ impl Namespace {
             older: Arc::default(),
             corpora: shared.corpora.clone(),
         }));
-        written.and(restarted)
+        done
     }
 
     /// Whether what it learns is kept in a file.
@@ -399,14 +259,13 @@ impl Namespace {
     pub fn stats(&self) -> NamespaceStats {
         let tokens_learned = self.writer().tokens;
         let shared = self.shared.load();
-        let mapped = || shared.base.iter().chain(shared.corpora.iter().map(|(_, corpus)| corpus));
         NamespaceStats {
             tokens_learned,
             tokens: u64::from(shared.newer.len())
                 + u64::from(shared.older.len())
-                + mapped().map(Corpus::tokens).sum::<u64>(),
+                + shared.files().map(Corpus::tokens).sum::<u64>(),
             bytes: shared.newer.bytes() + shared.older.bytes() + self.runners_up.bytes(),
-            mapped_bytes: mapped().map(Corpus::bytes).sum(),
+            mapped_bytes: shared.files().map(Corpus::bytes).sum(),
         }
     }
 
@@ -479,85 +338,9 @@ impl Namespace {
     }
 }
 
-impl Shared {
-    /// What grows, as it is now: the request's own text, then what is shared, the newest first.
-    fn logs<'a>(&'a self, own: &'a Log) -> [LogView<'a>; 3] {
-        [own.view(), self.newer.view(), self.older.view()]
-    }
-
-    /// What grows, then what does not: what is shared, then corpora.
-    fn histories<'a>(&'a self, logs: &'a [LogView<'_>; 3]) -> Vec<&'a dyn History> {
-        let mut histories: Vec<&dyn History> = Vec::with_capacity(4 + self.corpora.len());
-        histories.extend(logs.iter().map(|log| log as &dyn History));
-        histories.extend(self.base.iter().map(|base| base.shard() as &dyn History));
-        histories.extend(self.corpora.iter().map(|(_, corpus)| corpus.shard() as &dyn History));
-        histories
-    }
-
-    fn knowledge<'a>(
-        &self,
-        histories: &'a [&'a dyn History],
-        source: DraftSource,
-        runners_up: [&'a RunnersUp; 2],
-    ) -> Knowledge<'a> {
-        let own = usize::from(source != DraftSource::Output);
-        let (shared, all) = match source {
-            DraftSource::Prompt => (1, 1),
-            _ => (3 + usize::from(self.base.is_some()), histories.len()),
-        };
-        let runners_up = match source {
-            DraftSource::Prompt => [runners_up[0], runners_up[0]],
-            DraftSource::Output => [runners_up[1], runners_up[1]],
-            DraftSource::Mixed => runners_up,
-        };
-        Knowledge { histories, sources: [(0, own), (0, own), (1, shared), (shared, all)], runners_up }
-    }
-}
-
-/// The file of a namespace, if there is one yet.
-fn base_at(path: &Path, fingerprint: u64) -> Result<Option<Corpus>, TrieError> {
-    match path.try_exists() {
-        Ok(true) => Corpus::open(path, Some(fingerprint)).map(Some),
-        Ok(false) => Ok(None),
-        Err(error) => Err(FileProblem::Io(error).of(path)),
-    }
-}
-
-/// What its journal continues.
-fn id_of(base: Option<&Corpus>, fingerprint: u64) -> ShardId {
-    base.map_or(ShardId { fingerprint, generation: 0 }, |base| base.shard().id())
-}
-
 impl Writer {
     /// Writes a record to the journal, if there is one.
     fn record(&mut self, record: impl FnOnce() -> Record) -> Result<(), TrieError> {
-        self.file.as_mut().map_or(Ok(()), |file| file.journal.append(&record()))
-    }
-}
-
-impl Request {
-    /// Keeps what the model held likeliest behind a context, of which the last two tokens count.
-    pub fn keep_runners_up(&mut self, context: &[TokenId], likeliest: [TokenId; RANKS]) {
-        self.runners_up.put(context, likeliest);
-    }
-
-    /// What a node of the last draft was taken from.
-    ///
-    /// # Panics
-    /// If the draft has no such node besides its root.
-    pub fn origin(&self, node: usize) -> DraftOrigin {
-        assert!(node > 0, "the root is no draft");
-        let node = self.parallel.1.get(node).map_or(node, |&repeated| repeated as usize);
-        self.growth.origin(node, self.prompt_start)
-    }
-
-    /// How true its drafts' probabilities were.
-    pub fn reliability(&self) -> &Reliability {
-        &self.reliability
-    }
-
-    /// Allocated bytes of its text, index, and runners-up.
-    pub fn bytes(&self) -> usize {
-        self.text.bytes() + self.runners_up.bytes()
+        self.file.as_mut().map_or(Ok(()), |file| file.append(&record()))
     }
 }

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use lookahead_bench::{
     Bench, Identity, Journal, Peer, PeerPlan, Plan, Policy, Results, Subject, Task, Warmth, report,
 };
-use lookahead_engine::{CostCurve, Engine, EngineOptions};
+use lookahead_engine::{CostCurve, Engine, EngineOptions, measure_cost_curve};
 
 use crate::arguments::LoadArgs;
 use crate::calibration::{BUDGET, CONTEXT, TOKENS, cpu_model};
@@ -154,7 +154,7 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<ExitCode> {
         Identity { subject: subject(arguments, &loaded, peer)?, suite: suite::fingerprint(&plan.tasks) };
     let mut journal = Journal::open(&out.join("runs.jsonl"), identity, || -> anyhow::Result<CostCurve> {
         let spinner = progress::spinner("Measuring what a pass costs");
-        let curve = CostCurve::measure(&mut loaded.model, CONTEXT, &TOKENS, BUDGET, |_| ());
+        let curve = measure_cost_curve(&mut loaded.model, CONTEXT, &TOKENS, BUDGET, |_| ());
         spinner.finish_and_clear();
         Ok(curve?)
     })?;

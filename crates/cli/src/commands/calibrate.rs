@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use lookahead_engine::{CostCurve, CostPoint};
+use lookahead_engine::{CostCurve, CostPoint, measure_cost_curve};
 use lookahead_kernels::Ceilings;
 use lookahead_model::{CpuModel, LanguageModel as _};
 use serde_json::json;
@@ -59,7 +59,7 @@ pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
     let bar = progress::steps(100);
     bar.set_message("Measuring forward passes");
     let measured =
-        CostCurve::measure(&mut loaded.model, context, &calibration::TOKENS, calibration::BUDGET, |part| {
+        measure_cost_curve(&mut loaded.model, context, &calibration::TOKENS, calibration::BUDGET, |part| {
             bar.set_position((100.0 * part) as u64);
         });
     bar.set_message("Measuring the machine");

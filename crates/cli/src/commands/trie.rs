@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use lookahead_model::OpenModel;
 use lookahead_model::tokenizer::{DecodeOptions, Tokenizer};
-use lookahead_trie::{Corpus, CorpusBuilder};
+use lookahead_trie::{Corpus, CorpusBuilder, merge_corpora};
 use serde_json::{Value, json};
 
 use crate::arguments::ModelArgs;
@@ -47,8 +47,8 @@ enum TrieCommand {
 
 /// Index texts, so that many programs can draft from them at once
 ///
-/// The file is opened in milliseconds however large it is, and its memory is shared. It fits models with the same
-/// tokenizer. OUT is replaced in one step when the new file is whole.
+/// The file is opened as fast as it can be copied to a local disk (TMPDIR), which is done so that nobody changes it meanwhile.
+/// It fits models with the same tokenizer. OUT is replaced in one step when the new file is whole.
 #[derive(Debug, Args)]
 struct BuildArgs {
     #[command(flatten)]
@@ -120,41 +120,32 @@ pub(crate) fn run(arguments: &TrieArgs) -> anyhow::Result<ExitCode> {
 
 fn build(arguments: &BuildArgs) -> anyhow::Result<()> {
     let tokenizer = tokenizer(&arguments.model)?;
-    let (mut builder, mut texts) = (CorpusBuilder::default(), 0);
+    let mut builder = CorpusBuilder::default();
     for file in &arguments.files {
         learn_file(&tokenizer, file, |tokens| {
             builder.add(tokens);
-            texts += 1;
             Ok(())
         })?;
     }
-    write(builder, texts, &arguments.out, tokenizer.fingerprint())
+    report(&builder.write(&arguments.out, tokenizer.fingerprint()).context("cannot write the drafts")?);
+    Ok(())
 }
 
 fn merge(arguments: &MergeArgs) -> anyhow::Result<()> {
-    let (mut builder, mut texts, mut fingerprint) = (CorpusBuilder::default(), 0, None);
-    for path in &arguments.files {
-        let corpus = open(path, fingerprint)?;
-        fingerprint = Some(corpus.fingerprint());
-        builder.add_corpus(&corpus).context("cannot merge a file of drafts")?;
-        let journaled = corpus.journaled().context("cannot merge a journal")?;
-        texts += corpus.texts().count() + journaled.len();
-        for text in &journaled {
-            builder.add(text);
-        }
-    }
-    write(builder, texts, &arguments.out, fingerprint.unwrap_or_default())
+    let corpus = merge_corpora(&arguments.files, &arguments.out).context("cannot merge files of drafts")?;
+    report(&corpus);
+    Ok(())
 }
 
-fn write(builder: CorpusBuilder, texts: usize, out: &Path, fingerprint: u64) -> anyhow::Result<()> {
-    let corpus = builder.write(out, fingerprint).context("cannot write the drafts")?;
+/// Tells what a file that was written holds.
+fn report(corpus: &Corpus) {
     progress::note(&format!(
-        "{}: {texts} texts, {} tokens, {:.1} MB",
-        out.display(),
+        "{}: {} texts, {} tokens, {:.1} MB",
+        corpus.path().display(),
+        corpus.texts().count(),
         corpus.tokens(),
         corpus.bytes() as f64 / 1e6
     ));
-    Ok(())
 }
 
 fn inspect(arguments: &InspectArgs) -> anyhow::Result<()> {

@@ -2,7 +2,8 @@
 
 use lookahead_model::{TokenId, TokenTree};
 
-use super::{Draft, DraftLimits, Drafter};
+use super::draft::{Draft, DraftLimits};
+use super::interface::Drafter;
 use crate::sampling::random_bits;
 
 /// Drafts hostile trees, a different kind each step; deterministic by its seed.

@@ -1,53 +1,15 @@
 //! A draft: a tree of tokens, how likely each is estimated to be accepted, and what it was taken from.
 
 use lookahead_model::{TokenId, TokenTree};
-use serde::Serialize;
+use lookahead_trie::DraftOrigin;
 
-use super::DraftLimits;
-
-/// What a drafted token was taken from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DraftOrigin {
-    /// The request's own text: its prompt and its output so far.
-    Prompt,
-    /// Texts that the request came with: a predicted output, documents.
-    Reference,
-    /// Earlier answers of the namespace.
-    Output,
-    /// A corpus.
-    Corpus,
-    /// Tokens that the model held likely where the same tokens stood before.
-    RunnersUp,
-    /// A constraint that leaves no choice.
-    Constraint,
-    /// A drafter that does not say.
-    Other,
-}
-
-impl DraftOrigin {
-    /// Every origin.
-    pub const ALL: [Self; 7] = [
-        Self::Prompt,
-        Self::Reference,
-        Self::Output,
-        Self::Corpus,
-        Self::RunnersUp,
-        Self::Constraint,
-        Self::Other,
-    ];
-}
-
-impl From<lookahead_trie::DraftOrigin> for DraftOrigin {
-    fn from(origin: lookahead_trie::DraftOrigin) -> Self {
-        match origin {
-            lookahead_trie::DraftOrigin::Prompt => Self::Prompt,
-            lookahead_trie::DraftOrigin::Reference => Self::Reference,
-            lookahead_trie::DraftOrigin::Output => Self::Output,
-            lookahead_trie::DraftOrigin::Corpus => Self::Corpus,
-            lookahead_trie::DraftOrigin::RunnersUp => Self::RunnersUp,
-        }
-    }
+/// How large a draft tree may be. The root does not count: it is no draft.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DraftLimits {
+    /// Nodes besides the root.
+    pub nodes: usize,
+    /// Depth of the deepest node; the root's is 0.
+    pub depth: usize,
 }
 
 /// A draft tree. Node 0 is its root, the last token of the context.
@@ -100,14 +62,14 @@ impl Draft {
     /// `may_run` is asked for nodes whose parents stay, in their order.
     #[must_use]
     pub(crate) fn cut(self, limits: DraftLimits, mut may_run: impl FnMut(&TokenTree, usize) -> bool) -> Self {
-        let mut kept = Builder::new(self.tree.tokens()[0]);
+        let mut cut = Builder::new(self.tree.tokens()[0]);
         let mut new_index = vec![None; self.tree.len()];
         new_index[0] = Some(0);
         for node in 1..self.tree.len() {
             let parent = new_index[self.tree.parents()[node] as usize];
-            let fits = kept.tokens.len() <= limits.nodes && self.tree.depths()[node] as usize <= limits.depth;
+            let fits = cut.tokens.len() <= limits.nodes && self.tree.depths()[node] as usize <= limits.depth;
             if let Some(parent) = parent.filter(|_| fits && may_run(&self.tree, node)) {
-                new_index[node] = Some(kept.add(
+                new_index[node] = Some(cut.add(
                     parent,
                     self.tree.tokens()[node],
                     self.probabilities[node],
@@ -115,7 +77,7 @@ impl Draft {
                 ));
             }
         }
-        kept.build()
+        cut.build()
     }
 
     /// The tree with a branch of `tokens` from the root that are certain to be accepted, in front of all others. What it

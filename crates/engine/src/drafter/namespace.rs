@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use lookahead_model::{Candidate, TokenId, TokenTree};
-use lookahead_trie::{DraftParams, DraftShape, DraftSource, Namespace, RANKS, Request, Sharing};
+use lookahead_trie::{
+    CostCurve, DraftOrigin, DraftParams, DraftShape, DraftSource, Namespace, RANKS, Request, Sharing,
+};
 
-use super::{Draft, DraftLimits, DraftOrigin, Drafter};
-use crate::CostCurve;
+use super::draft::{Draft, DraftLimits};
+use super::interface::Drafter;
 
 /// Nodes that an adaptive draft may have, the root not counted: behind them, estimates of 16 tokens and more ahead say
 /// little, and a pass costs several times that over one token.
@@ -114,7 +116,7 @@ impl Drafter for NamespaceDrafter {
             TokenTree::new(draft.tokens().to_vec(), draft.parents().to_vec()),
             draft.probabilities().to_vec(),
         );
-        let drafted = (1..probabilities.len()).map(|node| request.origin(node).into());
+        let drafted = (1..probabilities.len()).map(|node| request.origin(node));
         let origins = [DraftOrigin::Other].into_iter().chain(drafted).collect();
         tree.ok()
             .and_then(|tree| Draft::new(tree, probabilities, origins))
@@ -131,7 +133,7 @@ impl Drafter for NamespaceDrafter {
 
     fn observe(&mut self, context: &[TokenId], likeliest: &[Candidate]) {
         if let (Some(request), Some(likeliest)) = (&mut self.request, likeliest.first_chunk::<RANKS>()) {
-            request.keep_runners_up(context, likeliest.map(|candidate| candidate.token));
+            request.observe(context, likeliest.map(|candidate| candidate.token));
         }
     }
 

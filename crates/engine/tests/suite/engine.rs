@@ -9,7 +9,7 @@ use crate::common::HashModel;
 use lookahead_engine::{
     AdversarialDrafter, CostCurve, CostCurveError, CostPoint, Draft, DraftLimits, DraftPolicy, Drafter,
     Engine, EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest,
-    Namespace, NamespaceDrafter, NoDraft, SamplingParams,
+    MeasureError, Namespace, NamespaceDrafter, NoDraft, SamplingParams, measure_cost_curve,
 };
 use lookahead_model::{ForwardError, TokenId, TokenTree};
 
@@ -89,7 +89,7 @@ fn a_cost_curve_is_measured_in_blocks_behind_a_context() {
     let mut progress = Vec::new();
     let sizes = [1, 2, 5];
     let curve =
-        CostCurve::measure(&mut model, 300, &sizes, Duration::ZERO, |part| progress.push(part)).unwrap();
+        measure_cost_curve(&mut model, 300, &sizes, Duration::ZERO, |part| progress.push(part)).unwrap();
     assert!(curve.points().iter().map(|point| point.tokens).eq(sizes));
     let passes: Vec<usize> = model.passes.iter().map(|pass| pass[0]).collect();
     assert_eq!(
@@ -100,7 +100,7 @@ fn a_cost_curve_is_measured_in_blocks_behind_a_context() {
     assert!(progress.is_sorted() && progress.last() == Some(&1.0), "{progress:?}");
 
     model.passes.clear();
-    CostCurve::measure(&mut model, 3, &[1, 64], Duration::from_mins(1), |_| ()).unwrap();
+    measure_cost_curve(&mut model, 3, &[1, 64], Duration::from_mins(1), |_| ()).unwrap();
     let most = 2 + 5 * 4 * 32;
     assert!(model.passes.len() <= most, "{} passes: more than tell anything are not run", model.passes.len());
     assert!(model.passes.len() >= 2 + 5 * 4 * 3, "five rounds");
@@ -109,16 +109,16 @@ fn a_cost_curve_is_measured_in_blocks_behind_a_context() {
 
     model.context_length = 20;
     model.passes.clear();
-    let curve = CostCurve::measure(&mut model, 256, &[1, 16, 64], Duration::ZERO, |_| ()).unwrap();
+    let curve = measure_cost_curve(&mut model, 256, &[1, 16, 64], Duration::ZERO, |_| ()).unwrap();
     assert_eq!(curve.points().len(), 2, "64 tokens do not fit");
     assert_eq!(model.passes[0], [4], "a shorter context leaves room for 16");
     let refused = |model: &mut HashModel, sizes| {
-        CostCurve::measure(model, 9, sizes, Duration::ZERO, |_| ()).unwrap_err()
+        measure_cost_curve(model, 9, sizes, Duration::ZERO, |_| ()).unwrap_err()
     };
-    assert_eq!(refused(&mut model, &[]), CostCurveError::Empty);
-    assert_eq!(refused(&mut model, &[21]), CostCurveError::Empty);
-    assert_eq!(refused(&mut model, &[0, 1]), CostCurveError::NotAscending(0));
-    assert_eq!(refused(&mut model, &[2, 1]), CostCurveError::NotAscending(1));
+    assert_eq!(refused(&mut model, &[]), MeasureError::Curve(CostCurveError::Empty));
+    assert_eq!(refused(&mut model, &[21]), MeasureError::Curve(CostCurveError::Empty));
+    assert_eq!(refused(&mut model, &[0, 1]), MeasureError::Curve(CostCurveError::NotAscending(0)));
+    assert_eq!(refused(&mut model, &[2, 1]), MeasureError::Curve(CostCurveError::NotAscending(1)));
 }
 
 #[test]

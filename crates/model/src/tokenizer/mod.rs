@@ -25,6 +25,7 @@ mod word_splits;
 
 use std::sync::Arc;
 
+use lookahead_trie::vocabulary_fingerprint;
 pub use stream::{DecodeOptions, TokenStream};
 
 use self::{
@@ -171,7 +172,7 @@ impl Tokenizer {
             eos: vocabulary.eos,
             end_of_generation,
             add_bos: vocabulary.add_bos.unwrap_or(adds_bos),
-            fingerprint: vocabulary.fingerprint(),
+            fingerprint: vocabulary_fingerprint(&vocabulary.tokens),
         }
     }
 

@@ -243,15 +243,6 @@ fn fingerprints_differ_when_a_token_does() {
     assert_ne!(before, Tokenizer::new(&vocabulary).unwrap().fingerprint());
 }
 
-#[test]
-fn an_empty_token_list_hashes_to_the_fnv_offset_basis_and_texts_count_with_their_lengths() {
-    let fingerprint = |tokens: &[&'static str]| {
-        Vocabulary { tokens: tokens.to_vec(), ..Vocabulary::default() }.fingerprint()
-    };
-    assert_eq!(fingerprint(&[]), 0xcbf2_9ce4_8422_2325);
-    assert_ne!(fingerprint(&["ab", "c"]), fingerprint(&["a", "bc"]));
-}
-
 /// What is done to a good vocabulary.
 type Damage<'a> = Box<dyn Fn(&mut Vocabulary<'a>) + 'a>;
 

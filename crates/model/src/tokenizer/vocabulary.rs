@@ -274,18 +274,6 @@ impl Vocabulary<'_> {
         }
         Ok(())
     }
-
-    /// A hash over the token list, the same in every process: FNV-1a, 64 bits, over each text's length and
-    /// bytes.
-    pub(super) fn fingerprint(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        for text in &self.tokens {
-            for byte in (text.len() as u64).to_le_bytes().iter().chain(text.as_bytes()) {
-                hash = (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3);
-            }
-        }
-        hash
-    }
 }
 
 /// The byte that a token of the form `<0x0A>` stands for.

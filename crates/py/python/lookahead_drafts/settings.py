@@ -123,7 +123,7 @@ class Settings:
 class Housekeeping:
     """What a host does beside drafting: takes corpora that were replaced, and saves the snapshot.
 
-    A corpus that took another's place is drafted from without a pause. Saving takes its time, in a thread of its own.
+    Both take their time, in threads of their own: a corpus is copied before it is drafted from, and steps go on meanwhile.
     """
 
     def __init__(self, settings: Settings, trie: DraftTrie) -> None:
@@ -131,6 +131,7 @@ class Housekeeping:
         self._trie = trie
         self._steps = 0
         self._saved_at: int | None = None
+        self._looking = threading.Lock()
         # Corpora that were not there when the engine was opened are new when they come.
         known = trie.corpora()
         self._seen = {path: _identity(path) if path in known else None for path in settings.corpora}
@@ -142,7 +143,7 @@ class Housekeeping:
         self._steps += 1
         settings = self._settings
         if settings.reload_every and self._seen and self._steps % settings.reload_every == 0:
-            self.look()
+            threading.Thread(target=self.look, name="lookahead-corpora", daemon=True).start()
         if settings.snapshot is None or not finished:
             return
         # The first answer makes the file; from then on there is a journal.
@@ -152,16 +153,17 @@ class Housekeeping:
 
     def look(self) -> None:
         """Takes corpora that are new. What cannot be used is logged, and the old one stays."""
-        for path, seen in self._seen.items():
-            now = _identity(path)
-            if now is None or now == seen:
-                continue
-            self._seen[path] = now
-            try:
-                tokens = self._trie.add_corpus(path, path)
-                logger.info("%s: new, drafting from %d tokens", path, tokens)
-            except Exception as error:
-                logger.warning("the new corpus cannot be used, the old one stays: %s", error)
+        with self._looking:
+            for path, seen in self._seen.items():
+                now = _identity(path)
+                if now is None or now == seen:
+                    continue
+                self._seen[path] = now
+                try:
+                    tokens = self._trie.add_corpus(path, path)
+                    logger.info("%s: new, drafting from %d tokens", path, tokens)
+                except Exception as error:
+                    logger.warning("the new corpus cannot be used, the old one stays: %s", error)
 
     def save(self) -> None:
         """Saves the snapshot. A failure is logged: its answers are in the journal, or come with the next attempt."""

@@ -1,8 +1,7 @@
 """What drafted tokens cost a host, measured from its own steps.
 
-A step over a batch with `n` drafted tokens is taken to last `plain * (1 + fixed + token * n)`, without the fixed part if
-n = 0. The three are fitted to the steps seen, the older ones counting less and less, and are kept near what they are thought
-to be until there is evidence. Times differ from process to process: ranks that must draft the same must not measure.
+A step is taken to last as many plain steps as `LinearCost` says. Its two costs and the duration of a plain step are fitted to the
+steps seen, the older ones counting less and less, and stay near what they are thought to be until there is evidence. Times differ from process to process: ranks that must draft the same must not measure.
 """
 
 from __future__ import annotations
@@ -11,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+
+from lookahead_drafts._native import LinearCost
 
 # What a drafted token costs before anything is measured: a forward pass that is bound by memory, on a CPU or GPU.
 PRIOR_FIXED = 0.02
@@ -36,10 +37,11 @@ class StepCost:
 
     def add(self, seconds: float, drafted: int) -> None:
         """A step that lasted so long."""
-        row = np.array([1.0, float(drafted > 0), float(drafted)])
+        row = np.array([1.0, *LinearCost.terms(drafted)])
+        cost = LinearCost(self.fixed, self.token)(drafted)
         if self._plain is None:
-            self._plain = seconds / (1.0 + self.fixed * row[1] + self.token * drafted)
-        expected = self._plain * (1.0 + self.fixed * row[1] + self.token * drafted)
+            self._plain = seconds / cost
+        expected = self._plain * cost
         seconds = min(seconds, LONGEST * expected)
         decay = 0.5 ** (1.0 / HALF_LIFE)
         self._moments = decay * self._moments + np.outer(row, row)

@@ -8,8 +8,8 @@
 use std::sync::Arc;
 
 use super::column::Column;
+use super::lookup::{BREAK, History, NONE, ORDERS, Occurrence, tail_hashes};
 use super::slots::{self, Slots};
-use super::{BREAK, History, NONE, ORDERS, Occurrence, tail_hashes};
 use crate::TokenId;
 use crate::sync::{ArcSwap, AtomicU32, Guard, Ordering};
 

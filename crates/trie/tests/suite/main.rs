@@ -2,5 +2,6 @@
 
 #![allow(clippy::unwrap_used)] // a test's way to fail
 
+mod files;
 mod namespace;
 mod persistence;

@@ -36,7 +36,7 @@ fn serve(namespace: &Namespace, prompt: &[TokenId], output: &[TokenId], sharing:
     for &token in output {
         namespace.draft(&mut request, &PARAMS);
         namespace.accept(&mut request, &[token]);
-        request.keep_runners_up(&text, [token; RANKS]);
+        request.observe(&text, [token; RANKS]);
         text.push(token);
     }
     namespace.finish(request).unwrap();
@@ -144,8 +144,8 @@ fn runners_up_are_drafted_where_no_text_knows_better() {
     let namespace = namespace();
     let mut request = namespace.begin(&[5, 6], &[], Sharing::ReadWrite);
     namespace.accept(&mut request, &[7, 8]);
-    request.keep_runners_up(&[5, 6], [20, 21, 22, 23, 24, 25, 26, 27]);
-    request.keep_runners_up(&[5, 6, 7], [30, 31, 32, 33, 34, 35, 36, 37]);
+    request.observe(&[5, 6], [20, 21, 22, 23, 24, 25, 26, 27]);
+    request.observe(&[5, 6, 7], [30, 31, 32, 33, 34, 35, 36, 37]);
     namespace.accept(&mut request, &[40, 7]);
     // Behind 7 came 8 once, and the model ranked 30 to 37 there.
     let tree = drafted(&namespace, &mut request);
@@ -160,7 +160,7 @@ fn a_rank_that_no_token_has_is_not_drafted() {
     let mut request = namespace.begin(&[5, 6], &[], Sharing::ReadWrite);
     let mut likeliest = [TokenId::MAX; RANKS];
     likeliest[..2].copy_from_slice(&[20, 21]);
-    request.keep_runners_up(&[5, 6], likeliest);
+    request.observe(&[5, 6], likeliest);
     namespace.accept(&mut request, &[5, 6]);
     let mut tokens = namespace.draft(&mut request, &DraftParams { depth: 1, ..PARAMS }).tokens().to_vec();
     tokens.sort_unstable();
@@ -398,7 +398,7 @@ fn drafts_of_a_namespace_do_not_depend_on_what_another_did() {
                 drafts.push(drafted(&ours, &mut request));
                 let token = (round * step) % 40;
                 ours.accept(&mut request, &[token, (token * 3 + 1) % 40]);
-                request.keep_runners_up(&[1, token], std::array::from_fn(|rank| token + rank as TokenId));
+                request.observe(&[1, token], std::array::from_fn(|rank| token + rank as TokenId));
             }
             ours.finish(request).unwrap();
         }
@@ -517,7 +517,7 @@ proptest! {
             }
             namespace.accept(&mut request, tokens);
             for _ in tokens {
-                request.keep_runners_up(&text, [1, 2, 3, 4, 5, 6, 7, 8]);
+                request.observe(&text, [1, 2, 3, 4, 5, 6, 7, 8]);
             }
             text.extend(tokens);
         }
@@ -551,7 +551,7 @@ fn a_drafted_token_says_what_it_was_taken_from() {
         }
     }
     let mut request = namespace.begin(&[1, 2], &[], Sharing::ReadWrite);
-    request.keep_runners_up(&[1, 2], [50, 51, 52, 53, 54, 55, 56, 57]);
+    request.observe(&[1, 2], [50, 51, 52, 53, 54, 55, 56, 57]);
     let params = DraftParams { nodes: 1, min_probability: 0.0, ..DraftParams::default() };
     assert_eq!(namespace.draft(&mut request, &params).len(), 2);
     assert_eq!(request.origin(1), DraftOrigin::RunnersUp);

@@ -1,19 +1,18 @@
-"""What a forward pass costs by its number of tokens, and how large a draft pays by that."""
+"""What a forward pass costs by its number of tokens, measured."""
 
 from __future__ import annotations
 
 import time
 import weakref
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 
-from lookahead_drafts._native import DraftTrie
+from lookahead_drafts._native import CostCurve, DraftTrie
 from lookahead_drafts.transformers.forward import Forward, Row, StandIn, takes_trees
+
+__all__ = ["CostCurve", "measure_cost", "measured_cost"]
 
 # Sizes that a cost curve is measured at, and passes of each: the fastest counts, as others were disturbed.
 CURVE_SIZES = (1, 2, 4, 8, 16, 24, 32, 48, 64)
@@ -24,38 +23,6 @@ SHORT, LONG = 64, 768
 LONG_SIZES = (1, 8)
 
 _curves: weakref.WeakKeyDictionary[Any, CostCurve] = weakref.WeakKeyDictionary()
-
-
-@dataclass(frozen=True)
-class CostCurve:
-    """What a forward pass over so many tokens costs, in passes over one."""
-
-    sizes: tuple[int, ...]
-    costs: tuple[float, ...]
-    """Behind a short context; non-decreasing."""
-    context: tuple[float, float] = (0.0, 0.0)
-    """What each token of context adds to a pass over one token, and to one over several: these need a mask."""
-
-    def __call__(self, tokens: int, context: int = 0) -> float:
-        """Between the sizes measured, linear; beyond them, as between the last two."""
-        if tokens > self.sizes[-1] and len(self.sizes) > 1:
-            slope = (self.costs[-1] - self.costs[-2]) / (self.sizes[-1] - self.sizes[-2])
-            cost = self.costs[-1] + slope * (tokens - self.sizes[-1])
-        else:
-            cost = float(np.interp(tokens, self.sizes, self.costs))
-        return (cost + self.context[tokens > 1] * context) / (1.0 + self.context[0] * context)
-
-    def best_size(self, probabilities: Sequence[npt.NDArray[np.float32]], context: int = 0) -> int:
-        """How many nodes of each row's draft make the most expected tokens for the time, behind so many tokens of context of
-        all rows: all rows get the same number."""
-        longest = max(len(row) for row in probabilities)
-        expected = np.zeros(longest)
-        for row in probabilities:
-            expected[: len(row)] += row
-        rows = len(probabilities)
-        # The root of each row, of probability 1, is there in any case; its token is the plain step's.
-        rates = [total / self(rows * size, context) for size, total in enumerate(np.cumsum(expected), start=1)]
-        return int(np.argmax(rates)) + 1
 
 
 def measure_cost(model: Any, sizes: Sequence[int] = CURVE_SIZES) -> CostCurve:

@@ -1,0 +1,105 @@
+//! What is known about each node of a growing draft.
+//!
+//! A node knows where the context with the branch that leads to it occurred before: where its parent's occurrences went on as it
+//! does, and where those are few, what a fresh look finds.
+
+use std::ops::Range;
+
+use crate::TokenId;
+use crate::history::{FindLimits, History, Occurrence};
+use crate::runners_up::{CONTEXTS, RANKS, RunnersUp};
+use crate::trust::{Evidence, RESUMED, SOURCES};
+
+/// Occurrences of the context that are looked at for each order, the latest first.
+const ROOT_LIMITS: FindLimits = FindLimits { most: 24, enough: usize::MAX };
+
+/// As above, behind a drafted token.
+const NODE_LIMITS: FindLimits = FindLimits { most: 6, enough: 4 };
+
+/// A node that inherits so many occurrences does not look for others.
+const ENOUGH: usize = 4;
+
+/// What is known to a request: its own text and runners-up, and those that it shares.
+#[derive(Clone, Copy)]
+pub(crate) struct Knowledge<'a> {
+    /// The request's own text first.
+    pub(crate) histories: &'a [&'a dyn History],
+    /// Of those, the ones that each source looks into.
+    pub(crate) sources: [(usize, usize); SOURCES],
+    /// Those asked first, first.
+    pub(crate) runners_up: [&'a RunnersUp; 2],
+}
+
+/// The evidence of all nodes of a draft, in their order.
+#[derive(Default)]
+pub(crate) struct NodeEvidence {
+    /// Of all nodes and sources; see `spans`.
+    occurrences: Vec<Occurrence>,
+    /// For each node, where its occurrences lie, by source.
+    spans: Vec<[Range<usize>; SOURCES]>,
+    /// For each node, what the model held likely behind its last tokens.
+    runners_up: Vec<[Option<[TokenId; RANKS]>; CONTEXTS]>,
+}
+
+impl NodeEvidence {
+    /// Nodes that are known.
+    pub(crate) fn len(&self) -> usize {
+        self.spans.len()
+    }
+
+    /// Forgets all nodes and keeps the memory.
+    pub(crate) fn clear(&mut self) {
+        self.occurrences.clear();
+        self.spans.clear();
+        self.runners_up.clear();
+    }
+
+    /// What is known about `node`.
+    pub(crate) fn of(&self, node: usize) -> Evidence<'_> {
+        let spans = &self.spans[node];
+        let occurrences = std::array::from_fn(|source| &self.occurrences[spans[source].clone()]);
+        Evidence { occurrences, runners_up: self.runners_up[node] }
+    }
+
+    /// Adds the next node, to which `branch` leads: the context and the drafted tokens down to it. It inherits occurrences of
+    /// its parent, unless it is the root: those that went on with its token.
+    pub(crate) fn add(
+        &mut self,
+        knowledge: Knowledge<'_>,
+        branch: &[TokenId],
+        parent: Option<(u32, TokenId)>,
+    ) {
+        let limits = if parent.is_none() { ROOT_LIMITS } else { NODE_LIMITS };
+        let mut spans = [const { 0..0 }; SOURCES];
+        for (source, span) in spans.iter_mut().enumerate() {
+            let start = self.occurrences.len();
+            if let Some((parent, token)) = parent {
+                for index in self.spans[parent as usize][source].clone() {
+                    let here = self.occurrences[index];
+                    if here.token == token {
+                        self.occurrences.extend(knowledge.histories[here.history as usize].on(here));
+                    }
+                }
+            }
+            // A copy that resumed goes on; behind a guess there is none to look for.
+            let may_look = parent.is_none() || (source != RESUMED && self.occurrences.len() - start < ENOUGH);
+            if may_look {
+                self.occurrences.truncate(start);
+                let (first, end) = knowledge.sources[source];
+                for number in first..end {
+                    let (history, found) = (knowledge.histories[number], &mut self.occurrences);
+                    if source == RESUMED {
+                        history.find_resumed(branch, limits, number as u8, found);
+                    } else {
+                        history.find(branch, limits, number as u8, found);
+                    }
+                }
+                self.occurrences[start..].sort_unstable_by_key(|occurrence| occurrence.rank());
+            }
+            *span = start..self.occurrences.len();
+        }
+        self.spans.push(spans);
+        let [own, shared] = knowledge.runners_up.map(|table| table.of(branch));
+        self.runners_up.push(std::array::from_fn(|context| own[context].or(shared[context])));
+    }
+}
