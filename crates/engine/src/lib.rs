@@ -33,6 +33,7 @@
 
 mod answer_text;
 mod budget;
+mod constrained;
 mod constraint;
 mod cost_curve;
 mod drafter;
@@ -41,6 +42,7 @@ mod error;
 mod generate;
 mod learnable_texts;
 mod logits_trace;
+mod masks;
 mod sampling;
 mod scheduler;
 mod sequence;
@@ -49,7 +51,7 @@ mod stop_strings;
 mod verify;
 
 pub use answer_text::AnswerText;
-pub use constraint::{Constraint, allows};
+pub use constraint::{Constraint, ConstraintError, Scout, allows};
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
 pub use drafter::{
     AdversarialDrafter, Draft, DraftLimits, DraftOrigin, DraftPolicy, Drafter, NamespaceDrafter, NoDraft,

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used)] // a test's way to fail
 
 mod common;
+mod constraints;
 mod engine;
 mod losslessness;
 mod scheduler;
