@@ -96,7 +96,7 @@ fn limits(random: &mut Random) -> GrammarLimits {
     limits
 }
 
-/// Drafts branches that the grammar allows and the model most likely does not want: they take parsers where no answer goes.
+/// Drafts tokens that the grammar allows, and the model most likely does not want: they take parsers where no answer goes.
 struct Wanderer {
     constraint: Follower,
     prompt_tokens: usize,
@@ -104,21 +104,12 @@ struct Wanderer {
 }
 
 impl Drafter for Wanderer {
-    fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> Draft {
+    fn draft(&mut self, context: &[TokenId], _: DraftLimits) -> Draft {
+        let next = allowed(&mut self.constraint, &context[self.prompt_tokens..]);
         let (mut tokens, mut parents) = (vec![context[context.len() - 1]], vec![0]);
-        for _ in 0..3 {
-            let (mut path, mut parent) = (context[self.prompt_tokens..].to_vec(), 0);
-            for _ in 0..limits.depth.min(3) {
-                let next = allowed(&mut self.constraint, &path);
-                if next.is_empty() {
-                    break;
-                }
-                let token = next[self.random.below(next.len())];
-                path.push(token);
-                parents.push(parent);
-                parent = tokens.len() as u32;
-                tokens.push(token);
-            }
+        for sibling in 0..next.len().min(6) as u32 {
+            tokens.extend([next[self.random.below(next.len())], next[self.random.below(next.len())]]);
+            parents.extend([0, 2 * sibling + 1]);
         }
         TokenTree::new(tokens, parents).unwrap().into()
     }
@@ -186,7 +177,7 @@ fn a_limit_is_met_at_the_same_token_whatever_is_drafted() {
         let plain = run(&mut engine, &request, vec![(follower.clone(), Box::new(NoDraft))]).remove(0);
         at_limits += usize::from(plain.1.is_err());
         let whole = [&prompt[..], &plain.0].concat();
-        let namespace = Arc::new(Namespace::new(1 << 16).unwrap());
+        let namespace = Arc::new(Namespace::new(1 << 20).unwrap());
         let lookahead = || -> Box<dyn Drafter> {
             let drafter = NamespaceDrafter::new(Arc::clone(&namespace), DraftPolicy::default());
             Box::new(drafter.with_references(vec![whole.clone()]))
