@@ -98,7 +98,8 @@ pub(crate) struct MaskThreads {
 impl MaskThreads {
     /// Hands a question to the threads.
     pub(crate) fn begin(&mut self, question: Question) -> Begun {
-        let slot = Arc::new(Slot { stage: Mutex::new(Stage::Waiting(question)), is_answered: Condvar::new() });
+        let slot =
+            Arc::new(Slot { stage: Mutex::new(Stage::Waiting(question)), is_answered: Condvar::new() });
         // Where no thread could be started the question waits until it is taken back.
         let _ = self.questions.get_or_insert_with(|| start(&mut self.threads)).send(Arc::clone(&slot));
         Begun(slot)

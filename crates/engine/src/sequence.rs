@@ -411,9 +411,7 @@ impl<C: Cache> Sequence<C> {
             let completion = &history[prompt_tokens..];
             let allowed = match (constraint.as_mut(), until) {
                 (None, _) => None,
-                (Some(constraint), Some(until)) => {
-                    Some(constraint.allowed_until(completion, until, budget)?)
-                }
+                (Some(constraint), Some(until)) => Some(constraint.allowed_until(completion, until, budget)?),
                 // The token behind the root is the one that plain decoding asks for, too: here alone a failure counts.
                 (Some(constraint), None) => {
                     let allowed = constraint.allowed(completion);

@@ -73,7 +73,8 @@ impl Cache {
     /// Counts what was compiled, and makes room for it.
     fn settle(&self, source: &str, asked: &Arc<OnceLock<Outcome>>, outcome: &Outcome) {
         let mut kept = self.kept();
-        let Some(entry) = kept.entries.get_mut(source).filter(|entry| Arc::ptr_eq(&entry.outcome, asked)) else {
+        let Some(entry) = kept.entries.get_mut(source).filter(|entry| Arc::ptr_eq(&entry.outcome, asked))
+        else {
             return; // another has settled it, and it went again
         };
         match outcome {
@@ -128,5 +129,121 @@ impl Turns {
         *lock() += 1;
         self.is_free.notify_one();
         done
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::{
+            Barrier,
+            atomic::{AtomicUsize, Ordering},
+        },
+        thread,
+        time::Duration,
+    };
+
+    use llguidance::{ParserFactory, api::TopLevelGrammar};
+    use lookahead_fixtures::{TinyModel, tiny_model};
+    use lookahead_model::{gguf::GgufFile, tokenizer::Tokenizer};
+    use toktrie::TokEnv;
+
+    use super::*;
+    use crate::vocabulary::Vocabulary;
+
+    /// Compiles patterns, and counts how often.
+    struct Patterns {
+        factory: ParserFactory,
+        compiled: AtomicUsize,
+    }
+
+    impl Patterns {
+        fn new() -> Self {
+            let file = GgufFile::from_bytes("tiny", tiny_model(&TinyModel::default())).unwrap();
+            let tokenizer = Arc::new(Tokenizer::from_gguf(&file).unwrap());
+            let ends = tokenizer.end_of_generation();
+            let vocabulary: TokEnv = Arc::new(Vocabulary::new(&tokenizer, tokenizer.vocabulary_size(), ends));
+            Self { factory: ParserFactory::new_simple(&vocabulary).unwrap(), compiled: AtomicUsize::new(0) }
+        }
+
+        fn get(&self, cache: &Cache, pattern: &str) -> Outcome {
+            cache.get(pattern.to_owned(), || {
+                self.compiled.fetch_add(1, Ordering::Relaxed);
+                let parser = self.factory.create_parser(TopLevelGrammar::from_regex(pattern));
+                parser.map(|parser| Compiled::new(Walker::new(parser))).map_err(|error| error.to_string())
+            })
+        }
+
+        /// How many of `patterns` are compiled anew, in their order.
+        fn compiled_of(&self, cache: &Cache, patterns: &[&str]) -> usize {
+            let before = self.compiled.load(Ordering::Relaxed);
+            for pattern in patterns {
+                assert!(self.get(cache, pattern).is_ok(), "{pattern}");
+            }
+            self.compiled.load(Ordering::Relaxed) - before
+        }
+    }
+
+    #[test]
+    fn those_who_ask_for_the_same_at_once_wait_for_one_compilation() {
+        let (patterns, cache, start) = (Patterns::new(), Cache::new(4, 1 << 20, 2), Barrier::new(8));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    start.wait();
+                    assert!(patterns.get(&cache, "a[bc]*").is_ok());
+                });
+            }
+        });
+        assert_eq!(patterns.compiled.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_was_not_asked_for_longest_goes_first() {
+        let (patterns, cache) = (Patterns::new(), Cache::new(2, 1 << 20, 1));
+        assert_eq!(patterns.compiled_of(&cache, &["a", "b", "a", "c"]), 3);
+        assert_eq!(patterns.compiled_of(&cache, &["a", "c"]), 0);
+        assert_eq!(patterns.compiled_of(&cache, &["b"]), 1);
+    }
+
+    #[test]
+    fn grammars_that_are_kept_have_a_bound_in_bytes() {
+        let (patterns, wide) = (Patterns::new(), Cache::new(100, usize::MAX, 1));
+        patterns.compiled_of(&wide, &["a", "b"]);
+        let (two, narrow) = (wide.kept().bytes, |bytes| Cache::new(100, bytes, 1));
+        assert_eq!(patterns.compiled_of(&narrow(two), &["a", "b", "a", "b"]), 2);
+        assert_eq!(patterns.compiled_of(&narrow(two - 1), &["a", "b", "a", "b"]), 4);
+        let none = narrow(1);
+        patterns.compiled_of(&none, &["a"]);
+        let kept = none.kept();
+        assert_eq!((kept.bytes, kept.entries.len()), (0, 0));
+    }
+
+    #[test]
+    fn failures_are_not_kept() {
+        let (patterns, cache) = (Patterns::new(), Cache::new(4, 1 << 20, 1));
+        for _ in 0..2 {
+            assert!(patterns.get(&cache, "(").is_err());
+        }
+        assert_eq!(patterns.compiled.load(Ordering::Relaxed), 2);
+        assert!(cache.kept().entries.is_empty());
+    }
+
+    #[test]
+    fn only_so_many_compile_at_a_time() {
+        let turns = Turns { free: Mutex::new(2), is_free: Condvar::new() };
+        let (working, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    turns.take(|| {
+                        most.fetch_max(working.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                        thread::sleep(Duration::from_millis(5));
+                        working.fetch_sub(1, Ordering::Relaxed);
+                    });
+                });
+            }
+        });
+        assert_eq!(most.load(Ordering::Relaxed), 2);
     }
 }

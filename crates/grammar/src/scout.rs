@@ -56,7 +56,12 @@ impl Scout {
         }
     }
 
-    fn look(&mut self, completion: &[TokenId], forced: &mut Vec<TokenId>, until: Instant) -> Result<(), String> {
+    fn look(
+        &mut self,
+        completion: &[TokenId],
+        forced: &mut Vec<TokenId>,
+        until: Instant,
+    ) -> Result<(), String> {
         self.follow(completion)?;
         while forced.len() < LONGEST_FORCED && Instant::now() < until {
             // Behind each token the rest may be spelt in another way.

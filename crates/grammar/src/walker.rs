@@ -45,16 +45,12 @@ impl Walker {
 
     /// The tokens that may come next, and a bit behind the last one that means nothing; none if the answer can only end.
     pub(crate) fn mask(&mut self) -> Result<Option<SimpleVob>, String> {
-        self.step(|parser| {
-            if parser.stopped() { Ok(None) } else { parser.compute_mask().map(Some) }
-        })
+        self.step(|parser| if parser.stopped() { Ok(None) } else { parser.compute_mask().map(Some) })
     }
 
     /// Takes a token.
     pub(crate) fn take(&mut self, token: TokenId) -> Result<(), String> {
-        self.step(|parser| {
-            parser.consume_token(token).and_then(|_| parser.check_stop()).map(|_| ())
-        })
+        self.step(|parser| parser.consume_token(token).and_then(|_| parser.check_stop()).map(|_| ()))
     }
 
     /// Gives the last `count` tokens back. Some grammars cannot.

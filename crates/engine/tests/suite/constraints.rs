@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::common::HashModel;
 use lookahead_engine::{
-    AdversarialDrafter, Constraint, ConstraintError, Drafter, Engine, EngineError, EngineOptions, FinishReason,
-    GenerationRequest, NoDraft, Scout, Sequence,
+    AdversarialDrafter, Constraint, ConstraintError, Drafter, Engine, EngineError, EngineOptions,
+    FinishReason, GenerationRequest, NoDraft, Scout, Sequence,
 };
 use lookahead_model::{LanguageModel, TokenId};
 
@@ -120,9 +120,8 @@ fn masks_that_take_their_time_change_no_token() {
 fn a_constraint_fails_at_the_same_token_whatever_is_drafted() {
     let failure = ConstraintError("the 20th token costs too much".to_owned());
     let fails = failure.clone();
-    let constraint = Halves::new(move |completion| {
-        if completion.len() < 20 { Ok(()) } else { Err(fails.clone()) }
-    });
+    let constraint =
+        Halves::new(move |completion| if completion.len() < 20 { Ok(()) } else { Err(fails.clone()) });
     let ends = plain_and_drafted(&constraint, 60);
     assert_eq!((ends[0].0.len(), &ends[0].1), (20, &Err(EngineError::Constraint(failure))));
     assert!(ends.iter().all(|end| *end == ends[0]), "{ends:?}");
@@ -141,11 +140,10 @@ fn a_sequence_sits_out_while_its_mask_is_late_and_others_run() {
             thread::sleep(Duration::from_millis(20)); // so that it is known to be slow
         } else {
             let (is_open, opened) = &*closed;
-            let wait = opened.wait_timeout_while(
-                is_open.lock().unwrap(),
-                Duration::from_secs(20),
-                |is_open| !*is_open,
-            );
+            let wait =
+                opened.wait_timeout_while(is_open.lock().unwrap(), Duration::from_secs(20), |is_open| {
+                    !*is_open
+                });
             assert!(!wait.unwrap().1.timed_out(), "a pass waits for a late mask");
         }
         Ok(())

@@ -8,9 +8,9 @@ use std::time::Instant;
 
 use crate::common::HashModel;
 use lookahead_engine::{
-    Constraint, ConstraintError, CostCurve, CostPoint, DraftOrigin, DraftPolicy, Drafter, Engine, EngineError,
-    EngineOptions, FinishReason, Generation, GenerationRequest, Namespace, NamespaceDrafter, NoDraft,
-    RequestId, SamplingParams, Scheduler, SchedulerOptions, Scout, Submission,
+    Constraint, ConstraintError, CostCurve, CostPoint, DraftOrigin, DraftPolicy, Drafter, Engine,
+    EngineError, EngineOptions, FinishReason, Generation, GenerationRequest, Namespace, NamespaceDrafter,
+    NoDraft, RequestId, SamplingParams, Scheduler, SchedulerOptions, Scout, Submission,
 };
 use lookahead_model::{CacheMemory, LanguageModel, TokenId};
 use proptest::prelude::*;

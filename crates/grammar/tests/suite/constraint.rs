@@ -230,7 +230,10 @@ fn keys_of_a_schema_are_forced() {
     });
     let mut asked = model.grammars.json_schema(&schema).unwrap();
     let forced = model.decode(&forced(&mut *asked.scout(), &[]));
-    assert!(r#"{"temperature": "#.starts_with(&forced) && forced.starts_with(r#"{"temperature""#), "{forced}");
+    assert!(
+        r#"{"temperature": "#.starts_with(&forced) && forced.starts_with(r#"{"temperature""#),
+        "{forced}"
+    );
 }
 
 #[test]

@@ -148,7 +148,8 @@ fn run(
 
 #[test]
 fn a_limit_is_met_at_the_same_token_whatever_is_drafted() {
-    let file = GgufFile::from_bytes("tiny", tiny_model(&TinyModel { layers: 1, ..TinyModel::default() })).unwrap();
+    let file =
+        GgufFile::from_bytes("tiny", tiny_model(&TinyModel { layers: 1, ..TinyModel::default() })).unwrap();
     let model = CpuModel::load(&file, Kernels::new(1)).unwrap();
     let Model { tokenizer, .. } = Model::byte_level();
     let mut engine = Engine::new(model, EngineOptions::default());
@@ -190,7 +191,9 @@ fn a_limit_is_met_at_the_same_token_whatever_is_drafted() {
             prompt_tokens: prompt.len(),
             random: Random(case as u64),
         });
-        for drafters in [vec![lookahead()], vec![wanderer], vec![adversary(1), adversary(case as u64), lookahead()]] {
+        for drafters in
+            [vec![lookahead()], vec![wanderer], vec![adversary(1), adversary(case as u64), lookahead()]]
+        {
             let sequences = drafters.into_iter().map(|drafter| (follower.clone(), drafter)).collect();
             for outcome in run(&mut engine, &request, sequences) {
                 assert_eq!(outcome, plain, "case {case}: {limits:?}");
@@ -214,7 +217,10 @@ fn an_answer_that_meets_a_limit_spoils_no_other() {
         (0..costly.len()).find_map(|at| Some((at, constraint.allowed(&costly[..at]).err()?)))
     };
     let (at, error) = failure(&mut constraint).expect("no limit was hit");
-    assert!(at > 0 && error.to_string().starts_with(&format!("behind {at} tokens of the answer: ")), "{error}");
+    assert!(
+        at > 0 && error.to_string().starts_with(&format!("behind {at} tokens of the answer: ")),
+        "{error}"
+    );
     // Again from the beginning: the same. And where it is not met, all is as before.
     assert_eq!(constraint.allowed(&costly[..at]).map(<[u32]>::len), Err(error.clone()));
     assert_eq!(failure(&mut constraint), Some((at, error.clone())));
