@@ -30,16 +30,19 @@ const OF_SCOUT: Duration = Duration::from_millis(1);
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MaskBudget {
     time: Duration,
-    /// Whether nobody else waits.
+    /// Whether nobody else runs.
     is_alone: bool,
+    /// Whether a mask that was begun is waited for, however long it takes.
+    waits: bool,
 }
 
 impl MaskBudget {
-    /// For each of `constrained` sequences, of which there are `sequences` in all.
-    pub(crate) fn new(sequences: usize, constrained: usize) -> Self {
+    /// For each of `constrained` sequences, of which there are `sequences` in all. Those whose masks are not late are
+    /// `ready`.
+    pub(crate) fn new(sequences: usize, constrained: usize, ready: usize) -> Self {
         let is_alone = sequences <= 1;
         let shared = OF_ONE.min(OF_ALL / constrained.max(1) as u32);
-        Self { time: if is_alone { OF_LONE } else { shared }, is_alone }
+        Self { time: if is_alone { OF_LONE } else { shared }, is_alone, waits: is_alone || ready == 0 }
     }
 
     /// Its end, if it begins now.
@@ -54,7 +57,7 @@ struct Pace(Duration);
 
 impl Pace {
     fn record(&mut self, took: Duration) {
-        self.0 = took.max(self.0 - self.0 / 16);
+        self.0 = took.max(self.0 * 15 / 16);
     }
 
     fn is_slow(self) -> bool {
@@ -66,7 +69,7 @@ impl Pace {
 pub(crate) struct Constrained {
     /// The constraint is in one of them.
     here: Option<Question>,
-    begun: Option<Begun>,
+    begun: Option<(Begun, Instant)>,
     masks: Pace,
     scout: Box<dyn Scout>,
     looks: Pace,
@@ -85,32 +88,43 @@ impl Constrained {
             question.completion.truncate(completion.len());
             question.completion.extend_from_slice(&completion[question.completion.len()..]);
             question.took = None;
-            self.begun = Some(threads.begin(question));
+            self.begun = Some((threads.begin(question), Instant::now()));
         }
     }
 
     /// Whether the mask that was begun is still being computed, and would make a pass of a length wait.
     pub(crate) fn is_late(&self, pass: Duration) -> bool {
-        self.masks.0 > pass && self.begun.as_ref().is_some_and(|begun| !begun.is_answered())
+        self.masks.0 > pass && self.begun.as_ref().is_some_and(|(begun, _)| !begun.is_answered())
     }
 
-    /// The mask behind `completion`.
-    pub(crate) fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
-        let began = Instant::now();
-        if let Some(begun) = self.begun.take() {
-            let question = begun.take();
-            self.masks.record(question.took.unwrap_or_default());
-            self.here = Some(question);
+    /// The mask behind `completion`, which may have been begun. `None` if it is not there when the budget is used up and
+    /// others wait: then it is for a later pass.
+    pub(crate) fn allowed(
+        &mut self,
+        completion: &[TokenId],
+        budget: MaskBudget,
+    ) -> Option<Result<&[u32], ConstraintError>> {
+        if let Some((begun, since)) = self.begun.take() {
+            match begun.take((!budget.waits).then(|| budget.until())) {
+                Ok(question) => {
+                    self.masks.record(question.took.unwrap_or_default());
+                    self.here = Some(question);
+                }
+                Err(begun) => {
+                    self.masks.record(since.elapsed());
+                    self.begun = Some((begun, since));
+                    return None;
+                }
+            }
         }
-        let question = self.here.as_mut().expect("a question is begun or here");
-        let waited = began.elapsed();
+        let (question, began) = (self.here.as_mut()?, Instant::now());
         let allowed = question.constraint.allowed(completion);
-        self.masks.record(began.elapsed() - waited);
-        allowed
+        self.masks.record(began.elapsed());
+        Some(allowed)
     }
 
-    /// The mask behind `completion`, if there is time for it until `until`. A failure is left to the pass that begins
-    /// there.
+    /// The mask behind `completion`, which was not begun, if there is time for it until `until`. A failure is left to the
+    /// pass that starts there.
     pub(crate) fn allowed_until(
         &mut self,
         completion: &[TokenId],
@@ -118,7 +132,7 @@ impl Constrained {
         budget: MaskBudget,
     ) -> Option<&[u32]> {
         let has_time = (budget.is_alone || !self.masks.is_slow()) && Instant::now() < until;
-        if has_time { self.allowed(completion).ok() } else { None }
+        if has_time { self.allowed(completion, budget)?.ok() } else { None }
     }
 
     /// `draft`, with what must follow the completion, without what may not, and cut where the time for looking is up.

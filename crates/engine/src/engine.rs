@@ -85,7 +85,7 @@ impl<M: LanguageModel> Engine<M> {
         mut on_token: impl FnMut(usize, GeneratedToken) -> ControlFlow<FinishReason>,
     ) -> Result<PassReport, EngineError> {
         let began = Instant::now();
-        let budget = mask_budget(sequences);
+        let budget = mask_budget(sequences, self.last_pass);
         let passes = self.draft(sequences, budget);
         let forward = self.forward(sequences, &passes)?;
         self.last_pass = forward;
@@ -118,8 +118,10 @@ impl<M: LanguageModel> Engine<M> {
         let mut passes: Vec<Option<Pass>> = Vec::with_capacity(sequences.len());
         let is_ready = |sequence: &Sequence<_>| !sequence.is_late(self.last_pass);
         let is_any_ready = sequences.iter().any(|sequence| sequence.is_active() && is_ready(sequence));
+        // Where all masks are late the oldest sequence waits for its own beside a pass.
+        let mut may_wait = !is_any_ready;
         for sequence in sequences.iter_mut() {
-            if is_any_ready && !is_ready(sequence) {
+            if !is_ready(sequence) && !std::mem::take(&mut may_wait) {
                 passes.push(None);
                 continue;
             }
@@ -234,10 +236,12 @@ impl<M: LanguageModel> Engine<M> {
     }
 }
 
-/// The time for masks that each sequence has in a step.
-fn mask_budget<C: Cache>(sequences: &[Sequence<C>]) -> MaskBudget {
+/// The time for masks that each sequence has in a step behind a pass of `last_pass`.
+fn mask_budget<C: Cache>(sequences: &[Sequence<C>], last_pass: Duration) -> MaskBudget {
     let active = || sequences.iter().filter(|sequence| sequence.is_active());
-    MaskBudget::new(active().count(), active().filter(|sequence| sequence.is_constrained()).count())
+    let constrained = active().filter(|sequence| sequence.is_constrained()).count();
+    let ready = active().filter(|sequence| !sequence.is_late(last_pass)).count();
+    MaskBudget::new(active().count(), constrained, ready)
 }
 
 /// Cuts the drafts of those sequences that know what a pass costs to what pays together.

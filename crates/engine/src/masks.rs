@@ -14,6 +14,9 @@ use lookahead_model::TokenId;
 
 use crate::Constraint;
 
+/// Time of one wait where there is no end; then it waits again.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
 /// A constraint and the completion that it is asked about next.
 pub(crate) struct Question {
     pub(crate) constraint: Box<dyn Constraint>,
@@ -72,17 +75,21 @@ impl Begun {
         matches!(*self.0.stage(), Stage::Answered(_))
     }
 
-    /// Takes the question back: as it is if no thread has begun it, else answered.
-    pub(crate) fn take(self) -> Question {
+    /// Takes the question back: as it is if no thread has begun it, else answered. Gives up at `until`, if it is given.
+    pub(crate) fn take(self, until: Option<Instant>) -> Result<Question, Self> {
         let mut stage = self.0.stage();
         loop {
             match mem::replace(&mut *stage, Stage::Taken) {
-                Stage::Waiting(question) | Stage::Answered(question) => return question,
-                running => {
-                    *stage = running;
-                    stage = self.0.is_answered.wait(stage).unwrap_or_else(PoisonError::into_inner);
-                }
+                Stage::Waiting(question) | Stage::Answered(question) => return Ok(question),
+                running => *stage = running,
             }
+            let left = until.map_or(LONGEST_WAIT, |until| until.saturating_duration_since(Instant::now()));
+            if left.is_zero() {
+                drop(stage);
+                return Err(self);
+            }
+            let waited = self.0.is_answered.wait_timeout(stage, left);
+            stage = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -180,10 +187,16 @@ mod tests {
         let begun: Vec<_> = (0..100).map(|_| threads.begin(question())).collect();
         let (first, last): (Vec<_>, Vec<_>) =
             begun.into_iter().enumerate().partition(|&(at, _)| at < threads.threads.len());
-        assert!(last.into_iter().all(|(_, begun)| begun.take().took.is_none()));
+        assert!(
+            last.into_iter().all(|(_, begun)| begun.take(None).is_ok_and(|question| question.took.is_none()))
+        );
+        // Those that were begun are waited for as long as is said, and stay begun.
+        let soon = || Some(Instant::now() + Duration::from_millis(1));
+        let begun = first.into_iter().filter_map(|(_, begun)| begun.take(soon()).err());
+        let begun: Vec<_> = begun.collect();
         drop(closed);
-        for (_, begun) in first {
-            assert_eq!(begun.take().completion, [1, 2]);
+        for begun in begun {
+            assert_eq!(begun.take(None).map(|question| question.completion).ok(), Some(vec![1, 2]));
         }
         assert!(asked.load(Ordering::Relaxed) <= threads.threads.len());
     }

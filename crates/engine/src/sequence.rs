@@ -398,7 +398,7 @@ impl<C: Cache> Sequence<C> {
     }
 
     /// The path that the model would have produced, and its tokens; both empty while the prompt is not
-    /// through, and if the constraint fails. The path ends early where the time for masks does.
+    /// through, if the constraint fails, and if its mask is late. The path ends early where the time for masks does.
     pub(crate) fn verify(&mut self, pass: &Pass, rows: &NodeLogits<'_>, budget: MaskBudget) -> Verified {
         if pass.logits_of == LogitsOf::Nothing {
             return Verified { path: Vec::new(), tokens: Vec::new() };
@@ -414,7 +414,7 @@ impl<C: Cache> Sequence<C> {
                 (Some(constraint), Some(until)) => Some(constraint.allowed_until(completion, until, budget)?),
                 // The token behind the root is the one that plain decoding asks for, too: here alone a failure counts.
                 (Some(constraint), None) => {
-                    let allowed = constraint.allowed(completion);
+                    let allowed = constraint.allowed(completion, budget)?;
                     until = Some(budget.until());
                     Some(allowed.map_err(|error| *finish = Some(Err(error.into()))).ok()?)
                 }

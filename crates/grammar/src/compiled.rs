@@ -59,10 +59,10 @@ impl Cache {
     }
 
     /// The grammar of `source`: kept, or compiled now.
-    pub(crate) fn get(&self, source: String, compile: impl FnOnce() -> Result<Compiled, String>) -> Outcome {
-        let asked = self.kept().ask(&source);
+    pub(crate) fn get(&self, source: &str, compile: impl FnOnce() -> Result<Compiled, String>) -> Outcome {
+        let asked = self.kept().ask(source);
         let outcome = asked.get_or_init(|| self.turns.take(compile).map(Arc::new)).clone();
-        self.settle(&source, &asked, &outcome);
+        self.settle(source, &asked, &outcome);
         outcome
     }
 
@@ -167,7 +167,7 @@ mod tests {
         }
 
         fn get(&self, cache: &Cache, pattern: &str) -> Outcome {
-            cache.get(pattern.to_owned(), || {
+            cache.get(pattern, || {
                 self.compiled.fetch_add(1, Ordering::Relaxed);
                 let parser = self.factory.create_parser(TopLevelGrammar::from_regex(pattern));
                 parser.map(|parser| Compiled::new(Walker::new(parser))).map_err(|error| error.to_string())

@@ -217,7 +217,7 @@ impl Grammars {
 
     fn follower(&self, grammar: TopLevelGrammar) -> Result<Follower, String> {
         let source = serde_json::to_string(&grammar).map_err(|problem| readable(&problem))?;
-        let compiled = self.compiled.get(source, || self.compile(grammar))?;
+        let compiled = self.compiled.get(&source, || self.compile(grammar))?;
         Ok(Follower::new(Arc::clone(&self.endings), compiled))
     }
 

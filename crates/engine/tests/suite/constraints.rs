@@ -14,11 +14,13 @@ use lookahead_model::{LanguageModel, TokenId};
 
 const VOCABULARY: usize = 12;
 
+/// Happens before an answer: it may take its time, or fail.
+type Before = dyn Fn(&[TokenId]) -> Result<(), ConstraintError> + Send + Sync;
+
 /// Allows half of the tokens at each place.
 struct Halves {
     words: Vec<u32>,
-    /// What happens before an answer: it may take its time, or fail.
-    before: Arc<dyn Fn(&[TokenId]) -> Result<(), ConstraintError> + Send + Sync>,
+    before: Arc<Before>,
 }
 
 impl Halves {
@@ -36,7 +38,8 @@ impl Clone for Halves {
 impl Constraint for Halves {
     fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
         (self.before)(completion)?;
-        self.words = vec![if completion.len() % 2 == 0 { 0b0101_0101_0101 } else { 0b1010_1010_1010 }];
+        self.words =
+            vec![if completion.len().is_multiple_of(2) { 0b0101_0101_0101 } else { 0b1010_1010_1010 }];
         Ok(&self.words)
     }
 

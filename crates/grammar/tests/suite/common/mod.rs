@@ -138,7 +138,7 @@ pub(crate) fn allowed(constraint: &mut dyn Constraint, completion: &[TokenId]) -
 
 /// All that is forced behind `completion`.
 pub(crate) fn forced(scout: &mut dyn Scout, completion: &[TokenId]) -> Vec<TokenId> {
-    scout.forced(completion, Instant::now() + Duration::from_secs(60))
+    scout.forced(completion, Instant::now() + Duration::from_mins(1))
 }
 
 /// The tokens of a mask.
