@@ -332,7 +332,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         for (case, drafter) in cases.iter().zip(drafters) {
             let mut sequence = [self.engine.start(self.request(case), drafter)?];
             let mut has_begun = false;
-            while !has_begun && sequence[0].finish_reason().is_none() {
+            while !has_begun && !sequence[0].has_ended() {
                 self.engine.step(&mut sequence, |_, _| {
                     has_begun = true;
                     ControlFlow::Continue(())
@@ -341,7 +341,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
             sequences.extend(sequence);
         }
         let began = Instant::now();
-        while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
+        while sequences.iter().any(|sequence| !sequence.has_ended()) {
             self.engine.step(&mut sequences, |_, _| ControlFlow::Continue(()))?;
         }
         let decode = began.elapsed();

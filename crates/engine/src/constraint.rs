@@ -1,26 +1,46 @@
 //! What an answer may say: grammars and other rules that allow some tokens and forbid others.
 
+use std::time::Instant;
+
 use lookahead_model::TokenId;
 
 /// Limits the tokens of an answer, by what has been said so far.
 ///
-/// Every method is a pure function of its arguments: drafts that are not accepted leave no trace. An implementation may
-/// remember where it is, as long as it finds back: a completion is often, but not always, the last one and a few tokens.
+/// What is allowed is a pure function of the completion: it depends neither on what was asked before nor on drafts, which
+/// a [`Scout`] looks at. Verification asks along the accepted path alone, each completion one token longer than the last,
+/// in lookahead exactly as in plain decoding; so a constraint with limits meets them at the same token in both. Other
+/// completions may be asked as well, and the same one again, which costs nothing.
 pub trait Constraint: Send {
     /// Which tokens may follow `completion`, the answer so far: a bit for each token of the vocabulary, the lowest bit of
     /// the first word for token 0. Tokens without a bit are not allowed. If none is, the model's likeliest is taken: the
     /// answer can only end.
-    fn allowed(&mut self, completion: &[TokenId]) -> &[u32];
+    ///
+    /// # Errors
+    /// If it cannot be told, as a limit was met on the way. The request fails then.
+    fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError>;
 
-    /// The tokens that must follow `completion`, as far as they are known, or are very likely to: drafts that cost no
-    /// guess. Often none.
-    fn forced(&mut self, _completion: &[TokenId]) -> Vec<TokenId> {
+    /// A scout for the drafts of one answer. It shares no state with the constraint.
+    fn scout(&mut self) -> Box<dyn Scout>;
+}
+
+/// Looks ahead for drafts. No token depends on what it says: a scout that does not know, or is wrong, costs drafts.
+///
+/// Completions are such as the constraint allows.
+pub trait Scout: Send {
+    /// The tokens that must follow `completion`, as far as they are found until a point in time, or are very likely to:
+    /// drafts that cost no guess. Often none.
+    fn forced(&mut self, _completion: &[TokenId], _until: Instant) -> Vec<TokenId> {
         Vec::new()
     }
 
     /// How many of `tokens` may follow `completion` one after the other.
     fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId]) -> usize;
 }
+
+/// Why a constraint cannot tell what may follow.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConstraintError(pub String);
 
 /// Whether `allowed`, as of [`Constraint::allowed`], has the bit of `token`.
 pub fn allows(allowed: &[u32], token: TokenId) -> bool {

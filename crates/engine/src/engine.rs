@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use lookahead_model::{Cache, ForwardError, Keep, LanguageModel, Logits, SequenceStep};
 
+use crate::constrained::MaskBudget;
 use crate::drafter::Drafter;
+use crate::masks::MaskThreads;
 use crate::sequence::Pass;
 use crate::{EngineError, FinishReason, GeneratedToken, GenerationRequest, Sampler, Sequence};
 
@@ -45,12 +47,16 @@ pub struct Engine<M: LanguageModel> {
     model: M,
     options: EngineOptions,
     logits: Logits,
+    masks: MaskThreads,
+    /// Time of the last forward pass.
+    last_pass: Duration,
 }
 
 impl<M: LanguageModel> Engine<M> {
     /// An engine around `model`.
     pub fn new(model: M, options: EngineOptions) -> Self {
-        Self { model, options, logits: Logits::default() }
+        let (logits, masks) = (Logits::default(), MaskThreads::default());
+        Self { model, options, logits, masks, last_pass: Duration::ZERO }
     }
 
     /// The model.
@@ -68,7 +74,7 @@ impl<M: LanguageModel> Engine<M> {
     ///
     /// All trees run in one forward pass. Each token is handed to `on_token`, with the index of its sequence,
     /// as soon as it is verified; to break there ends that sequence with this token, even in the middle of an
-    /// accepted path.
+    /// accepted path. A sequence whose next mask takes longer than a pass sits out while others run.
     ///
     /// # Errors
     /// If the forward pass is refused. No sequence has advanced then.
@@ -78,16 +84,19 @@ impl<M: LanguageModel> Engine<M> {
         mut on_token: impl FnMut(usize, GeneratedToken) -> ControlFlow<FinishReason>,
     ) -> Result<PassReport, EngineError> {
         let began = Instant::now();
-        let passes = self.draft(sequences);
+        let budget = mask_budget(sequences, self.last_pass);
+        let passes = self.draft(sequences, budget);
         let forward = self.forward(sequences, &passes)?;
+        self.last_pass = forward;
 
         let mut next_row = 0;
         for (index, (sequence, pass)) in sequences.iter_mut().zip(&passes).enumerate() {
             let Some(pass) = pass else { continue };
             let rows = pass.take_rows(&self.logits, &mut next_row);
-            let verified = sequence.verify(pass, &rows);
+            let verified = sequence.verify(pass, &rows, budget);
             let produced = sequence.emit(pass, &verified, &rows, |token| on_token(index, token));
             sequence.keep(pass, &verified, produced, &rows);
+            sequence.begin_mask(&mut self.masks);
             sequence.count(pass, &verified, produced, forward, began.elapsed());
         }
         let of = |pass: &Pass| pass.tree().len();
@@ -102,12 +111,20 @@ impl<M: LanguageModel> Engine<M> {
 
     /// What each sequence asks of the next pass. Prompts share the prefill chunk, the first come first served; drafts
     /// share what pays.
-    fn draft(&self, sequences: &mut [Sequence<M::Cache>]) -> Vec<Option<Pass>> {
+    fn draft(&self, sequences: &mut [Sequence<M::Cache>], budget: MaskBudget) -> Vec<Option<Pass>> {
         let vocabulary_size = self.model.vocabulary_size();
         let mut prefill_tokens = self.options.prefill_chunk.max(1);
         let mut passes: Vec<Option<Pass>> = Vec::with_capacity(sequences.len());
+        let is_ready = |sequence: &Sequence<_>| !sequence.is_late(self.last_pass);
+        let is_any_ready = sequences.iter().any(|sequence| sequence.is_active() && is_ready(sequence));
+        // Where all masks are late the oldest sequence waits for its own beside a pass.
+        let mut may_wait = !is_any_ready;
         for sequence in sequences.iter_mut() {
-            let pass = sequence.draft(prefill_tokens, vocabulary_size);
+            if !is_ready(sequence) && !std::mem::take(&mut may_wait) {
+                passes.push(None);
+                continue;
+            }
+            let pass = sequence.draft(prefill_tokens, vocabulary_size, budget);
             if let Some(pass) = pass.as_ref().filter(|pass| !pass.is_decode()) {
                 prefill_tokens -= pass.tree().len();
             }
@@ -216,6 +233,14 @@ impl<M: LanguageModel> Engine<M> {
     pub(crate) fn take_cache(&self, sequence: &mut Sequence<M::Cache>) -> M::Cache {
         sequence.replace_cache(self.model.new_cache(sequence.max_len() + DRAFT_ROWS))
     }
+}
+
+/// The time for masks that each sequence has in a step behind a pass of `last_pass`.
+fn mask_budget<C: Cache>(sequences: &[Sequence<C>], last_pass: Duration) -> MaskBudget {
+    let active = || sequences.iter().filter(|sequence| sequence.is_active());
+    let constrained = active().filter(|sequence| sequence.is_constrained()).count();
+    let ready = active().filter(|sequence| !sequence.is_late(last_pass)).count();
+    MaskBudget::new(active().count(), constrained, ready)
 }
 
 /// Cuts the drafts of those sequences that know what a pass costs to what pays together.

@@ -2,7 +2,7 @@
 
 use lookahead_model::ForwardError;
 
-use crate::SamplingError;
+use crate::{ConstraintError, SamplingError};
 
 /// Why a generation could not start or go on.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -24,6 +24,9 @@ pub enum EngineError {
     /// A sampling parameter is out of range.
     #[error("sampling: {0}")]
     Sampling(#[from] SamplingError),
+    /// The constraint cannot tell what may follow: mostly a limit of a grammar, always at the same token.
+    #[error("the answer's grammar: {0}")]
+    Constraint(#[from] ConstraintError),
     /// The forward pass was refused.
     #[error("forward pass: {0}")]
     Forward(#[from] ForwardError),

@@ -21,11 +21,11 @@ impl<M: LanguageModel> Engine<M> {
         mut on_token: impl FnMut(GeneratedToken) -> ControlFlow<FinishReason>,
     ) -> Result<Generation, EngineError> {
         let mut sequence = [self.start(request, drafter)?];
-        while sequence[0].finish_reason().is_none() {
+        while !sequence[0].has_ended() {
             self.step(&mut sequence, |_, token| on_token(token))?;
         }
         let [sequence] = sequence;
-        let generation = sequence.into_generation();
+        let generation = sequence.into_generation()?;
         let stats = &generation.stats;
         tracing::debug!(finish = %generation.finish_reason, steps = stats.steps(), edl = stats.edl(), "generated");
         Ok(generation)

@@ -32,6 +32,7 @@
 //! ```
 
 mod answer_text;
+mod constrained;
 mod constraint;
 mod cost_curve;
 mod drafter;
@@ -41,6 +42,7 @@ mod generate;
 mod generation;
 mod learnable_texts;
 mod logits_trace;
+mod masks;
 mod sampling;
 mod scheduler;
 mod sequence;
@@ -49,7 +51,7 @@ mod stop_strings;
 mod verify;
 
 pub use answer_text::AnswerText;
-pub use constraint::{Constraint, allows};
+pub use constraint::{Constraint, ConstraintError, Scout, allows};
 pub use cost_curve::{MeasureError, measure_cost_curve};
 pub use drafter::{AdversarialDrafter, Draft, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft};
 pub use engine::{Engine, EngineOptions, PassReport};

@@ -9,10 +9,12 @@ use std::time::{Duration, Instant};
 use lookahead_model::{Cache, Candidate, Keep, Logits, LogitsOf, TokenId, TokenTree};
 use lookahead_trie::{CostCurve, DraftOrigin};
 
+use crate::constrained::{Constrained, MaskBudget, SLOW};
 use crate::drafter::{Draft, DraftLimits, Drafter};
+use crate::masks::MaskThreads;
 use crate::sampling::most_likely;
 use crate::{
-    Constraint, FinishReason, Generation, GenerationStats, LogitsTrace, Sampler, SamplingParams,
+    Constraint, EngineError, FinishReason, Generation, GenerationStats, LogitsTrace, Sampler, SamplingParams,
     TokenLogprobs, Verified, verify,
 };
 
@@ -65,9 +67,6 @@ impl GeneratedToken {
     }
 }
 
-/// Tokens that a constraint forces that a step drafts, at most: as many as an adaptive draft has.
-const MAX_FORCED: usize = 16;
-
 /// A sequence in generation. Made by [`Engine::start`](crate::Engine::start), advanced by
 /// [`Engine::step`](crate::Engine::step).
 ///
@@ -82,7 +81,7 @@ pub struct Sequence<C> {
     end_tokens: Vec<TokenId>,
     sampler: Sampler,
     drafter: Box<dyn Drafter>,
-    constraint: Option<Box<dyn Constraint>>,
+    constraint: Option<Constrained>,
     logprobs: Option<usize>,
     cancel: Option<Arc<AtomicBool>>,
     trace: Option<LogitsTrace>,
@@ -90,7 +89,7 @@ pub struct Sequence<C> {
     runners_up_per_token: usize,
     runners_up: Vec<Vec<TokenId>>,
     stats: GenerationStats,
-    finish: Option<FinishReason>,
+    finish: Option<Result<FinishReason, EngineError>>,
 }
 
 /// What a sequence asks of one forward pass.
@@ -210,7 +209,7 @@ impl<C: Cache> Sequence<C> {
             runners_up_per_token: request.runners_up,
             runners_up: Vec::new(),
             stats,
-            finish: (request.prompt.len() >= max_len).then_some(FinishReason::Length),
+            finish: (request.prompt.len() >= max_len).then_some(Ok(FinishReason::Length)),
             tokens: request.prompt,
         }
     }
@@ -218,7 +217,7 @@ impl<C: Cache> Sequence<C> {
     /// Limits what the answer may say. To be set before the first step.
     #[must_use]
     pub fn constrained(self, constraint: Option<Box<dyn Constraint>>) -> Self {
-        Self { constraint, ..self }
+        Self { constraint: constraint.map(Constrained::new), ..self }
     }
 
     /// Prompt and answer so far.
@@ -231,9 +230,14 @@ impl<C: Cache> Sequence<C> {
         &self.tokens[self.prompt_tokens..]
     }
 
-    /// Why the generation ended; `None` while it goes on.
+    /// Why the generation ended; `None` while it goes on, and if it failed.
     pub fn finish_reason(&self) -> Option<FinishReason> {
-        self.finish
+        self.finish.as_ref().and_then(|finish| finish.as_ref().ok().copied())
+    }
+
+    /// Whether the generation has ended or failed.
+    pub fn has_ended(&self) -> bool {
+        self.finish.is_some()
     }
 
     /// The numbers so far.
@@ -284,7 +288,7 @@ impl<C: Cache> Sequence<C> {
 
     /// Ends the sequence, if it has not ended.
     pub(crate) fn end(&mut self, reason: FinishReason) {
-        self.finish.get_or_insert(reason);
+        self.finish.get_or_insert(Ok(reason));
     }
 
     /// Whether its user has given up on it.
@@ -292,9 +296,38 @@ impl<C: Cache> Sequence<C> {
         self.cancel.as_ref().is_some_and(|flag| flag.load(Ordering::Relaxed))
     }
 
+    /// Whether it goes on.
+    pub(crate) fn is_active(&self) -> bool {
+        !self.has_ended() && !self.is_cancelled()
+    }
+
+    /// Whether its answer has a constraint.
+    pub(crate) fn is_constrained(&self) -> bool {
+        self.constraint.is_some()
+    }
+
+    /// Whether a pass as long as `pass` would wait for its mask.
+    pub(crate) fn is_late(&self, pass: Duration) -> bool {
+        self.is_active()
+            && self.prefill_left() == 0
+            && self.constraint.as_ref().is_some_and(|constraint| constraint.is_late(pass.max(SLOW)))
+    }
+
+    /// Has the mask of its next token computed beside what comes next.
+    pub(crate) fn begin_mask(&mut self, threads: &mut MaskThreads) {
+        if let Some(constraint) = self.constraint.as_mut().filter(|_| self.finish.is_none()) {
+            constraint.begin(&self.tokens[self.prompt_tokens..], threads);
+        }
+    }
+
     /// What to run next: of the prefill up to `prefill_tokens` tokens, or a draft tree. `None` once the sequence has
     /// ended, or if nothing of its prefill may run.
-    pub(crate) fn draft(&mut self, prefill_tokens: usize, vocabulary_size: usize) -> Option<Pass> {
+    pub(crate) fn draft(
+        &mut self,
+        prefill_tokens: usize,
+        vocabulary_size: usize,
+        budget: MaskBudget,
+    ) -> Option<Pass> {
         if self.is_cancelled() {
             self.end(FinishReason::Cancelled);
         }
@@ -308,12 +341,12 @@ impl<C: Cache> Sequence<C> {
             let logits_of = if chooses { LogitsOf::Last } else { LogitsOf::Nothing };
             return (end > cached).then(|| Pass::prefill(&self.tokens[cached..end], logits_of));
         }
-        Some(Pass { draft: self.draft_tree(vocabulary_size), logits_of: LogitsOf::Every })
+        Some(Pass { draft: self.draft_tree(vocabulary_size, budget), logits_of: LogitsOf::Every })
     }
 
     /// The draft tree of the next step, cut to what fits into the cache, to tokens that can still be produced, and to
     /// what the constraint allows.
-    fn draft_tree(&mut self, vocabulary_size: usize) -> Draft {
+    fn draft_tree(&mut self, vocabulary_size: usize, budget: MaskBudget) -> Draft {
         let limits = DraftLimits {
             nodes: self.cache.capacity().saturating_sub(self.cache.len() + 1),
             depth: self.max_len - self.tokens.len() - 1, // one token more comes free
@@ -329,16 +362,7 @@ impl<C: Cache> Sequence<C> {
         let is_known = |tree: &TokenTree, node: usize| (tree.tokens()[node] as usize) < vocabulary_size;
         let draft = match &mut self.constraint {
             Some(constraint) if !self.drafter.is_plain() => {
-                let mut path = self.tokens[self.prompt_tokens..].to_vec();
-                let completion = path.len();
-                let forced = constraint.forced(&path);
-                let forced = &forced[..forced.len().min(MAX_FORCED).min(limits.depth)];
-                draft.with_certain(forced).cut(limits, |tree, node| {
-                    path.truncate(completion);
-                    path.extend(tree.path_to(node)[1..].iter().map(|&node| tree.tokens()[node as usize]));
-                    let last = path.len() - 1;
-                    is_known(tree, node) && constraint.accepted(&path[..last], &path[last..]) == 1
-                })
+                constraint.cut(draft, limits, &self.tokens[self.prompt_tokens..], budget, is_known)
             }
             _ => draft.cut(limits, is_known),
         };
@@ -347,17 +371,28 @@ impl<C: Cache> Sequence<C> {
     }
 
     /// The path that the model would have produced, and its tokens; both empty while the prompt is not
-    /// through.
-    pub(crate) fn verify(&mut self, pass: &Pass, rows: &NodeLogits<'_>) -> Verified {
+    /// through, if the constraint fails, and if its mask is late. The path ends early where the time for masks does.
+    pub(crate) fn verify(&mut self, pass: &Pass, rows: &NodeLogits<'_>, budget: MaskBudget) -> Verified {
         if pass.logits_of == LogitsOf::Nothing {
             return Verified { path: Vec::new(), tokens: Vec::new() };
         }
         let began = Instant::now();
         let (prompt_tokens, constraint, sampler) =
             (self.prompt_tokens, &mut self.constraint, &mut self.sampler);
+        let (finish, mut until) = (&mut self.finish, None);
         let choose = |node, history: &[TokenId]| {
-            let allowed = constraint.as_mut().map(|constraint| constraint.allowed(&history[prompt_tokens..]));
-            rows.choose(node, sampler, history, allowed)
+            let completion = &history[prompt_tokens..];
+            let allowed = match (constraint.as_mut(), until) {
+                (None, _) => None,
+                (Some(constraint), Some(until)) => Some(constraint.allowed_until(completion, until, budget)?),
+                // The token behind the root is the one that plain decoding asks for, too: here alone a failure counts.
+                (Some(constraint), None) => {
+                    let allowed = constraint.allowed(completion, budget)?;
+                    until = Some(budget.until());
+                    Some(allowed.map_err(|error| *finish = Some(Err(error.into()))).ok()?)
+                }
+            };
+            Some(rows.choose(node, sampler, history, allowed))
         };
         let verified = verify(pass.tree(), pass.root(), choose, &mut self.tokens);
         if pass.is_decode() {
@@ -382,13 +417,14 @@ impl<C: Cache> Sequence<C> {
             let row = || rows.of(verified.path[index] as usize);
             let logprobs = self.logprobs.map(|count| TokenLogprobs::of(row(), id, count));
             let wish = on_token(GeneratedToken { id, position, origin, logprobs });
-            self.finish = if self.end_tokens.contains(&id) {
+            let finish = if self.end_tokens.contains(&id) {
                 Some(FinishReason::Stop)
             } else if let ControlFlow::Break(reason) = wish {
                 Some(reason)
             } else {
                 (self.tokens.len() >= self.max_len).then_some(FinishReason::Length)
             };
+            self.finish = finish.map(Ok);
             if self.finish.is_some() {
                 return index + 1;
             }
@@ -448,7 +484,7 @@ impl<C: Cache> Sequence<C> {
         if pass.is_decode() {
             self.stats.decode_tokens += produced;
             let origins = pass.draft.origins();
-            let accepted = &verified.path[1..=produced.min(verified.path.len() - 1)];
+            let accepted = verified.path.iter().skip(1).take(produced);
             self.stats.draft_lengths.add(origins.len() - 1);
             self.stats.accepted_lengths.add(accepted.len());
             for &origin in &origins[1..] {
@@ -466,14 +502,17 @@ impl<C: Cache> Sequence<C> {
     }
 
     /// The result, whether the sequence has ended or is given up now.
-    pub fn into_generation(mut self) -> Generation {
-        Generation {
+    ///
+    /// # Errors
+    /// If its constraint failed.
+    pub fn into_generation(mut self) -> Result<Generation, EngineError> {
+        Ok(Generation {
+            finish_reason: self.finish.unwrap_or(Ok(FinishReason::Cancelled))?,
             token_ids: self.tokens.split_off(self.prompt_tokens),
-            finish_reason: self.finish.unwrap_or(FinishReason::Cancelled),
             stats: self.stats,
             logits_trace: self.trace,
             runners_up: self.runners_up,
-        }
+        })
     }
 }
 

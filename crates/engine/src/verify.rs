@@ -16,27 +16,26 @@ pub struct Verified {
 ///
 /// The walk starts at node `root`: 0 for a draft tree, the last node for a chunk of a prompt, whose tokens
 /// are given. `choose` gets a node and the tokens up to and including it, and gives the token that plain decoding would
-/// choose there. `history` are the tokens up to and including the root; it is the same again afterwards.
+/// choose there; with `None` the walk stops before that node. `history` are the tokens up to and including the root; it is
+/// the same again afterwards.
 pub fn verify(
     tree: &TokenTree,
     root: usize,
-    mut choose: impl FnMut(usize, &[TokenId]) -> TokenId,
+    mut choose: impl FnMut(usize, &[TokenId]) -> Option<TokenId>,
     history: &mut Vec<TokenId>,
 ) -> Verified {
     let before = history.len();
     // Siblings may carry the same token (branches drafted side by side do). Their logits are the same, so the
     // walk follows all of them together: one may go on where another ends.
-    let mut here = vec![root];
-    let end = loop {
-        let token = choose(here[0], history);
+    let (mut here, mut end) = (vec![root], None);
+    while let Some(&node) = here.first()
+        && let Some(token) = choose(node, history)
+    {
         history.push(token);
-        let next = children_with(tree, &here, token);
-        if next.is_empty() {
-            break here[0];
-        }
-        here = next;
-    };
-    let path = tree.path_to(end).split_off(tree.depths()[root] as usize);
+        end = Some(node);
+        here = children_with(tree, &here, token);
+    }
+    let path = end.map_or_else(Vec::new, |end| tree.path_to(end).split_off(tree.depths()[root] as usize));
     Verified { path, tokens: history.split_off(before) }
 }
 
@@ -54,7 +53,7 @@ mod tests {
 
     /// A walk where the model says `says[node]`, whatever came before.
     fn walk(tree: &TokenTree, root: usize, says: &[TokenId], history: &[TokenId]) -> Verified {
-        verify(tree, root, |node, _| says[node], &mut history.to_vec())
+        verify(tree, root, |node, _| Some(says[node]), &mut history.to_vec())
     }
 
     #[test]
@@ -75,6 +74,17 @@ mod tests {
     }
 
     #[test]
+    fn the_walk_stops_before_a_node_that_is_not_chosen_at() {
+        let chain = TokenTree::chain(&[7, 1, 2]).unwrap();
+        let walk = |until| {
+            let choose = |node, _: &[TokenId]| (node < until).then_some([1, 2, 3][node]);
+            verify(&chain, 0, choose, &mut vec![7])
+        };
+        assert_eq!(walk(2), Verified { path: vec![0, 1], tokens: vec![1, 2] });
+        assert_eq!(walk(0), Verified { path: Vec::new(), tokens: Vec::new() });
+    }
+
+    #[test]
     fn the_last_token_of_a_prompt_chooses_one() {
         let chunk = TokenTree::chain(&[1, 2, 3]).unwrap();
         let verified = walk(&chunk, 2, &[0, 0, 8], &[1, 2, 3]);
@@ -89,7 +99,7 @@ mod tests {
         let row = [0.0, 1.0, 0.9];
         let params = SamplingParams { frequency_penalty: 0.5, ..SamplingParams::greedy() };
         let (mut sampler, mut history) = (Sampler::new(params).unwrap(), vec![0]);
-        let choose = |_, history: &[TokenId]| sampler.choose(&row, history, history.len() as u64);
+        let choose = |_, history: &[TokenId]| Some(sampler.choose(&row, history, history.len() as u64));
         let verified = verify(&tree, 0, choose, &mut history);
         // 1; then 2, as 1 has occurred once on this path; then 1 again (0.5 against 0.4).
         assert_eq!(verified, Verified { path: vec![0, 1, 3], tokens: vec![1, 2, 1] });

@@ -1,15 +1,11 @@
 //! A grammar that follows an answer.
 
-use std::{fmt::Display, sync::Arc};
+use std::sync::Arc;
 
-use llguidance::Matcher;
-use lookahead_engine::{Constraint, allows};
+use lookahead_engine::{Constraint, ConstraintError, allows};
 use lookahead_model::TokenId;
 
-use crate::error::readable;
-
-/// Most tokens that are forced at once: more than a pass takes.
-const LONGEST_FORCED: usize = 64;
+use crate::{compiled::Compiled, scout::Scout, walker::Walker};
 
 /// What ends an answer.
 pub(crate) struct Endings {
@@ -22,153 +18,95 @@ pub(crate) struct Endings {
 }
 
 impl Endings {
-    fn contains(&self, token: TokenId) -> bool {
+    pub(crate) fn contains(&self, token: TokenId) -> bool {
         self.tokens.binary_search(&token).is_ok()
     }
 }
 
-/// A grammar at some place of an answer. It goes back over what drafts tried, token by token where llguidance can, and
-/// from the beginning where not.
+/// A grammar at some place of an answer.
 ///
-/// Tokens that end an answer never reach the matcher: where the grammar may stop they are allowed, and behind them
+/// It goes forward only, and at each place does the same: it computes the mask, then takes the token that was chosen.
+/// Whatever is drafted or asked in between, its parser sees the same steps, and so meets a limit at the same token. Drafts
+/// are a [`Scout`]'s matter, which has a parser of its own. A completion that does not continue the last one is followed
+/// from the beginning, step by step as before.
+///
+/// Tokens that end an answer never reach the parser: where the grammar may stop they are allowed, and behind them
 /// nothing else is.
 pub struct Follower {
     endings: Arc<Endings>,
-    /// Never moves, so that what goes wrong in `matcher`, such as a limit, does not last.
-    start: Matcher,
-    matcher: Matcher,
-    /// What `matcher` has taken.
+    grammar: Arc<Compiled>,
+    walker: Walker,
+    /// What `walker` has taken.
     taken: Vec<TokenId>,
-    /// How many tokens `matcher` had taken when it computed a mask, which it remembers.
-    masked_at: usize,
-    mask: Vec<u32>,
+    /// The mask where it is, once it has been computed there.
+    mask: Option<Vec<u32>>,
+    /// For the first answer that asks for a scout: to be made where time is not short.
+    scout: Option<Box<Scout>>,
 }
 
 impl Follower {
-    pub(crate) fn new(endings: Arc<Endings>, start: Matcher) -> Self {
-        let matcher = start.deep_clone();
-        Self { mask: endings.mask.clone(), endings, start, matcher, taken: Vec::new(), masked_at: 0 }
+    pub(crate) fn new(endings: Arc<Endings>, grammar: Arc<Compiled>) -> Self {
+        let (walker, scout) = (grammar.walker(), Scout::new(Arc::clone(&endings), grammar.walker()));
+        Self { endings, grammar, walker, taken: Vec::new(), mask: None, scout: Some(Box::new(scout)) }
     }
 
-    /// Takes the matcher behind `completion`. Returns whether the grammar allows it.
-    fn follow(&mut self, completion: &[TokenId]) -> bool {
-        let common = self.taken.iter().zip(completion).take_while(|(a, b)| a == b).count();
-        let back = self.taken.len() - common;
-        if self.matcher.is_error() || (back > 0 && self.matcher.rollback(back).is_err()) {
-            self.matcher = self.start.deep_clone();
+    /// The mask behind `completion`, which no end is in.
+    fn follow(&mut self, completion: &[TokenId]) -> Result<&[u32], String> {
+        if !completion.starts_with(&self.taken) {
+            self.walker = self.grammar.walker();
             self.taken.clear();
+            self.mask = None;
         }
-        if common < self.masked_at {
-            // The last mask serves again while the lexer's state and the number of the parser's rows are the same, but that
-            // row is another now.
-            self.matcher.invalidate_bias_cache();
-            self.masked_at = common;
-        }
-        self.taken.truncate(common);
-        completion[self.taken.len()..].iter().all(|&token| self.take(token))
-    }
-
-    /// Takes the matcher one token on. Returns whether the grammar allows it.
-    fn take(&mut self, token: TokenId) -> bool {
-        let allowed = !self.endings.contains(token) && self.matcher.consume_token(token).is_ok();
-        if allowed {
+        for &token in &completion[self.taken.len()..] {
+            if !allows(self.mask_here()?, token) {
+                return Err(format!("token {token} leaves it"));
+            }
+            self.walker.take(token)?;
             self.taken.push(token);
+            self.mask = None;
         }
-        allowed
+        self.mask_here()
     }
 
-    /// The words of the mask where the matcher is; none if the answer can only end.
-    fn compute_mask(&mut self) -> Option<Vec<u32>> {
-        if self.matcher.is_stopped() {
-            return None;
+    /// The mask where the walker is.
+    fn mask_here(&mut self) -> Result<&[u32], String> {
+        if self.mask.is_none() {
+            self.mask = Some(match self.walker.mask()? {
+                None => self.endings.mask.clone(),
+                Some(allowed) => {
+                    let mut words: Vec<u32> = allowed.into();
+                    words.truncate(self.endings.mask.len()); // a bit behind the last token is llguidance's own
+                    if words.iter().all(|&word| word == 0) {
+                        return Err("no token can follow".to_owned());
+                    }
+                    words
+                }
+            });
         }
-        self.masked_at = self.taken.len();
-        let allowed = self.matcher.compute_mask();
-        let mut words: Vec<u32> = allowed.inspect_err(|problem| warn(problem)).ok()?.into();
-        // llguidance keeps a bit behind the last token for itself.
-        words.truncate(self.endings.mask.len());
-        words.iter().any(|&word| word != 0).then_some(words)
-    }
-
-    /// Whether the answer may end where the matcher is.
-    fn may_end(&mut self) -> bool {
-        self.matcher.is_accepting().unwrap_or(true)
-    }
-
-    /// Whether [`Self::compute_mask`] would have the bit of `token`: mostly without computing it.
-    fn permits(&mut self, token: TokenId) -> bool {
-        if self.endings.contains(token) {
-            // A grammar may also name such a token.
-            return self.may_end() || self.compute_mask().is_none_or(|words| allows(&words, token));
-        }
-        match self.matcher.compute_ff_tokens().first() {
-            // Text that is forced is spelt in one way only.
-            Some(&forced) => token == forced,
-            None => self.matcher.validate_tokens(&[token]).is_ok_and(|valid| valid == 1),
-        }
+        Ok(self.mask.as_deref().unwrap_or_default())
     }
 }
 
 /// A follower of the same grammar, at its beginning.
 impl Clone for Follower {
     fn clone(&self) -> Self {
-        Self::new(Arc::clone(&self.endings), self.start.deep_clone())
+        Self::new(Arc::clone(&self.endings), Arc::clone(&self.grammar))
     }
 }
 
 impl Constraint for Follower {
-    fn allowed(&mut self, completion: &[TokenId]) -> &[u32] {
-        let ended = completion.iter().any(|&token| self.endings.contains(token));
-        let words = if ended {
-            None
-        } else if self.follow(completion) {
-            self.compute_mask()
-        } else {
-            warn(&"the answer does not follow it");
-            None
-        };
-        match words {
-            Some(words) => self.mask = words,
-            None => self.mask.clone_from(&self.endings.mask),
+    fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
+        if completion.iter().any(|&token| self.endings.contains(token)) {
+            return Ok(&self.endings.mask);
         }
-        &self.mask
+        let place = completion.len();
+        self.follow(completion)
+            .map_err(|problem| ConstraintError(format!("behind {place} tokens of the answer: {problem}")))
     }
 
-    fn forced(&mut self, completion: &[TokenId]) -> Vec<TokenId> {
-        if !self.follow(completion) {
-            return Vec::new();
-        }
-        let mut forced = Vec::new();
-        while forced.len() < LONGEST_FORCED {
-            let next = self.matcher.compute_ff_tokens();
-            let Some(&token) = next.first() else { break };
-            // Behind each token the rest may be spelt in another way: what counts is what the mask will say.
-            if !self.take(token) {
-                return forced;
-            }
-            forced.push(token);
-        }
-        if self.matcher.is_stopped() && !self.matcher.is_error() {
-            forced.push(self.endings.usual);
-        }
-        forced
+    fn scout(&mut self) -> Box<dyn lookahead_engine::Scout> {
+        self.scout
+            .take()
+            .unwrap_or_else(|| Box::new(Scout::new(Arc::clone(&self.endings), self.grammar.walker())))
     }
-
-    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId]) -> usize {
-        let mut ended = completion.iter().any(|&token| self.endings.contains(token));
-        ended |= !self.follow(completion);
-        tokens
-            .iter()
-            .take_while(|&&token| {
-                let ends = self.endings.contains(token);
-                let accepted = if ended { ends } else { self.permits(token) && (ends || self.take(token)) };
-                ended |= ends;
-                accepted
-            })
-            .count()
-    }
-}
-
-fn warn(problem: &dyn Display) {
-    tracing::warn!("an answer ends before its grammar allows it: {}", readable(problem));
 }

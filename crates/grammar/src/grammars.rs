@@ -1,9 +1,9 @@
 //! Grammars of one model.
 
-use std::{panic::AssertUnwindSafe, sync::Arc};
+use std::{panic::AssertUnwindSafe, sync::Arc, thread};
 
 use llguidance::{
-    Matcher, ParserFactory,
+    ParserFactory,
     api::{ParserLimits, TopLevelGrammar},
     panic_utils::catch_unwind,
 };
@@ -12,11 +12,13 @@ use serde_json::Value;
 use toktrie::TokEnv;
 
 use crate::{
+    compiled::{Cache, Compiled},
     error::{GrammarError, readable},
     follower::{Endings, Follower},
     json,
     tools::{self, ToolChoice, ToolSpec},
     vocabulary::Vocabulary,
+    walker::Walker,
 };
 
 /// Longest schema, pattern or set of tools in bytes. Real ones have some thousands; the worst of this length take half a
@@ -30,17 +32,39 @@ const STACK: usize = 64 << 20;
 /// Most intersections in a grammar: work multiplies by each, out of the reach of llguidance's limits.
 const MOST_INTERSECTIONS: usize = 3;
 
-/// Most states of one request's lexer, 1 to 2 kB each. Schemas from practice need hundreds.
-const LEXER_STATES: usize = 50_000;
+/// Compiled grammars that are kept, and their bytes: of sources and lexers.
+const MOST_KEPT: usize = 256;
+const MOST_KEPT_BYTES: usize = 64 << 20;
+
+/// What a grammar may cost in the midst of an answer, where an answer that goes beyond it fails.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct GrammarLimits {
+    /// States of an answer's lexer, 1 to 2 kB each. Schemas from practice need hundreds.
+    pub lexer_states: usize,
+    /// Work of the lexer on one token, in derivatives of expressions, of which it does some 14,000 in a millisecond.
+    pub lexer_work: u64,
+    /// Items of the parser for one token, of which it makes some 20,000 in a millisecond.
+    pub items: usize,
+    /// Items of the parser at one place: rules that may go on there.
+    pub items_in_row: usize,
+}
+
+impl Default for GrammarLimits {
+    fn default() -> Self {
+        Self { lexer_states: 50_000, lexer_work: 200_000, items: 50_000, items_in_row: 2_000 }
+    }
+}
 
 /// What a model's tokens mean to grammars: made once a model, shared by all its requests.
 ///
-/// Each function makes the [`Follower`] of one answer; more of them are its clones. What clients send is bounded: long texts and grammars that cost
-/// too much are errors. If only a place in the answer turns out to cost too much, the answer ends there, with a warning.
+/// Each function makes the [`Follower`] of one answer; more of them are its clones. Compiled grammars are kept for a while.
+/// What clients send is bounded: long texts and grammars that cost too much are errors. If only a place in the answer turns
+/// out to cost too much, [`Follower::allowed`](lookahead_engine::Constraint::allowed) fails there, always.
 pub struct Grammars {
     factory: ParserFactory,
     vocabulary: Arc<Vocabulary>,
     endings: Arc<Endings>,
+    compiled: Cache,
 }
 
 impl Grammars {
@@ -49,6 +73,18 @@ impl Grammars {
     /// # Errors
     /// If the tokenizer has no token that ends an answer, or is larger than any known.
     pub fn new(tokenizer: &Arc<Tokenizer>, vocabulary_size: usize) -> Result<Self, GrammarError> {
+        Self::with_limits(tokenizer, vocabulary_size, &GrammarLimits::default())
+    }
+
+    /// As [`Self::new`], with other limits.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_limits(
+        tokenizer: &Arc<Tokenizer>,
+        vocabulary_size: usize,
+        limits: &GrammarLimits,
+    ) -> Result<Self, GrammarError> {
         let ends = tokenizer.end_of_generation().iter().copied();
         let tokens: Vec<TokenId> = ends.filter(|&id| (id as usize) < vocabulary_size).collect();
         let usual = tokenizer.eos().filter(|eos| tokens.contains(eos)).or(tokens.first().copied());
@@ -69,9 +105,18 @@ impl Grammars {
         let (mut factory, vocabulary) =
             prepared.map_err(|problem| GrammarError::Tokenizer(readable(&problem)))?;
         factory.quiet();
-        *factory.limits_mut() =
-            ParserLimits { max_lexer_states: LEXER_STATES, verbose_errors: false, ..ParserLimits::default() };
-        Ok(Self { factory, vocabulary, endings: Arc::new(Endings { tokens, usual, mask }) })
+        *factory.limits_mut() = ParserLimits {
+            max_lexer_states: limits.lexer_states,
+            step_lexer_fuel: limits.lexer_work,
+            step_max_items: limits.items,
+            max_items_in_row: limits.items_in_row,
+            verbose_errors: false,
+            ..ParserLimits::default()
+        };
+        // Those who compile wait for each other, so that many at once leave cores for answers.
+        let at_once = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        let compiled = Cache::new(MOST_KEPT, MOST_KEPT_BYTES, at_once);
+        Ok(Self { factory, vocabulary, endings: Arc::new(Endings { tokens, usual, mask }), compiled })
     }
 
     /// Any JSON object.
@@ -92,7 +137,7 @@ impl Grammars {
         check_length("JSON schema", schema.to_string().len(), LONGEST)?;
         let schema = json::laid_out(schema)
             .ok_or_else(|| GrammarError::Schema("a schema is an object or a boolean".to_owned()))?;
-        self.constraint(TopLevelGrammar::from_json_schema(schema)).map_err(GrammarError::Schema)
+        self.follower(TopLevelGrammar::from_json_schema(schema)).map_err(GrammarError::Schema)
     }
 
     /// Text that matches a regular expression as a whole: the syntax of Rust's `regex`, without look-around.
@@ -103,7 +148,7 @@ impl Grammars {
         check_length("regular expression", pattern.len(), LONGEST)?;
         // A pattern is a part of a grammar, in which `//` begins a comment.
         let pattern = if pattern.is_empty() { "()" } else { pattern };
-        self.constraint(TopLevelGrammar::from_regex(pattern)).map_err(GrammarError::Regex)
+        self.follower(TopLevelGrammar::from_regex(pattern)).map_err(GrammarError::Regex)
     }
 
     /// One of some texts.
@@ -116,7 +161,7 @@ impl Grammars {
         }
         check_length("choice", texts.iter().map(String::len).sum(), LONGEST_LARK)?;
         let texts: Vec<String> = texts.iter().map(|text| Value::from(text.as_str()).to_string()).collect();
-        self.constraint(TopLevelGrammar::from_lark(format!("start: {}", texts.join(" | "))))
+        self.follower(TopLevelGrammar::from_lark(format!("start: {}", texts.join(" | "))))
             .map_err(GrammarError::Lark)
     }
 
@@ -134,7 +179,7 @@ impl Grammars {
         let schema_at = |text| serde_json::Deserializer::from_str(text).into_iter().next()?.ok();
         let schemas: Vec<Value> = grammar.split("%json").skip(1).filter_map(schema_at).collect();
         json::check_cost(&schemas).map_err(GrammarError::Lark)?;
-        self.constraint(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(GrammarError::Lark)
+        self.follower(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(GrammarError::Lark)
     }
 
     /// Answers that call tools. For the choice of one tool, pass that tool alone and [`ToolChoice::One`].
@@ -161,62 +206,40 @@ impl Grammars {
             .map_err(GrammarError::Tools)?;
         let grammar = tools::grammar(&with_arguments, format, choice, &self.vocabulary);
         check_length("schemas of the tools", grammar.len(), LONGEST)?;
-        self.constraint(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
+        self.follower(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
             let alone = |(tool, (_, arguments)): (&ToolSpec, (&str, Value))| {
                 let grammar = TopLevelGrammar::from_json_schema(arguments);
-                self.constraint(grammar).err().map(|problem| wrong(tool, problem))
+                self.follower(grammar).err().map(|problem| wrong(tool, problem))
             };
             tools.iter().zip(with_arguments).find_map(alone).unwrap_or(GrammarError::Tools(problem))
         })
     }
 
-    fn constraint(&self, grammar: TopLevelGrammar) -> Result<Follower, String> {
-        let compiled = std::thread::scope(|scope| {
+    fn follower(&self, grammar: TopLevelGrammar) -> Result<Follower, String> {
+        let source = serde_json::to_string(&grammar).map_err(|problem| readable(&problem))?;
+        let compiled = self.compiled.get(&source, || self.compile(grammar))?;
+        Ok(Follower::new(Arc::clone(&self.endings), compiled))
+    }
+
+    fn compile(&self, grammar: TopLevelGrammar) -> Result<Compiled, String> {
+        let parser = thread::scope(|scope| {
             let compile = || self.factory.create_parser(grammar);
-            let thread = std::thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
-            thread.map_err(|error| error.to_string())?.join().map_err(|_| "llguidance panicked".to_owned())
+            let thread = thread::Builder::new().stack_size(STACK).spawn_scoped(scope, compile);
+            let thread = thread.map_err(|error| error.to_string())?;
+            let compiled = thread.join().map_err(|_| "llguidance panicked".to_owned())?;
+            compiled.map_err(|problem| readable(&problem))
         })?;
-        let mut start = Matcher::new(compiled);
+        let mut start = Walker::new(parser);
         // What allows no token is no use, and what costs too much already here is the client's to know. The states that
         // this makes are inherited by all that follow.
-        start.compute_mask_or_eos().map_err(|problem| readable(&problem))?;
-        for warning in start.grammar_warnings() {
+        start.mask()?;
+        for warning in start.warnings() {
             tracing::debug!("grammar: {warning}");
         }
-        Ok(Follower::new(Arc::clone(&self.endings), start))
+        Ok(Compiled::new(start))
     }
 }
 
 fn check_length(what: &'static str, bytes: usize, limit: usize) -> Result<(), GrammarError> {
     if bytes > limit { Err(GrammarError::TooLong { what, bytes, limit }) } else { Ok(()) }
-}
-
-#[cfg(test)]
-mod tests {
-    use lookahead_fixtures::{TinyModel, tiny_model};
-    use lookahead_model::gguf::GgufFile;
-
-    use super::*;
-    use crate::Constraint as _;
-
-    #[test]
-    fn a_place_that_costs_too_much_ends_the_answer_and_spoils_no_other() {
-        let file = GgufFile::from_bytes("tiny", tiny_model(&TinyModel::default())).unwrap();
-        let tokenizer = Arc::new(Tokenizer::from_gguf(&file).unwrap());
-        let mut grammars = Grammars::new(&tokenizer, tokenizer.vocabulary_size()).unwrap();
-        grammars.factory.limits_mut().step_lexer_fuel = 3_000;
-        let mut constraint = grammars.regex("b|.*a.{30}c.{30}d").unwrap();
-
-        let token =
-            |text| tokenizer.encode(text, lookahead_model::tokenizer::EncodeOptions::default()).unwrap()[0];
-        let (a, b, c) = (token("a"), token("b"), token("c"));
-        let ends = grammars.endings.mask.clone();
-        let costly = [[a; 40].as_slice(), &[c; 20]].concat();
-        let at = (0..costly.len())
-            .find(|&at| constraint.allowed(&costly[..at]) == ends)
-            .expect("no limit was hit");
-        assert!(at > 0);
-        assert!(constraint.allowed(&[]) != ends);
-        assert_eq!(constraint.accepted(&[], &[b]), 1);
-    }
 }

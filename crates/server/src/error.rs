@@ -240,6 +240,13 @@ impl From<EngineError> for ApiError {
             EngineError::PromptTooLong { .. } => Self::context_length("messages", message),
             EngineError::EmptyPrompt => Self::invalid("prompt", message),
             EngineError::Sampling(ref sampling) => Self::invalid(sampling.field, message),
+            // One of several fields asked for the grammar; the message names the limit.
+            EngineError::Constraint(_) => Self::new(
+                StatusCode::BAD_REQUEST,
+                "invalid_request_error",
+                Some("grammar_too_complex"),
+                message,
+            ),
             EngineError::Forward(_) => Self::internal(message),
         }
     }

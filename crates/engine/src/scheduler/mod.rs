@@ -192,10 +192,10 @@ impl<M: LanguageModel> Scheduler<M> {
         self.queue = waiting;
         for waiting in VecDeque::<_>::into_iter(cancelled) {
             let (id, generation) = match waiting {
-                Waiting::New(id, _) => (id, Generation::cancelled()),
+                Waiting::New(id, _) => (id, Ok(Generation::cancelled())),
                 Waiting::Preempted(place, sequence) => (place.id, sequence.into_generation()),
             };
-            report.finished.push((id, Ok(generation)));
+            report.finished.push((id, generation));
         }
     }
 
@@ -292,15 +292,14 @@ impl<M: LanguageModel> Scheduler<M> {
 
     /// Takes the sequences that have ended out of the batch, and keeps their caches.
     fn retire(&mut self, report: &mut StepReport) {
-        while let Some(ended) = self.sequences.iter().position(|sequence| sequence.finish_reason().is_some())
-        {
+        while let Some(ended) = self.sequences.iter().position(Sequence::has_ended) {
             let (mut sequence, place) = (self.sequences.remove(ended), self.places.remove(ended));
             if self.options.prefix_cache {
                 let cache = self.engine.take_cache(&mut sequence);
                 let held = sequence.tokens()[..cache.len()].to_vec();
                 self.prefixes.insert(place.scope, held, cache);
             }
-            report.finished.push((place.id, Ok(sequence.into_generation())));
+            report.finished.push((place.id, sequence.into_generation()));
         }
     }
 }

@@ -260,7 +260,7 @@ fn sequences_of_a_batch_share_each_forward_pass_until_they_end() {
             engine.start(request(&PROMPT[..prompt], max_tokens), Box::new(NoDraft)).unwrap()
         })
         .into();
-    while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
+    while sequences.iter().any(|sequence| !sequence.has_ended()) {
         engine.step(&mut sequences, |_, _| ControlFlow::Continue(())).unwrap();
     }
     // Prompts of 3 and 6 share chunks of 4, then a token each, until the first has its 2 and the second its 4.

@@ -76,7 +76,7 @@ fn batched(
         .collect();
     let mut sinks: Vec<_> = cases.iter().map(|case| until(case.stop.as_deref())).collect();
     let mut streamed = vec![Vec::new(); cases.len()];
-    while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
+    while sequences.iter().any(|sequence| !sequence.has_ended()) {
         let on_token = |index: usize, token: GeneratedToken| {
             streamed[index].push(token.id);
             sinks[index](token.id)
@@ -289,7 +289,7 @@ proptest! {
         model.forward(&mut [step], &mut logits).unwrap();
         let mut sampler = Sampler::new(case.request.sampling.clone()).unwrap();
         let choose = |node, history: &[TokenId]| {
-            sampler.choose(logits.row(node), history, history.len() as u64)
+            Some(sampler.choose(logits.row(node), history, history.len() as u64))
         };
         let verified = verify(tree, 0, choose, &mut history);
 

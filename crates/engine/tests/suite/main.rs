@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, unreachable_pub)] // tests, and what they share
 
 mod common;
+mod constraints;
 mod engine;
 mod losslessness;
 mod scheduler;

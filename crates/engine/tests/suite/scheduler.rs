@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use crate::common::HashModel;
 use lookahead_engine::{
-    Constraint, CostCurve, CostPoint, DraftOrigin, DraftPolicy, Drafter, Engine, EngineError, EngineOptions,
-    FinishReason, Generation, GenerationRequest, Namespace, NamespaceDrafter, NoDraft, RequestId,
-    SamplingParams, Scheduler, SchedulerOptions, Submission,
+    Constraint, ConstraintError, CostCurve, CostPoint, DraftOrigin, DraftPolicy, Drafter, Engine,
+    EngineError, EngineOptions, FinishReason, Generation, GenerationRequest, Namespace, NamespaceDrafter,
+    NoDraft, RequestId, SamplingParams, Scheduler, SchedulerOptions, Scout, Submission,
 };
 use lookahead_model::{CacheMemory, LanguageModel, TokenId};
 use proptest::prelude::*;
@@ -22,14 +23,20 @@ struct Thirds {
 }
 
 impl Constraint for Thirds {
-    fn allowed(&mut self, completion: &[TokenId]) -> &[u32] {
+    fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
         let place = completion.len() as u32;
         let bits = (0..VOCABULARY as u32).filter(|&token| allows(place, token)).map(|token| 1 << token);
         self.words = vec![bits.sum()];
-        &self.words
+        Ok(&self.words)
     }
 
-    fn forced(&mut self, completion: &[TokenId]) -> Vec<TokenId> {
+    fn scout(&mut self) -> Box<dyn Scout> {
+        Box::new(Self { words: Vec::new() })
+    }
+}
+
+impl Scout for Thirds {
+    fn forced(&mut self, completion: &[TokenId], _: Instant) -> Vec<TokenId> {
         if completion.len() % 5 == 4 { vec![4] } else { Vec::new() }
     }
 
@@ -92,7 +99,7 @@ fn alone(model: HashModel, case: &Case) -> (Generation, Vec<String>) {
     let sequence = engine.start(case.request.clone(), Box::new(NoDraft)).unwrap();
     let mut sequence = [sequence.constrained(constraint(case.is_constrained))];
     let mut logprobs = Vec::new();
-    while sequence[0].finish_reason().is_none() {
+    while !sequence[0].has_ended() {
         let on_token = |_, token: lookahead_engine::GeneratedToken| {
             logprobs.push(format!("{:?}", token.logprobs));
             ControlFlow::Continue(())
@@ -100,7 +107,7 @@ fn alone(model: HashModel, case: &Case) -> (Generation, Vec<String>) {
         engine.step(&mut sequence, on_token).unwrap();
     }
     let [sequence] = sequence;
-    (sequence.into_generation(), logprobs)
+    (sequence.into_generation().unwrap(), logprobs)
 }
 
 fn curve() -> Arc<CostCurve> {

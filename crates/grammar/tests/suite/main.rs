@@ -5,4 +5,5 @@
 mod common;
 mod constraint;
 mod json;
+mod limits;
 mod tools;

@@ -1,6 +1,6 @@
 //! Calls of tools, in every choice and syntax.
 
-use crate::common::{CONTROL, Model, USER_DEFINED, parse, tokens};
+use crate::common::{CONTROL, Model, USER_DEFINED, allowed, forced, parse};
 use lookahead_grammar::{Constraint, Follower, GrammarError, ToolChoice, ToolSpec};
 use lookahead_model::ToolFormat;
 use serde_json::json;
@@ -138,7 +138,7 @@ fn check_call(text: &str, arguments: &str) {
 fn what_begins_a_call_is_forced_and_tags_are_one_token_where_they_are() {
     for (name, model) in models() {
         let mut asked = model.grammars.tools(&tools()[..1], ToolFormat::Hermes, ToolChoice::One).unwrap();
-        let forced = asked.forced(&[]);
+        let forced = forced(&mut *asked.scout(), &[]);
         let text = model.decode(&forced);
         assert!(
             text.starts_with("<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city"),
@@ -154,7 +154,7 @@ fn what_begins_a_call_is_forced_and_tags_are_one_token_where_they_are() {
 fn in_free_text_every_text_token_is_allowed() {
     for (name, model) in models() {
         let mut asked = constraint(&model, ToolFormat::Hermes, ToolChoice::Auto);
-        let allowed = tokens(asked.allowed(&[]));
+        let allowed = allowed(&mut asked, &[]);
         // All but control tokens that end nothing and, where they are text, closing tags are text as any other.
         let most = model.tokenizer.vocabulary_size();
         assert!(allowed.len() >= most - 140, "{name}: {} of {most}", allowed.len());

@@ -52,7 +52,7 @@ impl<'a> Runner<'a> {
             let drafter = self.drafter(drafts, &candidate.namespace, &case.prompt, answer, seed)?;
             sequences.push(engine.start(self.request(case), drafter)?);
         }
-        while sequences.iter().any(|sequence| sequence.finish_reason().is_none()) {
+        while sequences.iter().any(|sequence| !sequence.has_ended()) {
             engine.step(&mut sequences, |_, _| ControlFlow::Continue(()))?;
         }
         if self.cancelled.load(Ordering::Relaxed) {

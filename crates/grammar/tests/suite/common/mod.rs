@@ -1,9 +1,10 @@
 //! Tokenizers of every kind, and random answers.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use lookahead_fixtures::{TinyModel, tiny_model};
-use lookahead_grammar::{Constraint, Grammars};
+use lookahead_grammar::{Constraint, Grammars, Scout};
 use lookahead_model::TokenId;
 use lookahead_model::gguf::{GgufFile, Strings, Writer};
 use lookahead_model::tokenizer::{DecodeOptions, Tokenizer};
@@ -81,8 +82,8 @@ impl Model {
     pub(crate) fn spelling(&self, constraint: &mut dyn Constraint, mut text: &[u8]) -> Option<Vec<TokenId>> {
         let mut completion = Vec::new();
         while !text.is_empty() {
-            let allowed = tokens(constraint.allowed(&completion));
-            let fits = allowed.into_iter().filter(|&token| {
+            let next = allowed(constraint, &completion);
+            let fits = next.into_iter().filter(|&token| {
                 let bytes = self.tokenizer.token_bytes(token);
                 !bytes.is_empty() && text.starts_with(bytes)
             });
@@ -103,7 +104,7 @@ impl Model {
         let mut random = Random(seed);
         let mut completion = Vec::new();
         while completion.len() < most {
-            let allowed = tokens(constraint.allowed(&completion));
+            let allowed = self::allowed(constraint, &completion);
             assert!(!allowed.is_empty(), "nothing is allowed behind {:?}", self.decode(&completion));
             // Long answers are brought to an end.
             let late = completion.len() > most / 4;
@@ -127,7 +128,17 @@ impl Model {
 
 /// Whether the answer may end behind `completion`.
 pub(crate) fn ends(model: &Model, constraint: &mut dyn Constraint, completion: &[TokenId]) -> bool {
-    tokens(constraint.allowed(completion)).into_iter().any(|token| model.is_end(token))
+    allowed(constraint, completion).into_iter().any(|token| model.is_end(token))
+}
+
+/// The tokens that may follow `completion`; none where the constraint fails.
+pub(crate) fn allowed(constraint: &mut dyn Constraint, completion: &[TokenId]) -> Vec<TokenId> {
+    constraint.allowed(completion).map(tokens).unwrap_or_default()
+}
+
+/// All that is forced behind `completion`.
+pub(crate) fn forced(scout: &mut dyn Scout, completion: &[TokenId]) -> Vec<TokenId> {
+    scout.forced(completion, Instant::now() + Duration::from_mins(1))
 }
 
 /// The tokens of a mask.
