@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use lookahead_model::{
-    Cache, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Accepted, Cache, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 use serde::{Deserialize, Serialize};
 
@@ -259,7 +259,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
             let chunk = PREFILL_CHUNK.min(context - bench.cache.len());
             let nodes: Vec<u32> = (0..chunk as u32).collect();
             bench.forward(chunk, LogitsOf::Nothing)?;
-            bench.cache.keep(&nodes);
+            bench.model.commit(&mut [Accepted { cache: &mut bench.cache, path: &nodes }]);
         }
         Ok(bench)
     }

@@ -150,6 +150,12 @@ impl Pass {
         }
     }
 
+    /// The nodes that the sequence takes over: those that are given, and those that chose the `produced` tokens. If an end
+    /// token or a stop string cut the path short, the nodes behind it go as if they had been wrong.
+    pub(crate) fn committed(&self, verified: &Verified, produced: usize) -> Vec<u32> {
+        (0..self.root() as u32).chain(verified.path[..produced].iter().copied()).collect()
+    }
+
     /// Takes the pass's rows off the front of those in `logits` that start at `next_row`.
     pub(crate) fn take_rows<'a>(&self, logits: &'a Logits, next_row: &mut usize) -> NodeLogits<'a> {
         let rows = NodeLogits { logits, first_row: *next_row, root: self.root() };
@@ -423,14 +429,9 @@ impl<C: Cache> Sequence<C> {
         verified.tokens.len()
     }
 
-    /// Keeps what the `produced` tokens hang off: in the cache the nodes that chose them, in the drafter the
-    /// tokens.
-    ///
-    /// If an end token or a stop string cut the path short, the nodes behind it go as if they had been wrong.
-    pub(crate) fn keep(&mut self, pass: &Pass, verified: &Verified, produced: usize, rows: &NodeLogits<'_>) {
+    /// Records the logits that chose the `produced` tokens, and teaches the drafter.
+    pub(crate) fn learn(&mut self, pass: &Pass, verified: &Verified, produced: usize, rows: &NodeLogits<'_>) {
         let path = &verified.path[..produced];
-        let given = 0..pass.root() as u32;
-        self.cache.keep(&given.chain(path.iter().copied()).collect::<Vec<_>>());
         if let Some(trace) = &mut self.trace {
             for &node in path {
                 trace.push(rows.of(node as usize));

@@ -51,9 +51,11 @@ impl KvPool {
 
     /// What caches take and may take.
     pub(crate) fn memory(&self) -> CacheMemory {
+        let page_bytes = self.layout.page_bytes();
         CacheMemory {
-            total_tokens: self.max_pages().saturating_mul(PAGE_ROWS),
-            used_tokens: self.state().used * PAGE_ROWS,
+            total_bytes: self.max_bytes.map_or(usize::MAX, |_| self.max_pages() * page_bytes),
+            used_bytes: self.state().used * page_bytes,
+            token_bytes: page_bytes / PAGE_ROWS,
         }
     }
 

@@ -20,7 +20,8 @@ mod weights;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use kv_cache::KvCache;
 pub use language_model::{
-    Cache, CacheMemory, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory, SequenceStep,
+    Accepted, Cache, CacheMemory, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory,
+    SequenceStep,
 };
 pub use load_error::LoadError;
 pub use lookahead_kernels::Candidate;

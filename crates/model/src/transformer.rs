@@ -20,7 +20,7 @@ use crate::model_files::ModelFiles;
 use crate::transformer::experts::Routing;
 use crate::weights::{FeedForwardWeights, LayerWeights, Linear, MlpWeights, NormWeights, Weights};
 use crate::{
-    Cache, CacheMemory, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf,
+    Accepted, Cache, CacheMemory, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf,
     OutOfCacheMemory, SequenceStep, TokenTree,
 };
 
@@ -243,6 +243,12 @@ impl LanguageModel for CpuModel {
         }
         write_logits(kernels, architecture, weights, batch, post_norm, buffers, logits);
         Ok(())
+    }
+
+    fn commit(&mut self, batch: &mut [Accepted<'_, KvCache>]) {
+        for Accepted { cache, path } in batch {
+            cache.commit(path);
+        }
     }
 }
 

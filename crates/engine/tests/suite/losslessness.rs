@@ -9,7 +9,7 @@ use lookahead_engine::{
     EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, Namespace, NamespaceDrafter,
     NoDraft, Sampler, SamplingParams, Sharing, StopStrings, verify,
 };
-use lookahead_model::{Cache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree};
+use lookahead_model::{Accepted, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree};
 use proptest::prelude::*;
 
 /// A toy detokeniser: a letter per token.
@@ -282,7 +282,8 @@ proptest! {
             let prompt = TokenTree::chain(&history[..history.len() - 1]).unwrap();
             let step = SequenceStep { tree: &prompt, cache: &mut cache, logits_of: LogitsOf::Nothing };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(&(0..prompt.len() as u32).collect::<Vec<_>>());
+            let path: Vec<u32> = (0..prompt.len() as u32).collect();
+            model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
         }
         model.context_length = 1000; // the engine cuts drafts at the context's end; here nobody does
         let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every };
@@ -310,7 +311,7 @@ fn the_hash_model_notices_a_wrong_row_in_the_cache() {
         let tree = TokenTree::new(vec![1, 2, 3, 4, 4], vec![0, 0, 0, 1, 2]).unwrap();
         let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing };
         model.forward(&mut [step], &mut logits).unwrap();
-        cache.keep(path);
+        model.commit(&mut [Accepted { cache: &mut cache, path }]);
         let next = TokenTree::chain(&[5]).unwrap();
         let step = SequenceStep { tree: &next, cache: &mut cache, logits_of: LogitsOf::Last };
         model.forward(&mut [step], &mut logits).unwrap();

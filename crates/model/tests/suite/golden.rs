@@ -4,7 +4,7 @@ use lookahead_fixtures::Golden;
 use lookahead_kernels::{Isa, Kernels, KvType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, Checkpoint, CpuModel, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Accepted, Checkpoint, CpuModel, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 
 /// Sums are ordered differently, nothing else.
@@ -32,7 +32,7 @@ fn run(model: &mut CpuModel, cache: &mut <CpuModel as LanguageModel>::Cache, tok
     let mut logits = Logits::default();
     let step = SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Every };
     model.forward(&mut [step], &mut logits).unwrap();
-    cache.keep(&tree.path_to(tree.len() - 1));
+    model.commit(&mut [Accepted { cache, path: &tree.path_to(tree.len() - 1) }]);
     logits
 }
 

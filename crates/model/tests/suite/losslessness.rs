@@ -5,8 +5,8 @@ use lookahead_fixtures::{Golden, TinyModel, tiny_model};
 use lookahead_kernels::{Kernels, KvType, WeightType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, Candidate, Checkpoint, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits, LogitsOf,
-    SequenceStep, TokenId, TokenTree,
+    Accepted, Cache, Candidate, Checkpoint, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits,
+    LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 use proptest::prelude::*;
 
@@ -59,7 +59,7 @@ fn plain(model: &mut CpuModel, tokens: &[TokenId]) -> Vec<Vec<u32>> {
             let tree = TokenTree::chain(&[token]).unwrap();
             let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(&[0]);
+            model.commit(&mut [Accepted { cache: &mut cache, path: &[0] }]);
             bits(logits.row(0))
         })
         .collect()
@@ -101,7 +101,8 @@ proptest! {
             let Ok(tree) = TokenTree::chain(chunk) else { continue };
             let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(&tree.path_to(tree.len() - 1));
+            let path = tree.path_to(tree.len() - 1);
+            model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
         }
         let mut context = prompt;
         for (round, tree) in [tree(&seeds), tree(&next_seeds)].iter().enumerate() {
@@ -115,7 +116,7 @@ proptest! {
                 prop_assert_eq!(&bits(logits.row(node)), &expected[sequence.len() - 1], "round {}, node {}", round, node);
             }
             let path = tree.path_to(kept.index(tree.len()));
-            cache.keep(&path);
+            model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
             context.extend(path.iter().map(|&n| tree.tokens()[n as usize]));
         }
     }
@@ -179,12 +180,13 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
     let mut model = model(Weights::Gguf("llama", WeightType::F32), 1);
     let mut cache = model.new_cache(4);
     let mut logits = Logits::default();
-    let mut attempt = |cache: &mut _, tokens: &[TokenId]| {
+    let attempt = |model: &mut CpuModel, logits: &mut Logits, cache: &mut _, tokens: &[TokenId]| {
         let tree = TokenTree::chain(tokens).unwrap();
-        model.forward(&mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Last }], &mut logits)
+        model.forward(&mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Last }], logits)
     };
-    assert_eq!(attempt(&mut cache, &[1, 2, 3]), Ok(()));
-    cache.keep(&[0, 1, 2]);
+    assert_eq!(attempt(&mut model, &mut logits, &mut cache, &[1, 2, 3]), Ok(()));
+    model.commit(&mut [Accepted { cache: &mut cache, path: &[0, 1, 2] }]);
+    let mut attempt = |cache: &mut _, tokens: &[TokenId]| attempt(&mut model, &mut logits, cache, tokens);
     assert_eq!(
         attempt(&mut cache, &[1, 2]),
         Err(ForwardError::CacheFull { capacity: 4, committed: 3, new: 2 })
@@ -209,15 +211,15 @@ fn a_decode_step_allocates_nothing() {
         let mut step = |cache: &mut KvCache, tree: &TokenTree, path: &[u32]| {
             let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(path);
+            model.commit(&mut [Accepted { cache, path }]);
         };
         let prompt: Vec<TokenId> = (0..40).collect();
         let chain = TokenTree::chain(&prompt).unwrap();
         let tree = tree(&[(0, 1), (0, 2), (0, 3), (1, 4), (2, 5), (1, 6)]);
         step(&mut cache, &chain, &chain.path_to(39));
+        let mut fork = cache.fork(40, 100);
         // The first step makes room, for the tree and for the positions it reaches.
-        step(&mut cache, &tree, &[0, 1, 3]);
-        cache.truncate(40);
+        step(&mut fork, &tree, &[0, 1, 3]);
         let counted = allocation_counter::measure(|| step(&mut cache, &tree, &[0, 1, 3]));
         assert_eq!(counted.count_total, 0, "{weights:?}");
     }
