@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use lookahead_model::{Accepted, Cache, ForwardError, Keep, LanguageModel, Logits, SequenceStep};
+use lookahead_model::{Accepted, Cache, ForwardError, LanguageModel, Logits, SequenceStep};
 
 use crate::budget;
 use crate::drafter::Drafter;
@@ -141,19 +141,14 @@ impl<M: LanguageModel> Engine<M> {
     ) -> Result<Duration, ForwardError> {
         let began = Instant::now();
         let mut batch = Vec::with_capacity(passes.len());
-        let mut keep = Keep::Best(1);
         for (sequence, pass) in sequences.iter_mut().zip(passes) {
             if let Some(pass) = pass {
-                keep = match (keep, sequence.keep_of_logits()) {
-                    (Keep::Best(some), Keep::Best(more)) => Keep::Best(some.max(more)),
-                    _ => Keep::Row,
-                };
                 let (tree, logits_of) = (pass.tree(), pass.logits_of);
-                batch.push(SequenceStep { tree, cache: &mut sequence.cache, logits_of });
+                let keep = sequence.keep_of_logits(pass, self.model.vocabulary_size());
+                batch.push(SequenceStep { tree, cache: &mut sequence.cache, logits_of, keep });
             }
         }
         if !batch.is_empty() {
-            self.logits.set_keep(keep);
             self.model.forward(&mut batch, &mut self.logits)?;
         }
         Ok(began.elapsed())

@@ -190,10 +190,10 @@ impl NodeLogits<'_> {
         history: &[TokenId],
         allowed: Option<&[u32]>,
     ) -> TokenId {
+        let position = history.len() as u64;
         match self.best(node) {
-            Some([best, ..]) if *best != Candidate::NONE => best.token,
-            Some(_) => 0, // every logit is NaN
-            None => sampler.choose_allowed(self.of(node), history, history.len() as u64, allowed),
+            Some(best) => sampler.choose_among(best, history, position),
+            None => sampler.choose_allowed(self.of(node), history, position, allowed),
         }
     }
 
@@ -279,14 +279,17 @@ impl<C: Cache> Sequence<C> {
         self.trace.as_ref()
     }
 
-    /// What a pass needs to keep of this sequence's rows of logits.
-    pub(crate) fn keep_of_logits(&self) -> Keep {
-        let is_best_enough = self.sampler.is_argmax()
-            && self.trace.is_none()
-            && self.constraint.is_none()
-            && self.logprobs.is_none();
-        let best = self.runners_up_per_token.max(self.drafter.runners_up()).max(1);
-        if is_best_enough { Keep::Best(best) } else { Keep::Row }
+    /// What `pass` needs to keep of this sequence's rows of logits.
+    pub(crate) fn keep_of_logits(&self, pass: &Pass, vocabulary_size: usize) -> Keep {
+        if self.trace.is_some() || self.constraint.is_some() || self.logprobs.is_some() {
+            return Keep::Row;
+        }
+        match self.sampler.keep(vocabulary_size, self.tokens.len() + pass.tree().len()) {
+            Keep::Best(ranks) => {
+                Keep::Best(ranks.max(self.runners_up_per_token).max(self.drafter.runners_up()))
+            }
+            Keep::Row => Keep::Row,
+        }
     }
 
     /// Tokens that are still to be run before the next decode step: of the prompt, and of the answer if the cache was

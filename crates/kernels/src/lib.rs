@@ -40,7 +40,7 @@ mod weight_type;
 pub use activations::Activations;
 pub use arena::WeightArena;
 pub use attention::{
-    AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvType, PAGE_ROWS, UnknownKvType,
+    AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS, UnknownKvType,
     VisibleRows, attention,
 };
 pub use block::dequantize_row;
@@ -50,7 +50,7 @@ pub use elementwise::{
     soft_cap,
 };
 pub use kernels::Kernels;
-pub use matrix::{BestScratch, Candidate, Matrix, MatrixError, multiply, multiply_best};
+pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, MatrixError, multiply, multiply_kept};
 pub use quantize::quantize_row;
 pub use rope::{RopePairs, RopeTable};
 pub use simd::Isa;

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lookahead_kernels::{KvLayout, KvPage, KvType, PAGE_ROWS};
+use lookahead_kernels::{KvLayout, KvPage, KvShape, KvType, PAGE_ROWS};
 
 use crate::architecture::Architecture;
 use crate::{CacheMemory, OutOfCacheMemory};
@@ -33,7 +33,9 @@ impl KvPool {
     /// Pages of up to `max_bytes` together, none of them taken from the system yet.
     pub(crate) fn new(architecture: &Architecture, kv_type: KvType, max_bytes: Option<usize>) -> Self {
         let attention = architecture.layers.iter().map(|layer| &layer.attention);
-        let layout = KvLayout::new(kv_type, attention.map(|a| (a.kv_heads, a.head_dim)));
+        let shapes =
+            attention.map(|a| KvShape { heads: a.kv_heads, key_dim: a.head_dim, value_dim: a.head_dim });
+        let layout = KvLayout::new(kv_type, shapes);
         Self { kv_type, layout, max_bytes, state: Mutex::default() }
     }
 
@@ -106,7 +108,8 @@ mod tests {
 
     /// A pool of small pages.
     fn pool(max_pages: Option<usize>) -> KvPool {
-        let layout = KvLayout::new(KvType::F16, [(1, 16), (2, 16)]);
+        let shapes = [1, 2].map(|heads| KvShape { heads, key_dim: 16, value_dim: 16 });
+        let layout = KvLayout::new(KvType::F16, shapes);
         let max_bytes = max_pages.map(|pages| pages * layout.page_bytes());
         KvPool { kv_type: KvType::F16, layout, max_bytes, state: Mutex::default() }
     }

@@ -4,8 +4,11 @@
 //! function of the token ids at and before it on its path. They do not depend on the shape of the tree, on how a
 //! prompt was cut into chunks, on other sequences in the batch, or on the number of threads; not in a single bit.
 
-use lookahead_kernels::Candidate;
+use std::ops::Range;
 
+use lookahead_kernels::Keep;
+
+use crate::logits::Logits;
 use crate::{TokenId, TokenTree};
 
 /// What a sequence remembers between forward passes: keys and values of its tokens, or the states of recurrences.
@@ -92,6 +95,25 @@ pub struct SequenceStep<'a, C> {
     pub cache: &'a mut C,
     /// The nodes to return logits for.
     pub logits_of: LogitsOf,
+    /// What to keep of the logits of each of them.
+    pub keep: Keep,
+}
+
+impl<C> SequenceStep<'_, C> {
+    /// The nodes to return logits for.
+    pub fn asked(&self) -> Range<usize> {
+        let nodes = self.tree.len();
+        match self.logits_of {
+            LogitsOf::Nothing => nodes..nodes,
+            LogitsOf::Last => nodes - 1..nodes,
+            LogitsOf::Every => 0..nodes,
+        }
+    }
+
+    /// What to keep of the logits of each node that is asked for.
+    pub fn kept(&self) -> impl Iterator<Item = Keep> + use<C> {
+        std::iter::repeat_n(self.keep, self.asked().len())
+    }
 }
 
 /// The nodes of one sequence's last pass that lie on the path that was accepted.
@@ -100,78 +122,6 @@ pub struct Accepted<'a, C> {
     pub cache: &'a mut C,
     /// Node indices of the pass, ascending, the root first.
     pub path: &'a [u32],
-}
-
-/// What is kept of a row of logits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Keep {
-    /// All of it.
-    #[default]
-    Row,
-    /// The given number of most likely tokens: what greedy decoding needs, without writing whole rows.
-    Best(usize),
-}
-
-/// Logits of a forward pass: one row of `vocabulary_size` values per node asked for, or the best of each row; sequences
-/// in batch order, nodes in tree order. Reused between passes, so that a decode step does not allocate.
-#[derive(Clone, Debug, Default)]
-pub struct Logits {
-    keep: Keep,
-    values: Vec<f32>,
-    vocabulary_size: usize,
-    best: Vec<Candidate>,
-    ranks: usize,
-}
-
-impl Logits {
-    /// Says what the next passes are to keep of each row.
-    pub fn set_keep(&mut self, keep: Keep) {
-        self.keep = keep;
-    }
-
-    /// What passes are to keep. For implementers of [`LanguageModel`], which may give whole rows all the same.
-    pub fn keep(&self) -> Keep {
-        self.keep
-    }
-
-    /// Makes room for `rows` rows and returns them all, row-major. For implementers of [`LanguageModel`].
-    pub fn reset(&mut self, rows: usize, vocabulary_size: usize) -> &mut [f32] {
-        self.ranks = 0;
-        self.vocabulary_size = vocabulary_size;
-        self.values.resize(rows * vocabulary_size, 0.0);
-        &mut self.values
-    }
-
-    /// Makes room for the `ranks` best of `rows` rows and returns them all, row-major: each row sorted by rank, filled up
-    /// with [`Candidate::NONE`]. For implementers of [`LanguageModel`].
-    pub fn reset_best(&mut self, rows: usize, ranks: usize) -> &mut [Candidate] {
-        self.ranks = ranks;
-        self.best.resize(rows * ranks, Candidate::NONE);
-        &mut self.best
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        let whole = self.values.len().checked_div(self.vocabulary_size).unwrap_or(0);
-        self.best.len().checked_div(self.ranks).unwrap_or(whole)
-    }
-
-    /// The logits of row `row`, one value per token of the vocabulary.
-    ///
-    /// # Panics
-    /// If there is no such row, or only its best are there.
-    pub fn row(&self, row: usize) -> &[f32] {
-        assert_eq!(self.ranks, 0, "whole rows were asked for");
-        &self.values[row * self.vocabulary_size..][..self.vocabulary_size]
-    }
-
-    /// The best of row `row`, sorted by rank; `None` if the whole row is there.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn best(&self, row: usize) -> Option<&[Candidate]> {
-        (self.ranks > 0).then(|| &self.best[row * self.ranks..][..self.ranks])
-    }
 }
 
 /// Why a forward pass could not run. Nothing was changed.
@@ -229,6 +179,7 @@ pub trait LanguageModel {
         batch: &mut [SequenceStep<'_, Self::Cache>],
         logits: &mut Logits,
     ) -> Result<(), ForwardError>;
+
     /// Makes the accepted path of each sequence part of its context, for all of them at once, and drops the other pending
     /// nodes.
     ///

@@ -8,6 +8,7 @@ mod kv_cache;
 mod kv_pool;
 mod language_model;
 mod load_error;
+mod logits;
 mod mapped_file;
 mod model_files;
 mod prompt_encoder;
@@ -20,11 +21,11 @@ mod weights;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use kv_cache::KvCache;
 pub use language_model::{
-    Accepted, Cache, CacheMemory, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory,
-    SequenceStep,
+    Accepted, Cache, CacheMemory, ForwardError, LanguageModel, LogitsOf, OutOfCacheMemory, SequenceStep,
 };
 pub use load_error::LoadError;
-pub use lookahead_kernels::Candidate;
+pub use logits::Logits;
+pub use lookahead_kernels::{Candidate, Keep};
 pub use model_files::{ModelFiles, OpenModel, TensorListing};
 pub use prompt_encoder::{Chat, PromptEncoder};
 pub use token_tree::{TokenTree, TokenTreeError};

@@ -9,9 +9,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, BestScratch, Isa, Kernels, KvType, Matrix, RopeTable,
+    Activations, AttentionScratch, AttentionShape, Isa, KeptScratch, Kernels, KvType, Matrix, RopeTable,
     VisibleRows, WeightType, activate, add, add_scaled, attention, gate, layer_norm_in_place, multiply,
-    multiply_best, rms_norm, rms_norm_in_place, scale, soft_cap,
+    multiply_kept, rms_norm, rms_norm_in_place, scale, soft_cap,
 };
 
 use crate::architecture::{Architecture, FeedForward, Layer, Mlp, Norm, NormKind, QkNorm, Wiring};
@@ -20,8 +20,8 @@ use crate::model_files::ModelFiles;
 use crate::transformer::experts::Routing;
 use crate::weights::{FeedForwardWeights, LayerWeights, Linear, MlpWeights, NormWeights, Weights};
 use crate::{
-    Accepted, Cache, CacheMemory, ForwardError, Keep, KvCache, LanguageModel, LoadError, Logits, LogitsOf,
-    OutOfCacheMemory, SequenceStep, TokenTree,
+    Accepted, Cache, CacheMemory, ForwardError, KvCache, LanguageModel, LoadError, Logits, OutOfCacheMemory,
+    SequenceStep, TokenTree,
 };
 
 /// A model on the CPU.
@@ -55,7 +55,7 @@ struct Buffers {
     hidden: HiddenLayer,
     routing: Routing,
     scratch: AttentionScratch,
-    best: BestScratch,
+    kept: KeptScratch,
 }
 
 /// The hidden layer of a feed-forward network.
@@ -608,11 +608,7 @@ fn write_logits(
     let hidden = architecture.hidden_size;
     let mut asked = 0;
     for (step, nodes) in batch.iter().zip(&buffers.placements.sequences) {
-        let nodes = match step.logits_of {
-            LogitsOf::Nothing => nodes.end..nodes.end,
-            LogitsOf::Last => nodes.end - 1..nodes.end,
-            LogitsOf::Every => nodes.clone(),
-        };
+        let nodes = step.asked().start + nodes.start..step.asked().end + nodes.start;
         for values in [&mut buffers.residual, &mut buffers.result, &mut buffers.parallel] {
             if !values.is_empty() {
                 values.copy_within(nodes.start * hidden..nodes.end * hidden, asked * hidden);
@@ -641,19 +637,6 @@ fn write_logits(
         let step = NormStep { architecture, norm: Some(&weights.output_norm), codes };
         step.add_and_normalise(kernels, post_norm, buffers);
     }
-    match logits.keep() {
-        Keep::Best(ranks) if ranks > 0 => {
-            let out = logits.reset_best(asked, ranks);
-            multiply_best(kernels, &buffers.input, head, finish, &mut buffers.best, out);
-        }
-        _ => {
-            let out = logits.reset(asked, head.rows());
-            if asked == 0 {
-                return;
-            }
-            multiply(kernels, &buffers.input, [(head, &mut *out)]);
-            let (width, rows) = (head.rows(), [(out, head.rows())]);
-            kernels.for_each_row(asked, width, rows, |_, [row]| finish(0..width, row));
-        }
-    }
+    let kept = logits.reset(head.rows(), batch.iter().flat_map(SequenceStep::kept));
+    multiply_kept(kernels, &buffers.input, head, finish, &mut buffers.kept, kept);
 }

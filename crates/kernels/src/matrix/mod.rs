@@ -12,7 +12,7 @@ mod quantized;
 
 use std::ops::Range;
 
-pub use self::best::{BestScratch, Candidate, multiply_best};
+pub use self::best::{Candidate, Keep, Kept, KeptScratch, multiply_kept};
 use crate::arena::Buffer;
 use crate::block::dequantize_row;
 use crate::pool::Disjoint;

@@ -4,7 +4,7 @@ use lookahead_fixtures::{TinyModel, tiny_model};
 use lookahead_kernels::{Kernels, KvType, PAGE_ROWS};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Accepted, Cache, CacheMemory, CpuModel, ForwardError, KvCache, LanguageModel, Logits, LogitsOf,
+    Accepted, Cache, CacheMemory, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits, LogitsOf,
     OutOfCacheMemory, SequenceStep, TokenId, TokenTree,
 };
 use proptest::prelude::*;
@@ -39,7 +39,10 @@ fn text(len: usize, salt: usize) -> Vec<TokenId> {
 
 fn forward(model: &mut CpuModel, cache: &mut KvCache, tokens: &[TokenId]) -> Result<Vec<u32>, ForwardError> {
     let (tree, mut logits) = (TokenTree::chain(tokens).unwrap(), Logits::default());
-    model.forward(&mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Every }], &mut logits)?;
+    model.forward(
+        &mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Every, keep: Keep::Row }],
+        &mut logits,
+    )?;
     Ok((0..logits.rows()).flat_map(|row| logits.row(row)).map(|logit| logit.to_bits()).collect())
 }
 
@@ -136,7 +139,7 @@ proptest! {
                         node => node - 1,
                     });
                     let tree = TokenTree::new(tokens.clone(), parents.collect()).unwrap();
-                    let step = SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Nothing };
+                    let step = SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Nothing, keep: Keep::Row };
                     model.forward(&mut [step], &mut Logits::default()).unwrap();
                     let path = tree.path_to(tree.len() - 1);
                     model.commit(&mut [Accepted { cache, path: &path }]);
@@ -229,7 +232,7 @@ fn a_batch_that_lacks_memory_changes_nothing() {
     let mut batch: Vec<_> = trees
         .iter()
         .zip(&mut caches)
-        .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last })
+        .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last, keep: Keep::Row })
         .collect();
     let mut logits = Logits::default();
     assert_eq!(model.forward(&mut batch, &mut logits), Err(OutOfCacheMemory.into()));

@@ -57,7 +57,8 @@ fn plain(model: &mut CpuModel, tokens: &[TokenId]) -> Vec<Vec<u32>> {
         .iter()
         .map(|&token| {
             let tree = TokenTree::chain(&[token]).unwrap();
-            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+            let step =
+                SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
             model.commit(&mut [Accepted { cache: &mut cache, path: &[0] }]);
             bits(logits.row(0))
@@ -99,14 +100,14 @@ proptest! {
         let mut logits = Logits::default();
         for chunk in [&prompt[..cut.min(prompt.len())], &prompt[cut.min(prompt.len())..]] {
             let Ok(tree) = TokenTree::chain(chunk) else { continue };
-            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing };
+            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
             let path = tree.path_to(tree.len() - 1);
             model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
         }
         let mut context = prompt;
         for (round, tree) in [tree(&seeds), tree(&next_seeds)].iter().enumerate() {
-            let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every };
+            let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
             for node in 0..tree.len() {
                 let path = tree.path_to(node);
@@ -132,7 +133,7 @@ proptest! {
         let mut batch: Vec<_> = trees
             .iter()
             .zip(&mut caches)
-            .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last })
+            .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last, keep: Keep::Row })
             .collect();
         let mut logits = Logits::default();
         model.forward(&mut batch, &mut logits).unwrap();
@@ -147,30 +148,43 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_best_kept_are_those_of_the_whole_rows(
+    fn what_is_kept_for_each_sequence_is_that_of_the_whole_rows(
         weights in weights(),
         prompts in prop::collection::vec((tokens(1..20), prop::sample::select(LOGITS_OF.to_vec())), 1..4),
-        ranks in 1usize..10,
+        keep in prop::collection::vec(prop_oneof![Just(Keep::Row), (1usize..10).prop_map(Keep::Best)], 4),
     ) {
         let mut model = model(weights, 2);
         let trees: Vec<TokenTree> = prompts.iter().map(|(prompt, _)| TokenTree::chain(prompt).unwrap()).collect();
-        let [rows, best] = [Keep::Row, Keep::Best(ranks)].map(|keep| {
+        let [rows, kept] = [&[Keep::Row; 4], &keep[..]].map(|keep| {
             let mut logits = Logits::default();
-            logits.set_keep(keep);
             let mut caches: Vec<_> = prompts.iter().map(|_| model.new_cache(20)).collect();
-            let steps = trees.iter().zip(&mut caches).zip(&prompts);
-            let mut batch: Vec<_> =
-                steps.map(|((tree, cache), &(_, logits_of))| SequenceStep { tree, cache, logits_of }).collect();
+            let steps = trees.iter().zip(&mut caches).zip(&prompts).zip(keep);
+            let steps = steps.map(|(((tree, cache), &(_, logits_of)), &keep)| {
+                SequenceStep { tree, cache, logits_of, keep }
+            });
+            let mut batch: Vec<_> = steps.collect();
             model.forward(&mut batch, &mut logits).unwrap();
             logits
         });
-        prop_assert_eq!(best.rows(), rows.rows());
-        for row in 0..rows.rows() {
+        prop_assert_eq!(kept.rows(), rows.rows());
+        let keeps = trees.iter().zip(&prompts).zip(&keep).flat_map(|((tree, (_, logits_of)), keep)| {
+            let rows = match logits_of {
+                LogitsOf::Nothing => 0,
+                LogitsOf::Last => 1,
+                LogitsOf::Every => tree.len(),
+            };
+            std::iter::repeat_n(*keep, rows)
+        });
+        for (row, keep) in keeps.enumerate() {
+            prop_assert_eq!(rows.best(row), None);
+            let Keep::Best(ranks) = keep else {
+                prop_assert_eq!(bits(kept.row(row)), bits(rows.row(row)));
+                continue;
+            };
             let mut all: Vec<Candidate> =
                 rows.row(row).iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
             all.sort_by(Candidate::by_rank);
-            prop_assert_eq!(best.best(row).unwrap(), &all[..ranks]);
-            prop_assert_eq!(rows.best(row), None);
+            prop_assert_eq!(kept.best(row).unwrap(), &all[..ranks]);
         }
     }
 }
@@ -182,7 +196,10 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
     let mut logits = Logits::default();
     let attempt = |model: &mut CpuModel, logits: &mut Logits, cache: &mut _, tokens: &[TokenId]| {
         let tree = TokenTree::chain(tokens).unwrap();
-        model.forward(&mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Last }], logits)
+        model.forward(
+            &mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Last, keep: Keep::Row }],
+            logits,
+        )
     };
     assert_eq!(attempt(&mut model, &mut logits, &mut cache, &[1, 2, 3]), Ok(()));
     model.commit(&mut [Accepted { cache: &mut cache, path: &[0, 1, 2] }]);
@@ -207,9 +224,8 @@ fn a_decode_step_allocates_nothing() {
         let mut model = model(weights, 1);
         let mut cache = model.new_cache(100);
         let mut logits = Logits::default();
-        logits.set_keep(keep);
         let mut step = |cache: &mut KvCache, tree: &TokenTree, path: &[u32]| {
-            let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every };
+            let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every, keep };
             model.forward(&mut [step], &mut logits).unwrap();
             model.commit(&mut [Accepted { cache, path }]);
         };
@@ -233,7 +249,8 @@ fn a_model_with_learned_positions_ends_where_they_end() {
     let tokens = vec![3; 257];
     let mut attempt = |tokens: &[TokenId]| {
         let tree = TokenTree::chain(tokens).unwrap();
-        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+        let step =
+            SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
         model.forward(&mut [step], &mut Logits::default())
     };
     assert_eq!(attempt(&tokens), Err(ForwardError::CacheFull { capacity: 256, committed: 0, new: 257 }));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lookahead_model::{
-    Accepted, Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, LogitsOf,
-    OutOfCacheMemory, SequenceStep, TokenId,
+    Accepted, Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, OutOfCacheMemory,
+    SequenceStep, TokenId,
 };
 
 /// Each row of logits is a pseudo-random function of the cached rows and the node's ancestors. The token that
@@ -22,6 +22,8 @@ pub(crate) struct HashModel {
     pub passes: Vec<Vec<usize>>,
     /// Sequences of each commit.
     pub commits: Vec<usize>,
+    /// What was kept of each row of the last pass.
+    pub kept: Vec<Keep>,
 }
 
 impl HashModel {
@@ -36,6 +38,7 @@ impl HashModel {
             snapshot_every: 1,
             passes: Vec::new(),
             commits: Vec::new(),
+            kept: Vec::new(),
         }
     }
 
@@ -179,13 +182,9 @@ impl LanguageModel for HashModel {
         }
         self.passes.push(batch.iter().map(|step| step.tree.len()).collect());
 
-        let asked = |step: &SequenceStep<'_, HashCache>| match step.logits_of {
-            LogitsOf::Nothing => step.tree.len()..step.tree.len(),
-            LogitsOf::Last => step.tree.len() - 1..step.tree.len(),
-            LogitsOf::Every => 0..step.tree.len(),
-        };
-        let rows = batch.iter().map(|step| asked(step).len()).sum();
-        let mut values = vec![0.0; rows * vocabulary_size];
+        let kept = logits.reset(vocabulary_size, batch.iter().flat_map(SequenceStep::kept));
+        self.kept = kept.keep.to_vec();
+        let mut values = vec![0.0; kept.keep.len() * vocabulary_size];
         let mut next_row = values.chunks_exact_mut(vocabulary_size);
         for step in batch {
             step.cache.pending.clear();
@@ -197,26 +196,27 @@ impl LanguageModel for HashModel {
                 let before = path.iter().fold(0, |digest, row| mix(digest ^ row.state));
                 path.push(Row { token, state: mix(before ^ u64::from(token) << 20 ^ path.len() as u64) });
                 step.cache.pending.push(path[path.len() - 1]);
-                if asked(step).contains(&node) {
+                if step.asked().contains(&node) {
                     self.logits_after(&path, next_row.next().unwrap());
                 }
             }
         }
-        match logits.keep() {
-            Keep::Row => logits.reset(rows, vocabulary_size).copy_from_slice(&values),
-            Keep::Best(ranks) => {
-                let best = logits.reset_best(rows, ranks).chunks_exact_mut(ranks);
-                for (best, row) in best.zip(values.chunks_exact(vocabulary_size)) {
+        let (mut rows, mut best) = (kept.rows, kept.best);
+        for (row, keep) in values.chunks_exact(vocabulary_size).zip(kept.keep) {
+            match *keep {
+                Keep::Row => rows.split_off_mut(..vocabulary_size).unwrap().copy_from_slice(row),
+                Keep::Best(ranks) => {
                     let mut all: Vec<Candidate> =
                         row.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
                     all.sort_by(Candidate::by_rank);
                     all.resize(ranks, Candidate::NONE);
-                    best.copy_from_slice(&all);
+                    best.split_off_mut(..ranks).unwrap().copy_from_slice(&all);
                 }
             }
         }
         Ok(())
     }
+
     fn commit(&mut self, batch: &mut [Accepted<'_, HashCache>]) {
         self.commits.push(batch.len());
         for Accepted { cache, path } in batch {
