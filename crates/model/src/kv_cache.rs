@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lookahead_kernels::{KvLayer, KvPage, PAGE_ROWS};
 
 use crate::kv_pool::KvPool;
-use crate::{Cache, OutOfCacheMemory};
+use crate::language_model::{Cache, OutOfCacheMemory};
 
 /// Keys and values of one sequence.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use std::ops::Range;
 use lookahead_kernels::Keep;
 
 use crate::logits::Logits;
-use crate::{TokenId, TokenTree};
+use crate::token_tree::{TokenId, TokenTree};
 
 /// What a sequence remembers between forward passes: keys and values of its tokens, or the states of recurrences.
 ///

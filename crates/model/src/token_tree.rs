@@ -1,6 +1,7 @@
 //! The tokens of one sequence in one forward pass, as a tree: prefill is the chain, a decode step the draft tree.
 
-use crate::TokenId;
+/// The number of a token in a model's vocabulary.
+pub type TokenId = u32;
 
 /// New tokens of one sequence, each with its parent: a tree that hangs off the tokens already in the KV cache.
 ///

@@ -19,6 +19,8 @@ const VOCABULARY: TokenId = 256;
 enum Weights {
     /// Of a GGUF file: the architecture, and the type of its weights.
     Gguf(&'static str, WeightType),
+    /// The same with values twice as wide as keys.
+    WideValues(&'static str, WeightType),
     /// Of a golden checkpoint, one of each family: as it is, in single precision, or made into another type.
     Golden(&'static str, Option<WeightType>),
 }
@@ -31,16 +33,25 @@ fn weights() -> impl Strategy<Value = Weights> {
     let types = WeightType::WRITABLE.map(Some).into_iter().chain([None]).collect::<Vec<_>>();
     let golden = (prop::sample::select(Golden::NAMES.to_vec()), prop::sample::select(types));
     prop_oneof![
-        gguf.prop_map(|(architecture, weight_type)| Weights::Gguf(architecture, weight_type)),
-        golden.prop_map(|(name, quantize)| Weights::Golden(name, quantize)),
+        3 => (gguf, prop::bool::weighted(0.2)).prop_map(|((architecture, weight_type), is_wide)| match is_wide {
+            true => Weights::WideValues(architecture, weight_type),
+            false => Weights::Gguf(architecture, weight_type),
+        }),
+        3 => golden.prop_map(|(name, quantize)| Weights::Golden(name, quantize)),
     ]
 }
 
 fn model(weights: Weights, threads: usize) -> CpuModel {
+    let tiny = |tiny: &TinyModel| {
+        let file = GgufFile::from_bytes("tiny", tiny_model(tiny)).unwrap();
+        CpuModel::load(&file, Kernels::new(threads)).unwrap()
+    };
     match weights {
         Weights::Gguf(architecture, weight_type) => {
-            let bytes = tiny_model(&TinyModel { architecture, weight_type, ..TinyModel::default() });
-            CpuModel::load(&GgufFile::from_bytes("tiny", bytes).unwrap(), Kernels::new(threads)).unwrap()
+            tiny(&TinyModel { architecture, weight_type, ..TinyModel::default() })
+        }
+        Weights::WideValues(architecture, weight_type) => {
+            tiny(&TinyModel { architecture, weight_type, value_dim: 128, ..TinyModel::default() })
         }
         Weights::Golden(name, quantize) => {
             let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
@@ -217,9 +228,13 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
 #[test]
 fn a_decode_step_allocates_nothing() {
     let gguf = ["llama", "qwen2", "gemma3"].map(|architecture| Weights::Gguf(architecture, WeightType::Q4K));
+    let wide = [Weights::WideValues("llama", WeightType::Q8_0)];
     let golden = Golden::NAMES.map(|name| Weights::Golden(name, None));
-    for (weights, keep) in
-        gguf.into_iter().chain(golden).zip([Keep::Row, Keep::Best(1), Keep::Best(8)].into_iter().cycle())
+    for (weights, keep) in gguf
+        .into_iter()
+        .chain(wide)
+        .chain(golden)
+        .zip([Keep::Row, Keep::Best(1), Keep::Best(8)].into_iter().cycle())
     {
         let mut model = model(weights, 1);
         let mut cache = model.new_cache(100);
@@ -239,6 +254,15 @@ fn a_decode_step_allocates_nothing() {
         let counted = allocation_counter::measure(|| step(&mut cache, &tree, &[0, 1, 3]));
         assert_eq!(counted.count_total, 0, "{weights:?}");
     }
+}
+
+#[test]
+fn keys_and_values_have_sizes_of_their_own() {
+    let usual = model(Weights::Gguf("llama", WeightType::F32), 1);
+    let wide = model(Weights::WideValues("llama", WeightType::F32), 1);
+    // Two layers of two heads, in half precision: keys of 64, values of 64 or 128.
+    assert_eq!(usual.kv_bytes_per_token(), 2 * 2 * 2 * (64 + 64));
+    assert_eq!(wide.kv_bytes_per_token(), 2 * 2 * 2 * (64 + 128));
 }
 
 #[test]
