@@ -9,7 +9,7 @@ use std::fs;
 use libfuzzer_sys::fuzz_target;
 use lookahead_kernels::Kernels;
 use lookahead_model::tokenizer::{EncodeOptions, Tokenizer};
-use lookahead_model::{Checkpoint, CpuModel, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree};
+use lookahead_model::{Checkpoint, CpuModel, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree};
 
 /// A good file of weights without tensors, where the input is for the tokenizer.
 const NO_TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
@@ -36,7 +36,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(mut model) = CpuModel::load(&checkpoint, Kernels::new(1)) else { return };
     let mut cache = model.new_cache(1);
     let tree = TokenTree::chain(&[0]).unwrap();
-    let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+    let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
     let _ = model.forward(&mut [step], &mut Logits::default());
 });
 

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use lookahead_model::{
-    Cache, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Accepted, Cache, ForwardError, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 use lookahead_trie::{CostCurve, CostCurveError, CostPoint};
 
@@ -100,21 +100,20 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         let tokens =
             (0..context.max(largest)).map(|index| (index * 31 % vocabulary_size) as TokenId).collect();
         let cache = model.new_cache(context + largest);
-        let mut logits = Logits::default();
-        logits.set_keep(Keep::Best(1)); // as greedy decoding does
-        let mut bench = Self { model, cache, tokens, logits };
+        let mut bench = Self { model, cache, tokens, logits: Logits::default() };
         while bench.cache.len() < context {
             let chunk = PREFILL_CHUNK.min(context - bench.cache.len());
             let nodes: Vec<u32> = (0..chunk as u32).collect();
             bench.forward(chunk, LogitsOf::Nothing)?;
-            bench.cache.keep(&nodes);
+            bench.model.commit(&mut [Accepted { cache: &mut bench.cache, path: &nodes }]);
         }
         Ok(bench)
     }
 
     fn forward(&mut self, tokens: usize, logits_of: LogitsOf) -> Result<(), ForwardError> {
         let tree = TokenTree::chain(&self.tokens[..tokens]).expect("a pass has tokens");
-        let step = SequenceStep { tree: &tree, cache: &mut self.cache, logits_of };
+        // As greedy decoding does.
+        let step = SequenceStep { tree: &tree, cache: &mut self.cache, logits_of, keep: Keep::Best(1) };
         self.model.forward(&mut [step], &mut self.logits)
     }
 

@@ -3,13 +3,13 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use lookahead_model::{Cache, ForwardError, Keep, LanguageModel, Logits, SequenceStep};
+use lookahead_model::{Accepted, Cache, ForwardError, LanguageModel, Logits, SequenceStep};
 
 use crate::constrained::MaskBudget;
 use crate::drafter::Drafter;
 use crate::masks::MaskThreads;
-use crate::sequence::Pass;
-use crate::{EngineError, FinishReason, GeneratedToken, GenerationRequest, Sampler, Sequence};
+use crate::sequence::{NodeLogits, Pass};
+use crate::{EngineError, FinishReason, GeneratedToken, GenerationRequest, Sampler, Sequence, Verified};
 
 /// Rows of a cache beyond the sequence's own tokens, so that the draft trees of its last steps need not
 /// shrink.
@@ -42,7 +42,7 @@ pub struct PassReport {
     pub forward: Duration,
 }
 
-/// Generates with a model: draft, forward, verify, emit, keep.
+/// Generates with a model: draft, forward, verify, emit, commit, learn.
 pub struct Engine<M: LanguageModel> {
     model: M,
     options: EngineOptions,
@@ -90,14 +90,22 @@ impl<M: LanguageModel> Engine<M> {
         self.last_pass = forward;
 
         let mut next_row = 0;
+        let mut outcomes = Vec::with_capacity(passes.len());
         for (index, (sequence, pass)) in sequences.iter_mut().zip(&passes).enumerate() {
-            let Some(pass) = pass else { continue };
-            let rows = pass.take_rows(&self.logits, &mut next_row);
-            let verified = sequence.verify(pass, &rows, budget);
-            let produced = sequence.emit(pass, &verified, &rows, |token| on_token(index, token));
-            sequence.keep(pass, &verified, produced, &rows);
+            outcomes.push(pass.as_ref().map(|pass| {
+                let rows = pass.take_rows(&self.logits, &mut next_row);
+                let verified = sequence.verify(pass, &rows, budget);
+                let produced = sequence.emit(pass, &verified, &rows, |token| on_token(index, token));
+                let path = pass.committed(&verified, produced);
+                Outcome { pass, rows, verified, produced, path }
+            }));
+        }
+        commit(&mut self.model, sequences, &outcomes);
+        for (sequence, outcome) in sequences.iter_mut().zip(&outcomes) {
+            let Some(Outcome { pass, rows, verified, produced, .. }) = outcome else { continue };
+            sequence.learn(pass, verified, *produced, rows);
             sequence.begin_mask(&mut self.masks);
-            sequence.count(pass, &verified, produced, forward, began.elapsed());
+            sequence.count(pass, verified, *produced, forward, began.elapsed());
         }
         let of = |pass: &Pass| pass.tree().len();
         let passes = || passes.iter().flatten();
@@ -149,19 +157,14 @@ impl<M: LanguageModel> Engine<M> {
     ) -> Result<Duration, ForwardError> {
         let began = Instant::now();
         let mut batch = Vec::with_capacity(passes.len());
-        let mut keep = Keep::Best(1);
         for (sequence, pass) in sequences.iter_mut().zip(passes) {
             if let Some(pass) = pass {
-                keep = match (keep, sequence.keep_of_logits()) {
-                    (Keep::Best(some), Keep::Best(more)) => Keep::Best(some.max(more)),
-                    _ => Keep::Row,
-                };
                 let (tree, logits_of) = (pass.tree(), pass.logits_of);
-                batch.push(SequenceStep { tree, cache: &mut sequence.cache, logits_of });
+                let keep = sequence.keep_of_logits(pass, self.model.vocabulary_size());
+                batch.push(SequenceStep { tree, cache: &mut sequence.cache, logits_of, keep });
             }
         }
         if !batch.is_empty() {
-            self.logits.set_keep(keep);
             self.model.forward(&mut batch, &mut self.logits)?;
         }
         Ok(began.elapsed())
@@ -224,7 +227,7 @@ impl<M: LanguageModel> Engine<M> {
 
     /// The most tokens of a sequence: those of the model's context, or what there is memory for.
     pub fn context_length(&self) -> usize {
-        let memory = self.model.cache_memory().total_tokens.saturating_sub(DRAFT_ROWS);
+        let memory = self.model.cache_memory().total_tokens().saturating_sub(DRAFT_ROWS);
         self.model.context_length().min(memory)
     }
 
@@ -241,6 +244,29 @@ fn mask_budget<C: Cache>(sequences: &[Sequence<C>], last_pass: Duration) -> Mask
     let constrained = active().filter(|sequence| sequence.is_constrained()).count();
     let ready = active().filter(|sequence| !sequence.is_late(last_pass)).count();
     MaskBudget::new(active().count(), constrained, ready)
+}
+
+/// What became of a sequence's pass.
+struct Outcome<'a> {
+    pass: &'a Pass,
+    rows: NodeLogits<'a>,
+    verified: Verified,
+    /// How many of the verified tokens were handed out.
+    produced: usize,
+    /// The nodes that become part of the sequence.
+    path: Vec<u32>,
+}
+
+/// Tells the model what each sequence takes over of its pass.
+fn commit<M: LanguageModel>(
+    model: &mut M,
+    sequences: &mut [Sequence<M::Cache>],
+    outcomes: &[Option<Outcome<'_>>],
+) {
+    let paths = sequences.iter_mut().zip(outcomes).filter_map(|(sequence, outcome)| {
+        outcome.as_ref().map(|outcome| Accepted { cache: &mut sequence.cache, path: &outcome.path })
+    });
+    model.commit(&mut paths.collect::<Vec<_>>());
 }
 
 /// Cuts the drafts of those sequences that know what a pass costs to what pays together.

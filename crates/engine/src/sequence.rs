@@ -122,6 +122,12 @@ impl Pass {
         }
     }
 
+    /// The nodes that the sequence takes over: those that are given, and those that chose the `produced` tokens. If an end
+    /// token or a stop string cut the path short, the nodes behind it go as if they had been wrong.
+    pub(crate) fn committed(&self, verified: &Verified, produced: usize) -> Vec<u32> {
+        (0..self.root() as u32).chain(verified.path[..produced].iter().copied()).collect()
+    }
+
     /// Takes the pass's rows off the front of those in `logits` that start at `next_row`.
     pub(crate) fn take_rows<'a>(&self, logits: &'a Logits, next_row: &mut usize) -> NodeLogits<'a> {
         let rows = NodeLogits { logits, first_row: *next_row, root: self.root() };
@@ -156,10 +162,10 @@ impl NodeLogits<'_> {
         history: &[TokenId],
         allowed: Option<&[u32]>,
     ) -> TokenId {
+        let position = history.len() as u64;
         match self.best(node) {
-            Some([best, ..]) if *best != Candidate::NONE => best.token,
-            Some(_) => 0, // every logit is NaN
-            None => sampler.choose_allowed(self.of(node), history, history.len() as u64, allowed),
+            Some(best) => sampler.choose_among(best, history, position),
+            None => sampler.choose_allowed(self.of(node), history, position, allowed),
         }
     }
 
@@ -250,14 +256,17 @@ impl<C: Cache> Sequence<C> {
         self.trace.as_ref()
     }
 
-    /// What a pass needs to keep of this sequence's rows of logits.
-    pub(crate) fn keep_of_logits(&self) -> Keep {
-        let is_best_enough = self.sampler.is_argmax()
-            && self.trace.is_none()
-            && self.constraint.is_none()
-            && self.logprobs.is_none();
-        let best = self.runners_up_per_token.max(self.drafter.runners_up()).max(1);
-        if is_best_enough { Keep::Best(best) } else { Keep::Row }
+    /// What `pass` needs to keep of this sequence's rows of logits.
+    pub(crate) fn keep_of_logits(&self, pass: &Pass, vocabulary_size: usize) -> Keep {
+        if self.trace.is_some() || self.constraint.is_some() || self.logprobs.is_some() {
+            return Keep::Row;
+        }
+        match self.sampler.keep(vocabulary_size, self.tokens.len() + pass.tree().len()) {
+            Keep::Best(ranks) => {
+                Keep::Best(ranks.max(self.runners_up_per_token).max(self.drafter.runners_up()))
+            }
+            Keep::Row => Keep::Row,
+        }
     }
 
     /// Tokens that are still to be run before the next decode step: of the prompt, and of the answer if the cache was
@@ -432,14 +441,9 @@ impl<C: Cache> Sequence<C> {
         verified.tokens.len()
     }
 
-    /// Keeps what the `produced` tokens hang off: in the cache the nodes that chose them, in the drafter the
-    /// tokens.
-    ///
-    /// If an end token or a stop string cut the path short, the nodes behind it go as if they had been wrong.
-    pub(crate) fn keep(&mut self, pass: &Pass, verified: &Verified, produced: usize, rows: &NodeLogits<'_>) {
+    /// Records the logits that chose the `produced` tokens, and teaches the drafter.
+    pub(crate) fn learn(&mut self, pass: &Pass, verified: &Verified, produced: usize, rows: &NodeLogits<'_>) {
         let path = &verified.path[..produced];
-        let given = 0..pass.root() as u32;
-        self.cache.keep(&given.chain(path.iter().copied()).collect::<Vec<_>>());
         if let Some(trace) = &mut self.trace {
             for &node in path {
                 trace.push(rows.of(node as usize));

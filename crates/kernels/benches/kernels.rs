@@ -12,8 +12,8 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, Ceilings, Isa, Kernels, KvLayout, KvPage, KvType, Matrix,
-    PAGE_ROWS, VisibleRows, WeightArena, WeightType, attention, multiply,
+    Activations, AttentionScratch, AttentionShape, Ceilings, Isa, Kernels, KvLayout, KvPage, KvShape, KvType,
+    Matrix, PAGE_ROWS, VisibleRows, WeightArena, WeightType, attention, multiply,
 };
 
 /// A matrix that no cache holds: its weights come from memory, as those of a model do.
@@ -103,7 +103,8 @@ products!(
 fn attention_over(bencher: Bencher<'_, '_>, kv_type: KvType, context: usize, nodes: usize) {
     const LAYERS: usize = 32;
     let (heads, kv_heads, head_dim) = (9, 3, 64);
-    let layout = KvLayout::new(kv_type, [(kv_heads, head_dim); LAYERS]);
+    let kv_shape = KvShape { heads: kv_heads, key_dim: head_dim, value_dim: head_dim };
+    let layout = KvLayout::new(kv_type, [kv_shape; LAYERS]);
     let page = || Arc::new(KvPage::new(&layout).expect("memory"));
     let mut pages: Vec<_> = (0..(context + nodes).div_ceil(PAGE_ROWS)).map(|_| page()).collect();
     let row = vec![0.5; kv_heads * head_dim];

@@ -42,7 +42,7 @@ mod weight_type;
 pub use activations::Activations;
 pub use arena::WeightArena;
 pub use attention::{
-    AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvType, PAGE_ROWS, UnknownKvType,
+    AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS, UnknownKvType,
     VisibleRows, attention,
 };
 pub use block::dequantize_row;
@@ -56,7 +56,7 @@ pub use elementwise::{
 };
 pub use kernels::Kernels;
 pub use math::{exp, exp_unfused};
-pub use matrix::{BestScratch, Candidate, Matrix, MatrixError, multiply, multiply_best};
+pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, MatrixError, multiply, multiply_kept};
 pub use quantize::quantize_row;
 pub use rope::{RopePairs, RopeTable, rope_frequencies};
 pub use simd::Isa;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use lookahead_kernels::{Isa, Kernels};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, CpuModel, Keep, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree,
+    Accepted, CpuModel, Keep, KvCache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree,
 };
 
 const REPEATS: usize = 15;
@@ -39,9 +39,8 @@ fn measure(model: &mut CpuModel, isa: Isa, context: usize) {
     let mut cache = model.new_cache(context + 64);
     let prompt = TokenTree::chain(&tokens[..context]).expect("a context");
     let mut logits = Logits::default();
-    logits.set_keep(Keep::Best(1)); // as greedy decoding does
     let prefill = pass(model, &mut cache, &prompt, LogitsOf::Last, &mut logits);
-    cache.keep(&prompt.path_to(context - 1));
+    model.commit(&mut [Accepted { cache: &mut cache, path: &prompt.path_to(context - 1) }]);
     println!("{}: prefill {:.0} tokens/s", isa.name(), context as f64 / prefill * 1e3);
     let mut one = f64::NAN;
     for n in TOKENS {
@@ -66,6 +65,9 @@ fn pass(
     logits: &mut Logits,
 ) -> f64 {
     let began = Instant::now();
-    model.forward(&mut [SequenceStep { tree, cache, logits_of }], logits).expect("room in the cache");
+    // As greedy decoding does.
+    model
+        .forward(&mut [SequenceStep { tree, cache, logits_of, keep: Keep::Best(1) }], logits)
+        .expect("room in the cache");
     began.elapsed().as_secs_f64() * 1e3
 }

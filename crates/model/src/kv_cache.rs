@@ -1,16 +1,15 @@
 //! The KV cache of one sequence: keys and values of its tokens, in pages.
 //!
 //! Rows lie in the order in which they were computed: committed tokens first, then the nodes of the tree of the last
-//! forward pass. Keeping a path moves its rows up. Only rows behind the committed ones are ever written; so caches share
-//! the pages that are full of committed tokens, and a cache whose next row falls into a shared page (as it forgot the
-//! rest of it) takes a copy first.
+//! forward pass. Committing a path moves its rows up. Only rows behind the committed ones are ever written; so caches
+//! share the pages that are full of committed tokens, and a fork has a copy of the page that is not.
 
 use std::sync::Arc;
 
 use lookahead_kernels::{KvLayer, KvPage, PAGE_ROWS};
 
 use crate::kv_pool::KvPool;
-use crate::{Cache, OutOfCacheMemory};
+use crate::language_model::{Cache, OutOfCacheMemory};
 
 /// Keys and values of one sequence.
 #[derive(Debug)]
@@ -58,16 +57,24 @@ impl KvCache {
         }
     }
 
-    /// Appends pages until the rows before `end` have one, and makes sure that nobody shares the page of the next row.
+    /// Commits the pending rows `path`, moved together, and drops the others.
+    ///
+    /// # Panics
+    /// If `path` names a node that is not pending, or does not ascend.
+    pub(crate) fn commit(&mut self, path: &[u32]) {
+        assert!(path.is_sorted_by(|a, b| a < b), "a path's nodes ascend");
+        assert!(path.last().is_none_or(|&last| (last as usize) < self.pending), "a path's nodes are pending");
+        for (to, from) in path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from) {
+            self.pool.layout().copy_row(&mut self.pages, self.committed + from, self.committed + to);
+        }
+        self.committed += path.len();
+        self.pending = 0;
+    }
+
+    /// Appends pages until the rows before `end` have one.
     fn take_pages(&mut self, end: usize) -> Result<(), OutOfCacheMemory> {
         while self.pages.len() < end.div_ceil(PAGE_ROWS) {
             self.pages.push(Arc::new(self.pool.take()?));
-        }
-        // Pages behind this one were never shared: their rows have not been committed since they were taken.
-        let page = &mut self.pages[self.committed / PAGE_ROWS];
-        if Arc::get_mut(page).is_none() {
-            let copy = copy(&self.pool, page)?;
-            self.pool.give_back(std::mem::replace(page, copy));
         }
         Ok(())
     }
@@ -95,33 +102,18 @@ impl Cache for KvCache {
         self.capacity
     }
 
-    fn keep(&mut self, path: &[u32]) {
-        assert!(path.is_sorted_by(|a, b| a < b), "a path's nodes ascend");
-        assert!(path.last().is_none_or(|&last| (last as usize) < self.pending), "a path's nodes are pending");
-        for (to, from) in path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from) {
-            self.pool.layout().copy_row(&mut self.pages, self.committed + from, self.committed + to);
-        }
-        self.committed += path.len();
-        self.pending = 0;
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.committed = self.committed.min(len);
-        self.pending = 0;
-        self.keep_pages(self.committed.div_ceil(PAGE_ROWS));
-    }
-
-    fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory> {
-        let end = self.committed.saturating_add(rows).min(self.capacity);
-        if end <= self.committed {
-            return Ok(());
-        }
+    fn reserve(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory> {
+        let end = self.committed.saturating_add(nodes).min(self.capacity);
         let before = self.pages.len();
         self.take_pages(end).inspect_err(|_| self.keep_pages(before))
     }
 
+    fn forkable(&self, len: usize) -> usize {
+        len.min(self.committed)
+    }
+
     fn fork(&self, len: usize, capacity: usize) -> Self {
-        let len = len.min(self.committed).min(capacity);
+        let len = self.forkable(len).min(capacity);
         let (shared, rest) = (len / PAGE_ROWS, len % PAGE_ROWS);
         let mut fork = Self::new(Arc::clone(&self.pool), capacity);
         fork.pages.extend_from_slice(&self.pages[..shared]);

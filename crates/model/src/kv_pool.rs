@@ -4,37 +4,37 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lookahead_kernels::{KvLayout, KvPage, KvType, PAGE_ROWS};
 
-use crate::architecture::Architecture;
-use crate::{CacheMemory, OutOfCacheMemory};
+use crate::architecture::{Architecture, State};
+use crate::cache_budget::CacheBudget;
+use crate::language_model::{CacheMemory, OutOfCacheMemory};
 
 /// Free pages that a pool without a bound keeps, in bytes. A conversation's next cache finds its pages ready, and yet
 /// little is held that nobody uses. A pool with a bound keeps all: that memory was given to it.
 const KEPT_BYTES: usize = 64 << 20;
 
-/// Counts the pages that caches hold, up to a bound, and keeps those that they gave back for the next.
+/// Hands out pages as far as the budget goes, and keeps those that caches gave back for the next.
 #[derive(Debug)]
 pub(crate) struct KvPool {
     kv_type: KvType,
     layout: KvLayout,
-    /// What pages may take; unbounded if `None`.
-    max_bytes: Option<usize>,
-    state: Mutex<State>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    /// Pages that caches hold; what they share counts once.
-    used: usize,
+    /// Counts the pages that caches hold; what they share counts once.
+    budget: CacheBudget,
     /// Pages that were given back, with what they held: rows are written before they are read.
-    free: Vec<KvPage>,
+    free: Mutex<Vec<KvPage>>,
 }
 
 impl KvPool {
     /// Pages of up to `max_bytes` together, none of them taken from the system yet.
     pub(crate) fn new(architecture: &Architecture, kv_type: KvType, max_bytes: Option<usize>) -> Self {
-        let attention = architecture.layers.iter().map(|layer| &layer.attention);
-        let layout = KvLayout::new(kv_type, attention.map(|a| (a.kv_heads, a.head_dim)));
-        Self { kv_type, layout, max_bytes, state: Mutex::default() }
+        let shapes = architecture.states().filter_map(|state| match state {
+            State::Nothing => None,
+            State::Rows(shape) => Some(shape),
+        });
+        Self::of_layout(kv_type, KvLayout::new(kv_type, shapes), max_bytes)
+    }
+
+    fn of_layout(kv_type: KvType, layout: KvLayout, max_bytes: Option<usize>) -> Self {
+        Self { kv_type, layout, budget: CacheBudget::new(max_bytes), free: Mutex::default() }
     }
 
     pub(crate) fn kv_type(&self) -> KvType {
@@ -46,67 +46,65 @@ impl KvPool {
     }
 
     pub(crate) fn max_bytes(&self) -> Option<usize> {
-        self.max_bytes
+        self.budget.max_bytes()
     }
 
-    /// What caches take and may take.
+    /// What caches take and may take, in whole pages.
     pub(crate) fn memory(&self) -> CacheMemory {
+        let page_bytes = self.layout.page_bytes();
+        let in_pages = |bytes: usize| bytes - bytes % page_bytes.max(1);
         CacheMemory {
-            total_tokens: self.max_pages().saturating_mul(PAGE_ROWS),
-            used_tokens: self.state().used * PAGE_ROWS,
+            total_bytes: self.max_bytes().map_or(usize::MAX, in_pages),
+            used_bytes: self.budget.used_bytes(),
+            token_bytes: page_bytes / PAGE_ROWS,
         }
     }
 
     /// A page with anything in it, to be given back by [`KvPool::give_back`].
     pub(crate) fn take(&self) -> Result<KvPage, OutOfCacheMemory> {
-        let mut state = self.state();
-        if state.used >= self.max_pages() {
-            return Err(OutOfCacheMemory);
-        }
-        let page = match state.free.pop() {
-            Some(page) => page,
-            None => KvPage::new(&self.layout).map_err(|_| OutOfCacheMemory)?,
-        };
-        state.used += 1;
-        Ok(page)
+        self.budget.take(self.layout.page_bytes())?;
+        let free = self.free().pop();
+        free.map_or_else(|| KvPage::new(&self.layout), Ok).map_err(|_| {
+            self.budget.give_back(self.layout.page_bytes());
+            OutOfCacheMemory
+        })
     }
 
     /// Takes a page of a cache back, unless another still has it.
     pub(crate) fn give_back(&self, page: Arc<KvPage>) {
         // Of all that let go of a page at the same time, exactly one gets it.
         let Some(page) = Arc::into_inner(page) else { return };
-        let mut state = self.state();
-        state.used -= 1;
-        if state.free.len() < self.kept_pages() {
-            state.free.push(page);
+        let mut free = self.free();
+        if free.len() < self.kept_pages() {
+            free.push(page);
         }
-    }
-
-    fn max_pages(&self) -> usize {
-        self.max_bytes.map_or(usize::MAX, |bytes| bytes / self.layout.page_bytes().max(1))
+        drop(free);
+        // Only now, so that whoever may take a page by it finds this one.
+        self.budget.give_back(self.layout.page_bytes());
     }
 
     fn kept_pages(&self) -> usize {
-        self.max_bytes.map_or(KEPT_BYTES / self.layout.page_bytes().max(1), |_| usize::MAX)
+        self.max_bytes().map_or(KEPT_BYTES / self.layout.page_bytes().max(1), |_| usize::MAX)
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn free(&self) -> MutexGuard<'_, Vec<KvPage>> {
         // Nothing in here panics half-way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use lookahead_kernels::KvType;
+    use lookahead_kernels::{KvShape, KvType};
 
     use super::*;
 
     /// A pool of small pages.
     fn pool(max_pages: Option<usize>) -> KvPool {
-        let layout = KvLayout::new(KvType::F16, [(1, 16), (2, 16)]);
+        let shapes = [1, 2].map(|heads| KvShape { heads, key_dim: 16, value_dim: 16 });
+        let layout = KvLayout::new(KvType::F16, shapes);
         let max_bytes = max_pages.map(|pages| pages * layout.page_bytes());
-        KvPool { kv_type: KvType::F16, layout, max_bytes, state: Mutex::default() }
+        KvPool::of_layout(KvType::F16, layout, max_bytes)
     }
 
     fn take(pool: &KvPool, pages: usize) -> Vec<Arc<KvPage>> {
@@ -115,8 +113,7 @@ mod tests {
 
     /// Pages in use, and free ones that are kept.
     fn counts(pool: &KvPool) -> (usize, usize) {
-        let state = pool.state();
-        (state.used, state.free.len())
+        (pool.budget.used_bytes() / pool.layout.page_bytes(), pool.free().len())
     }
 
     fn give_back(pool: &KvPool, pages: Vec<Arc<KvPage>>) {

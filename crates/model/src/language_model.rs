@@ -4,14 +4,18 @@
 //! function of the token ids at and before it on its path. They do not depend on the shape of the tree, on how a
 //! prompt was cut into chunks, on other sequences in the batch, or on the number of threads; not in a single bit.
 
-use lookahead_kernels::Candidate;
+use std::ops::Range;
 
-use crate::{TokenId, TokenTree};
+use lookahead_kernels::Keep;
+use lookahead_trie::TokenId;
 
-/// What a sequence remembers between forward passes: keys and values of its tokens, by layer.
+use crate::logits::Logits;
+use crate::token_tree::TokenTree;
+
+/// What a sequence remembers between forward passes: keys and values of its tokens, or the states of recurrences.
 ///
-/// A forward pass appends one row per node of the tree, in node order, behind the `len` committed rows. The rows of the
-/// pass stay *pending* until [`Cache::keep`] says which of them lie on the accepted path; the rest are dropped.
+/// A forward pass leaves what it computed for each node of the tree *pending* behind the `len` committed tokens, until
+/// [`LanguageModel::commit`] says which nodes lie on the accepted path.
 pub trait Cache: Sized {
     /// Committed tokens: the length of the context that the next tree hangs off.
     fn len(&self) -> usize;
@@ -24,24 +28,20 @@ pub trait Cache: Sized {
     /// How many tokens, committed and pending together, the cache has room for.
     fn capacity(&self) -> usize;
 
-    /// Commits the pending rows `path` (node indices of the last pass, ascending, root first) and drops the others.
-    ///
-    /// # Panics
-    /// If `path` names a node that is not pending, or is not ascending: a bug of the caller.
-    fn keep(&mut self, path: &[u32]);
-
-    /// Forgets every committed token from position `len` on, and all pending ones.
-    fn truncate(&mut self, len: usize);
-
-    /// Takes memory for `rows` rows behind the committed ones, so that a pass over so many nodes finds it. A pass takes
+    /// Takes memory for `nodes` nodes behind the committed tokens, so that a pass over so many finds it. A pass takes
     /// what was not reserved.
     ///
     /// # Errors
     /// If the caches of the model together have no memory left. What is committed stays.
-    fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory>;
+    fn reserve(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory>;
 
-    /// A cache for another sequence, of up to `capacity` tokens, whose first `len` tokens are those of this one. What both
-    /// hold is shared as far as possible; where there is no memory for the rest, the new cache holds fewer than `len`.
+    /// How many tokens a [`fork`](Self::fork) of `len` tokens takes over at most: of keys and values all that are
+    /// committed, of the state of a recurrence those up to the last snapshot.
+    fn forkable(&self, len: usize) -> usize;
+
+    /// A cache for another sequence, of up to `capacity` tokens, that begins with the first [`forkable`](Self::forkable)
+    /// of `len` tokens. What both hold is shared as far as possible; where there is no memory for the rest, the new cache
+    /// begins with fewer.
     #[must_use]
     fn fork(&self, len: usize, capacity: usize) -> Self;
 }
@@ -51,13 +51,30 @@ pub trait Cache: Sized {
 #[error("no memory is left for KV caches")]
 pub struct OutOfCacheMemory;
 
-/// The memory of all caches of a model together, in tokens. What caches share counts once.
+/// The memory of all caches of a model together. What caches share counts once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CacheMemory {
-    /// Tokens that there is room for; `usize::MAX` without a bound.
-    pub total_tokens: usize,
+    /// Bytes that caches may take; `usize::MAX` without a bound.
+    pub total_bytes: usize,
+    /// Bytes that caches have taken.
+    pub used_bytes: usize,
+    /// Bytes that a cache grows by with each token; 0 if it does not grow.
+    pub token_bytes: usize,
+}
+
+impl CacheMemory {
+    /// Tokens that there is room for; `usize::MAX` without a bound, or if caches do not grow.
+    pub fn total_tokens(&self) -> usize {
+        if self.total_bytes == usize::MAX {
+            return usize::MAX;
+        }
+        self.total_bytes.checked_div(self.token_bytes).unwrap_or(usize::MAX)
+    }
+
     /// Tokens whose room is taken.
-    pub used_tokens: usize,
+    pub fn used_tokens(&self) -> usize {
+        self.used_bytes.checked_div(self.token_bytes).unwrap_or(0)
+    }
 }
 
 /// Which nodes of a tree the caller wants logits for.
@@ -79,78 +96,33 @@ pub struct SequenceStep<'a, C> {
     pub cache: &'a mut C,
     /// The nodes to return logits for.
     pub logits_of: LogitsOf,
+    /// What to keep of the logits of each of them.
+    pub keep: Keep,
 }
 
-/// What is kept of a row of logits.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Keep {
-    /// All of it.
-    #[default]
-    Row,
-    /// The given number of most likely tokens: what greedy decoding needs, without writing whole rows.
-    Best(usize),
+impl<C> SequenceStep<'_, C> {
+    /// The nodes to return logits for.
+    pub fn asked(&self) -> Range<usize> {
+        let nodes = self.tree.len();
+        match self.logits_of {
+            LogitsOf::Nothing => nodes..nodes,
+            LogitsOf::Last => nodes - 1..nodes,
+            LogitsOf::Every => 0..nodes,
+        }
+    }
+
+    /// What to keep of the logits of each node that is asked for.
+    pub fn kept(&self) -> impl Iterator<Item = Keep> + use<C> {
+        std::iter::repeat_n(self.keep, self.asked().len())
+    }
 }
 
-/// Logits of a forward pass: one row of `vocabulary_size` values per node asked for, or the best of each row; sequences
-/// in batch order, nodes in tree order. Reused between passes, so that a decode step does not allocate.
-#[derive(Clone, Debug, Default)]
-pub struct Logits {
-    keep: Keep,
-    values: Vec<f32>,
-    vocabulary_size: usize,
-    best: Vec<Candidate>,
-    ranks: usize,
-}
-
-impl Logits {
-    /// Says what the next passes are to keep of each row.
-    pub fn set_keep(&mut self, keep: Keep) {
-        self.keep = keep;
-    }
-
-    /// What passes are to keep. For implementers of [`LanguageModel`], which may give whole rows all the same.
-    pub fn keep(&self) -> Keep {
-        self.keep
-    }
-
-    /// Makes room for `rows` rows and returns them all, row-major. For implementers of [`LanguageModel`].
-    pub fn reset(&mut self, rows: usize, vocabulary_size: usize) -> &mut [f32] {
-        self.ranks = 0;
-        self.vocabulary_size = vocabulary_size;
-        self.values.resize(rows * vocabulary_size, 0.0);
-        &mut self.values
-    }
-
-    /// Makes room for the `ranks` best of `rows` rows and returns them all, row-major: each row sorted by rank, filled up
-    /// with [`Candidate::NONE`]. For implementers of [`LanguageModel`].
-    pub fn reset_best(&mut self, rows: usize, ranks: usize) -> &mut [Candidate] {
-        self.ranks = ranks;
-        self.best.resize(rows * ranks, Candidate::NONE);
-        &mut self.best
-    }
-
-    /// Number of rows.
-    pub fn rows(&self) -> usize {
-        let whole = self.values.len().checked_div(self.vocabulary_size).unwrap_or(0);
-        self.best.len().checked_div(self.ranks).unwrap_or(whole)
-    }
-
-    /// The logits of row `row`, one value per token of the vocabulary.
-    ///
-    /// # Panics
-    /// If there is no such row, or only its best are there.
-    pub fn row(&self, row: usize) -> &[f32] {
-        assert_eq!(self.ranks, 0, "whole rows were asked for");
-        &self.values[row * self.vocabulary_size..][..self.vocabulary_size]
-    }
-
-    /// The best of row `row`, sorted by rank; `None` if the whole row is there.
-    ///
-    /// # Panics
-    /// If there is no such row.
-    pub fn best(&self, row: usize) -> Option<&[Candidate]> {
-        (self.ranks > 0).then(|| &self.best[row * self.ranks..][..self.ranks])
-    }
+/// The nodes of one sequence's last pass that lie on the path that was accepted.
+pub struct Accepted<'a, C> {
+    /// The sequence's cache.
+    pub cache: &'a mut C,
+    /// Node indices of the pass, ascending, the root first.
+    pub path: &'a [u32],
 }
 
 /// Why a forward pass could not run. Nothing was changed.
@@ -198,8 +170,8 @@ pub trait LanguageModel {
 
     /// Runs the trees of `batch` in one pass and writes the logits asked for to `logits`.
     ///
-    /// Afterwards each tree's rows are pending in its cache, until [`Cache::keep`]. Rows that were still pending
-    /// before the call are dropped.
+    /// Afterwards each tree's nodes are pending in its cache, until [`commit`](Self::commit). Nodes that were still
+    /// pending before the call are dropped.
     ///
     /// # Errors
     /// If a token is outside the vocabulary, a cache is full, or memory for caches has run out; nothing has changed then.
@@ -208,4 +180,11 @@ pub trait LanguageModel {
         batch: &mut [SequenceStep<'_, Self::Cache>],
         logits: &mut Logits,
     ) -> Result<(), ForwardError>;
+
+    /// Makes the accepted path of each sequence part of its context, for all of them at once, and drops the other pending
+    /// nodes.
+    ///
+    /// # Panics
+    /// If a path names a node that is not pending, or does not ascend: a bug of the caller.
+    fn commit(&mut self, batch: &mut [Accepted<'_, Self::Cache>]);
 }

@@ -1,16 +1,20 @@
 //! Models: GGUF files and checkpoints, tokenizers, chat templates, prompts and calls of tools, architectures, the KV cache and the tree forward pass.
 
 pub mod architecture;
+mod cache_budget;
 pub mod chat_template;
 mod checkpoint;
+mod cpu_model;
 pub mod gguf;
 mod kv_cache;
 mod kv_pool;
 mod language_model;
 mod load_error;
+mod logits;
 mod mapped_file;
 mod model_files;
 mod prompt_encoder;
+mod stored_tensor;
 mod token_tree;
 pub mod tokenizer;
 mod tool_calls;
@@ -18,15 +22,17 @@ mod transformer;
 mod weights;
 
 pub use checkpoint::{Checkpoint, CheckpointError};
+pub use cpu_model::CpuModel;
 pub use kv_cache::KvCache;
 pub use language_model::{
-    Cache, CacheMemory, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory, SequenceStep,
+    Accepted, Cache, CacheMemory, ForwardError, LanguageModel, LogitsOf, OutOfCacheMemory, SequenceStep,
 };
 pub use load_error::LoadError;
-pub use lookahead_kernels::Candidate;
+pub use logits::Logits;
+pub use lookahead_kernels::{Candidate, Keep};
 pub use lookahead_trie::TokenId;
-pub use model_files::{ModelFiles, OpenModel, TensorListing};
+pub use model_files::{ModelFiles, OpenModel};
 pub use prompt_encoder::{Chat, PromptEncoder};
+pub use stored_tensor::TensorListing;
 pub use token_tree::{TokenTree, TokenTreeError};
 pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat};
-pub use transformer::CpuModel;

@@ -2,13 +2,12 @@
 
 use std::path::Path;
 
-use lookahead_kernels::WeightType;
-
-use crate::LoadError;
 use crate::architecture::tensor_names::{Layout, TensorName};
 use crate::chat_template::{ChatTemplate, ChatTemplateError};
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{GgufFile, TensorInfo};
+use crate::load_error::LoadError;
+use crate::stored_tensor::{StoredTensor, TensorListing};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// The files of a model: its hyperparameters and tensors.
@@ -95,19 +94,6 @@ impl<'a> From<&'a OpenModel> for ModelFiles<'a> {
     }
 }
 
-/// What there is to know of a tensor without its weights.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct TensorListing {
-    /// What the file calls it.
-    pub name: String,
-    /// How its weights are stored.
-    pub type_name: String,
-    /// Lengths of the dimensions, that of a row first.
-    pub shape: Vec<u64>,
-    /// Size in bytes.
-    pub bytes: u64,
-}
-
 impl From<&TensorInfo> for TensorListing {
     fn from(tensor: &TensorInfo) -> Self {
         Self {
@@ -117,17 +103,6 @@ impl From<&TensorInfo> for TensorListing {
             bytes: tensor.size_bytes() as u64,
         }
     }
-}
-
-/// A tensor as it lies in a file: `rows` rows of `columns` weights.
-#[derive(Clone, Debug)]
-pub(crate) struct StoredTensor<'a> {
-    /// What the file calls it.
-    pub(crate) name: String,
-    pub(crate) weight_type: WeightType,
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    pub(crate) bytes: &'a [u8],
 }
 
 impl<'a> ModelFiles<'a> {

@@ -1,6 +1,6 @@
 //! The tokens of one sequence in one forward pass, as a tree: prefill is the chain, a decode step the draft tree.
 
-use crate::TokenId;
+use lookahead_trie::TokenId;
 
 /// New tokens of one sequence, each with its parent: a tree that hangs off the tokens already in the KV cache.
 ///

@@ -46,7 +46,7 @@ impl State {
         let grammars = Arc::new(Grammars::new(tokenizer, engine.model().vocabulary_size())?);
         let drafts = DraftStore::new(options.drafts.clone(), tokenizer.fingerprint())?;
         let context_length = engine.context_length();
-        let kv_total_tokens = engine.model().cache_memory().total_tokens;
+        let kv_total_tokens = engine.model().cache_memory().total_tokens();
         let name = model.names.first().map_or("", String::as_str);
         let metrics = Arc::new(Metrics::new(name, options.max_queue, kv_total_tokens));
         let scheduler_options = SchedulerOptions {

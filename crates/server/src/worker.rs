@@ -250,7 +250,7 @@ impl<M: LanguageModel> Desk<M> {
         self.metrics.generated_tokens.inc_by(produced);
         self.metrics.preemptions.inc_by(report.preempted as u64);
         let (waiting, running) = (self.load.waiting.load(Ordering::Relaxed), self.scheduler.running());
-        let kv_used_tokens = self.scheduler.cache_memory().used_tokens;
+        let kv_used_tokens = self.scheduler.cache_memory().used_tokens();
         self.load.running.store(running, Ordering::Relaxed);
         self.load.kv_used_tokens.store(kv_used_tokens, Ordering::Relaxed);
         self.metrics.queue_depth.set(waiting as i64);

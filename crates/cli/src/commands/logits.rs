@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use lookahead_model::{
-    Cache as _, CpuModel, LanguageModel as _, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Accepted, CpuModel, Keep, LanguageModel as _, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 use serde_json::Value;
 
@@ -108,9 +108,11 @@ fn write_logits(ids: &[TokenId], model: &mut CpuModel, out: &mut impl Write) -> 
     let bar = progress::steps(ids.len() as u64);
     for ids in ids.chunks(chunk) {
         let tree = TokenTree::chain(ids)?;
-        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Every };
+        let step =
+            SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Every, keep: Keep::Row };
         model.forward(&mut [step], &mut logits)?;
-        cache.keep(&(0..ids.len() as u32).collect::<Vec<_>>());
+        let path: Vec<u32> = (0..ids.len() as u32).collect();
+        model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
         for row in 0..logits.rows() {
             let bytes: Vec<u8> = logits.row(row).iter().flat_map(|logit| logit.to_le_bytes()).collect();
             out.write_all(&bytes)?;

@@ -34,14 +34,13 @@ pub(super) fn select(params: &SamplingParams, logits: &[f32], max: f32, candidat
     // Tokens nearer than this to the most likely one nearly always hold top-p; the others need not be looked
     // at.
     const NEAR: f32 = 8.0;
-    let top_p_of = |total: u64| (f64::from(params.top_p) * total as f64).ceil() as u64;
     if (1..logits.len()).contains(&params.top_k) {
         top_k(params.top_k, logits, candidates);
-        if params.top_p < 1.0 {
-            top_p(top_p_of(sum(max, candidates)), max, candidates);
-        }
-    } else if params.top_p < 1.0 {
-        let target = top_p_of(total_weight(logits, max, 1.0));
+        cut(params, max, candidates);
+        return;
+    }
+    if params.top_p < 1.0 {
+        let target = top_p_of(params, total_weight(logits, max, 1.0));
         gather(logits, max - NEAR, candidates);
         if sum(max, candidates) < target {
             gather(logits, f32::MIN, candidates);
@@ -51,6 +50,23 @@ pub(super) fn select(params: &SamplingParams, logits: &[f32], max: f32, candidat
         // A little low, as this logarithm may differ between platforms: the weights decide.
         gather(logits, max + params.min_p.ln() - 0.1, candidates);
     }
+    min_p(params, max, candidates);
+}
+
+/// Leaves of `candidates`, which are those of top-k by id, what top-p and min-p leave.
+pub(super) fn cut(params: &SamplingParams, max: f32, candidates: &mut Vec<Candidate>) {
+    if params.top_p < 1.0 {
+        top_p(top_p_of(params, sum(max, candidates)), max, candidates);
+    }
+    min_p(params, max, candidates);
+}
+
+/// The weight that the candidates of top-p add up to, where all weights add up to `total`.
+fn top_p_of(params: &SamplingParams, total: u64) -> u64 {
+    (f64::from(params.top_p) * total as f64).ceil() as u64
+}
+
+fn min_p(params: &SamplingParams, max: f32, candidates: &mut Vec<Candidate>) {
     if params.min_p > 0.0 {
         let least = (f64::from(params.min_p) * FULL_WEIGHT).ceil() as u64;
         candidates.retain(|candidate| weight(candidate.logit - max) >= least);

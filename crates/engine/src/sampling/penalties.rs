@@ -11,27 +11,35 @@ pub(super) fn are_on(params: &SamplingParams) -> bool {
     !off && params.penalty_window > 0
 }
 
-/// Lowers the logits of the tokens in the last `penalty_window` tokens of `history`.
-///
-/// The formulas are llama.cpp's. `window` is scratch.
-pub(super) fn apply(
+/// How many tokens the penalties lower at most after `history` tokens; `None` if they may raise some.
+pub(super) fn lowered(params: &SamplingParams, history: usize) -> Option<usize> {
+    let only_lower =
+        params.repetition_penalty >= 1.0 && params.presence_penalty >= 0.0 && params.frequency_penalty >= 0.0;
+    match (are_on(params), only_lower) {
+        (false, _) => Some(0),
+        (true, true) => Some(params.penalty_window.min(history)),
+        (true, false) => None,
+    }
+}
+
+/// The tokens in the last `penalty_window` tokens of `history`, ascending, with the number of their occurrences. `window` is
+/// scratch.
+pub(super) fn occurrences<'w>(
     params: &SamplingParams,
     history: &[TokenId],
-    window: &mut Vec<TokenId>,
-    logits: &mut [f32],
-) {
+    window: &'w mut Vec<TokenId>,
+) -> impl Iterator<Item = (TokenId, usize)> + use<'w> {
     window.clear();
     window.extend_from_slice(&history[history.len().saturating_sub(params.penalty_window)..]);
     window.sort_unstable();
-    for occurrences in window.chunk_by(|a, b| a == b) {
-        let Some(logit) = logits.get_mut(occurrences[0] as usize) else { continue };
-        if *logit > 0.0 {
-            *logit /= params.repetition_penalty;
-        } else {
-            *logit *= params.repetition_penalty;
-        }
-        *logit -= occurrences.len() as f32 * params.frequency_penalty + params.presence_penalty;
-    }
+    window.chunk_by(|a, b| a == b).map(|occurrences| (occurrences[0], occurrences.len()))
+}
+
+/// The logit of a token that occurs so often in the window. The formulas are llama.cpp's.
+pub(super) fn penalised(params: &SamplingParams, logit: f32, occurrences: usize) -> f32 {
+    let logit =
+        if logit > 0.0 { logit / params.repetition_penalty } else { logit * params.repetition_penalty };
+    logit - (occurrences as f32 * params.frequency_penalty + params.presence_penalty)
 }
 
 #[cfg(test)]
@@ -47,10 +55,28 @@ mod tests {
             penalty_window: 4,
             ..SamplingParams::greedy()
         };
-        let mut logits = [4.0, 4.0, -4.0, 4.0];
-        // Token 3 lies before the window, token 9 is in no row.
-        apply(&params, &[3, 0, 2, 0, 9], &mut Vec::new(), &mut logits);
-        assert_eq!(logits, [2.0 - 1.0 - 0.25, 4.0, -8.0 - 0.5 - 0.25, 4.0]);
+        let mut window = Vec::new();
+        // Token 3 lies before the window.
+        let counts: Vec<_> = occurrences(&params, &[3, 0, 2, 0, 9], &mut window).collect();
+        assert_eq!(counts, [(0, 2), (2, 1), (9, 1)]);
+        assert_eq!(penalised(&params, 4.0, 2), 2.0 - 1.0 - 0.25);
+        assert_eq!(penalised(&params, -4.0, 1), -8.0 - 0.5 - 0.25);
+    }
+
+    #[test]
+    fn penalties_that_may_raise_a_logit_are_known() {
+        let off = SamplingParams::greedy();
+        let lower = SamplingParams { repetition_penalty: 1.1, frequency_penalty: 0.5, ..off.clone() };
+        for (params, expected) in [
+            (off.clone(), Some(0)),
+            (lower.clone(), Some(9)),
+            (SamplingParams { penalty_window: 5, ..lower.clone() }, Some(5)),
+            (SamplingParams { presence_penalty: -0.1, ..lower }, None),
+            (SamplingParams { repetition_penalty: 0.9, ..off.clone() }, None),
+            (SamplingParams { repetition_penalty: 0.9, penalty_window: 0, ..off }, Some(0)),
+        ] {
+            assert_eq!(lowered(&params, 9), expected, "{params:?}");
+        }
     }
 
     #[test]

@@ -313,16 +313,17 @@ impl<C: Cache> Waiting<C> {
     }
 }
 
-/// The cache that holds the most of the beginning of `prompt`, of those kept and of those `running`, in `scope`.
+/// The cache that can be forked behind the most of the beginning of `prompt`, of those kept and of those `running`, in
+/// `scope`; and how many tokens that is. The prompt's last token is always computed.
 fn longest_prefix<'a, C: Cache + 'a>(
     kept: &'a mut PrefixCache<C>,
     running: impl Iterator<Item = (&'a Sequence<C>, &'a Place)>,
     scope: &str,
     prompt: &[TokenId],
 ) -> Option<(&'a C, usize)> {
+    let (_, prompt) = prompt.split_last()?;
     let running = running.filter(|(_, place)| place.scope == scope).map(|(sequence, _)| {
-        let held = &sequence.tokens()[..sequence.cache.len()];
-        (&sequence.cache, common_prefix(held, prompt))
+        (&sequence.cache, sequence.cache.forkable(common_prefix(sequence.tokens(), prompt)))
     });
     kept.longest(scope, prompt).into_iter().chain(running).max_by_key(|&(_, len)| len)
 }

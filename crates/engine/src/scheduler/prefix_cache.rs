@@ -1,6 +1,6 @@
 //! KV caches of sequences that have ended, for those that begin alike.
 
-use lookahead_model::TokenId;
+use lookahead_model::{Cache, TokenId};
 
 /// Entries that are kept at most: finding the best one looks at all of them.
 const MAX_ENTRIES: usize = 256;
@@ -25,23 +25,28 @@ impl<C> Default for PrefixCache<C> {
     }
 }
 
-impl<C> PrefixCache<C> {
+impl<C: Cache> PrefixCache<C> {
     /// Keeps a cache that holds `tokens`. Only requests of the same `scope` will find it: how quickly an answer comes tells
     /// what others have asked.
     pub(super) fn insert(&mut self, scope: String, tokens: Vec<TokenId>, cache: C) {
-        // What is a beginning of the new entry is of no use any more.
-        self.entries.retain(|entry| entry.scope != scope || !tokens.starts_with(&entry.tokens));
+        // What the new entry can be forked behind as well is of no use any more.
+        self.entries.retain(|entry| {
+            let len = entry.tokens.len();
+            let is_in_new = entry.scope == scope && tokens.starts_with(&entry.tokens);
+            !is_in_new || cache.forkable(len) < entry.cache.forkable(len)
+        });
         if self.entries.len() >= MAX_ENTRIES {
             self.entries.remove(0);
         }
         self.entries.push(Entry { scope, tokens, cache });
     }
 
-    /// The cache that holds the most of the beginning of `prompt`, and how many tokens of it. That is its latest use.
+    /// The cache that can be forked behind the most of the beginning of `prompt`, and behind how many tokens of it. That is
+    /// its latest use.
     pub(super) fn longest(&mut self, scope: &str, prompt: &[TokenId]) -> Option<(&C, usize)> {
         let of_scope = self.entries.iter().enumerate().filter(|(_, entry)| entry.scope == scope);
-        let (len, index) =
-            of_scope.map(|(index, entry)| (common_prefix(&entry.tokens, prompt), index)).max()?;
+        let forkable = |entry: &Entry<C>| entry.cache.forkable(common_prefix(&entry.tokens, prompt));
+        let (len, index) = of_scope.map(|(index, entry)| (forkable(entry), index)).max()?;
         if len == 0 {
             return None;
         }
@@ -67,10 +72,49 @@ pub(super) fn common_prefix(a: &[TokenId], b: &[TokenId]) -> usize {
 
 #[cfg(test)]
 mod tests {
+    use lookahead_model::OutOfCacheMemory;
+
     use super::*;
 
-    fn insert(prefixes: &mut PrefixCache<u32>, scope: &str, tokens: &[TokenId], cache: u32) {
-        prefixes.insert(scope.to_owned(), tokens.to_vec(), cache);
+    /// A cache by name that can be forked behind multiples of `step` tokens only, as if it had snapshots there.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Named {
+        name: u32,
+        step: usize,
+    }
+
+    impl Cache for Named {
+        fn len(&self) -> usize {
+            usize::MAX
+        }
+
+        fn capacity(&self) -> usize {
+            usize::MAX
+        }
+
+        fn reserve(&mut self, _: usize) -> Result<(), OutOfCacheMemory> {
+            Ok(())
+        }
+
+        fn forkable(&self, len: usize) -> usize {
+            len / self.step * self.step
+        }
+
+        fn fork(&self, _: usize, _: usize) -> Self {
+            *self
+        }
+    }
+
+    fn insert(prefixes: &mut PrefixCache<Named>, scope: &str, tokens: &[TokenId], name: u32) {
+        prefixes.insert(scope.to_owned(), tokens.to_vec(), Named { name, step: 1 });
+    }
+
+    fn longest(prefixes: &mut PrefixCache<Named>, scope: &str, prompt: &[TokenId]) -> Option<(u32, usize)> {
+        prefixes.longest(scope, prompt).map(|(cache, len)| (cache.name, len))
+    }
+
+    fn names(prefixes: &PrefixCache<Named>) -> Vec<u32> {
+        prefixes.entries.iter().map(|entry| entry.cache.name).collect()
     }
 
     #[test]
@@ -79,11 +123,24 @@ mod tests {
         insert(&mut prefixes, "a", &[1, 2, 3], 1);
         insert(&mut prefixes, "a", &[1, 2, 4, 5], 2);
         insert(&mut prefixes, "b", &[1, 2, 4, 6, 7], 3);
-        assert_eq!(prefixes.longest("a", &[1, 2, 4, 6, 7]), Some((&2, 3)));
-        assert_eq!(prefixes.longest("a", &[1, 2, 3, 9]), Some((&1, 3)));
-        assert_eq!(prefixes.longest("b", &[1, 2, 4, 6, 7]), Some((&3, 5)));
-        assert_eq!(prefixes.longest("a", &[2]), None);
-        assert_eq!(prefixes.longest("c", &[1, 2]), None);
+        assert_eq!(longest(&mut prefixes, "a", &[1, 2, 4, 6, 7]), Some((2, 3)));
+        assert_eq!(longest(&mut prefixes, "a", &[1, 2, 3, 9]), Some((1, 3)));
+        assert_eq!(longest(&mut prefixes, "b", &[1, 2, 4, 6, 7]), Some((3, 5)));
+        assert_eq!(longest(&mut prefixes, "a", &[2]), None);
+        assert_eq!(longest(&mut prefixes, "c", &[1, 2]), None);
+    }
+
+    #[test]
+    fn what_can_be_forked_counts_and_not_what_is_held() {
+        let mut prefixes = PrefixCache::default();
+        insert(&mut prefixes, "a", &[1, 2, 3], 1);
+        let sparse = Named { name: 2, step: 4 };
+        prefixes.insert("a".to_owned(), vec![1, 2, 3, 4, 5, 6], sparse);
+        assert_eq!(names(&prefixes), [1, 2], "the first can be forked where the second cannot");
+        assert_eq!(longest(&mut prefixes, "a", &[1, 2, 3, 9]), Some((1, 3)));
+        assert_eq!(longest(&mut prefixes, "a", &[1, 2, 3, 4, 5, 6, 7]), Some((2, 4)));
+        insert(&mut prefixes, "a", &[1, 2, 3, 4, 5, 6, 7], 3);
+        assert_eq!(names(&prefixes), [3]);
     }
 
     #[test]
@@ -93,10 +150,10 @@ mod tests {
         insert(&mut prefixes, "b", &[1, 2], 2);
         insert(&mut prefixes, "a", &[7], 3);
         insert(&mut prefixes, "a", &[1, 2, 3], 4);
-        assert_eq!(prefixes.entries.iter().map(|entry| entry.cache).collect::<Vec<_>>(), [2, 3, 4]);
-        prefixes.longest("b", &[1]);
+        assert_eq!(names(&prefixes), [2, 3, 4]);
+        longest(&mut prefixes, "b", &[1]);
         assert!(prefixes.evict());
-        assert_eq!(prefixes.longest("a", &[7]), None);
+        assert_eq!(longest(&mut prefixes, "a", &[7]), None);
         assert!(prefixes.evict() && prefixes.evict() && !prefixes.evict());
         for token in 0..2 * MAX_ENTRIES as u32 {
             insert(&mut prefixes, "a", &[token], token);

@@ -9,7 +9,7 @@ use lookahead_engine::{
     EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest, Namespace, NamespaceDrafter,
     NoDraft, Sampler, SamplingParams, Sharing, StopStrings, verify,
 };
-use lookahead_model::{Cache, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree};
+use lookahead_model::{Accepted, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree};
 use proptest::prelude::*;
 
 /// A toy detokeniser: a letter per token.
@@ -43,7 +43,8 @@ fn redecode(model: &mut HashModel, case: &Case) -> (Vec<TokenId>, FinishReason) 
     while tokens.len() < (request.prompt.len() + request.max_tokens).min(model.context_length()) {
         let mut cache = model.new_cache(tokens.len());
         let tree = TokenTree::chain(&tokens).unwrap();
-        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+        let step =
+            SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
         model.forward(&mut [step], &mut logits).unwrap();
         let token = sampler.choose(logits.row(0), &tokens, tokens.len() as u64);
         tokens.push(token);
@@ -89,7 +90,7 @@ fn batched(
         assert_eq!(stats.completion_tokens, streamed.len());
         assert!(stats.accepted_tokens() <= stats.draft_tokens());
         assert!(stats.decode_tokens as u64 <= stats.steps() + stats.accepted_tokens());
-        let rows = sequence.logits_trace().unwrap().rows().to_vec();
+        let rows = sequence.logits_trace().map_or_else(Vec::new, |trace| trace.rows().to_vec());
         (streamed, sequence.finish_reason().unwrap(), rows)
     });
     results.collect()
@@ -199,6 +200,51 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Where the best of a row suffice, nothing else is kept; the tokens are those of whole rows.
+    #[test]
+    fn what_is_kept_of_logits_changes_no_token(
+        cases in prop::collection::vec(case(), 1..5),
+        peak in 0.0f32..4.0,
+        seed: u64,
+        draft_length in 0usize..20,
+    ) {
+        let model = || HashModel { vocabulary_size: 150, ..model(peak, seed) };
+        let untraced = |case: &Case| {
+            let request = GenerationRequest { trace_logits: false, ..case.request.clone() };
+            Case { request, ..case.clone() }
+        };
+        let untraced: Vec<Case> = cases.iter().map(untraced).collect();
+        let drafters = (seed..).zip(&cases).map(|(seed, _)| {
+            Box::new(AdversarialDrafter::new(150, draft_length, seed)) as Box<dyn Drafter>
+        });
+        let results = batched(model(), 64, &untraced, drafters.collect());
+        for (case, (tokens, finish_reason, _)) in cases.iter().zip(results) {
+            let (expected, expected_reason) = redecode(&mut model(), case);
+            prop_assert_eq!(tokens, expected);
+            prop_assert_eq!(finish_reason, expected_reason);
+        }
+    }
+}
+
+#[test]
+fn one_request_that_needs_whole_rows_does_not_make_others_keep_them() {
+    let mut engine = Engine::new(HashModel::new(200, 2.0, 1), EngineOptions::default());
+    let greedy = SamplingParams::greedy();
+    let hot = SamplingParams { temperature: 1.0, ..greedy.clone() };
+    let few = SamplingParams { top_k: 5, ..hot.clone() };
+    let start = |sampling| {
+        let request =
+            GenerationRequest { prompt: vec![1, 2], max_tokens: 4, sampling, ..GenerationRequest::default() };
+        engine.start(request, Box::new(NoDraft)).unwrap()
+    };
+    let mut sequences = [greedy, hot, few].map(start);
+    engine.step(&mut sequences, |_, _| ControlFlow::Continue(())).unwrap();
+    assert_eq!(engine.model().kept, [Keep::Best(1), Keep::Row, Keep::Best(5)]);
+}
+
 fn policy() -> impl Strategy<Value = DraftPolicy> {
     let shapes = vec![DraftShape::Hierarchical, DraftShape::Parallel, DraftShape::Single];
     let sources = vec![DraftSource::Prompt, DraftSource::Output, DraftSource::Mixed];
@@ -280,12 +326,13 @@ proptest! {
         let mut logits = Logits::default();
         if history.len() > 1 {
             let prompt = TokenTree::chain(&history[..history.len() - 1]).unwrap();
-            let step = SequenceStep { tree: &prompt, cache: &mut cache, logits_of: LogitsOf::Nothing };
+            let step = SequenceStep { tree: &prompt, cache: &mut cache, logits_of: LogitsOf::Nothing, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(&(0..prompt.len() as u32).collect::<Vec<_>>());
+            let path: Vec<u32> = (0..prompt.len() as u32).collect();
+            model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
         }
         model.context_length = 1000; // the engine cuts drafts at the context's end; here nobody does
-        let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every };
+        let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every, keep: Keep::Row };
         model.forward(&mut [step], &mut logits).unwrap();
         let mut sampler = Sampler::new(case.request.sampling.clone()).unwrap();
         let choose = |node, history: &[TokenId]| {
@@ -308,11 +355,13 @@ fn the_hash_model_notices_a_wrong_row_in_the_cache() {
         let mut cache = model.new_cache(20);
         let mut logits = Logits::default();
         let tree = TokenTree::new(vec![1, 2, 3, 4, 4], vec![0, 0, 0, 1, 2]).unwrap();
-        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing };
+        let step =
+            SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing, keep: Keep::Row };
         model.forward(&mut [step], &mut logits).unwrap();
-        cache.keep(path);
+        model.commit(&mut [Accepted { cache: &mut cache, path }]);
         let next = TokenTree::chain(&[5]).unwrap();
-        let step = SequenceStep { tree: &next, cache: &mut cache, logits_of: LogitsOf::Last };
+        let step =
+            SequenceStep { tree: &next, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
         model.forward(&mut [step], &mut logits).unwrap();
         logits.row(0).to_vec()
     };

@@ -150,12 +150,14 @@ proptest! {
         max_sequences in 1usize..6,
         prefill_chunk in 1usize..40,
         memory in 165usize..600,
+        snapshot_every in prop::sample::select(vec![1usize, 7]),
     ) {
         // Memory for the longest sequence and what a step may draft, but often not for two.
         let model = || HashModel::new(VOCABULARY, peak, seed);
         let expected: Vec<_> = cases.iter().map(|case| alone(model(), case)).collect();
         let namespaces = [0, 1].map(|_| Arc::new(Namespace::new(1 << 20).unwrap()));
-        let mut scheduler = scheduler(model().with_memory(memory), max_sequences, prefill_chunk);
+        let model = HashModel { snapshot_every, ..model().with_memory(memory) };
+        let mut scheduler = scheduler(model, max_sequences, prefill_chunk);
         let mut ids = BTreeMap::new();
         let mut logprobs = vec![Vec::new(); cases.len()];
         let mut finished = BTreeMap::new();
@@ -180,8 +182,8 @@ proptest! {
             });
             prop_assert!(scheduler.running() <= max_sequences);
             prop_assert!(report.pass.sequences <= max_sequences);
-            let CacheMemory { used_tokens, total_tokens } = scheduler.cache_memory();
-            prop_assert!(used_tokens <= total_tokens);
+            let CacheMemory { used_bytes, total_bytes, .. } = scheduler.cache_memory();
+            prop_assert!(used_bytes <= total_bytes);
             finished.extend(report.finished.into_iter().map(|(id, generation)| (ids[&id], generation)));
         }
         prop_assert_eq!(finished.len(), cases.len());
@@ -209,6 +211,30 @@ fn several_answers_to_one_prompt_compute_it_once() {
     let finished = drain(&mut scheduler);
     let cached: Vec<usize> = ids.iter().map(|id| finished[id].stats.cached_tokens).collect();
     assert_eq!(cached, [0, 99, 99, 99]);
+}
+
+#[test]
+fn a_step_commits_the_paths_of_all_sequences_at_once() {
+    let mut scheduler = scheduler(HashModel::new(VOCABULARY, 2.0, 1), 3, 64);
+    for scope in ["a", "b", "c"] {
+        let submission = Submission { scope: scope.to_owned(), ..submission(prompt_of(20), NoDraft) };
+        scheduler.submit(submission).unwrap();
+    }
+    drain(&mut scheduler);
+    let HashModel { passes, commits, .. } = scheduler.engine().model();
+    assert_eq!(*commits, passes.iter().map(Vec::len).collect::<Vec<_>>());
+    assert!(commits.contains(&3));
+}
+
+#[test]
+fn a_prefix_is_shared_as_far_as_there_are_snapshots() {
+    let model = HashModel { snapshot_every: 8, ..HashModel::new(VOCABULARY, 2.0, 1) };
+    let mut scheduler = scheduler(model, 4, 64);
+    let mut ask = |len: usize| {
+        let id = scheduler.submit(submission(prompt_of(len), NoDraft)).unwrap();
+        drain(&mut scheduler)[&id].stats.cached_tokens
+    };
+    assert_eq!([ask(50), ask(50), ask(49), ask(48)], [0, 48, 48, 40]);
 }
 
 #[test]
@@ -248,9 +274,9 @@ fn the_first_come_are_the_first_served_and_the_youngest_makes_room() {
     assert!(order.is_sorted() && order.len() == 6, "{order:?}");
     assert_eq!(admitted, order, "each once, in turn");
     assert!(preempted > 0);
-    assert_eq!(scheduler.cache_memory().used_tokens, {
+    assert_eq!(scheduler.cache_memory().used_tokens(), {
         // What is kept is kept for prompts to come; it goes when they need the room.
-        let kept = scheduler.cache_memory().used_tokens;
+        let kept = scheduler.cache_memory().used_tokens();
         assert!(kept > 0 && kept <= 180);
         kept
     });

@@ -217,7 +217,8 @@ fn places_that_look_alike_are_told_apart() {
 fn a_grammar_may_name_the_token_that_ends_it() {
     let model = Model::byte_level();
     let mut asked = model.grammars.lark("start: /ab?/ <|im_end|>").unwrap();
-    let [a, end] = [model.tokenizer.encode("a", EncodeOptions::default()).unwrap()[0], model.tokenizer.eos().unwrap()];
+    let [a, end] =
+        [model.tokenizer.encode("a", EncodeOptions::default()).unwrap()[0], model.tokenizer.eos().unwrap()];
     assert!(allowed(&mut asked, &[a]).contains(&end));
     assert!(!allowed(&mut asked, &[]).contains(&end));
 }

@@ -52,6 +52,24 @@ impl KvPage {
     }
 }
 
+/// What a layer keeps of a token: keys and values of some heads, each of sizes of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvShape {
+    /// Heads of keys and values.
+    pub heads: usize,
+    /// Dimensions of a key.
+    pub key_dim: usize,
+    /// Dimensions of a value.
+    pub value_dim: usize,
+}
+
+impl KvShape {
+    /// Bytes of a token.
+    pub const fn row_bytes(self, kv_type: KvType) -> usize {
+        self.heads * (kv_type.row_bytes(self.key_dim) + kv_type.row_bytes(self.value_dim))
+    }
+}
+
 /// How keys and values of all layers of a model lie in pages.
 #[derive(Clone, Debug)]
 pub struct KvLayout {
@@ -63,38 +81,38 @@ pub struct KvLayout {
 /// A layer's part of a page: the keys of all heads, then the values of all heads, from byte `start` on.
 #[derive(Clone, Copy, Debug)]
 struct LayerLayout {
-    kv_heads: usize,
-    head_dim: usize,
-    /// Bytes of the keys or the values of a row of one head.
-    row_bytes: usize,
+    shape: KvShape,
+    /// Bytes of a key of one head.
+    key_bytes: usize,
+    /// Bytes of a value of one head.
+    value_bytes: usize,
     start: usize,
 }
 
 impl LayerLayout {
-    fn head_bytes(&self) -> usize {
-        PAGE_ROWS * self.row_bytes
-    }
-
     /// Where the keys of a head lie: `[block of 16 rows]`, see [`KvElement`].
     fn keys(&self, head: usize) -> Range<usize> {
-        let start = self.start + head * self.head_bytes();
-        start..start + self.head_bytes()
+        let bytes = PAGE_ROWS * self.key_bytes;
+        let start = self.start + head * bytes;
+        start..start + bytes
     }
 
     /// Where the values of a head lie: `[row]`.
     fn values(&self, head: usize) -> Range<usize> {
-        self.keys(self.kv_heads + head)
+        let bytes = PAGE_ROWS * self.value_bytes;
+        let start = self.start + self.shape.heads * PAGE_ROWS * self.key_bytes + head * bytes;
+        start..start + bytes
     }
 }
 
 impl KvLayout {
-    /// The layout of layers of the given numbers of heads, and of dimensions of a head.
-    pub fn new(kv_type: KvType, layers: impl IntoIterator<Item = (usize, usize)>) -> Self {
+    /// The layout of layers of the given shapes.
+    pub fn new(kv_type: KvType, layers: impl IntoIterator<Item = KvShape>) -> Self {
         let mut page_bytes = 0;
-        let layers = layers.into_iter().map(|(kv_heads, head_dim)| {
-            let row_bytes = kv_type.row_bytes(head_dim);
-            let layer = LayerLayout { kv_heads, head_dim, row_bytes, start: page_bytes };
-            page_bytes += 2 * kv_heads * layer.head_bytes();
+        let layers = layers.into_iter().map(|shape| {
+            let [key_bytes, value_bytes] = [shape.key_dim, shape.value_dim].map(|dim| kv_type.row_bytes(dim));
+            let layer = LayerLayout { shape, key_bytes, value_bytes, start: page_bytes };
+            page_bytes += PAGE_ROWS * shape.row_bytes(kv_type);
             layer
         });
         Self { kv_type, layers: layers.collect(), page_bytes }
@@ -124,8 +142,8 @@ impl KvLayout {
     /// If there is no such row, its page is shared, or the lengths are not those of the layer.
     pub fn write(&self, pages: &mut [Arc<KvPage>], layer: usize, row: usize, key: &[f32], value: &[f32]) {
         let (layer, page) = (&self.layers[layer], own(&mut pages[row / PAGE_ROWS]));
-        let width = layer.kv_heads * layer.head_dim;
-        assert!(key.len() == width && value.len() == width, "a row of the layer");
+        let KvShape { heads, key_dim, value_dim } = layer.shape;
+        assert!(key.len() == heads * key_dim && value.len() == heads * value_dim, "a row of the layer");
         match self.kv_type {
             KvType::F32 => layer.write::<Single>(page, row % PAGE_ROWS, key, value),
             KvType::F16 => layer.write::<Half>(page, row % PAGE_ROWS, key, value),
@@ -159,22 +177,22 @@ impl KvLayout {
             KvType::Q8_0 => Byte::KEY_PARTS,
         };
         for layer in &self.layers {
-            let row_bytes = layer.row_bytes;
-            for head in 0..layer.kv_heads {
+            let &LayerLayout { key_bytes, value_bytes, .. } = layer;
+            for head in 0..layer.shape.heads {
                 // A key's parts lie `GROUP` parts apart.
                 let start = layer.keys(head).start;
-                let places = [from, to].map(|row| (start + row / GROUP * GROUP * row_bytes, row % GROUP));
+                let places = [from, to].map(|row| (start + row / GROUP * GROUP * key_bytes, row % GROUP));
                 let mut offset = 0;
                 for part in key_parts.iter().cycle() {
-                    if offset == GROUP * row_bytes {
+                    if offset == GROUP * key_bytes {
                         break;
                     }
                     let [from, to] = places.map(|(block, lane)| block + offset + lane * part);
                     copy(from..from + part, to);
                     offset += GROUP * part;
                 }
-                let [from, to] = [from, to].map(|row| layer.values(head).start + row * row_bytes);
-                copy(from..from + row_bytes, to);
+                let [from, to] = [from, to].map(|row| layer.values(head).start + row * value_bytes);
+                copy(from..from + value_bytes, to);
             }
         }
     }
@@ -182,11 +200,11 @@ impl KvLayout {
 
 impl LayerLayout {
     fn write<E: KvElement>(&self, page: &mut [u8], row: usize, key: &[f32], value: &[f32]) {
-        let heads = key.chunks_exact(self.head_dim).zip(value.chunks_exact(self.head_dim));
+        let heads = key.chunks_exact(self.shape.key_dim).zip(value.chunks_exact(self.shape.value_dim));
         for (head, (key, value)) in heads.enumerate() {
-            E::write_key(&mut page[self.keys(head)], self.row_bytes, row, key);
+            E::write_key(&mut page[self.keys(head)], self.key_bytes, row, key);
             let values = &mut page[self.values(head)];
-            E::write_value(&mut values[row * self.row_bytes..][..self.row_bytes], value);
+            E::write_value(&mut values[row * self.value_bytes..][..self.value_bytes], value);
         }
     }
 }
@@ -209,17 +227,18 @@ impl<'a> KvLayer<'a> {
         self.kv_type
     }
 
-    pub(super) fn kv_heads(&self) -> usize {
-        self.layout.kv_heads
+    pub(super) fn shape(&self) -> KvShape {
+        self.layout.shape
     }
 
-    pub(super) fn head_dim(&self) -> usize {
-        self.layout.head_dim
+    /// Bytes of a key of one head.
+    pub(super) fn key_bytes(&self) -> usize {
+        self.layout.key_bytes
     }
 
-    /// Bytes of the keys or the values of a row of one head.
-    pub(super) fn row_bytes(&self) -> usize {
-        self.layout.row_bytes
+    /// Bytes of a value of one head.
+    pub(super) fn value_bytes(&self) -> usize {
+        self.layout.value_bytes
     }
 
     /// Rows that there are.
@@ -231,13 +250,13 @@ impl<'a> KvLayer<'a> {
     #[inline(always)]
     pub(super) fn keys(&self, head: usize, row: usize) -> &'a [u8] {
         let keys = &self.pages[row / PAGE_ROWS].0[self.layout.keys(head)];
-        &keys[row % PAGE_ROWS / GROUP * GROUP * self.layout.row_bytes..]
+        &keys[row % PAGE_ROWS / GROUP * GROUP * self.layout.key_bytes..]
     }
 
     /// Values of head `head`: the rows from row `row` on, to the end of its page.
     #[inline(always)]
     pub(super) fn values(&self, head: usize, row: usize) -> &'a [u8] {
         let values = &self.pages[row / PAGE_ROWS].0[self.layout.values(head)];
-        &values[row % PAGE_ROWS * self.layout.row_bytes..]
+        &values[row % PAGE_ROWS * self.layout.value_bytes..]
     }
 }

@@ -20,7 +20,7 @@ mod kv_type;
 use std::ops::Range;
 
 use self::kv_page::TILE_ROWS;
-pub use self::kv_page::{KvLayer, KvLayout, KvPage, PAGE_ROWS};
+pub use self::kv_page::{KvLayer, KvLayout, KvPage, KvShape, PAGE_ROWS};
 use self::kv_type::{Byte, Half, KvElement, Single};
 pub use self::kv_type::{KvType, UnknownKvType};
 use crate::disjoint::Disjoint;
@@ -145,7 +145,8 @@ pub struct AttentionScratch {
     outs: Vec<f32>,
 }
 
-/// One sequence's nodes: `queries` and `out` are `[node][head][head_dim]`, `visible` has an entry a node.
+/// One sequence's nodes: `queries` are `[node][head][key_dim]`, `out` is `[node][head][value_dim]`, `visible` has an entry a
+/// node.
 ///
 /// # Panics
 /// If lengths do not fit the shape, or a visible row lies beyond the cache's pages.
@@ -158,10 +159,11 @@ pub fn attention(
     scratch: &mut AttentionScratch,
     out: &mut [f32],
 ) {
-    let (heads, head_dim) = (shape.heads, layer.head_dim());
-    let nodes = visible.len();
-    assert!(heads > 0 && heads.is_multiple_of(layer.kv_heads()), "query heads share key heads evenly");
-    assert!(queries.len() == nodes * heads * head_dim && out.len() == queries.len(), "a row a node");
+    let KvShape { heads: kv_heads, key_dim, value_dim } = layer.shape();
+    let (heads, nodes) = (shape.heads, visible.len());
+    assert!(heads > 0 && heads.is_multiple_of(kv_heads), "query heads share key heads evenly");
+    assert_eq!(queries.len(), nodes * heads * key_dim, "queries of each node");
+    assert_eq!(out.len(), nodes * heads * value_dim, "results of each node");
     let longest = (0..nodes).map(|node| visible.node(node).len()).max().unwrap_or(0);
     let first_chunk = (0..nodes).map(|node| window(&shape, &visible.node(node)).start / CHUNK).min();
     let chunks = first_chunk.unwrap_or(0)..longest.div_ceil(CHUNK);
@@ -169,12 +171,12 @@ pub fn attention(
     // The rows of a chunk's positions span no more than it and the tree; rounded up, so that a growing context
     // allocates rarely.
     let stride = (longest.min(CHUNK) + nodes + 2 * TILE_ROWS).next_multiple_of(CHUNK / 2);
-    let width = head_dim.next_multiple_of(GROUP);
+    let width = value_dim.next_multiple_of(GROUP);
     let (queries_at_once, results) = (kernels.threads() * TASK_QUERIES, chunks.len() * nodes * heads);
     grow(&mut scratch.scores, queries_at_once * stride);
     grow(&mut scratch.task_outs, queries_at_once * width);
     grow(&mut scratch.stats, results);
-    grow(&mut scratch.outs, results * head_dim);
+    grow(&mut scratch.outs, results * value_dim);
     let scores = Disjoint::new(&mut scratch.scores);
     let task_outs = Disjoint::new(&mut scratch.task_outs);
     let stats = Disjoint::new(&mut scratch.stats);
@@ -187,18 +189,18 @@ pub fn attention(
         let parts = seen.map(|chunk| {
             let at = (chunk - chunks.start) * nodes * heads + query;
             // SAFETY: all parts of this query are computed; nobody writes them any more.
-            unsafe { (stats.part(at, 1)[0], &*outs.part(at * head_dim, head_dim)) }
+            unsafe { (stats.part(at, 1)[0], &*outs.part(at * value_dim, value_dim)) }
         });
         // SAFETY: nobody else combines this query.
-        combine(kernels.isa(), parts, unsafe { out.part(query * head_dim, head_dim) });
+        combine(kernels.isa(), parts, unsafe { out.part(query * value_dim, value_dim) });
     };
-    let group = heads / layer.kv_heads();
+    let group = heads / kv_heads;
     let tiles = (nodes * group).div_ceil(TASK_QUERIES);
-    let tasks = chunks.len() * layer.kv_heads() * tiles;
-    let work = 2 * head_dim * longest.min(CHUNK) * (nodes * group).min(TASK_QUERIES);
+    let tasks = chunks.len() * kv_heads * tiles;
+    let work = (key_dim + value_dim) * longest.min(CHUNK) * (nodes * group).min(TASK_QUERIES);
     kernels.run(tasks, work, |thread, task| {
-        let (tile, kv_head) = (task % tiles, task / tiles % layer.kv_heads());
-        let chunk = chunks.start + task / tiles / layer.kv_heads();
+        let (tile, kv_head) = (task % tiles, task / tiles % kv_heads);
+        let chunk = chunks.start + task / tiles / kv_heads;
         let first = tile * TASK_QUERIES;
         // The queries of a head of keys, node by node; their numbers among all.
         let number =
@@ -217,7 +219,7 @@ pub fn attention(
             let positions = window(&shape, &node);
             let start = positions.start.max(chunk * CHUNK);
             task.seen[query] = node.at(start..start.max((chunk + 1) * CHUNK));
-            task.queries[query] = &queries[number(query) * head_dim..][..head_dim];
+            task.queries[query] = &queries[number(query) * key_dim..][..key_dim];
             if shape.alibi && start < node.len() {
                 task.slopes[query] = (alibi_slope(number(query) % heads, heads), node.len() - 1 - start);
             }
@@ -225,7 +227,7 @@ pub fn attention(
         let results = |query: usize| {
             let at = (chunk - chunks.start) * nodes * heads + number(query);
             // SAFETY: each query and chunk belongs to one task.
-            unsafe { (&mut stats.part(at, 1)[0], outs.part(at * head_dim, head_dim)) }
+            unsafe { (&mut stats.part(at, 1)[0], outs.part(at * value_dim, value_dim)) }
         };
         // SAFETY: a thread runs one task at a time.
         let mut space = unsafe {
@@ -245,7 +247,7 @@ pub fn attention(
         }
     });
     if chunks.len() > 1 {
-        kernels.run(nodes * heads, chunks.len() * head_dim, |_, query| combine_query(query));
+        kernels.run(nodes * heads, chunks.len() * value_dim, |_, query| combine_query(query));
     }
 }
 
@@ -382,18 +384,18 @@ fn score_tile<S: Simd, E: KvElement, const T: usize>(
     rows: Range<usize>,
     space: &mut Space<'_>,
 ) -> usize {
-    let block_bytes = GROUP * task.layer.row_bytes();
-    let head_dim = task.layer.head_dim();
+    let block_bytes = GROUP * task.layer.key_bytes();
+    let key_dim = task.layer.shape().key_dim;
     let mut queries = [&[][..]; T];
     for t in 0..T {
-        queries[t] = &task.queries[(first + t).min(task.len - 1)][..head_dim];
+        queries[t] = &task.queries[(first + t).min(task.len - 1)][..key_dim];
     }
     // Two vectors of rows at once: one alone would wait for its own additions.
     let blocks = 2 / S::PARTS;
     for row in rows.clone().step_by(blocks * GROUP) {
         let keys = &task.layer.keys(task.kv_head, row)[..blocks * block_bytes];
         let mut dots = [[simd.splat(0.0); T]; 2];
-        for dim in 0..head_dim {
+        for dim in 0..key_dim {
             let mut key = [simd.splat(0.0); 2];
             for v in 0..2 {
                 key[v] = E::load_key(simd, &keys[v / S::PARTS * block_bytes..], dim, v % S::PARTS);
@@ -509,7 +511,7 @@ fn add_rows<S: Simd, E: KvElement, const T: usize>(
     if rows.len() == 0 {
         return T;
     }
-    let groups = task.layer.head_dim().div_ceil(GROUP);
+    let groups = task.layer.shape().value_dim.div_ceil(GROUP);
     // More groups of dimensions at once than their sums have registers for are of no use.
     let mut group = 0;
     while group < groups {
@@ -534,7 +536,7 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
     group: usize,
     space: &mut Space<'_>,
 ) -> usize {
-    let row_bytes = task.layer.row_bytes();
+    let row_bytes = task.layer.value_bytes();
     let width = space.outs.len() / TASK_QUERIES;
     let mut queries = [0; T];
     let mut numerators = [&[][..]; T];

@@ -1,7 +1,8 @@
-//! A product of which only the greatest outputs of each token are kept: the output head of a model that decodes greedily.
+//! A product of which only the greatest outputs of a token are kept, where those suffice: the output head of a model.
 //!
 //! A vocabulary has up to some hundred thousand tokens. Their logits would be written to memory and read again, megabytes
-//! a pass, to find a few; here a task looks through its part while that is still in the cache.
+//! a pass, to find a few; here a task looks through its part while that is still in the cache. What is kept is said token
+//! by token, so that one that needs all of its outputs costs the others nothing.
 
 use std::cmp::Ordering;
 use std::ops::Range;
@@ -42,36 +43,61 @@ impl Candidate {
     }
 }
 
-/// Memory of [`multiply_best`], reused between calls.
+/// What is kept of a token's outputs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keep {
+    /// All of them.
+    #[default]
+    Row,
+    /// The given number of greatest ones, sorted by rank.
+    Best(usize),
+}
+
+/// Where what is kept goes.
+#[derive(Debug)]
+pub struct Kept<'a> {
+    /// What is kept of each token's outputs.
+    pub keep: &'a [Keep],
+    /// The whole rows, one behind the other.
+    pub rows: &'a mut [f32],
+    /// The greatest outputs, those of one token behind those of the other: [`Candidate::NONE`] where there are fewer.
+    pub best: &'a mut [Candidate],
+}
+
+/// Memory of [`multiply_kept`], reused between calls.
 #[derive(Debug, Default)]
-pub struct BestScratch {
+pub struct KeptScratch {
     /// For each thread the outputs of a task: `[token][row]`.
     values: Vec<f32>,
     /// For each thread the best that it has seen: `[token][rank]`.
     best: Vec<Candidate>,
 }
 
-/// Multiplies `x` (tokens by columns) with `matrix` and writes the greatest outputs of each token to `best`,
-/// `[token][rank]`: as many as there is room for, [`Candidate::NONE`] where there are fewer. `finish` makes them final
-/// before they are compared: it is given some of a token's outputs and the rows of `matrix` that they belong to. They have
-/// the bits of [`multiply`](super::multiply). A NaN is never among them.
+/// Multiplies `x` (tokens by columns) with `matrix` and writes of each token's outputs what is to be kept to `kept`. `finish`
+/// makes them final first: it is given some of a token's outputs and the rows of `matrix` that they belong to. They have
+/// the bits of [`multiply`](super::multiply). A NaN is never among the greatest.
 ///
 /// # Panics
-/// If `best` is no whole number of candidates a token or the sizes of `x` and `matrix` do not agree.
-pub fn multiply_best(
+/// If `kept` has not the sizes that it says, or those of `x` and `matrix` do not agree.
+pub fn multiply_kept(
     kernels: &Kernels,
     x: &Activations,
     matrix: &Matrix,
     finish: impl Fn(Range<usize>, &mut [f32]) + Sync,
-    scratch: &mut BestScratch,
-    best: &mut [Candidate],
+    scratch: &mut KeptScratch,
+    kept: Kept<'_>,
 ) {
-    best.fill(Candidate::NONE);
-    if best.is_empty() {
+    let Kept { keep, rows: whole_rows, best } = kept;
+    if keep.is_empty() {
         return;
     }
     assert_eq!(matrix.columns, x.columns(), "{matrix:?}: inputs");
-    assert_eq!(best.len() % x.tokens(), 0, "{matrix:?}: candidates for {} tokens", x.tokens());
+    assert_eq!(keep.len(), x.tokens(), "{matrix:?}: tokens");
+    let ranks = |keep: &Keep| if let Keep::Best(ranks) = *keep { ranks } else { 0 };
+    let whole = keep.iter().filter(|&&keep| keep == Keep::Row).count();
+    assert_eq!(whole_rows.len(), whole * matrix.rows, "{matrix:?}: whole rows");
+    assert_eq!(best.len(), keep.iter().map(ranks).sum(), "{matrix:?}: candidates");
+    best.fill(Candidate::NONE);
     let task_groups = matrix.task_groups(x.tokens());
     let task_rows = task_groups * GROUP;
     let (values_len, best_len) = (x.tokens() * task_rows, best.len());
@@ -80,30 +106,45 @@ pub fn multiply_best(
     scratch.best.resize(kernels.threads() * best_len, Candidate::NONE);
 
     let (values, thread_best) = (Disjoint::new(&mut scratch.values), Disjoint::new(&mut scratch.best));
+    let whole_rows = Disjoint::new(whole_rows);
     let tasks = matrix.groups().div_ceil(task_groups);
     kernels.run(tasks, task_rows * matrix.columns * x.tokens(), |thread, task| {
         // SAFETY: a thread runs one task at a time, and has its own part.
         let values = unsafe { values.part(thread * values_len, values_len) };
         // SAFETY: as above.
-        let best = unsafe { thread_best.part(thread * best_len, best_len) };
+        let mut best = unsafe { thread_best.part(thread * best_len, best_len) };
         let groups = task * task_groups..((task + 1) * task_groups).min(matrix.groups());
         let rows = task * task_rows..((task + 1) * task_rows).min(matrix.rows);
         let part = Disjoint::new(values);
         // SAFETY: the part has no other output.
         multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(&part, rows.clone(), groups) });
-        let bests = best.chunks_exact_mut(best_len / x.tokens());
-        for (logits, best) in values.chunks_exact_mut(rows.len()).zip(bests) {
-            finish(rows.clone(), logits);
-            offer(kernels.isa(), logits, rows.start as u32, best);
+        let mut row = 0;
+        for (outputs, keep) in values.chunks_exact_mut(rows.len()).zip(keep) {
+            finish(rows.clone(), outputs);
+            match *keep {
+                Keep::Row => {
+                    // SAFETY: of each token's outputs a task has its own.
+                    let out = unsafe { whole_rows.part(row * matrix.rows + rows.start, rows.len()) };
+                    out.copy_from_slice(outputs);
+                    row += 1;
+                }
+                Keep::Best(ranks) => {
+                    let (own, others) = best.split_at_mut(ranks);
+                    offer(kernels.isa(), outputs, rows.start as u32, own);
+                    best = others;
+                }
+            }
         }
     });
 
-    let ranks = best_len / x.tokens();
-    for thread_best in scratch.best.chunks_exact(best_len) {
-        for (best, found) in best.chunks_exact_mut(ranks).zip(thread_best.chunks_exact(ranks)) {
-            for &candidate in found {
-                candidate.enter(best);
+    for thread_best in scratch.best.chunks_exact(best_len.max(1)) {
+        let mut start = 0;
+        for ranks in keep.iter().map(ranks) {
+            let places = start..start + ranks;
+            for candidate in &thread_best[places.clone()] {
+                candidate.enter(&mut best[places.clone()]);
             }
+            start += ranks;
         }
     }
 }
@@ -111,6 +152,9 @@ pub fn multiply_best(
 simd_fn! {
     /// Enters those of `logits`, which belong to the tokens from `first` on, that rank among `best`.
     fn offer(_simd, logits: &[f32], first: u32, best: &mut [Candidate]) {
+        if best.is_empty() {
+            return;
+        }
         for (chunk, first) in logits.chunks(GROUP).zip((first..).step_by(GROUP)) {
             // Few chunks hold a candidate; counting them takes a few instructions without a branch. NaN is none.
             let least = best[best.len() - 1].logit;

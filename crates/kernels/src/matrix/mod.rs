@@ -11,7 +11,7 @@ mod tiles;
 
 use std::ops::Range;
 
-pub use self::best::{BestScratch, Candidate, multiply_best};
+pub use self::best::{Candidate, Keep, Kept, KeptScratch, multiply_kept};
 use crate::arena::Buffer;
 use crate::block::dequantize_row;
 use crate::disjoint::Disjoint;

@@ -50,8 +50,10 @@ struct Sequence {
 /// The layer of [`Sequence`] that tests use; the others are there to be left alone.
 const LAYER: usize = 1;
 
-fn sequence(kv_type: KvType, rows: usize, kv_heads: usize, head_dim: usize) -> Sequence {
-    let layout = KvLayout::new(kv_type, [(1, 8), (kv_heads, head_dim), (2, 16)]);
+fn sequence(kv_type: KvType, rows: usize, shape: KvShape) -> Sequence {
+    let others =
+        [KvShape { heads: 1, key_dim: 8, value_dim: 24 }, KvShape { heads: 2, key_dim: 16, value_dim: 16 }];
+    let layout = KvLayout::new(kv_type, [others[0], shape, others[1]]);
     let page = || {
         let mut page = KvPage::new(&layout).unwrap();
         // Not a number, in every type: what is not written must not be read.
@@ -62,19 +64,20 @@ fn sequence(kv_type: KvType, rows: usize, kv_heads: usize, head_dim: usize) -> S
     Sequence { kv_type, layout, pages }
 }
 
-fn fill(cache: &mut Sequence, rows: usize, kv_heads: usize, head_dim: usize) -> Contents {
-    let width = kv_heads * head_dim;
-    let row = |row: usize, salt: usize| -> Vec<f32> {
-        (0..width).map(|i| noise((row * 2 + salt) * width + i)).collect()
-    };
+/// The key (`salt` 0) or the value (1) of row `row`, of `width` dimensions in all heads.
+fn noise_row(row: usize, salt: usize, width: usize) -> Vec<f32> {
+    (0..width).map(|i| noise((row * 2 + salt) * width + i)).collect()
+}
+
+fn fill(cache: &mut Sequence, rows: usize, KvShape { heads, key_dim, value_dim }: KvShape) -> Contents {
     let kv_type = cache.kv_type;
-    let heads = |row: &[f32]| row.chunks(head_dim).map(|head| stored(kv_type, head)).collect::<Vec<_>>();
+    let stored = |row: &[f32], dim: usize| row.chunks(dim).map(|head| stored(kv_type, head)).collect();
     let mut contents = Contents { keys: Vec::new(), values: Vec::new() };
     for index in 0..rows {
-        let (key, value) = (row(index, 0), row(index, 1));
+        let (key, value) = (noise_row(index, 0, heads * key_dim), noise_row(index, 1, heads * value_dim));
         cache.layout.write(&mut cache.pages, LAYER, index, &key, &value);
-        contents.keys.push(heads(&key));
-        contents.values.push(heads(&value));
+        contents.keys.push(stored(&key, key_dim));
+        contents.values.push(stored(&value, value_dim));
     }
     contents
 }
@@ -97,6 +100,7 @@ fn definition(
     rows: &[usize],
 ) -> Vec<f32> {
     let own = first + rows.len() - 1;
+    let value_dim = contents.values[rows[0]][head].len();
     let mut parts: Vec<(f32, f32, Vec<f32>)> = Vec::new();
     let mut position = first;
     let mut rest = rows;
@@ -126,7 +130,7 @@ fn definition(
         p.iter().enumerate().for_each(|(j, p)| lanes[j % 8] += p);
         let sum =
             ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]));
-        let out = (0..query.len())
+        let out = (0..value_dim)
             .map(|d| {
                 chunk
                     .iter()
@@ -139,7 +143,7 @@ fn definition(
     let largest = parts.iter().map(|part| part.0).fold(f32::NEG_INFINITY, f32::max);
     let scales: Vec<f32> = parts.iter().map(|part| exp(part.0 - largest)).collect();
     let total = parts.iter().zip(&scales).fold(0.0f32, |total, (part, scale)| scale.mul_add(part.1, total));
-    (0..query.len())
+    (0..value_dim)
         .map(|d| {
             parts.iter().zip(&scales).fold(0.0f32, |out, (part, scale)| scale.mul_add(part.2[d], out)) / total
         })
@@ -159,17 +163,18 @@ fn paths(parents: &[usize]) -> Vec<Vec<u32>> {
 
 fn check(
     kv_type: KvType,
-    [head_dim, group, kv_heads]: [usize; 3],
+    (kv_shape, group): (KvShape, usize),
     context: usize,
     parents: &[usize],
     window: Option<usize>,
     (soft_cap, alibi): (Option<f32>, bool),
 ) {
     let rows = context + parents.len();
-    let mut cache = sequence(kv_type, rows, kv_heads, head_dim);
-    let contents = fill(&mut cache, rows, kv_heads, head_dim);
+    let mut cache = sequence(kv_type, rows, kv_shape);
+    let contents = fill(&mut cache, rows, kv_shape);
+    let KvShape { heads: kv_heads, key_dim, value_dim } = kv_shape;
     let shape = AttentionShape { heads: group * kv_heads, scale: 0.3, window, soft_cap, alibi };
-    let queries: Vec<f32> = (0..parents.len() * shape.heads * head_dim).map(|i| noise(i + 77)).collect();
+    let queries: Vec<f32> = (0..parents.len() * shape.heads * key_dim).map(|i| noise(i + 77)).collect();
     let mut visible = VisibleRows::default();
     let mut expected = Vec::new();
     for (node, path) in paths(parents).iter().enumerate() {
@@ -180,7 +185,7 @@ fn check(
         let rows: Vec<usize> = (0..context + in_order).chain(path.iter().map(|&row| row as usize)).collect();
         let first = window.map_or(0, |window| rows.len().saturating_sub(window));
         for head in 0..shape.heads {
-            let query = &queries[(node * shape.heads + head) * head_dim..][..head_dim];
+            let query = &queries[(node * shape.heads + head) * key_dim..][..key_dim];
             let values = definition(&shape, query, &contents, [head, head / group], first, &rows[first..]);
             expected.extend(values.iter().map(|value| value.to_bits()));
         }
@@ -188,7 +193,7 @@ fn check(
     for isa in Isa::available() {
         for threads in [1, 3] {
             let kernels = Kernels::with_isa(isa, threads);
-            let mut out = vec![f32::NAN; queries.len()];
+            let mut out = vec![f32::NAN; parents.len() * shape.heads * value_dim];
             let mut scratch = AttentionScratch::default();
             let layer = cache.layout.layer(LAYER, &cache.pages);
             attention(&kernels, shape, &queries, layer, &visible, &mut scratch, &mut out);
@@ -198,12 +203,16 @@ fn check(
     }
 }
 
+/// Of keys and of values.
+const DIMENSIONS: [usize; 8] = [4, 8, 12, 16, 32, 64, 80, 128];
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
     #[test]
     fn every_kernel_gives_the_bits_of_the_definition(
         kv_type in prop::sample::select(KvType::ALL.to_vec()),
-        head_dim in prop::sample::select(vec![4usize, 8, 12, 16, 32, 64, 80, 128]),
+        key_dim in prop::sample::select(DIMENSIONS.to_vec()),
+        value_dim in prop::option::of(prop::sample::select(DIMENSIONS.to_vec())),
         group in 1usize..6,
         kv_heads in 1usize..3,
         context in prop_oneof![0usize..70, 500usize..530],
@@ -213,7 +222,8 @@ proptest! {
         alibi in any::<bool>(),
     ) {
         let parents: Vec<usize> = parents.iter().enumerate().map(|(node, index)| index.index(node + 1)).collect();
-        check(kv_type, [head_dim, group, kv_heads], context, &parents, window, (soft_cap, alibi));
+        let kv_shape = KvShape { heads: kv_heads, key_dim, value_dim: value_dim.unwrap_or(key_dim) };
+        check(kv_type, (kv_shape, group), context, &parents, window, (soft_cap, alibi));
     }
 }
 
@@ -221,8 +231,9 @@ proptest! {
 fn a_chain_over_several_chunks_gives_the_bits_of_the_definition() {
     let chain: Vec<usize> = (0..40).collect();
     for kv_type in KvType::ALL {
-        check(kv_type, [32, 3, 1], 2 * CHUNK - 20, &chain, None, (Some(4.0), true));
-        check(kv_type, [32, 2, 2], 2 * CHUNK - 20, &chain, Some(CHUNK + 7), (None, false));
+        let [one, two] = [1, 2].map(|heads| KvShape { heads, key_dim: 32, value_dim: 32 });
+        check(kv_type, (one, 3), 2 * CHUNK - 20, &chain, None, (Some(4.0), true));
+        check(kv_type, (two, 2), 2 * CHUNK - 20, &chain, Some(CHUNK + 7), (None, false));
     }
 }
 
@@ -231,20 +242,26 @@ fn a_copied_row_is_the_row() {
     let rows = 2 * PAGE_ROWS;
     for kv_type in KvType::ALL {
         // In one page, and from one to another.
-        for (head_dim, from, to) in [(20, 35, 3), (64, 35, 3), (20, PAGE_ROWS + 5, 7), (64, rows - 1, 0)] {
+        for (key_dim, value_dim, from, to) in [
+            (20, 20, 35, 3),
+            (64, 64, 35, 3),
+            (64, 20, 35, 3),
+            (20, 20, PAGE_ROWS + 5, 7),
+            (20, 40, PAGE_ROWS + 5, 7),
+            (64, 64, rows - 1, 0),
+        ] {
+            let shape = KvShape { heads: 2, key_dim, value_dim };
             let [mut moved, mut expected] = [(); 2].map(|()| {
-                let mut cache = sequence(kv_type, rows, 2, head_dim);
-                fill(&mut cache, rows, 2, head_dim);
+                let mut cache = sequence(kv_type, rows, shape);
+                fill(&mut cache, rows, shape);
                 cache
             });
-            let row = |salt: usize| -> Vec<f32> {
-                (0..2 * head_dim).map(|i| noise((from * 2 + salt) * 2 * head_dim + i)).collect()
-            };
-            expected.layout.write(&mut expected.pages, LAYER, to, &row(0), &row(1));
+            let (key, value) = (noise_row(from, 0, 2 * key_dim), noise_row(from, 1, 2 * value_dim));
+            expected.layout.write(&mut expected.pages, LAYER, to, &key, &value);
             moved.layout.copy_row(&mut moved.pages, from, to);
             for (moved, expected) in moved.pages.iter_mut().zip(&mut expected.pages) {
                 let [moved, expected] = [moved, expected].map(|page| Arc::get_mut(page).unwrap().bytes_mut());
-                assert!(moved == expected, "{kv_type}, {head_dim}, {from}, {to}");
+                assert!(moved == expected, "{kv_type}, {shape:?}, {from}, {to}");
             }
         }
     }

@@ -265,11 +265,12 @@ fn best_by_sorting(logits: &[f32], rows: usize, ranks: usize) -> Vec<Candidate> 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
     #[test]
-    fn the_best_of_a_product_are_the_first_of_all_of_it_sorted(
+    fn what_is_kept_of_a_product_is_the_row_or_the_first_of_it_sorted(
         weight_type in prop::sample::select(WeightType::ALL.to_vec()),
         rows in prop::sample::select(vec![1usize, 15, 16, 17, 100, 3000]),
-        tokens in 1usize..9,
-        ranks in 1usize..9,
+        keep in prop::collection::vec(
+            prop_oneof![Just(Keep::Row), (0usize..9).prop_map(Keep::Best), Just(Keep::Best(100))], 1..9,
+        ),
         with_bias: bool,
         seed: u64,
     ) {
@@ -283,7 +284,8 @@ proptest! {
         bias[rows / 2] = f32::NAN;
         bias[rows / 3] = f32::NEG_INFINITY;
         let bias = with_bias.then_some(&bias[..]);
-        let mut scratch = BestScratch::default();
+        let mut scratch = KeptScratch::default();
+        let tokens = keep.len();
         for isa in Isa::available() {
             for threads in 1..=4 {
                 let kernels = Kernels::with_isa(isa, threads);
@@ -295,14 +297,25 @@ proptest! {
                 for row in logits.chunks_mut(rows) {
                     row.iter_mut().zip(bias.unwrap_or_default()).for_each(|(logit, bias)| *logit += bias);
                 }
-                let mut best = vec![Candidate { token: 7, logit: f32::NAN }; tokens * ranks];
+                let (mut expected_rows, mut expected_best) = (Vec::new(), Vec::new());
+                for (row, keep) in logits.chunks(rows).zip(&keep) {
+                    match *keep {
+                        Keep::Row => expected_rows.extend(row.iter().map(|logit| logit.to_bits())),
+                        Keep::Best(ranks) => expected_best.extend(best_by_sorting(row, rows, ranks)),
+                    }
+                }
+                let mut whole = vec![f32::NAN; expected_rows.len()];
+                let mut best = vec![Candidate { token: 7, logit: f32::NAN }; expected_best.len()];
                 let add_bias = |rows: Range<usize>, logits: &mut [f32]| {
                     if let Some(bias) = bias {
                         add(isa, logits, &bias[rows]);
                     }
                 };
-                multiply_best(&kernels, &x, &matrix, add_bias, &mut scratch, &mut best);
-                prop_assert_eq!(&best, &best_by_sorting(&logits, rows, ranks), "{:?} {}", isa, threads);
+                let kept = Kept { keep: &keep, rows: &mut whole, best: &mut best };
+                multiply_kept(&kernels, &x, &matrix, add_bias, &mut scratch, kept);
+                prop_assert_eq!(&best, &expected_best, "{:?} {}", isa, threads);
+                let whole: Vec<u32> = whole.iter().map(|logit| logit.to_bits()).collect();
+                prop_assert_eq!(&whole, &expected_rows, "{:?} {}", isa, threads);
             }
         }
     }

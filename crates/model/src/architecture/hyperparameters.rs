@@ -7,12 +7,11 @@
 use lookahead_kernels::{Activation, RopePairs};
 use serde_json::Value;
 
+use super::layer::{Attention, Experts, Layer, Mixer, Mlp, RouterScores, Routing, Wiring};
+use super::model::{Architecture, Embedding, Norm, NormKind};
+use super::rope::{Rope, RopeFactors};
 use super::tensor_names::{Layout, TensorName};
-use super::{
-    Architecture, Attention, Embedding, Experts, FeedForward, Layer, Mlp, Norm, NormKind, Rope, RopeFactors,
-    Wiring,
-};
-use crate::LoadError;
+use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
 
 /// More heads, layers or dimensions than any model has: beyond it, a file is damaged.
@@ -239,23 +238,20 @@ impl<'a> Hyperparameters<'a> {
         if !heads.is_multiple_of(kv_heads) {
             return Err(self.invalid("attention.head_count_kv", "a divisor of the number of heads"));
         }
-        let head_dim = match self.optional_count("attention.key_length")? {
-            Some(head_dim) => head_dim,
+        let key_dim = match self.optional_count("attention.key_length")? {
+            Some(key_dim) => key_dim,
             None => self.count("embedding_length")? / heads,
         };
-        if self.is_gguf()
-            && self.optional_count("attention.value_length")?.is_some_and(|length| length != head_dim)
-        {
-            return Err(self.invalid("attention.value_length", "the same as attention.key_length"));
-        }
-        if head_dim == 0 {
+        if key_dim == 0 {
             return Err(self.invalid("attention.head_count", "at most the width of the residual stream"));
         }
+        let value_dim = if self.is_gguf() { self.optional_count("attention.value_length")? } else { None };
         Ok(Attention {
             heads,
             kv_heads,
-            head_dim,
-            scale: 1.0 / (head_dim as f32).sqrt(),
+            key_dim,
+            value_dim: value_dim.unwrap_or(key_dim),
+            scale: 1.0 / (key_dim as f32).sqrt(),
             rope: Some(0),
             alibi: false,
             window: None,
@@ -419,17 +415,17 @@ impl<'a> Hyperparameters<'a> {
     }
 
     /// A gated network with `activation`.
-    pub(super) fn gated_mlp(&self, activation: Activation) -> Result<FeedForward, LoadError> {
-        Ok(FeedForward::Dense(Mlp { size: self.count("feed_forward_length")?, activation, gated: true }))
+    pub(super) fn gated_mlp(&self, activation: Activation) -> Result<Mixer, LoadError> {
+        Ok(Mixer::Dense(Mlp { size: self.count("feed_forward_length")?, activation, gated: true }))
     }
 
     /// A network without a gate; four times as wide as the residual stream where the files do not say.
-    pub(super) fn plain_mlp(&self, activation: Activation) -> Result<FeedForward, LoadError> {
+    pub(super) fn plain_mlp(&self, activation: Activation) -> Result<Mixer, LoadError> {
         let size = match self.optional_count("feed_forward_length")? {
             Some(size) => size,
             None => 4 * self.count("embedding_length")?,
         };
-        Ok(FeedForward::Dense(Mlp { size, activation, gated: false }))
+        Ok(Mixer::Dense(Mlp { size, activation, gated: false }))
     }
 
     /// A mixture of gated experts of width `size`.
@@ -439,18 +435,19 @@ impl<'a> Hyperparameters<'a> {
             return Err(self.invalid("expert_used_count", "at most the number of experts"));
         }
         let expert = Mlp { size, activation: Activation::Silu, gated: true };
-        Ok(Experts { count, active, expert, normalised, shared: None })
+        let routing = Routing { scores: RouterScores::Softmax, groups: None, normalised, scale: 1.0 };
+        Ok(Experts { count, active, expert, routing, shared: None })
     }
 
-    /// A model whose layers are all the same: norms in front of the blocks, nothing else.
+    /// A model whose layers are all the same: attention and a network, norms in front of both, nothing else.
     pub(super) fn uniform(
         &self,
         norm: Norm,
         attention: Attention,
         ropes: Vec<Rope>,
-        feed_forward: FeedForward,
+        feed_forward: Mixer,
     ) -> Result<Architecture, LoadError> {
-        let layer = Layer { attention, feed_forward, wiring: Wiring::PreNorm };
+        let layer = Layer::new([Mixer::Attention(attention), feed_forward], Wiring::PreNorm);
         Ok(Architecture {
             family: self.family,
             context_length: match self.optional_count("context_length")? {

@@ -37,7 +37,7 @@ pub(crate) enum FusedQkv {
     ByGroup,
 }
 
-/// How a family's files name and store tensors. Of GGUF files all but the aliases is the same for all families.
+/// How a family's files name and store tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
     /// Tables of names, the first that has a part counts.
@@ -52,6 +52,8 @@ pub(crate) struct Layout {
     pub(crate) transposed: bool,
     /// An output head of so many rows is used with rows of unit length.
     pub(crate) unit_head_rows: Option<usize>,
+    /// Whether the matrices of all experts are one tensor, as are norms of all heads that have one each.
+    pub(crate) stacked: bool,
 }
 
 impl Layout {
@@ -64,7 +66,13 @@ impl Layout {
             norms_minus_one: false,
             transposed: false,
             unit_head_rows: None,
+            stacked: false,
         }
+    }
+
+    /// How the family's GGUF files store tensors: all but the aliases is the same for all families.
+    pub(crate) fn of_gguf(self) -> Self {
+        Self { aliases: self.aliases, stacked: true, ..Self::new(&[]) }
     }
 
     /// The name itself, after its alias if it has one.

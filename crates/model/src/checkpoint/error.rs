@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::SafeTensorError;
 
-use super::{CONFIG, INDEX, SINGLE, display};
+use super::files::{CONFIG, INDEX, SINGLE, display};
 
 /// Why a folder is no checkpoint that can be loaded.
 #[derive(Debug, thiserror::Error)]

@@ -4,6 +4,7 @@
 //! <https://github.com/huggingface/safetensors#format>.
 
 mod error;
+mod files;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,17 +14,11 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-pub use error::CheckpointError;
-use shard::Shard;
+pub use self::error::CheckpointError;
+use self::files::{CONFIG, INDEX, SINGLE, display};
+use self::shard::Shard;
 
-use crate::model_files::{StoredTensor, TensorListing};
-
-/// The hyperparameters.
-const CONFIG: &str = "config.json";
-/// The weights, where they are in one file.
-const SINGLE: &str = "model.safetensors";
-/// Which file holds which tensor, where there are several.
-const INDEX: &str = "model.safetensors.index.json";
+use crate::stored_tensor::{StoredTensor, TensorListing};
 
 /// A checkpoint folder, its tensors mapped.
 #[derive(Debug)]
@@ -172,10 +167,6 @@ fn text_config(mut config: Map<String, Value>) -> Map<String, Value> {
         Some(Value::Object(text)) => text,
         _ => config,
     }
-}
-
-fn display(path: &Path) -> String {
-    path.display().to_string()
 }
 
 /// What the file holds; `None` if there is none.

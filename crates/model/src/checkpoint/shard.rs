@@ -7,9 +7,10 @@ use std::path::Path;
 use lookahead_kernels::WeightType;
 use safetensors::{Dtype, SafeTensors};
 
-use super::{CheckpointError, display};
+use super::error::CheckpointError;
+use super::files::display;
 use crate::mapped_file::Source;
-use crate::model_files::{StoredTensor, TensorListing};
+use crate::stored_tensor::{StoredTensor, TensorListing};
 
 /// A safetensors file: where its tensors lie.
 pub(super) struct Shard {

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::error::printable;
-use super::{GgufError, MetadataProblem};
+use super::error::{GgufError, MetadataProblem, printable};
 
 /// What a read was for: becomes text only when the read fails.
 #[derive(Clone, Copy)]

@@ -5,7 +5,8 @@ use std::io;
 
 use lookahead_kernels::WeightType;
 
-use super::{MAX_DIMENSIONS, tensor_type};
+use super::format::MAX_DIMENSIONS;
+use super::tensor_type;
 
 /// Why a GGUF file could not be opened, or does not hold what was asked for.
 #[derive(Debug, thiserror::Error)]

@@ -1,7 +1,8 @@
 //! Metadata: named values in the order of the file, and typed access to them.
 
+use super::array::{Array, Strings};
+use super::error::{GgufError, MetadataProblem};
 use super::value::Value;
-use super::{Array, GgufError, MetadataProblem, Strings};
 
 /// The named values of a file, in its order.
 ///

@@ -28,6 +28,7 @@
 mod array;
 mod cursor;
 mod error;
+mod format;
 mod metadata;
 mod parse;
 mod tensor;
@@ -47,18 +48,6 @@ pub use writer::Writer;
 
 use crate::mapped_file::Source;
 use tensor::TensorTable;
-
-/// The bytes that every GGUF file starts with.
-const MAGIC: [u8; 4] = *b"GGUF";
-
-/// Tensor bytes start at multiples of this unless `general.alignment` says otherwise.
-const DEFAULT_ALIGNMENT: u32 = 32;
-
-/// The metadata key that sets the alignment of tensor bytes.
-const ALIGNMENT_KEY: &str = "general.alignment";
-
-/// Most dimensions that a tensor can have.
-const MAX_DIMENSIONS: usize = 4;
 
 /// An open model file, checked: metadata, and tensors as byte slices.
 pub struct GgufFile {

@@ -2,13 +2,14 @@
 
 use std::ops::Range;
 
+use super::array::{Array, Strings};
 use super::cursor::{Cursor, Field};
+use super::error::{GgufError, MetadataProblem, TensorProblem};
+use super::format::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, MAX_DIMENSIONS, value_type};
+use super::metadata::Metadata;
 use super::tensor::{TensorInfo, TensorTable};
+use super::tensor_type;
 use super::value::Value;
-use super::{
-    ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, MAGIC, MAX_DIMENSIONS, Metadata, MetadataProblem,
-    Strings, TensorProblem, tensor_type,
-};
 
 /// Arrays of arrays exist in the format; models hardly use them. The bound keeps hostile files off the stack.
 const MAX_ARRAY_DEPTH: usize = 4;
@@ -21,23 +22,6 @@ const MIN_METADATA_BYTES: usize = MIN_STRING_BYTES + 4 + 1;
 const MIN_TENSOR_BYTES: usize = MIN_STRING_BYTES + 4 + 8 + 4 + 8;
 /// Fewest bytes of an array: element type and count.
 const MIN_ARRAY_BYTES: usize = 4 + 8;
-
-/// The numbers that the format gives its value types.
-pub(super) mod value_type {
-    pub(in crate::gguf) const U8: u32 = 0;
-    pub(in crate::gguf) const I8: u32 = 1;
-    pub(in crate::gguf) const U16: u32 = 2;
-    pub(in crate::gguf) const I16: u32 = 3;
-    pub(in crate::gguf) const U32: u32 = 4;
-    pub(in crate::gguf) const I32: u32 = 5;
-    pub(in crate::gguf) const F32: u32 = 6;
-    pub(in crate::gguf) const BOOL: u32 = 7;
-    pub(in crate::gguf) const STRING: u32 = 8;
-    pub(in crate::gguf) const ARRAY: u32 = 9;
-    pub(in crate::gguf) const U64: u32 = 10;
-    pub(in crate::gguf) const I64: u32 = 11;
-    pub(in crate::gguf) const F64: u32 = 12;
-}
 
 pub(super) fn parse(file: &str, bytes: &[u8]) -> Result<(Metadata, TensorTable), GgufError> {
     let mut cursor = Cursor::new(file, bytes);

@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use lookahead_kernels::WeightType;
 
-use super::error::TensorProblem;
-use super::{GgufError, MAX_DIMENSIONS};
+use super::error::{GgufError, TensorProblem};
+use super::format::MAX_DIMENSIONS;
 
 /// An entry of the tensor table.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::array::{Array, Strings};
 use super::error::printable;
-use super::{Array, Strings};
 
 /// A metadata value.
 ///

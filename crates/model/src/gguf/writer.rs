@@ -5,10 +5,12 @@ use std::io::{self, Write};
 
 use lookahead_kernels::WeightType;
 
-use super::parse::value_type;
+use super::array::Array;
+use super::error::{GgufError, TensorProblem};
+use super::format::{ALIGNMENT_KEY, DEFAULT_ALIGNMENT, MAGIC, value_type};
 use super::tensor::size_bytes;
+use super::tensor_type;
 use super::value::Value;
-use super::{ALIGNMENT_KEY, Array, DEFAULT_ALIGNMENT, GgufError, MAGIC, TensorProblem, tensor_type};
 
 /// The version of the format that is written.
 const VERSION: u32 = 3;

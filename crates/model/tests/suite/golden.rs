@@ -4,7 +4,7 @@ use lookahead_fixtures::Golden;
 use lookahead_kernels::{Isa, Kernels, KvType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, Checkpoint, CpuModel, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Accepted, Checkpoint, CpuModel, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 
 /// Sums are ordered differently, nothing else.
@@ -30,9 +30,9 @@ fn argmax(logits: &[f32]) -> TokenId {
 fn run(model: &mut CpuModel, cache: &mut <CpuModel as LanguageModel>::Cache, tokens: &[TokenId]) -> Logits {
     let tree = TokenTree::chain(tokens).unwrap();
     let mut logits = Logits::default();
-    let step = SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Every };
+    let step = SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Every, keep: Keep::Row };
     model.forward(&mut [step], &mut logits).unwrap();
-    cache.keep(&tree.path_to(tree.len() - 1));
+    model.commit(&mut [Accepted { cache, path: &tree.path_to(tree.len() - 1) }]);
     logits
 }
 

@@ -4,8 +4,8 @@ use lookahead_fixtures::{TinyModel, tiny_model};
 use lookahead_kernels::{Kernels, KvType, PAGE_ROWS};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, CacheMemory, CpuModel, ForwardError, KvCache, LanguageModel, Logits, LogitsOf, OutOfCacheMemory,
-    SequenceStep, TokenId, TokenTree,
+    Accepted, Cache, CacheMemory, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits, LogitsOf,
+    OutOfCacheMemory, SequenceStep, TokenId, TokenTree,
 };
 use proptest::prelude::*;
 
@@ -27,7 +27,7 @@ fn bounded(pages: usize) -> CpuModel {
 
 /// Pages that the caches of `model` hold.
 fn used_pages(model: &CpuModel) -> usize {
-    let used = model.cache_memory().used_tokens;
+    let used = model.cache_memory().used_tokens();
     assert!(used.is_multiple_of(PAGE_ROWS));
     used / PAGE_ROWS
 }
@@ -39,14 +39,18 @@ fn text(len: usize, salt: usize) -> Vec<TokenId> {
 
 fn forward(model: &mut CpuModel, cache: &mut KvCache, tokens: &[TokenId]) -> Result<Vec<u32>, ForwardError> {
     let (tree, mut logits) = (TokenTree::chain(tokens).unwrap(), Logits::default());
-    model.forward(&mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Every }], &mut logits)?;
+    model.forward(
+        &mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Every, keep: Keep::Row }],
+        &mut logits,
+    )?;
     Ok((0..logits.rows()).flat_map(|row| logits.row(row)).map(|logit| logit.to_bits()).collect())
 }
 
 /// Commits `tokens` and returns the bits of all their logits.
 fn feed(model: &mut CpuModel, cache: &mut KvCache, tokens: &[TokenId]) -> Vec<u32> {
     let bits = forward(model, cache, tokens).unwrap();
-    cache.keep(&(0..tokens.len() as u32).collect::<Vec<_>>());
+    let path: Vec<u32> = (0..tokens.len() as u32).collect();
+    model.commit(&mut [Accepted { cache, path: &path }]);
     bits
 }
 
@@ -74,12 +78,12 @@ fn a_fork_goes_on_as_a_fresh_cache_does_and_so_does_its_source() {
             let mut fork = source.fork(len, 4 * PAGE_ROWS);
             assert_eq!(fork.len(), len);
             let of_fork = feed(&mut model, &mut fork, &behind_fork);
-            let of_source = feed(&mut model, &mut source, &behind_source);
+            // What is not committed goes with the next pass.
+            let of_source = forward(&mut model, &mut source, &behind_source).unwrap();
             let expected = fresh(&mut model, &[&prompt[..len], &behind_fork].concat(), len);
             assert!(of_fork == expected, "{kv_type}, {len}: the fork");
             let expected = fresh(&mut model, &[&prompt[..], &behind_source].concat(), prompt.len());
             assert!(of_source == expected, "{kv_type}, {len}: its source");
-            source.truncate(prompt.len());
         }
     }
 }
@@ -91,17 +95,15 @@ enum Operation {
     Feed(usize),
     /// A tree of two branches of this length, the second of which is kept.
     Branch(usize),
-    Truncate(prop::sample::Index),
-    /// Another cache takes its place in the list.
-    Fork(prop::sample::Index),
+    /// Its fork takes the place of one of the caches, perhaps of itself.
+    Fork(prop::sample::Index, usize),
 }
 
 fn operation() -> impl Strategy<Value = Operation> {
     prop_oneof![
         (1..PAGE_ROWS + 8).prop_map(Operation::Feed),
         (1usize..12).prop_map(Operation::Branch),
-        any::<prop::sample::Index>().prop_map(Operation::Truncate),
-        any::<prop::sample::Index>().prop_map(Operation::Fork),
+        (any::<prop::sample::Index>(), 0usize..3).prop_map(|(len, place)| Operation::Fork(len, place)),
     ]
 }
 
@@ -137,22 +139,18 @@ proptest! {
                         node => node - 1,
                     });
                     let tree = TokenTree::new(tokens.clone(), parents.collect()).unwrap();
-                    let step = SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Nothing };
+                    let step = SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Nothing, keep: Keep::Row };
                     model.forward(&mut [step], &mut Logits::default()).unwrap();
                     let path = tree.path_to(tree.len() - 1);
-                    cache.keep(&path);
+                    model.commit(&mut [Accepted { cache, path: &path }]);
                     context.extend(path.iter().map(|&node| tokens[node as usize]));
                 }
                 Operation::Branch(_) => {}
-                Operation::Truncate(len) => {
+                Operation::Fork(len, place) => {
                     let len = len.index(context.len() + 1);
-                    cache.truncate(len);
-                    context.truncate(len);
-                }
-                Operation::Fork(len) => {
-                    let len = len.index(context.len() + 1);
+                    prop_assert_eq!(cache.forkable(len), len);
                     let fork = (cache.fork(len, capacity), context[..len].to_vec());
-                    caches[(index + 1) % 3] = fork;
+                    caches[place] = fork;
                 }
             }
         }
@@ -171,24 +169,23 @@ proptest! {
 }
 
 #[test]
-fn a_shared_page_that_is_written_again_is_copied_first() {
-    let mut model = bounded(4);
-    let prompt = text(2 * PAGE_ROWS, 0);
-    let mut source = model.new_cache(2 * PAGE_ROWS);
-    feed(&mut model, &mut source, &prompt);
-    let mut fork = source.fork(2 * PAGE_ROWS, 3 * PAGE_ROWS);
-    assert_eq!(used_pages(&model), 2, "pages that both have count once");
+fn full_pages_are_shared_and_the_last_one_is_copied() {
+    let mut model = bounded(5);
     let half = PAGE_ROWS / 2;
-    source.truncate(half);
-    assert_eq!(used_pages(&model), 2, "the fork has them still");
+    let prompt = text(PAGE_ROWS + half, 0);
+    let mut source = model.new_cache(3 * PAGE_ROWS);
+    feed(&mut model, &mut source, &prompt);
+    let mut fork = source.fork(PAGE_ROWS + half, 3 * PAGE_ROWS);
+    assert_eq!(used_pages(&model), 3, "a page that both have counts once");
+    let early = source.fork(half, PAGE_ROWS);
+    assert_eq!((early.forkable(PAGE_ROWS), used_pages(&model)), (half, 4));
     let (other, next) = (text(half, 1), text(3, 2));
     let found = feed(&mut model, &mut source, &other);
-    assert!(found == fresh(&mut bounded(4), &[&prompt[..half], &other].concat(), half));
-    assert_eq!(used_pages(&model), 3);
+    assert!(found == fresh(&mut bounded(4), &[&prompt[..], &other].concat(), prompt.len()));
     let found = feed(&mut model, &mut fork, &next);
     assert!(found == fresh(&mut bounded(4), &[&prompt[..], &next].concat(), prompt.len()));
-    drop(fork);
-    assert_eq!(used_pages(&model), 1);
+    drop((fork, early));
+    assert_eq!(used_pages(&model), 2);
 }
 
 #[test]
@@ -196,27 +193,30 @@ fn memory_is_bounded_and_comes_back() {
     let mut model = bounded(3);
     let memory = |model: &CpuModel| model.cache_memory();
     let tokens = |pages: usize| pages * PAGE_ROWS;
-    assert_eq!(memory(&model), CacheMemory { total_tokens: tokens(3), used_tokens: 0 });
+    let token_bytes = model.kv_bytes_per_token();
+    let empty = CacheMemory { total_bytes: tokens(3) * token_bytes, used_bytes: 0, token_bytes };
+    assert_eq!(memory(&model), empty);
+    assert_eq!((empty.total_tokens(), empty.used_tokens()), (tokens(3), 0));
     let mut first = model.new_cache(tokens(3));
     let mut second = model.new_cache(tokens(3));
     feed(&mut model, &mut first, &text(PAGE_ROWS + 1, 0));
     assert_eq!(second.reserve(tokens(2)), Err(OutOfCacheMemory));
-    assert_eq!(memory(&model).used_tokens, tokens(2), "what does not suffice is not kept");
+    assert_eq!(memory(&model).used_tokens(), tokens(2), "what does not suffice is not kept");
     assert_eq!(second.reserve(PAGE_ROWS), Ok(()));
     assert_eq!(second.reserve(PAGE_ROWS), Ok(()), "what is there already is not taken again");
-    assert_eq!(memory(&model).used_tokens, tokens(3));
+    assert_eq!(memory(&model).used_tokens(), tokens(3));
     assert_eq!(forward(&mut model, &mut second, &text(PAGE_ROWS + 1, 1)), Err(OutOfCacheMemory.into()));
     // Nothing behind a whole page can be copied.
     assert_eq!(first.fork(PAGE_ROWS + 1, tokens(3)).len(), PAGE_ROWS);
 
-    first.truncate(PAGE_ROWS);
-    assert_eq!(memory(&model).used_tokens, tokens(2));
+    first = first.fork(PAGE_ROWS, tokens(3));
+    assert_eq!(memory(&model).used_tokens(), tokens(2));
     let found = feed(&mut model, &mut second, &text(PAGE_ROWS + 1, 1));
     assert!(found == fresh(&mut bounded(2), &text(PAGE_ROWS + 1, 1), 0));
     drop(first);
     assert_eq!(second.reserve(usize::MAX), Ok(()), "no more than its capacity");
     drop(second);
-    assert_eq!(memory(&model).used_tokens, 0);
+    assert_eq!(memory(&model).used_tokens(), 0);
 }
 
 #[test]
@@ -232,7 +232,7 @@ fn a_batch_that_lacks_memory_changes_nothing() {
     let mut batch: Vec<_> = trees
         .iter()
         .zip(&mut caches)
-        .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last })
+        .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last, keep: Keep::Row })
         .collect();
     let mut logits = Logits::default();
     assert_eq!(model.forward(&mut batch, &mut logits), Err(OutOfCacheMemory.into()));
@@ -260,11 +260,15 @@ fn models_that_share_weights_share_memory_for_caches() {
     let other = model.with_kernels(Kernels::new(1));
     let mut cache = model.new_cache(PAGE_ROWS);
     cache.reserve(1).unwrap();
-    assert_eq!(other.cache_memory(), CacheMemory { total_tokens: 2 * PAGE_ROWS, used_tokens: PAGE_ROWS });
+    let tokens = |model: &CpuModel| {
+        let memory = model.cache_memory();
+        (memory.total_tokens(), memory.used_tokens())
+    };
+    assert_eq!(tokens(&other), (2 * PAGE_ROWS, PAGE_ROWS));
     // Another type needs other pages: as many as the same memory holds.
     let other = other.with_kv_type(KvType::F32);
-    assert_eq!(other.cache_memory(), CacheMemory { total_tokens: PAGE_ROWS, used_tokens: 0 });
-    assert_eq!(self::model("llama").cache_memory().total_tokens, usize::MAX);
+    assert_eq!(tokens(&other), (PAGE_ROWS, 0));
+    assert_eq!(tokens(&self::model("llama")), (usize::MAX, 0));
 }
 
 #[test]

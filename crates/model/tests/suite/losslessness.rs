@@ -5,8 +5,8 @@ use lookahead_fixtures::{Golden, TinyModel, tiny_model};
 use lookahead_kernels::{Kernels, KvType, WeightType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Cache, Candidate, Checkpoint, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits, LogitsOf,
-    SequenceStep, TokenId, TokenTree,
+    Accepted, Cache, Candidate, Checkpoint, CpuModel, ForwardError, Keep, KvCache, LanguageModel, Logits,
+    LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 use proptest::prelude::*;
 
@@ -19,6 +19,8 @@ const VOCABULARY: TokenId = 256;
 enum Weights {
     /// Of a GGUF file: the architecture, and the type of its weights.
     Gguf(&'static str, WeightType),
+    /// The same with values twice as wide as keys.
+    WideValues(&'static str, WeightType),
     /// Of a golden checkpoint, one of each family: as it is, in single precision, or made into another type.
     Golden(&'static str, Option<WeightType>),
 }
@@ -31,16 +33,25 @@ fn weights() -> impl Strategy<Value = Weights> {
     let types = WeightType::WRITABLE.map(Some).into_iter().chain([None]).collect::<Vec<_>>();
     let golden = (prop::sample::select(Golden::NAMES.to_vec()), prop::sample::select(types));
     prop_oneof![
-        gguf.prop_map(|(architecture, weight_type)| Weights::Gguf(architecture, weight_type)),
-        golden.prop_map(|(name, quantize)| Weights::Golden(name, quantize)),
+        3 => (gguf, prop::bool::weighted(0.2)).prop_map(|((architecture, weight_type), is_wide)| match is_wide {
+            true => Weights::WideValues(architecture, weight_type),
+            false => Weights::Gguf(architecture, weight_type),
+        }),
+        3 => golden.prop_map(|(name, quantize)| Weights::Golden(name, quantize)),
     ]
 }
 
 fn model(weights: Weights, threads: usize) -> CpuModel {
+    let tiny = |tiny: &TinyModel| {
+        let file = GgufFile::from_bytes("tiny", tiny_model(tiny)).unwrap();
+        CpuModel::load(&file, Kernels::new(threads)).unwrap()
+    };
     match weights {
         Weights::Gguf(architecture, weight_type) => {
-            let bytes = tiny_model(&TinyModel { architecture, weight_type, ..TinyModel::default() });
-            CpuModel::load(&GgufFile::from_bytes("tiny", bytes).unwrap(), Kernels::new(threads)).unwrap()
+            tiny(&TinyModel { architecture, weight_type, ..TinyModel::default() })
+        }
+        Weights::WideValues(architecture, weight_type) => {
+            tiny(&TinyModel { architecture, weight_type, value_dim: 128, ..TinyModel::default() })
         }
         Weights::Golden(name, quantize) => {
             let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
@@ -57,9 +68,10 @@ fn plain(model: &mut CpuModel, tokens: &[TokenId]) -> Vec<Vec<u32>> {
         .iter()
         .map(|&token| {
             let tree = TokenTree::chain(&[token]).unwrap();
-            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+            let step =
+                SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(&[0]);
+            model.commit(&mut [Accepted { cache: &mut cache, path: &[0] }]);
             bits(logits.row(0))
         })
         .collect()
@@ -99,13 +111,14 @@ proptest! {
         let mut logits = Logits::default();
         for chunk in [&prompt[..cut.min(prompt.len())], &prompt[cut.min(prompt.len())..]] {
             let Ok(tree) = TokenTree::chain(chunk) else { continue };
-            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing };
+            let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Nothing, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(&tree.path_to(tree.len() - 1));
+            let path = tree.path_to(tree.len() - 1);
+            model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
         }
         let mut context = prompt;
         for (round, tree) in [tree(&seeds), tree(&next_seeds)].iter().enumerate() {
-            let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every };
+            let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
             for node in 0..tree.len() {
                 let path = tree.path_to(node);
@@ -115,7 +128,7 @@ proptest! {
                 prop_assert_eq!(&bits(logits.row(node)), &expected[sequence.len() - 1], "round {}, node {}", round, node);
             }
             let path = tree.path_to(kept.index(tree.len()));
-            cache.keep(&path);
+            model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
             context.extend(path.iter().map(|&n| tree.tokens()[n as usize]));
         }
     }
@@ -131,7 +144,7 @@ proptest! {
         let mut batch: Vec<_> = trees
             .iter()
             .zip(&mut caches)
-            .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last })
+            .map(|(tree, cache)| SequenceStep { tree, cache, logits_of: LogitsOf::Last, keep: Keep::Row })
             .collect();
         let mut logits = Logits::default();
         model.forward(&mut batch, &mut logits).unwrap();
@@ -146,30 +159,43 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 60, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_best_kept_are_those_of_the_whole_rows(
+    fn what_is_kept_for_each_sequence_is_that_of_the_whole_rows(
         weights in weights(),
         prompts in prop::collection::vec((tokens(1..20), prop::sample::select(LOGITS_OF.to_vec())), 1..4),
-        ranks in 1usize..10,
+        keep in prop::collection::vec(prop_oneof![Just(Keep::Row), (1usize..10).prop_map(Keep::Best)], 4),
     ) {
         let mut model = model(weights, 2);
         let trees: Vec<TokenTree> = prompts.iter().map(|(prompt, _)| TokenTree::chain(prompt).unwrap()).collect();
-        let [rows, best] = [Keep::Row, Keep::Best(ranks)].map(|keep| {
+        let [rows, kept] = [&[Keep::Row; 4], &keep[..]].map(|keep| {
             let mut logits = Logits::default();
-            logits.set_keep(keep);
             let mut caches: Vec<_> = prompts.iter().map(|_| model.new_cache(20)).collect();
-            let steps = trees.iter().zip(&mut caches).zip(&prompts);
-            let mut batch: Vec<_> =
-                steps.map(|((tree, cache), &(_, logits_of))| SequenceStep { tree, cache, logits_of }).collect();
+            let steps = trees.iter().zip(&mut caches).zip(&prompts).zip(keep);
+            let steps = steps.map(|(((tree, cache), &(_, logits_of)), &keep)| {
+                SequenceStep { tree, cache, logits_of, keep }
+            });
+            let mut batch: Vec<_> = steps.collect();
             model.forward(&mut batch, &mut logits).unwrap();
             logits
         });
-        prop_assert_eq!(best.rows(), rows.rows());
-        for row in 0..rows.rows() {
+        prop_assert_eq!(kept.rows(), rows.rows());
+        let keeps = trees.iter().zip(&prompts).zip(&keep).flat_map(|((tree, (_, logits_of)), keep)| {
+            let rows = match logits_of {
+                LogitsOf::Nothing => 0,
+                LogitsOf::Last => 1,
+                LogitsOf::Every => tree.len(),
+            };
+            std::iter::repeat_n(*keep, rows)
+        });
+        for (row, keep) in keeps.enumerate() {
+            prop_assert_eq!(rows.best(row), None);
+            let Keep::Best(ranks) = keep else {
+                prop_assert_eq!(bits(kept.row(row)), bits(rows.row(row)));
+                continue;
+            };
             let mut all: Vec<Candidate> =
                 rows.row(row).iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
             all.sort_by(Candidate::by_rank);
-            prop_assert_eq!(best.best(row).unwrap(), &all[..ranks]);
-            prop_assert_eq!(rows.best(row), None);
+            prop_assert_eq!(kept.best(row).unwrap(), &all[..ranks]);
         }
     }
 }
@@ -179,12 +205,16 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
     let mut model = model(Weights::Gguf("llama", WeightType::F32), 1);
     let mut cache = model.new_cache(4);
     let mut logits = Logits::default();
-    let mut attempt = |cache: &mut _, tokens: &[TokenId]| {
+    let attempt = |model: &mut CpuModel, logits: &mut Logits, cache: &mut _, tokens: &[TokenId]| {
         let tree = TokenTree::chain(tokens).unwrap();
-        model.forward(&mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Last }], &mut logits)
+        model.forward(
+            &mut [SequenceStep { tree: &tree, cache, logits_of: LogitsOf::Last, keep: Keep::Row }],
+            logits,
+        )
     };
-    assert_eq!(attempt(&mut cache, &[1, 2, 3]), Ok(()));
-    cache.keep(&[0, 1, 2]);
+    assert_eq!(attempt(&mut model, &mut logits, &mut cache, &[1, 2, 3]), Ok(()));
+    model.commit(&mut [Accepted { cache: &mut cache, path: &[0, 1, 2] }]);
+    let mut attempt = |cache: &mut _, tokens: &[TokenId]| attempt(&mut model, &mut logits, cache, tokens);
     assert_eq!(
         attempt(&mut cache, &[1, 2]),
         Err(ForwardError::CacheFull { capacity: 4, committed: 3, new: 2 })
@@ -198,29 +228,41 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
 #[test]
 fn a_decode_step_allocates_nothing() {
     let gguf = ["llama", "qwen2", "gemma3"].map(|architecture| Weights::Gguf(architecture, WeightType::Q4K));
+    let wide = [Weights::WideValues("llama", WeightType::Q8_0)];
     let golden = Golden::NAMES.map(|name| Weights::Golden(name, None));
-    for (weights, keep) in
-        gguf.into_iter().chain(golden).zip([Keep::Row, Keep::Best(1), Keep::Best(8)].into_iter().cycle())
+    for (weights, keep) in gguf
+        .into_iter()
+        .chain(wide)
+        .chain(golden)
+        .zip([Keep::Row, Keep::Best(1), Keep::Best(8)].into_iter().cycle())
     {
         let mut model = model(weights, 1);
         let mut cache = model.new_cache(100);
         let mut logits = Logits::default();
-        logits.set_keep(keep);
         let mut step = |cache: &mut KvCache, tree: &TokenTree, path: &[u32]| {
-            let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every };
+            let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every, keep };
             model.forward(&mut [step], &mut logits).unwrap();
-            cache.keep(path);
+            model.commit(&mut [Accepted { cache, path }]);
         };
         let prompt: Vec<TokenId> = (0..40).collect();
         let chain = TokenTree::chain(&prompt).unwrap();
         let tree = tree(&[(0, 1), (0, 2), (0, 3), (1, 4), (2, 5), (1, 6)]);
         step(&mut cache, &chain, &chain.path_to(39));
+        let mut fork = cache.fork(40, 100);
         // The first step makes room, for the tree and for the positions it reaches.
-        step(&mut cache, &tree, &[0, 1, 3]);
-        cache.truncate(40);
+        step(&mut fork, &tree, &[0, 1, 3]);
         let counted = allocation_counter::measure(|| step(&mut cache, &tree, &[0, 1, 3]));
         assert_eq!(counted.count_total, 0, "{weights:?}");
     }
+}
+
+#[test]
+fn keys_and_values_have_sizes_of_their_own() {
+    let usual = model(Weights::Gguf("llama", WeightType::F32), 1);
+    let wide = model(Weights::WideValues("llama", WeightType::F32), 1);
+    // Two layers of two heads, in half precision: keys of 64, values of 64 or 128.
+    assert_eq!(usual.kv_bytes_per_token(), 2 * 2 * 2 * (64 + 64));
+    assert_eq!(wide.kv_bytes_per_token(), 2 * 2 * 2 * (64 + 128));
 }
 
 #[test]
@@ -231,7 +273,8 @@ fn a_model_with_learned_positions_ends_where_they_end() {
     let tokens = vec![3; 257];
     let mut attempt = |tokens: &[TokenId]| {
         let tree = TokenTree::chain(tokens).unwrap();
-        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last };
+        let step =
+            SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
         model.forward(&mut [step], &mut Logits::default())
     };
     assert_eq!(attempt(&tokens), Err(ForwardError::CacheFull { capacity: 256, committed: 0, new: 257 }));

@@ -6,7 +6,7 @@ use std::path::Path;
 use lookahead_fixtures::Golden;
 use lookahead_kernels::{Isa, Kernels};
 use lookahead_model::{
-    Checkpoint, CpuModel, LanguageModel, LoadError, Logits, LogitsOf, SequenceStep, TokenTree,
+    Checkpoint, CpuModel, Keep, LanguageModel, LoadError, Logits, LogitsOf, SequenceStep, TokenTree,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn run(folder: &Path) -> Result<(), LoadError> {
     let mut model = CpuModel::load(&Checkpoint::open(folder)?, Kernels::with_isa(Isa::SCALAR, 1))?;
     let mut cache = model.new_cache(2);
     let tree = TokenTree::chain(&[1, 2]).unwrap();
-    let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Every };
+    let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Every, keep: Keep::Row };
     let _ = model.forward(&mut [step], &mut Logits::default());
     Ok(())
 }

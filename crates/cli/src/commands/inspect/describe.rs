@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use indicatif::HumanCount;
 use lookahead_kernels::{Activation, RopePairs};
-use lookahead_model::architecture::{Architecture, FeedForward, Layer, Mlp, Wiring};
+use lookahead_model::architecture::{Architecture, Attention, Block, Experts, Layer, Mixer, Mlp};
 
 /// A few lines, from the outside in.
 pub(super) fn sentences(
@@ -23,8 +23,7 @@ pub(super) fn sentences(
             count(*context_length)
         ),
     ];
-    sentences.extend(kinds(layers, attention).into_iter().map(|kind| format!("attention: {kind}")));
-    sentences.extend(kinds(layers, feed_forward).into_iter().map(|kind| format!("feed-forward: {kind}")));
+    sentences.extend(kinds(layers));
     if architecture.embedding.first_position.is_some() {
         sentences.push("positions: learned".to_owned());
     }
@@ -38,30 +37,48 @@ pub(super) fn sentences(
     sentences
 }
 
-/// Each kind of layer once, with the number of its layers where there are several kinds.
-fn kinds(layers: &[Layer], describe: impl Fn(&Layer) -> String) -> Vec<String> {
+/// Each kind of block once, with the number of its layers where not all have it.
+fn kinds(layers: &[Layer]) -> Vec<String> {
     let mut kinds: Vec<(String, usize)> = Vec::new();
-    for kind in layers.iter().map(describe) {
-        match kinds.iter_mut().find(|(known, _)| *known == kind) {
-            Some((_, count)) => *count += 1,
-            None => kinds.push((kind, 1)),
+    let most = layers.iter().map(|layer| layer.blocks.len()).max().unwrap_or(0);
+    for place in 0..most {
+        for kind in layers.iter().filter_map(|layer| layer.blocks.get(place)).map(kind) {
+            match kinds.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, count)) => *count += 1,
+                None => kinds.push((kind, 1)),
+            }
         }
     }
-    match kinds.as_slice() {
-        [(kind, _)] => vec![kind.clone()],
-        several => several
-            .iter()
-            .map(|(kind, count)| format!("{kind} ({count} of {} layers)", layers.len()))
-            .collect(),
-    }
+    let of_all = |(kind, count): (String, usize)| match layers.len() {
+        all if all == count => kind,
+        all => format!("{kind} ({count} of {all} layers)"),
+    };
+    kinds.into_iter().map(of_all).collect()
 }
 
-fn attention(layer: &Layer) -> String {
-    let attention = &layer.attention;
+fn kind(block: &Block) -> String {
+    let network = match &block.mixer {
+        Mixer::Attention(spec) => return format!("attention: {}", attention(spec)),
+        Mixer::Dense(mlp) => network(mlp),
+        Mixer::Experts(spec) => experts(spec),
+    };
+    let wiring = match (block.post_norm, block.input.has_norm(), block.input.is_beside()) {
+        (true, true, _) => ", results normalised",
+        (true, false, _) => ", results normalised instead of inputs",
+        (false, _, true) => ", beside attention",
+        (false, ..) => "",
+    };
+    format!("feed-forward: {network}{wiring}")
+}
+
+fn attention(attention: &Attention) -> String {
     let mut text = format!(
         "{} heads of {} over {} key-value heads",
-        attention.heads, attention.head_dim, attention.kv_heads
+        attention.heads, attention.key_dim, attention.kv_heads
     );
+    if attention.value_dim != attention.key_dim {
+        write!(text, ", values of {}", attention.value_dim).ok();
+    }
     if let Some(window) = attention.window {
         write!(text, ", window of {window} tokens").ok();
     }
@@ -77,24 +94,11 @@ fn attention(layer: &Layer) -> String {
     text
 }
 
-fn feed_forward(layer: &Layer) -> String {
-    let mut text = match &layer.feed_forward {
-        FeedForward::Dense(mlp) => network(mlp),
-        FeedForward::Experts(experts) => {
-            let mut text =
-                format!("{} of {} experts of {}", experts.active, experts.count, network(&experts.expert));
-            if let Some(shared) = &experts.shared {
-                write!(text, ", one for all of {}", network(shared)).ok();
-            }
-            text
-        }
-    };
-    text.push_str(match layer.wiring {
-        Wiring::PreNorm => "",
-        Wiring::Sandwich => ", results normalised",
-        Wiring::PostNorm => ", results normalised instead of inputs",
-        Wiring::Parallel | Wiring::ParallelNorms => ", beside attention",
-    });
+fn experts(experts: &Experts) -> String {
+    let mut text = format!("{} of {} experts of {}", experts.active, experts.count, network(&experts.expert));
+    if let Some(shared) = &experts.shared {
+        write!(text, ", one for all of {}", network(&shared.mlp)).ok();
+    }
     text
 }
 

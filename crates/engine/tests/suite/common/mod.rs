@@ -4,31 +4,47 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use lookahead_model::{
-    Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, LogitsOf, OutOfCacheMemory,
+    Accepted, Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, OutOfCacheMemory,
     SequenceStep, TokenId,
 };
 
 /// Each row of logits is a pseudo-random function of the cached rows and the node's ancestors. The token that
 /// follows the last two is favoured by `peak`, so that text repeats the more the higher it is.
-pub struct HashModel {
+pub(crate) struct HashModel {
     pub vocabulary_size: usize,
     pub context_length: usize,
     pub peak: f32,
     pub seed: u64,
     pub memory: Arc<Memory>,
+    /// Caches can be forked behind multiples of so many tokens only, as if there were snapshots of a recurrent state.
+    pub snapshot_every: usize,
     /// Nodes of each pass, by sequence.
     pub passes: Vec<Vec<usize>>,
+    /// Sequences of each commit.
+    pub commits: Vec<usize>,
+    /// What was kept of each row of the last pass.
+    pub kept: Vec<Keep>,
 }
 
 impl HashModel {
-    pub fn new(vocabulary_size: usize, peak: f32, seed: u64) -> Self {
+    pub(crate) fn new(vocabulary_size: usize, peak: f32, seed: u64) -> Self {
         let memory = Arc::new(Memory { total: usize::MAX, used: AtomicUsize::new(0) });
-        Self { vocabulary_size, context_length: 4096, peak, seed, memory, passes: Vec::new() }
+        Self {
+            vocabulary_size,
+            context_length: 4096,
+            peak,
+            seed,
+            memory,
+            snapshot_every: 1,
+            passes: Vec::new(),
+            commits: Vec::new(),
+            kept: Vec::new(),
+        }
     }
 
     /// The model with room for so many rows in all caches.
     #[must_use]
-    pub fn with_memory(self, total: usize) -> Self {
+    pub(crate) fn with_memory(self, total: usize) -> Self {
         Self { memory: Arc::new(Memory { total, used: AtomicUsize::new(0) }), ..self }
     }
 
@@ -63,16 +79,17 @@ struct Row {
 
 /// Rows that all caches of a model may take together.
 #[derive(Debug)]
-pub struct Memory {
+pub(crate) struct Memory {
     pub total: usize,
     pub used: AtomicUsize,
 }
 
 #[derive(Debug)]
-pub struct HashCache {
+pub(crate) struct HashCache {
     committed: Vec<Row>,
     pending: Vec<Row>,
     capacity: usize,
+    snapshot_every: usize,
     memory: Arc<Memory>,
     /// Rows that it has taken of the memory.
     reserved: usize,
@@ -81,6 +98,12 @@ pub struct HashCache {
 impl Drop for HashCache {
     fn drop(&mut self) {
         self.memory.used.fetch_sub(self.reserved, Ordering::Relaxed);
+    }
+}
+
+impl HashCache {
+    fn new(memory: Arc<Memory>, capacity: usize, snapshot_every: usize) -> Self {
+        Self { committed: Vec::new(), pending: Vec::new(), capacity, snapshot_every, memory, reserved: 0 }
     }
 }
 
@@ -93,17 +116,6 @@ impl Cache for HashCache {
         self.capacity
     }
 
-    fn keep(&mut self, path: &[u32]) {
-        assert!(path.windows(2).all(|pair| pair[0] < pair[1]), "a path ascends: {path:?}");
-        self.committed.extend(path.iter().map(|&node| self.pending[node as usize]));
-        self.pending.clear();
-    }
-
-    fn truncate(&mut self, len: usize) {
-        self.committed.truncate(len);
-        self.pending.clear();
-    }
-
     fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory> {
         let more = (self.committed.len() + rows).saturating_sub(self.reserved);
         if self.memory.used.load(Ordering::Relaxed).saturating_add(more) > self.memory.total {
@@ -114,9 +126,13 @@ impl Cache for HashCache {
         Ok(())
     }
 
+    fn forkable(&self, len: usize) -> usize {
+        len.min(self.committed.len()) / self.snapshot_every * self.snapshot_every
+    }
+
     fn fork(&self, len: usize, capacity: usize) -> Self {
-        let memory = Arc::clone(&self.memory);
-        let mut fork = Self { committed: Vec::new(), pending: Vec::new(), capacity, memory, reserved: 0 };
+        let len = self.forkable(len);
+        let mut fork = Self::new(Arc::clone(&self.memory), capacity, self.snapshot_every);
         // Shared rows are free in pages of eight; the rest only where there is memory.
         let whole = len / 8 * 8;
         let len = if fork.reserve(len - whole).is_ok() { len } else { whole };
@@ -139,13 +155,12 @@ impl LanguageModel for HashModel {
     }
 
     fn new_cache(&self, capacity: usize) -> HashCache {
-        let memory = Arc::clone(&self.memory);
-        HashCache { committed: Vec::new(), pending: Vec::new(), capacity, memory, reserved: 0 }
+        HashCache::new(Arc::clone(&self.memory), capacity, self.snapshot_every)
     }
 
     fn cache_memory(&self) -> CacheMemory {
-        let used_tokens = self.memory.used.load(Ordering::Relaxed);
-        CacheMemory { total_tokens: self.memory.total, used_tokens }
+        let used_bytes = self.memory.used.load(Ordering::Relaxed);
+        CacheMemory { total_bytes: self.memory.total, used_bytes, token_bytes: 1 }
     }
 
     fn forward(
@@ -167,13 +182,9 @@ impl LanguageModel for HashModel {
         }
         self.passes.push(batch.iter().map(|step| step.tree.len()).collect());
 
-        let asked = |step: &SequenceStep<'_, HashCache>| match step.logits_of {
-            LogitsOf::Nothing => step.tree.len()..step.tree.len(),
-            LogitsOf::Last => step.tree.len() - 1..step.tree.len(),
-            LogitsOf::Every => 0..step.tree.len(),
-        };
-        let rows = batch.iter().map(|step| asked(step).len()).sum();
-        let mut values = vec![0.0; rows * vocabulary_size];
+        let kept = logits.reset(vocabulary_size, batch.iter().flat_map(SequenceStep::kept));
+        self.kept = kept.keep.to_vec();
+        let mut values = vec![0.0; kept.keep.len() * vocabulary_size];
         let mut next_row = values.chunks_exact_mut(vocabulary_size);
         for step in batch {
             step.cache.pending.clear();
@@ -185,24 +196,33 @@ impl LanguageModel for HashModel {
                 let before = path.iter().fold(0, |digest, row| mix(digest ^ row.state));
                 path.push(Row { token, state: mix(before ^ u64::from(token) << 20 ^ path.len() as u64) });
                 step.cache.pending.push(path[path.len() - 1]);
-                if asked(step).contains(&node) {
+                if step.asked().contains(&node) {
                     self.logits_after(&path, next_row.next().unwrap());
                 }
             }
         }
-        match logits.keep() {
-            Keep::Row => logits.reset(rows, vocabulary_size).copy_from_slice(&values),
-            Keep::Best(ranks) => {
-                let best = logits.reset_best(rows, ranks).chunks_exact_mut(ranks);
-                for (best, row) in best.zip(values.chunks_exact(vocabulary_size)) {
+        let (mut rows, mut best) = (kept.rows, kept.best);
+        for (row, keep) in values.chunks_exact(vocabulary_size).zip(kept.keep) {
+            match *keep {
+                Keep::Row => rows.split_off_mut(..vocabulary_size).unwrap().copy_from_slice(row),
+                Keep::Best(ranks) => {
                     let mut all: Vec<Candidate> =
                         row.iter().zip(0..).map(|(&logit, token)| Candidate { token, logit }).collect();
                     all.sort_by(Candidate::by_rank);
                     all.resize(ranks, Candidate::NONE);
-                    best.copy_from_slice(&all);
+                    best.split_off_mut(..ranks).unwrap().copy_from_slice(&all);
                 }
             }
         }
         Ok(())
+    }
+
+    fn commit(&mut self, batch: &mut [Accepted<'_, HashCache>]) {
+        self.commits.push(batch.len());
+        for Accepted { cache, path } in batch {
+            assert!(path.windows(2).all(|pair| pair[0] < pair[1]), "a path ascends: {path:?}");
+            cache.committed.extend(path.iter().map(|&node| cache.pending[node as usize]));
+            cache.pending.clear();
+        }
     }
 }

@@ -5,10 +5,12 @@
 
 use lookahead_kernels::Activation;
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Attention;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Attention, Family};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["baichuan"],
@@ -35,7 +37,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let (attention, ropes) = if has_alibi {
         (Attention { rope: None, alibi: true, ..attention }, Vec::new())
     } else {
-        let rope = model.rope(model.permuted_pairs(), attention.head_dim)?;
+        let rope = model.rope(model.permuted_pairs(), attention.key_dim)?;
         (attention, vec![rope])
     };
     model.uniform(model.rms_norm()?, attention, ropes, model.gated_mlp(Activation::Silu)?)

@@ -4,10 +4,12 @@
 
 use lookahead_kernels::Activation;
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Attention;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{FusedQkv, Layout, Names};
-use crate::architecture::{Architecture, Attention, Family};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["bloom"],

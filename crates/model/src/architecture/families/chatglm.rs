@@ -5,10 +5,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::model::Architecture;
+use crate::architecture::rope::Rope;
 use crate::architecture::tensor_names::{Layout, Names};
-use crate::architecture::{Architecture, Family, Rope};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &["chatglm"], model_types: &["chatglm"], describe, layout: Layout::new(&[&NAMES]) };
@@ -46,10 +48,10 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         };
         model.attention_of(heads, groups)?
     };
-    let mut rope = model.rope(RopePairs::Interleaved, attention.head_dim)?;
+    let mut rope = model.rope(RopePairs::Interleaved, attention.key_dim)?;
     if !model.is_gguf() {
         let ratio = f64::from(model.float("rope_ratio")?.unwrap_or(1.0));
-        let dimensions = model.rope_dimensions(attention.head_dim / 2, attention.head_dim)?;
+        let dimensions = model.rope_dimensions(attention.key_dim / 2, attention.key_dim)?;
         rope = Rope { dimensions, base: 10_000.0 * ratio, ..rope };
     }
     model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)

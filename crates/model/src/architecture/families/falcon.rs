@@ -5,10 +5,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Wiring;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{FusedQkv, LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Family, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["falcon"],
@@ -58,10 +60,10 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         };
         model.attention_of(heads, kv_heads)?
     };
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.layer_norm()?, attention, vec![rope], model.plain_mlp(Activation::Gelu)?)?;
     let wiring = if model.has_tensor("attn_norm_2") { Wiring::ParallelNorms } else { Wiring::Parallel };
-    architecture.layers.iter_mut().for_each(|layer| layer.wiring = wiring);
+    architecture.wire(wiring);
     Ok(architecture)
 }

@@ -7,10 +7,13 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{QkNorm, Wiring};
+use crate::architecture::model::Architecture;
+use crate::architecture::rope::Rope;
 use crate::architecture::tensor_names::{LLAMA, Layout, POST_NORMS};
-use crate::architecture::{Architecture, Family, QkNorm, Rope, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const GEMMA: Family = Family {
     gguf: &["gemma"],
@@ -43,7 +46,7 @@ const LAYERS_OF_27B: [usize; 2] = [46, 62];
 
 fn describe_1(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = model.attention()?;
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::GeluTanh)?)?;
     architecture.embedding.scale = (architecture.hidden_size as f32).sqrt();
@@ -54,18 +57,16 @@ fn describe_1(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
 fn with_post_norms(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut architecture = describe_1(model)?;
     let (layers, hidden) = (architecture.layers.len(), architecture.hidden_size);
+    architecture.wire(Wiring::Sandwich);
     let scalar = match model.float("query_pre_attn_scalar")? {
         Some(scalar) => Some(scalar),
         None if LAYERS_OF_27B.contains(&layers) => {
-            Some((hidden / architecture.layers[0].attention.heads) as f32)
+            Some((hidden / model.count("attention.head_count")?) as f32)
         }
         None => None,
     };
-    for layer in &mut architecture.layers {
-        layer.wiring = Wiring::Sandwich;
-        if let Some(scalar) = scalar {
-            layer.attention.scale = 1.0 / scalar.sqrt();
-        }
+    if let Some(scalar) = scalar {
+        architecture.attention_mut().for_each(|attention| attention.scale = 1.0 / scalar.sqrt());
     }
     Ok(architecture)
 }
@@ -75,10 +76,10 @@ fn describe_2(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     architecture.logit_cap = model.float("final_logit_softcapping")?;
     let (cap, window) = (model.float("attn_logit_softcapping")?, model.count("attention.sliding_window")?);
     let slides = model.sliding_layers()?;
-    for (index, layer) in architecture.layers.iter_mut().enumerate() {
-        layer.attention.soft_cap = cap;
+    for (index, attention) in architecture.attention_mut().enumerate() {
+        attention.soft_cap = cap;
         let slides = slides.as_ref().map_or(index.is_multiple_of(2), |slides| slides[index]);
-        layer.attention.window = slides.then_some(window);
+        attention.window = slides.then_some(window);
     }
     Ok(architecture)
 }
@@ -89,7 +90,7 @@ fn describe_3(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let local_base = if model.is_gguf() {
         model.float("rope.freq_base_swa")?
     } else {
-        let head_dim = architecture.layers[0].attention.head_dim;
+        let head_dim = model.attention()?.key_dim;
         let local = model.config_rope(RopePairs::Halves, head_dim, "sliding_attention")?;
         let older = model.float("rope_local_base_freq")?;
         older.or(model.has_field("rope_parameters").then_some(local.base as f32))
@@ -98,11 +99,11 @@ fn describe_3(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     architecture.ropes.push(Rope { base, position_scale: 1.0, ..global.clone() });
     let window = model.count("attention.sliding_window")?;
     let slides = model.sliding_layers()?;
-    for (index, layer) in architecture.layers.iter_mut().enumerate() {
-        layer.attention.qk_norm = Some(QkNorm::Heads);
+    for (index, attention) in architecture.attention_mut().enumerate() {
+        attention.qk_norm = Some(QkNorm::Heads);
         if slides.as_ref().map_or(!(index + 1).is_multiple_of(GLOBAL_EVERY), |slides| slides[index]) {
-            layer.attention.rope = Some(1);
-            layer.attention.window = Some(window);
+            attention.rope = Some(1);
+            attention.window = Some(window);
         }
     }
     Ok(architecture)

@@ -5,10 +5,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Wiring;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Family, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const GLM: Family =
     Family { gguf: &[], model_types: &["glm"], describe, layout: Layout::new(&[&LLAMA]) };
@@ -28,12 +30,12 @@ const NAMES_0414: Names = Names {
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = model.attention()?;
-    let rope = model.rope(RopePairs::Interleaved, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Interleaved, attention.key_dim)?;
     model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)
 }
 
 fn describe_0414(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut architecture = describe(model)?;
-    architecture.layers.iter_mut().for_each(|layer| layer.wiring = Wiring::Sandwich);
+    architecture.wire(Wiring::Sandwich);
     Ok(architecture)
 }

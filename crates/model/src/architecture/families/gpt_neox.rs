@@ -4,10 +4,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Wiring;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{FusedQkv, Layout, Names};
-use crate::architecture::{Architecture, Family, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["gptneox"],
@@ -35,11 +37,11 @@ const NAMES: Names = Names {
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = model.attention()?;
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.layer_norm()?, attention, vec![rope], model.plain_mlp(Activation::Gelu)?)?;
     if model.flag("use_parallel_residual")?.unwrap_or(true) {
-        architecture.layers.iter_mut().for_each(|layer| layer.wiring = Wiring::ParallelNorms);
+        architecture.wire(Wiring::ParallelNorms);
     }
     Ok(architecture)
 }

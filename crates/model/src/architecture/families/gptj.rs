@@ -4,10 +4,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Wiring;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{Layout, Names};
-use crate::architecture::{Architecture, Family, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &[], model_types: &["gptj"], describe, layout: Layout::new(&[&NAMES]) };
@@ -28,9 +30,9 @@ const NAMES: Names = Names {
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = model.attention()?;
-    let rope = model.rope(RopePairs::Interleaved, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Interleaved, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.layer_norm()?, attention, vec![rope], model.plain_mlp(Activation::GeluTanh)?)?;
-    architecture.layers.iter_mut().for_each(|layer| layer.wiring = Wiring::Parallel);
+    architecture.wire(Wiring::Parallel);
     Ok(architecture)
 }

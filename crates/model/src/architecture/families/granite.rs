@@ -4,10 +4,11 @@
 
 use lookahead_kernels::Activation;
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout};
-use crate::architecture::{Architecture, Family};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &["granite"], model_types: &["granite"], describe, layout: Layout::new(&[&LLAMA]) };
@@ -15,7 +16,7 @@ pub(super) const FAMILY: Family =
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut attention = model.attention()?;
     attention.scale = model.float("attention.scale")?.unwrap_or(attention.scale);
-    let rope = model.rope(model.permuted_pairs(), attention.head_dim)?;
+    let rope = model.rope(model.permuted_pairs(), attention.key_dim)?;
     let mut architecture =
         model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)?;
     architecture.embedding.scale = model.float("embedding_scale")?.unwrap_or(1.0);

@@ -5,10 +5,11 @@
 
 use lookahead_kernels::Activation;
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{FusedQkv, Layout, Names};
-use crate::architecture::{Architecture, Family};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["internlm2"],
@@ -33,6 +34,6 @@ const NAMES: Names = Names {
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = model.attention()?;
-    let rope = model.rope(model.permuted_pairs(), attention.head_dim)?;
+    let rope = model.rope(model.permuted_pairs(), attention.key_dim)?;
     model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)
 }

@@ -6,10 +6,12 @@
 
 use lookahead_kernels::Activation;
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Attention, Mixer};
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Attention, Family, FeedForward};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["llama"],
@@ -32,10 +34,10 @@ const MIXTRAL: Names = Names {
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let window = model.window()?;
     let attention = Attention { window, ..model.attention()? };
-    let rope = model.rope(model.permuted_pairs(), attention.head_dim)?;
+    let rope = model.rope(model.permuted_pairs(), attention.key_dim)?;
     let feed_forward = match model.optional_count("expert_count")? {
         None => model.gated_mlp(Activation::Silu)?,
-        Some(_) => FeedForward::Experts(model.experts(model.count("feed_forward_length")?, true)?),
+        Some(_) => Mixer::Experts(model.experts(model.count("feed_forward_length")?, true)?),
     };
     model.uniform(model.rms_norm()?, attention, vec![rope], feed_forward)
 }

@@ -23,7 +23,7 @@ mod qwen3;
 mod stablelm;
 mod starcoder2;
 
-use super::Family;
+use super::family::Family;
 
 /// All families.
 pub(super) const ALL: &[Family] = &[

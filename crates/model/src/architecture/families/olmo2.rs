@@ -4,10 +4,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Attention, QkNorm, Wiring};
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, POST_NORMS};
-use crate::architecture::{Architecture, Attention, Family, QkNorm, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["olmo2"],
@@ -18,9 +20,9 @@ pub(super) const FAMILY: Family = Family {
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = Attention { qk_norm: Some(QkNorm::Whole), ..model.attention()? };
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)?;
-    architecture.layers.iter_mut().for_each(|layer| layer.wiring = Wiring::PostNorm);
+    architecture.wire(Wiring::PostNorm);
     Ok(architecture)
 }

@@ -4,10 +4,11 @@
 
 use lookahead_kernels::Activation;
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::model::{Architecture, Norm, NormKind};
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Family, Norm, NormKind};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &[], model_types: &["opt"], describe, layout: Layout::new(&[&NAMES, &LLAMA]) };

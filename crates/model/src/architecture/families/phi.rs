@@ -4,10 +4,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Attention, QkNorm, Wiring};
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Attention, Family, QkNorm, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &["phi2"], model_types: &["phi"], describe, layout: Layout::new(&[&NAMES, &LLAMA]) };
@@ -27,9 +29,9 @@ const NAMES: Names = Names {
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let qk_norm = model.flag("qk_layernorm")?.unwrap_or(false).then_some(QkNorm::Heads);
     let attention = Attention { qk_norm, ..model.attention()? };
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.layer_norm()?, attention, vec![rope], model.plain_mlp(Activation::GeluTanh)?)?;
-    architecture.layers.iter_mut().for_each(|layer| layer.wiring = Wiring::Parallel);
+    architecture.wire(Wiring::Parallel);
     Ok(architecture)
 }

@@ -6,10 +6,13 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Attention;
+use crate::architecture::model::Architecture;
+use crate::architecture::rope::RopeFactors;
 use crate::architecture::tensor_names::{LLAMA, Layout};
-use crate::architecture::{Architecture, Attention, Family, RopeFactors};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &["phi3"], model_types: &["phi3"], describe, layout: Layout::new(&[&LLAMA]) };
@@ -17,7 +20,7 @@ pub(super) const FAMILY: Family =
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let window = model.window()?;
     let attention = Attention { window, ..model.attention()? };
-    let mut rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let mut rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     if model.is_gguf() {
         let context = model.count("context_length")?;
         let original = model.optional_count("rope.scaling.original_context_length")?.unwrap_or(context);

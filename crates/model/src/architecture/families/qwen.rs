@@ -5,10 +5,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Mixer, Mlp};
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{Layout, Names};
-use crate::architecture::{Architecture, Family, FeedForward, Mlp};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &["qwen"], model_types: &["qwen"], describe, layout: Layout::new(&[&NAMES]) };
@@ -29,10 +31,10 @@ const NAMES: Names = Names {
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = model.attention()?;
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     // Files give the width of both halves, gate and up.
     let size = model.count("feed_forward_length")? / 2;
-    let feed_forward = FeedForward::Dense(Mlp { size, activation: Activation::Silu, gated: true });
+    let feed_forward = Mixer::Dense(Mlp { size, activation: Activation::Silu, gated: true });
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], feed_forward)?;
     if let Some(trained) = model.optional_count("seq_length")? {
         architecture.context_length = trained;

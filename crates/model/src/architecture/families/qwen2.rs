@@ -4,17 +4,18 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout};
-use crate::architecture::{Architecture, Family};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family =
     Family { gguf: &["qwen2"], model_types: &["qwen2"], describe, layout: Layout::new(&[&LLAMA]) };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = model.attention()?;
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)?;
     slide(model, &mut architecture)?;
@@ -29,9 +30,9 @@ pub(super) fn slide(model: &Hyperparameters<'_>, architecture: &mut Architecture
     let window = model.count("attention.sliding_window")?;
     let first = model.optional_count("max_window_layers")?.unwrap_or(0);
     let slides = model.sliding_layers()?;
-    for (index, layer) in architecture.layers.iter_mut().enumerate() {
+    for (index, attention) in architecture.attention_mut().enumerate() {
         if slides.as_ref().map_or(index >= first, |slides| slides[index]) {
-            layer.attention.window = Some(window);
+            attention.window = Some(window);
         }
     }
     Ok(())

@@ -6,10 +6,12 @@ use lookahead_kernels::{Activation, RopePairs};
 
 use super::qwen2;
 use super::qwen2_moe::sparse_layers;
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Attention, QkNorm};
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout};
-use crate::architecture::{Architecture, Attention, Family, FeedForward, QkNorm};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["qwen3", "qwen3moe"],
@@ -20,7 +22,7 @@ pub(super) const FAMILY: Family = Family {
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = Attention { qk_norm: Some(QkNorm::Heads), ..model.attention()? };
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let dense = model.gated_mlp(Activation::Silu)?;
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;
     qwen2::slide(model, &mut architecture)?;
@@ -28,7 +30,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         // GGUF files do not say: all of the family's normalise.
         let normalised = model.flag("norm_topk_prob")?.unwrap_or(model.is_gguf());
         let experts = model.experts(model.count("expert_feed_forward_length")?, normalised)?;
-        sparse_layers(model, &mut architecture, &FeedForward::Experts(experts))?;
+        sparse_layers(model, &mut architecture, &experts)?;
     }
     Ok(architecture)
 }

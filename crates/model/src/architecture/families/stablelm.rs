@@ -5,10 +5,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Attention, QkNorm, Wiring};
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Attention, Family, QkNorm, Wiring};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["stablelm"],
@@ -33,7 +35,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         model.flag("qk_layernorm")?.unwrap_or(false)
     };
     let attention = Attention { qk_norm: has_norms.then_some(QkNorm::EachHead), ..model.attention()? };
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
         model.uniform(model.layer_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)?;
     let parallel = match model.flag("use_parallel_residual")? {
@@ -42,7 +44,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         parallel => parallel.unwrap_or(false),
     };
     if parallel {
-        architecture.layers.iter_mut().for_each(|layer| layer.wiring = Wiring::Parallel);
+        architecture.wire(Wiring::Parallel);
     }
     Ok(architecture)
 }

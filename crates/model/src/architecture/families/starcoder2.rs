@@ -4,10 +4,12 @@
 
 use lookahead_kernels::{Activation, RopePairs};
 
-use crate::LoadError;
+use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::Attention;
+use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
-use crate::architecture::{Architecture, Attention, Family};
+use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["starcoder2"],
@@ -25,6 +27,6 @@ const NAMES: Names = Names {
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let window = model.window()?;
     let attention = Attention { window, ..model.attention()? };
-    let rope = model.rope(RopePairs::Halves, attention.head_dim)?;
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     model.uniform(model.layer_norm()?, attention, vec![rope], model.plain_mlp(Activation::GeluTanh)?)
 }

@@ -1,0 +1,217 @@
+//! Layers as lists of blocks, each of which makes something of the residual stream that is added to it.
+
+use lookahead_kernels::{Activation, KvShape};
+
+/// A layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layer {
+    /// First to last.
+    pub blocks: Vec<Block>,
+}
+
+/// A part of a layer: `x += mixer(input)`, the result perhaps normalised.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Block {
+    /// What is computed.
+    pub mixer: Mixer,
+    /// What it is computed of.
+    pub input: Input,
+    /// Whether the result is normalised before it is added.
+    pub post_norm: bool,
+}
+
+/// What a block is given of the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// All that the blocks before have added up to, normalised.
+    Normalised,
+    /// The same as it is.
+    Plain,
+    /// What the block before saw, by a norm of its own: the two stand side by side.
+    Beside,
+    /// The very input of the block before.
+    Shared,
+}
+
+impl Input {
+    /// Whether the block sees the residual stream that the block before saw. A block has one beside it at most.
+    pub fn is_beside(self) -> bool {
+        matches!(self, Self::Beside | Self::Shared)
+    }
+
+    /// Whether the block has a norm of its own in front of it.
+    pub fn has_norm(self) -> bool {
+        matches!(self, Self::Normalised | Self::Beside)
+    }
+}
+
+/// How the blocks of a layer usually hang together. `A` is the first, `F` the second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wiring {
+    /// `x += A(norm(x)); x += F(norm(x))`
+    PreNorm,
+    /// `x += norm(A(norm(x))); x += norm(F(norm(x)))`
+    Sandwich,
+    /// `x += norm(A(x)); x += norm(F(x))`
+    PostNorm,
+    /// `x += A(n) + F(n)` with one `n = norm(x)`
+    Parallel,
+    /// `x += A(norm(x)) + F(norm(x))`, each with its norm
+    ParallelNorms,
+}
+
+impl Layer {
+    /// A layer of these mixers.
+    pub fn new(mixers: impl IntoIterator<Item = Mixer>, wiring: Wiring) -> Self {
+        let block = |mixer| Block { mixer, input: Input::Normalised, post_norm: false };
+        let mut layer = Self { blocks: mixers.into_iter().map(block).collect() };
+        layer.wire(wiring);
+        layer
+    }
+
+    /// Puts the blocks together in this way.
+    pub fn wire(&mut self, wiring: Wiring) {
+        for (index, block) in self.blocks.iter_mut().enumerate() {
+            (block.input, block.post_norm) = match (wiring, index) {
+                (Wiring::PreNorm, _) | (Wiring::Parallel | Wiring::ParallelNorms, 0) => {
+                    (Input::Normalised, false)
+                }
+                (Wiring::Sandwich, _) => (Input::Normalised, true),
+                (Wiring::PostNorm, _) => (Input::Plain, true),
+                (Wiring::Parallel, _) => (Input::Shared, false),
+                (Wiring::ParallelNorms, _) => (Input::Beside, false),
+            };
+        }
+    }
+}
+
+/// What a block computes.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Mixer {
+    /// Attention: it mixes tokens.
+    Attention(Attention),
+    /// A network: it mixes the features of a token.
+    Dense(Mlp),
+    /// One of several networks, or some of them.
+    Experts(Experts),
+}
+
+/// What a mixer keeps of the tokens of a sequence, for those to come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// A token depends on no other one here.
+    Nothing,
+    /// A row for each token: its key and its value.
+    Rows(KvShape),
+}
+
+impl Mixer {
+    /// What it keeps.
+    pub fn state(&self) -> State {
+        match self {
+            Self::Attention(attention) => State::Rows(attention.kv_shape()),
+            Self::Dense(_) | Self::Experts(_) => State::Nothing,
+        }
+    }
+}
+
+/// Grouped-query attention.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads.
+    pub heads: usize,
+    /// Heads of keys and values.
+    pub kv_heads: usize,
+    /// Dimensions of a query or a key of a head.
+    pub key_dim: usize,
+    /// Dimensions of a value of a head.
+    pub value_dim: usize,
+    /// Factor on the dot products of queries and keys.
+    pub scale: f32,
+    /// Which of [`Architecture::ropes`](super::Architecture::ropes) queries and keys are turned by.
+    pub rope: Option<usize>,
+    /// Whether scores fall with the distance (ALiBi).
+    pub alibi: bool,
+    /// Tokens that a token sees, itself included; all if `None`.
+    pub window: Option<usize>,
+    /// Bends scores so that they stay within it.
+    pub soft_cap: Option<f32>,
+    /// How queries and keys are normalised before they are turned.
+    pub qk_norm: Option<QkNorm>,
+}
+
+impl Attention {
+    /// What it keeps of a token.
+    pub fn kv_shape(&self) -> KvShape {
+        KvShape { heads: self.kv_heads, key_dim: self.key_dim, value_dim: self.value_dim }
+    }
+}
+
+/// How queries and keys are normalised.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum QkNorm {
+    /// Each head, with the same weights.
+    Heads,
+    /// Each head, with weights of its own.
+    EachHead,
+    /// All heads together.
+    Whole,
+}
+
+/// A network of one hidden layer: `down(activation(gate(x)) * up(x))`, or without a gate `down(activation(up(x)))`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mlp {
+    /// Width of its hidden layer.
+    pub size: usize,
+    /// The activation.
+    pub activation: Activation,
+    /// Whether there is a gate.
+    pub gated: bool,
+}
+
+/// A mixture of experts: of `count` networks a router chooses `active` for each token, which weigh their results.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Experts {
+    /// How many there are.
+    pub count: usize,
+    /// How many a token takes.
+    pub active: usize,
+    /// Each of them.
+    pub expert: Mlp,
+    /// How they are chosen and weighed.
+    pub routing: Routing,
+    /// A network that every token takes.
+    pub shared: Option<SharedExpert>,
+}
+
+/// How a router chooses experts, and what their results are multiplied with.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Routing {
+    /// What the router's outputs are made into: the greatest are chosen.
+    pub scores: RouterScores,
+    /// With groups of experts: how many there are, side by side and of one size, and how many of them, those of the
+    /// greatest score, a token's experts may come from.
+    pub groups: Option<[usize; 2]>,
+    /// Whether the weights of those that are taken are made to sum to 1.
+    pub normalised: bool,
+    /// Factor on the weights.
+    pub scale: f32,
+}
+
+/// What a router's outputs are made into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouterScores {
+    /// Probabilities of all experts together.
+    Softmax,
+    /// The sigmoid of each.
+    Sigmoid,
+}
+
+/// A network beside a mixture of experts, which every token takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SharedExpert {
+    /// The network.
+    pub mlp: Mlp,
+    /// Whether its result is multiplied with the sigmoid of a gate.
+    pub gated: bool,
+}

@@ -1,0 +1,90 @@
+//! What a decoder-only model consists of: embedding, layers, norm, output head.
+
+use lookahead_kernels::KvType;
+
+use super::layer::{Attention, Layer, Mixer, State, Wiring};
+use super::rope::Rope;
+
+/// A decoder-only model: embedding, layers, norm, output head.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Architecture {
+    /// The family, as files name it.
+    pub family: &'static str,
+    /// Tokens that the model was trained to see at once.
+    pub context_length: usize,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// How all norms are computed.
+    pub norm: Norm,
+    /// What enters the first layer.
+    pub embedding: Embedding,
+    /// The rotary embeddings that layers use.
+    pub ropes: Vec<Rope>,
+    /// First to last.
+    pub layers: Vec<Layer>,
+    /// Factor on what blocks add to the residual stream.
+    pub residual_scale: f32,
+    /// Factor on logits.
+    pub logit_scale: f32,
+    /// Bends logits so that they stay within it: `cap * tanh(logit / cap)`.
+    pub logit_cap: Option<f32>,
+}
+
+/// What enters the first layer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Embedding {
+    /// Factor on the tokens' embeddings.
+    pub scale: f32,
+    /// With learned positions, which row of their table belongs to position 0.
+    pub first_position: Option<usize>,
+    /// Whether the sum is normalised.
+    pub norm: bool,
+}
+
+/// How norms are computed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Norm {
+    /// What is divided by.
+    pub kind: NormKind,
+    /// Added to mean squares before the root.
+    pub epsilon: f32,
+}
+
+/// What a norm divides by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NormKind {
+    /// The root of the mean square.
+    Rms,
+    /// The standard deviation, after the mean is taken off.
+    Layer,
+}
+
+impl Architecture {
+    /// What the blocks keep of the tokens of a sequence, first to last.
+    pub fn states(&self) -> impl Iterator<Item = State> {
+        self.layers.iter().flat_map(|layer| &layer.blocks).map(|block| block.mixer.state())
+    }
+
+    /// Bytes of keys and values of one token, over all layers: what the KV cache grows by.
+    pub fn kv_bytes_per_token(&self, kv_type: KvType) -> usize {
+        let bytes = |state| match state {
+            State::Nothing => 0,
+            State::Rows(shape) => shape.row_bytes(kv_type),
+        };
+        self.states().map(bytes).sum()
+    }
+
+    /// Puts the blocks of all layers together in this way.
+    pub(super) fn wire(&mut self, wiring: Wiring) {
+        self.layers.iter_mut().for_each(|layer| layer.wire(wiring));
+    }
+
+    /// The attention blocks, first to last.
+    pub(super) fn attention_mut(&mut self) -> impl Iterator<Item = &mut Attention> {
+        let blocks = self.layers.iter_mut().flat_map(|layer| &mut layer.blocks);
+        blocks.filter_map(|block| match &mut block.mixer {
+            Mixer::Attention(attention) => Some(attention),
+            Mixer::Dense(_) | Mixer::Experts(_) => None,
+        })
+    }
+}

@@ -1,0 +1,57 @@
+//! What all caches of a model may take of memory, and have taken: counted apart from the memory itself, so that states of any
+//! kind are bounded together.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::language_model::OutOfCacheMemory;
+
+/// Counts bytes up to a bound.
+#[derive(Debug)]
+pub(crate) struct CacheBudget {
+    /// Unbounded if `None`.
+    max_bytes: Option<usize>,
+    used_bytes: AtomicUsize,
+}
+
+impl CacheBudget {
+    pub(crate) fn new(max_bytes: Option<usize>) -> Self {
+        Self { max_bytes, used_bytes: AtomicUsize::new(0) }
+    }
+
+    pub(crate) fn max_bytes(&self) -> Option<usize> {
+        self.max_bytes
+    }
+
+    pub(crate) fn used_bytes(&self) -> usize {
+        self.used_bytes.load(Ordering::Relaxed)
+    }
+
+    /// Counts `bytes` more as taken, if they are left.
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), OutOfCacheMemory> {
+        let max = self.max_bytes.unwrap_or(usize::MAX);
+        let more = |used: usize| used.checked_add(bytes).filter(|&used| used <= max);
+        let taken = self.used_bytes.fetch_update(Ordering::AcqRel, Ordering::Acquire, more);
+        taken.map(|_| ()).map_err(|_| OutOfCacheMemory)
+    }
+
+    /// Counts `bytes` as free again.
+    pub(crate) fn give_back(&self, bytes: usize) {
+        self.used_bytes.fetch_sub(bytes, Ordering::AcqRel);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_is_taken_than_there_is() {
+        let budget = CacheBudget::new(Some(100));
+        assert_eq!(budget.take(60), Ok(()));
+        assert_eq!(budget.take(41), Err(OutOfCacheMemory));
+        assert_eq!(budget.take(40), Ok(()));
+        budget.give_back(60);
+        assert_eq!((budget.used_bytes(), budget.take(usize::MAX)), (40, Err(OutOfCacheMemory)));
+        assert_eq!(CacheBudget::new(None).take(usize::MAX), Ok(()));
+    }
+}

@@ -1,0 +1,197 @@
+//! A model on the CPU: loading, settings, and its forward pass as a [`LanguageModel`].
+
+use std::sync::Arc;
+
+use lookahead_kernels::{Kernels, KvType, Matrix, RopeTable, WeightType};
+
+use crate::architecture::Architecture;
+use crate::kv_cache::KvCache;
+use crate::kv_pool::KvPool;
+use crate::language_model::{
+    Accepted, Cache, CacheMemory, ForwardError, LanguageModel, OutOfCacheMemory, SequenceStep,
+};
+use crate::load_error::LoadError;
+use crate::logits::Logits;
+use crate::model_files::ModelFiles;
+use crate::transformer::{Buffers, Transformer};
+use crate::weights::{self, Weights};
+
+/// A model on the CPU.
+#[derive(Debug)]
+pub struct CpuModel {
+    architecture: Arc<Architecture>,
+    weights: Arc<Weights>,
+    kernels: Kernels,
+    kv_pool: Arc<KvPool>,
+    ropes: Vec<RopeTable>,
+    buffers: Buffers,
+}
+
+impl CpuModel {
+    /// Loads the model of `files`, a GGUF file or a checkpoint, to run on `kernels`.
+    ///
+    /// # Errors
+    /// If the files are no complete model of a known architecture.
+    pub fn load<'a>(files: impl Into<ModelFiles<'a>>, kernels: Kernels) -> Result<Self, LoadError> {
+        Self::load_quantized(files, kernels, None)
+    }
+
+    /// The same with dense matrices made into `quantize`, one of [`WeightType::WRITABLE`]: the embedding and the output head
+    /// into `Q8_0` at least, as are rows that are no whole blocks of it; what chooses experts stays as it is.
+    ///
+    /// # Errors
+    /// As [`CpuModel::load`].
+    ///
+    /// # Panics
+    /// If `quantize` is none of those.
+    pub fn load_quantized<'a>(
+        files: impl Into<ModelFiles<'a>>,
+        kernels: Kernels,
+        quantize: Option<WeightType>,
+    ) -> Result<Self, LoadError> {
+        assert!(quantize.is_none_or(|to| WeightType::WRITABLE.contains(&to)), "a type that is written");
+        let files = files.into();
+        let (architecture, layout) = Architecture::describe(files)?;
+        let weights = weights::load(files, &layout, &architecture, &kernels, quantize)?;
+        let kv_pool = Arc::new(KvPool::new(&architecture, KvType::default(), None));
+        Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels, kv_pool))
+    }
+
+    /// The same model on other kernels; the weights and the memory for KV caches are shared.
+    #[must_use]
+    pub fn with_kernels(&self, kernels: Kernels) -> Self {
+        let kv_pool = Arc::clone(&self.kv_pool);
+        Self::assemble(Arc::clone(&self.architecture), Arc::clone(&self.weights), kernels, kv_pool)
+    }
+
+    /// The same model with KV caches of another type. Logits are a pure function of the tokens for each type.
+    #[must_use]
+    pub fn with_kv_type(self, kv_type: KvType) -> Self {
+        let kv_pool = Arc::new(KvPool::new(&self.architecture, kv_type, self.kv_pool.max_bytes()));
+        Self { kv_pool, ..self }
+    }
+
+    /// The same model with at most `bytes` bytes for all KV caches together, in whole pages of
+    /// [`PAGE_ROWS`](lookahead_kernels::PAGE_ROWS) tokens. Without a bound, they take what the system gives.
+    #[must_use]
+    pub fn with_kv_memory(self, bytes: usize) -> Self {
+        let kv_pool = Arc::new(KvPool::new(&self.architecture, self.kv_type(), Some(bytes)));
+        Self { kv_pool, ..self }
+    }
+
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_pool.kv_type()
+    }
+
+    fn assemble(
+        architecture: Arc<Architecture>,
+        weights: Arc<Weights>,
+        kernels: Kernels,
+        kv_pool: Arc<KvPool>,
+    ) -> Self {
+        let ropes = architecture.ropes.iter().zip(&weights.rope_factors);
+        let ropes = ropes.map(|(rope, factors)| rope.table(factors.as_deref())).collect();
+        Self { architecture, weights, kernels, kv_pool, ropes, buffers: Buffers::default() }
+    }
+
+    /// What the model consists of.
+    pub fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    /// What the model runs on.
+    pub fn kernels(&self) -> &Kernels {
+        &self.kernels
+    }
+
+    /// Bytes of the weight matrices that a forward pass over one token reads: all but an embedding that is not the output
+    /// head as well, of which a pass reads a row a token, and experts that the token does not take.
+    pub fn weight_bytes(&self) -> usize {
+        self.weights.matrices(&self.architecture).map(Matrix::bytes).sum()
+    }
+
+    /// Multiply-adds of one token with the weight matrices, logits included: in integers, and in floats.
+    pub fn macs_per_token(&self) -> [usize; 2] {
+        let mut macs = [0; 2];
+        for matrix in self.weights.matrices(&self.architecture) {
+            macs[usize::from(!matrix.weight_type().is_quantized())] += matrix.rows() * matrix.columns();
+        }
+        macs
+    }
+
+    /// Bytes of the KV cache for one token.
+    pub fn kv_bytes_per_token(&self) -> usize {
+        self.architecture.kv_bytes_per_token(self.kv_type())
+    }
+
+    /// The positions that there are embeddings for; without learned ones, there is no end.
+    fn positions(&self) -> usize {
+        match (&self.weights.positions, self.architecture.embedding.first_position) {
+            (Some(table), Some(first)) => table.rows().saturating_sub(first),
+            _ => usize::MAX,
+        }
+    }
+
+    fn check(&self, batch: &[SequenceStep<'_, KvCache>]) -> Result<(), ForwardError> {
+        let vocabulary_size = self.vocabulary_size();
+        for step in batch {
+            if let Some(&token) = step.tree.tokens().iter().find(|&&token| token as usize >= vocabulary_size)
+            {
+                return Err(ForwardError::UnknownToken { token, vocabulary_size });
+            }
+            let capacity = step.cache.capacity().min(self.positions());
+            let (committed, new) = (step.cache.len(), step.tree.len());
+            if new > capacity.saturating_sub(committed) {
+                return Err(ForwardError::CacheFull { capacity, committed, new });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl LanguageModel for CpuModel {
+    type Cache = KvCache;
+
+    fn vocabulary_size(&self) -> usize {
+        self.weights.head().rows()
+    }
+
+    fn context_length(&self) -> usize {
+        self.architecture.context_length.min(self.positions())
+    }
+
+    fn new_cache(&self, capacity: usize) -> KvCache {
+        KvCache::new(Arc::clone(&self.kv_pool), capacity)
+    }
+
+    fn cache_memory(&self) -> CacheMemory {
+        self.kv_pool.memory()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &mut [SequenceStep<'_, KvCache>],
+        logits: &mut Logits,
+    ) -> Result<(), ForwardError> {
+        self.check(batch)?;
+        reserve(batch)?;
+        let Self { architecture, weights, kernels, ropes, buffers, .. } = self;
+        Transformer { kernels, architecture, weights, ropes }.forward(batch, buffers, logits);
+        Ok(())
+    }
+
+    fn commit(&mut self, batch: &mut [Accepted<'_, KvCache>]) {
+        for Accepted { cache, path } in batch {
+            cache.commit(path);
+        }
+    }
+}
+
+/// Takes the memory that the pass needs, or none if there is not enough for all.
+fn reserve(batch: &mut [SequenceStep<'_, KvCache>]) -> Result<(), OutOfCacheMemory> {
+    let Some((step, others)) = batch.split_first_mut() else { return Ok(()) };
+    let pages = step.cache.pages();
+    step.cache.reserve(step.tree.len())?;
+    reserve(others).inspect_err(|_| step.cache.keep_pages(pages))
+}

@@ -1,0 +1,27 @@
+//! Tensors as they lie in files.
+
+use lookahead_kernels::WeightType;
+
+/// What there is to know of a tensor without its weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TensorListing {
+    /// What the file calls it.
+    pub name: String,
+    /// How its weights are stored.
+    pub type_name: String,
+    /// Lengths of the dimensions, that of a row first.
+    pub shape: Vec<u64>,
+    /// Size in bytes.
+    pub bytes: u64,
+}
+
+/// A tensor as it lies in a file: `rows` rows of `columns` weights.
+#[derive(Clone, Debug)]
+pub(crate) struct StoredTensor<'a> {
+    /// What the file calls it.
+    pub(crate) name: String,
+    pub(crate) weight_type: WeightType,
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    pub(crate) bytes: &'a [u8],
+}

@@ -1,0 +1,100 @@
+//! Attention of each sequence's nodes over its own cache.
+
+use lookahead_kernels::{Activations, AttentionScratch, AttentionShape, Kernels, RopeTable, attention};
+
+use super::linear::apply;
+use super::norm::normalise_heads;
+use super::placements::Placements;
+use crate::architecture::{Attention, Norm};
+use crate::kv_cache::KvCache;
+use crate::language_model::SequenceStep;
+use crate::weights::AttentionWeights;
+
+/// Memory of the block, kept for the next one.
+#[derive(Debug, Default)]
+pub(super) struct AttentionBuffers {
+    queries: Vec<f32>,
+    keys: Vec<f32>,
+    values: Vec<f32>,
+    /// What attention makes of the values.
+    mixed: Vec<f32>,
+    scratch: AttentionScratch,
+}
+
+/// An attention block of a pass.
+pub(super) struct AttentionBlock<'a> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) spec: &'a Attention,
+    pub(super) weights: &'a AttentionWeights,
+    pub(super) norm: Norm,
+    pub(super) rope: Option<&'a RopeTable>,
+    /// Which of the caches' layers is its own.
+    pub(super) kv_layer: usize,
+}
+
+impl AttentionBlock<'_> {
+    /// `out = output(attention(input))`; `input` is overwritten.
+    pub(super) fn run(
+        &self,
+        batch: &mut [SequenceStep<'_, KvCache>],
+        placements: &Placements,
+        input: &mut Activations,
+        buffers: &mut AttentionBuffers,
+        out: &mut Vec<f32>,
+    ) {
+        let Self { kernels, spec, weights, .. } = *self;
+        let AttentionBuffers { queries, keys, values, mixed, scratch } = buffers;
+        apply(kernels, input, [(&weights.query, queries), (&weights.key, keys), (&weights.value, values)]);
+        self.turn(placements, queries, keys);
+
+        let shape = AttentionShape {
+            heads: spec.heads,
+            scale: spec.scale,
+            window: spec.window,
+            soft_cap: spec.soft_cap,
+            alibi: spec.alibi,
+        };
+        let (query_width, width) = (spec.heads * spec.key_dim, spec.heads * spec.value_dim);
+        let (key_width, value_width) = (spec.kv_heads * spec.key_dim, spec.kv_heads * spec.value_dim);
+        let tokens = placements.positions.len();
+        mixed.resize(tokens * width, 0.0);
+        let sequences = batch.iter_mut().zip(&placements.sequences).zip(&placements.visible);
+        for ((step, nodes), visible) in sequences {
+            for (node, row) in nodes.clone().enumerate() {
+                let key = &keys[row * key_width..][..key_width];
+                let value = &values[row * value_width..][..value_width];
+                step.cache.write(self.kv_layer, node, key, value);
+            }
+            let queries = &queries[nodes.start * query_width..nodes.end * query_width];
+            let mixed = &mut mixed[nodes.start * width..nodes.end * width];
+            let layer = step.cache.layer(self.kv_layer);
+            attention(kernels, shape, queries, layer, visible, scratch, mixed);
+        }
+        let codes = weights.output.needs_codes();
+        input.compute(kernels, [tokens, width], codes, [(mixed, width)], width, |_, [mixed], row| {
+            row.copy_from_slice(mixed);
+        });
+        apply(kernels, input, [(&weights.output, out)]);
+    }
+
+    /// Normalises queries and keys, and turns them to their positions.
+    fn turn(&self, placements: &Placements, queries: &mut [f32], keys: &mut [f32]) {
+        let Self { kernels, spec, weights, norm, rope, .. } = *self;
+        let isa = kernels.isa();
+        let [query_width, key_width] = [spec.heads, spec.kv_heads].map(|heads| heads * spec.key_dim);
+        let tokens = placements.positions.len();
+        let rows = [(queries, query_width), (keys, key_width)];
+        kernels.for_each_row(tokens, 4 * (query_width + key_width), rows, |token, [query, key]| {
+            if let (Some(kind), Some(norms)) = (spec.qk_norm, &weights.qk_norms) {
+                for (row, weights) in [&mut *query, &mut *key].into_iter().zip(norms) {
+                    normalise_heads(isa, norm, kind, weights, spec.key_dim, row);
+                }
+            }
+            if let Some(rope) = rope {
+                for row in [query, key] {
+                    rope.rotate(isa, row, spec.key_dim, placements.positions[token]);
+                }
+            }
+        });
+    }
+}

@@ -1,0 +1,27 @@
+//! Products with the weights of linear maps.
+
+use lookahead_kernels::{Activations, Kernels, Matrix, add, multiply};
+
+use crate::weights::Linear;
+
+/// Multiplies `input` with several matrices at once and adds their biases.
+pub(super) fn apply<const N: usize>(
+    kernels: &Kernels,
+    input: &Activations,
+    mut products: [(&Linear, &mut Vec<f32>); N],
+) {
+    let tokens = input.tokens();
+    for (linear, out) in &mut products {
+        out.resize(tokens * linear.matrix.rows(), 0.0);
+    }
+    let outputs: [(&Matrix, &mut [f32]); N] =
+        products.each_mut().map(|(linear, out)| (&linear.matrix, out.as_mut_slice()));
+    multiply(kernels, input, outputs);
+    for (linear, out) in products {
+        if let Some(bias) = &linear.bias {
+            kernels.for_each_row(tokens, bias.len(), [(out, bias.len())], |_, [row]| {
+                add(kernels.isa(), row, bias);
+            });
+        }
+    }
+}

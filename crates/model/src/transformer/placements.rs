@@ -1,0 +1,62 @@
+//! Where the nodes of a pass stand in their sequences, and what they see.
+
+use std::ops::Range;
+
+use lookahead_kernels::{RopeTable, VisibleRows};
+
+use crate::kv_cache::KvCache;
+use crate::language_model::{Cache, SequenceStep};
+use crate::token_tree::TokenTree;
+
+/// Where the nodes of a pass stand.
+#[derive(Debug, Default)]
+pub(super) struct Placements {
+    /// The nodes of each sequence.
+    pub(super) sequences: Vec<Range<usize>>,
+    /// The position of each node.
+    pub(super) positions: Vec<usize>,
+    /// For each sequence, the cache rows that its nodes see. There may be more entries than sequences.
+    pub(super) visible: Vec<VisibleRows>,
+    /// A node's path.
+    path: Vec<u32>,
+}
+
+impl Placements {
+    /// Finds out where each node stands, and begins the pass in the caches.
+    pub(super) fn place(&mut self, batch: &mut [SequenceStep<'_, KvCache>], ropes: &mut [RopeTable]) {
+        self.sequences.clear();
+        self.positions.clear();
+        if self.visible.len() < batch.len() {
+            self.visible.resize_with(batch.len(), VisibleRows::default);
+        }
+        for (SequenceStep { tree, cache, .. }, visible) in batch.iter_mut().zip(&mut self.visible) {
+            cache.begin(tree.len());
+            let first = self.positions.len();
+            self.positions.extend(tree.depths().iter().map(|&depth| cache.len() + depth as usize));
+            self.sequences.push(first..self.positions.len());
+            visible.clear();
+            for node in 0..tree.len() {
+                see_path(tree, node, cache.len(), &mut self.path, visible);
+            }
+        }
+        let longest = self.positions.iter().max().map_or(0, |last| last + 1);
+        for rope in ropes {
+            rope.reserve(longest);
+        }
+    }
+}
+
+/// Adds to `visible` the rows that `node` sees: the `context` rows before the tree and its path. The part of a path
+/// that numbers its nodes in order, as all of a chain does, extends the context.
+fn see_path(tree: &TokenTree, node: usize, context: usize, path: &mut Vec<u32>, visible: &mut VisibleRows) {
+    let depth = tree.depths()[node] as usize;
+    path.clear();
+    let mut ancestor = node as u32;
+    // Where a node's number is its depth, so are those of its ancestors.
+    while ancestor != tree.depths()[ancestor as usize] {
+        path.push(ancestor + context as u32);
+        ancestor = tree.parents()[ancestor as usize];
+    }
+    let in_order = depth + 1 - path.len();
+    visible.push(context + in_order, path.iter().rev().copied());
+}

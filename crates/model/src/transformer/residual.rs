@@ -1,0 +1,131 @@
+//! The residual stream: what blocks are given of it, and how their results are added to it.
+//!
+//! A result is added where the stream is next read, in the task that makes the next block's input of it.
+
+use std::ops::Range;
+
+use lookahead_kernels::{Activations, Isa, Kernels, add, add_scaled};
+
+use super::norm::{normalise, normalise_to};
+use crate::architecture::{Architecture, Input};
+use crate::weights::NormWeights;
+
+/// Memory of a stream, kept for the next pass.
+#[derive(Debug, Default)]
+pub(super) struct ResidualBuffers {
+    /// `[node][hidden]`
+    stream: Vec<f32>,
+    /// What the last block adds, and the one beside it.
+    results: [Vec<f32>; 2],
+}
+
+/// The residual stream of all nodes of a pass.
+pub(super) struct Residual<'a> {
+    kernels: &'a Kernels,
+    architecture: &'a Architecture,
+    buffers: &'a mut ResidualBuffers,
+    /// How many of the results are still to be added, and how each is normalised before.
+    pending: usize,
+    post_norms: [Option<&'a NormWeights>; 2],
+    /// The norm of the last block's input.
+    last_norm: Option<&'a NormWeights>,
+}
+
+impl<'a> Residual<'a> {
+    /// The stream of `nodes` nodes, with anything in it.
+    pub(super) fn new(
+        kernels: &'a Kernels,
+        architecture: &'a Architecture,
+        buffers: &'a mut ResidualBuffers,
+        nodes: usize,
+    ) -> Self {
+        buffers.stream.resize(nodes * architecture.hidden_size, 0.0);
+        Self { kernels, architecture, buffers, pending: 0, post_norms: [None; 2], last_norm: None }
+    }
+
+    /// The stream itself, `[node][hidden]`.
+    pub(super) fn stream_mut(&mut self) -> &mut [f32] {
+        &mut self.buffers.stream
+    }
+
+    /// Makes the input of a block; `codes` says whether it is needed in integers.
+    pub(super) fn read(
+        &mut self,
+        input: Input,
+        norm: Option<&'a NormWeights>,
+        codes: bool,
+        to: &mut Activations,
+    ) {
+        self.last_norm = if input == Input::Shared { self.last_norm } else { norm };
+        if input.is_beside() {
+            self.normalise(codes, to);
+        } else {
+            self.add_and_normalise(codes, to);
+        }
+    }
+
+    /// Where a block's result goes; `post_norm` is how it is normalised before it is added.
+    pub(super) fn result(&mut self, input: Input, post_norm: Option<&'a NormWeights>) -> &mut Vec<f32> {
+        let place = usize::from(input.is_beside());
+        self.pending = place + 1;
+        self.post_norms[place] = post_norm;
+        &mut self.buffers.results[place]
+    }
+
+    /// Forgets all nodes but those of the given ranges, which ascend.
+    pub(super) fn keep_nodes(&mut self, ranges: impl Iterator<Item = Range<usize>>) {
+        let hidden = self.architecture.hidden_size;
+        let ResidualBuffers { stream, results } = &mut *self.buffers;
+        let mut kept = 0;
+        for nodes in ranges {
+            for values in [&mut *stream].into_iter().chain(&mut results[..self.pending]) {
+                values.copy_within(nodes.start * hidden..nodes.end * hidden, kept * hidden);
+            }
+            kept += nodes.len();
+        }
+        stream.truncate(kept * hidden);
+        results.iter_mut().for_each(|result| result.truncate(kept * hidden));
+    }
+
+    /// `stream += post_norm(result)` for the results of the blocks before, then `to = norm(stream)`.
+    fn add_and_normalise(&mut self, codes: bool, to: &mut Activations) {
+        let Self { kernels, architecture, pending, post_norms, last_norm, .. } = *self;
+        let (isa, hidden) = (kernels.isa(), architecture.hidden_size);
+        let ResidualBuffers { stream, results: [first, second] } = &mut *self.buffers;
+        let shape = [stream.len() / hidden, hidden];
+        let first = if pending > 0 { (&mut first[..], hidden) } else { (&mut [][..], 0) };
+        let second = if pending > 1 { (&mut second[..], hidden) } else { (&mut [][..], 0) };
+        let sources = [(&mut stream[..], hidden), first, second];
+        to.compute(kernels, shape, codes, sources, 3 * hidden, |_, [stream, first, second], row| {
+            for (result, post_norm) in [first, second].into_iter().zip(post_norms) {
+                if !result.is_empty() {
+                    if let Some(norm) = post_norm {
+                        normalise(isa, architecture.norm, norm, result);
+                    }
+                    add_result(isa, architecture.residual_scale, stream, result);
+                }
+            }
+            normalise_to(isa, architecture.norm, last_norm, stream, row);
+        });
+        self.pending = 0;
+    }
+
+    /// `to = norm(stream)`
+    fn normalise(&mut self, codes: bool, to: &mut Activations) {
+        let Self { kernels, architecture, last_norm, .. } = *self;
+        let hidden = architecture.hidden_size;
+        let stream = &mut self.buffers.stream;
+        let shape = [stream.len() / hidden, hidden];
+        to.compute(kernels, shape, codes, [(&mut stream[..], hidden)], 3 * hidden, |_, [stream], row| {
+            normalise_to(kernels.isa(), architecture.norm, last_norm, stream, row);
+        });
+    }
+}
+
+fn add_result(isa: Isa, scale: f32, stream: &mut [f32], result: &[f32]) {
+    if scale == 1.0 {
+        add(isa, stream, result);
+    } else {
+        add_scaled(isa, stream, result, scale);
+    }
+}

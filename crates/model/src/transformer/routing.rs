@@ -1,0 +1,146 @@
+//! Which experts each token takes, and with what weights.
+//!
+//! It depends on that token alone, so that its result is the same in any batch.
+
+use crate::architecture::{Experts, RouterScores};
+
+/// A token's way through one expert.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Route {
+    pub(super) expert: usize,
+    pub(super) token: usize,
+    pub(super) weight: f32,
+}
+
+/// Who goes where. Reused between passes.
+#[derive(Debug, Default)]
+pub(super) struct Routes {
+    /// A token's experts, best first.
+    ranking: Vec<usize>,
+    /// Its groups of experts, best first.
+    groups: Vec<usize>,
+    /// By expert, then by token.
+    routes: Vec<Route>,
+}
+
+impl Routes {
+    /// The ways of all tokens, by expert, then by token. `scores` are the router's outputs, `[token][expert]`, and are
+    /// overwritten. Of equal scores the lower number counts as the greater.
+    pub(super) fn choose(&mut self, spec: &Experts, scores: &mut [f32]) -> &[Route] {
+        let Self { ranking, groups, routes } = self;
+        routes.clear();
+        for (token, scores) in scores.chunks_exact_mut(spec.count).enumerate() {
+            let sum = score(spec.routing.scores, scores);
+            let by_score = |a: f32, b: f32| b.total_cmp(&a);
+            ranking.clear();
+            match spec.routing.groups {
+                None => ranking.extend(0..spec.count),
+                Some([count, active]) => {
+                    let size = spec.count / count;
+                    let members = |group: usize| group * size..(group + 1) * size;
+                    let best =
+                        |group| scores[members(group)].iter().copied().fold(f32::NEG_INFINITY, f32::max);
+                    groups.clear();
+                    groups.extend(0..count);
+                    groups.sort_unstable_by(|&a, &b| by_score(best(a), best(b)).then(a.cmp(&b)));
+                    ranking.extend(groups.iter().take(active).flat_map(|&group| members(group)));
+                }
+            }
+            ranking.sort_unstable_by(|&a, &b| by_score(scores[a], scores[b]).then(a.cmp(&b)));
+            ranking.truncate(spec.active);
+            let divisor = if spec.routing.normalised {
+                ranking.iter().map(|&expert| scores[expert]).sum()
+            } else {
+                sum
+            };
+            routes.extend(ranking.iter().map(|&expert| {
+                let weight = scores[expert] / divisor * spec.routing.scale;
+                Route { expert, token, weight }
+            }));
+        }
+        routes.sort_unstable_by_key(|route| (route.expert, route.token));
+        routes
+    }
+}
+
+/// Makes a token's router outputs into scores, and returns what those are to be divided by.
+fn score(kind: RouterScores, scores: &mut [f32]) -> f32 {
+    match kind {
+        RouterScores::Softmax => {
+            let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+            for score in scores.iter_mut() {
+                *score = libm::expf(*score - largest);
+            }
+            scores.iter().sum()
+        }
+        RouterScores::Sigmoid => {
+            for score in scores {
+                *score = sigmoid(*score);
+            }
+            1.0
+        }
+    }
+}
+
+/// `1 / (1 + e^-x)`
+pub(super) fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + libm::expf(-x))
+}
+
+#[cfg(test)]
+mod tests {
+    use lookahead_kernels::Activation;
+
+    use super::*;
+    use crate::architecture::{Mlp, Routing};
+
+    /// The expert and the weight of each way of one token.
+    fn routes(count: usize, active: usize, routing: Routing, outputs: &[f32]) -> Vec<(usize, f32)> {
+        let expert = Mlp { size: 1, activation: Activation::Silu, gated: true };
+        let spec = Experts { count, active, expert, routing, shared: None };
+        let mut routes = Routes::default();
+        let routes = routes.choose(&spec, &mut outputs.to_vec()).to_vec();
+        routes.iter().map(|route| (route.expert, route.weight)).collect()
+    }
+
+    const SOFTMAX: Routing =
+        Routing { scores: RouterScores::Softmax, groups: None, normalised: false, scale: 1.0 };
+
+    /// The routes' weights, to a few digits.
+    fn assert_routes(found: &[(usize, f32)], expected: &[(usize, f32)]) {
+        assert_eq!(found.len(), expected.len(), "{found:?}");
+        for ((expert, weight), (expected, expected_weight)) in found.iter().zip(expected) {
+            assert_eq!(expert, expected, "{found:?}");
+            assert!((weight - expected_weight).abs() < 1e-6, "{found:?}");
+        }
+    }
+
+    #[test]
+    fn the_greatest_scores_are_taken_and_weigh_as_the_routing_says() {
+        // Probabilities 0.1, 0.4, 0.2, 0.3.
+        let outputs = [0.1f32, 0.4, 0.2, 0.3].map(f32::ln);
+        assert_routes(&routes(4, 2, SOFTMAX, &outputs), &[(1, 0.4), (3, 0.3)]);
+        let normalised = Routing { normalised: true, ..SOFTMAX };
+        assert_routes(&routes(4, 2, normalised, &outputs), &[(1, 4.0 / 7.0), (3, 3.0 / 7.0)]);
+        let scaled = Routing { scale: 2.5, ..SOFTMAX };
+        assert_routes(&routes(4, 2, scaled, &outputs), &[(1, 1.0), (3, 0.75)]);
+        let sigmoid = Routing { scores: RouterScores::Sigmoid, ..SOFTMAX };
+        assert_routes(&routes(3, 1, sigmoid, &[0.0, -1.0, -2.0]), &[(0, 0.5)]);
+    }
+
+    #[test]
+    fn experts_come_from_the_best_groups_only() {
+        let outputs = [0.3f32, 0.25, 0.01, 0.34, 0.05, 0.05].map(f32::ln);
+        let grouped = |active| Routing { groups: Some([3, active]), ..SOFTMAX };
+        assert_routes(&routes(6, 2, SOFTMAX, &outputs), &[(0, 0.3), (3, 0.34)]);
+        assert_routes(&routes(6, 2, grouped(1), &outputs), &[(2, 0.01), (3, 0.34)]);
+        assert_routes(&routes(6, 3, grouped(2), &outputs), &[(0, 0.3), (1, 0.25), (3, 0.34)]);
+    }
+
+    #[test]
+    fn of_equal_scores_the_lower_number_is_taken() {
+        assert_routes(&routes(4, 2, SOFTMAX, &[0.0; 4]), &[(0, 0.25), (1, 0.25)]);
+        let grouped = Routing { groups: Some([2, 1]), ..SOFTMAX };
+        assert_routes(&routes(4, 1, grouped, &[0.0; 4]), &[(0, 0.25)]);
+    }
+}

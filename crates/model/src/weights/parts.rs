@@ -1,0 +1,165 @@
+//! The weights of a model, repacked for the kernels.
+
+use lookahead_kernels::Matrix;
+
+use crate::architecture::{Architecture, Mixer};
+
+/// The weights of a model.
+#[derive(Debug)]
+pub(crate) struct Weights {
+    pub(crate) embedding: Matrix,
+    /// Learned positions.
+    pub(crate) positions: Option<Matrix>,
+    pub(crate) embedding_norm: Option<NormWeights>,
+    /// The blocks of each layer.
+    pub(crate) layers: Vec<Vec<BlockWeights>>,
+    pub(crate) output_norm: NormWeights,
+    /// The output head; the embedding if `None`.
+    pub(crate) output: Option<Linear>,
+    /// Frequency divisors for each of the architecture's ropes, where they are a tensor.
+    pub(crate) rope_factors: Vec<Option<Vec<f32>>>,
+}
+
+/// A matrix with an optional bias: `x -> matrix x + bias`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    pub(crate) matrix: Matrix,
+    pub(crate) bias: Option<Vec<f32>>,
+}
+
+/// The weights of a norm.
+#[derive(Debug)]
+pub(crate) struct NormWeights {
+    pub(crate) weight: Vec<f32>,
+    /// Empty if there is none.
+    pub(crate) bias: Vec<f32>,
+}
+
+/// The weights of a block. Which norms there are says its wiring.
+#[derive(Debug)]
+pub(crate) struct BlockWeights {
+    /// Of its input.
+    pub(crate) norm: Option<NormWeights>,
+    pub(crate) mixer: MixerWeights,
+    /// Of its result.
+    pub(crate) post_norm: Option<NormWeights>,
+}
+
+/// The weights of what a block computes.
+#[derive(Debug)]
+pub(crate) enum MixerWeights {
+    Attention(AttentionWeights),
+    Dense(MlpWeights),
+    Experts(ExpertsWeights),
+}
+
+/// The weights of attention.
+#[derive(Debug)]
+pub(crate) struct AttentionWeights {
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    /// Norms of queries and keys.
+    pub(crate) qk_norms: Option<[NormWeights; 2]>,
+    pub(crate) output: Linear,
+}
+
+/// The weights of a network of one hidden layer.
+#[derive(Debug)]
+pub(crate) struct MlpWeights {
+    pub(crate) gate: Option<Linear>,
+    pub(crate) up: Linear,
+    pub(crate) down: Linear,
+}
+
+/// The weights of a mixture of experts.
+#[derive(Debug)]
+pub(crate) struct ExpertsWeights {
+    pub(crate) router: Linear,
+    pub(crate) experts: Vec<MlpWeights>,
+    pub(crate) shared: Option<SharedExpertWeights>,
+}
+
+/// The weights of the expert that every token takes.
+#[derive(Debug)]
+pub(crate) struct SharedExpertWeights {
+    pub(crate) mlp: MlpWeights,
+    pub(crate) gate: Option<Linear>,
+}
+
+impl Weights {
+    /// The matrix of the output head.
+    pub(crate) fn head(&self) -> &Matrix {
+        self.output.as_ref().map_or(&self.embedding, |output| &output.matrix)
+    }
+
+    /// The matrices that a token is multiplied with. Of experts, as many as it takes: they are alike.
+    pub(crate) fn matrices<'a>(&'a self, architecture: &'a Architecture) -> impl Iterator<Item = &'a Matrix> {
+        let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
+        let weights = self.layers.iter().flatten();
+        let linears = weights.zip(blocks).flat_map(|(weights, block)| weights.mixer.linears(&block.mixer));
+        linears.map(|linear| &linear.matrix).chain([self.head()])
+    }
+}
+
+impl Linear {
+    /// Whether the map is computed in integers.
+    pub(crate) fn needs_codes(&self) -> bool {
+        self.matrix.weight_type().is_quantized()
+    }
+}
+
+impl MixerWeights {
+    /// Whether the block's input is needed in integers.
+    pub(crate) fn needs_codes(&self) -> bool {
+        match self {
+            Self::Attention(AttentionWeights { query, key, value, .. }) => {
+                [query, key, value].into_iter().any(Linear::needs_codes)
+            }
+            Self::Dense(mlp) => mlp.needs_codes(),
+            Self::Experts(experts) => experts.needs_codes(),
+        }
+    }
+
+    /// The linear maps that a token is multiplied with.
+    fn linears(&self, mixer: &Mixer) -> Vec<&Linear> {
+        match self {
+            Self::Attention(AttentionWeights { query, key, value, output, .. }) => {
+                vec![query, key, value, output]
+            }
+            Self::Dense(mlp) => mlp.linears().collect(),
+            Self::Experts(weights) => {
+                let active = if let Mixer::Experts(experts) = mixer { experts.active } else { 0 };
+                let experts = weights.experts.iter().take(active).flat_map(MlpWeights::linears);
+                let shared = weights.shared.iter().flat_map(SharedExpertWeights::linears);
+                [&weights.router].into_iter().chain(experts).chain(shared).collect()
+            }
+        }
+    }
+}
+
+impl MlpWeights {
+    /// Whether the input is needed in integers.
+    pub(crate) fn needs_codes(&self) -> bool {
+        self.up.needs_codes() || self.gate.as_ref().is_some_and(Linear::needs_codes)
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.gate.iter().chain([&self.up, &self.down])
+    }
+}
+
+impl ExpertsWeights {
+    fn needs_codes(&self) -> bool {
+        let shared = |shared: &SharedExpertWeights| {
+            shared.mlp.needs_codes() || shared.gate.as_ref().is_some_and(Linear::needs_codes)
+        };
+        self.router.needs_codes() || self.shared.as_ref().is_some_and(shared)
+    }
+}
+
+impl SharedExpertWeights {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        self.mlp.linears().chain(&self.gate)
+    }
+}

@@ -1,0 +1,110 @@
+//! Rows of weights on their way from a file to a matrix.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use lookahead_kernels::{WeightType, dequantize_row};
+
+/// Rows of weights.
+pub(super) struct Rows<'a> {
+    /// What errors call the tensor that they come from.
+    pub(super) name: String,
+    pub(super) role: Role,
+    pub(super) weight_type: WeightType,
+    pub(super) columns: usize,
+    pub(super) bytes: Cow<'a, [u8]>,
+}
+
+/// What a matrix is for: it says how far its weights may be rounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// As the caller asks.
+    Linear,
+    /// A row for each token: no fewer than eight bits.
+    Vocabulary,
+    /// Small, and much depends on it.
+    Exact,
+}
+
+impl Rows<'_> {
+    fn row_bytes(&self) -> usize {
+        self.weight_type.row_bytes(self.columns).unwrap_or(0)
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.bytes.len().checked_div(self.row_bytes()).unwrap_or(0)
+    }
+
+    /// Some of the rows, one range after the other.
+    pub(super) fn select(&self, ranges: &[Range<usize>]) -> Rows<'_> {
+        let row_bytes = self.row_bytes();
+        let bytes = |range: &Range<usize>| &self.bytes[range.start * row_bytes..range.end * row_bytes];
+        let selected = match ranges {
+            [range] => Cow::Borrowed(bytes(range)),
+            ranges => Cow::Owned(ranges.iter().flat_map(bytes).copied().collect()),
+        };
+        Rows { name: self.name.clone(), bytes: selected, ..*self }
+    }
+
+    pub(super) fn to_floats(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.len() * self.columns];
+        for (row, bytes) in
+            values.chunks_exact_mut(self.columns).zip(self.bytes.chunks_exact(self.row_bytes()))
+        {
+            dequantize_row(self.weight_type, bytes, row);
+        }
+        values
+    }
+
+    /// The same rows at unit length, in single precision.
+    pub(super) fn with_unit_length(&self) -> Rows<'static> {
+        let mut values = self.to_floats();
+        for row in values.chunks_exact_mut(self.columns) {
+            let squares: f64 = row.iter().map(|&weight| f64::from(weight).powi(2)).sum();
+            let length = squares.sqrt().max(1e-12) as f32;
+            for weight in row {
+                *weight /= length;
+            }
+        }
+        let bytes = values.iter().flat_map(|weight| weight.to_le_bytes()).collect();
+        let (name, columns) = (self.name.clone(), self.columns);
+        Rows { name, role: self.role, weight_type: WeightType::F32, columns, bytes: Cow::Owned(bytes) }
+    }
+}
+
+/// A matrix of elements of `size` bytes with rows and columns exchanged.
+pub(super) fn transpose(bytes: &[u8], [rows, columns]: [usize; 2], size: usize) -> Vec<u8> {
+    let mut transposed = vec![0; bytes.len()];
+    for (row, elements) in bytes.chunks_exact(columns * size).enumerate() {
+        for (column, element) in elements.chunks_exact(size).enumerate() {
+            transposed[(column * rows + row) * size..][..size].copy_from_slice(element);
+        }
+    }
+    transposed
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(values: &[f32], columns: usize) -> Rows<'static> {
+        let bytes = values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>();
+        Rows {
+            name: "t".to_owned(),
+            role: Role::Linear,
+            weight_type: WeightType::F32,
+            columns,
+            bytes: Cow::Owned(bytes),
+        }
+    }
+
+    #[test]
+    fn rows_are_cut_joined_and_scaled() {
+        let all = rows(&[3.0, 4.0, 0.0, 2.0, 5.0, 12.0], 2);
+        assert_eq!(all.select(&[2..3, 0..1]).to_floats(), [5.0, 12.0, 3.0, 4.0]);
+        assert_eq!(all.with_unit_length().to_floats(), [0.6, 0.8, 0.0, 1.0, 5.0 / 13.0, 12.0 / 13.0]);
+        let transposed = transpose(&all.bytes, [3, 2], 4);
+        let transposed = Rows { bytes: Cow::Owned(transposed), ..rows(&[], 3) };
+        assert_eq!(transposed.to_floats(), [3.0, 0.0, 5.0, 4.0, 2.0, 12.0]);
+    }
+}

@@ -1,0 +1,168 @@
+//! Where rows of weights come from: the tensors of a model's files, found by the engine's names and checked.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use lookahead_kernels::{MatrixError, dequantize_row};
+
+use super::rows::{Role, Rows, transpose};
+use crate::architecture::tensor_names::{Layout, TensorName};
+use crate::load_error::LoadError;
+use crate::model_files::ModelFiles;
+use crate::stored_tensor::StoredTensor;
+
+/// A part of a model, whose tensors are its weight and perhaps its bias.
+#[derive(Clone, Copy)]
+pub(super) struct Part<'a> {
+    layer: Option<usize>,
+    name: &'a str,
+    index: Option<usize>,
+}
+
+impl<'a> Part<'a> {
+    /// A part outside the layers.
+    pub(super) fn outer(name: &'a str) -> Self {
+        Self { layer: None, name, index: None }
+    }
+
+    /// A part of a layer.
+    pub(super) fn of_layer(layer: usize, name: &'a str) -> Self {
+        Self { layer: Some(layer), name, index: None }
+    }
+
+    /// That of an expert or a head, where each has a tensor of its own.
+    pub(super) fn indexed(self, index: usize) -> Self {
+        Self { index: Some(index), ..self }
+    }
+
+    fn tensor(self, kind: &'static str) -> TensorName<'a> {
+        TensorName { layer: self.layer, part: self.name, index: self.index, kind }
+    }
+
+    fn role(self) -> Role {
+        match self.name {
+            "token_embd" | "output" => Role::Vocabulary,
+            "position_embd" | "ffn_gate_inp" | "ffn_gate_inp_shexp" => Role::Exact,
+            _ => Role::Linear,
+        }
+    }
+}
+
+/// The tensors of a model's files.
+pub(super) struct Source<'a> {
+    files: ModelFiles<'a>,
+    layout: &'a Layout,
+    used: HashSet<String>,
+}
+
+impl<'a> Source<'a> {
+    pub(super) fn new(files: ModelFiles<'a>, layout: &'a Layout) -> Self {
+        Self { files, layout, used: HashSet::new() }
+    }
+
+    /// How the files store tensors.
+    pub(super) fn layout(&self) -> &'a Layout {
+        self.layout
+    }
+
+    /// Whether the files have the part.
+    pub(super) fn has(&self, part: Part<'_>) -> Result<bool, LoadError> {
+        Ok(self.row_count(part)?.is_some())
+    }
+
+    /// How many rows the weights of the part have, if the files have it.
+    pub(super) fn row_count(&self, part: Part<'_>) -> Result<Option<usize>, LoadError> {
+        Ok(self.files.find(self.layout, &part.tensor("weight"))?.map(|stored| stored.rows))
+    }
+
+    /// The weights of a part, a row for each output; `None` takes as many as there are.
+    pub(super) fn rows(
+        &mut self,
+        part: Part<'_>,
+        rows: Option<usize>,
+        columns: usize,
+    ) -> Result<Rows<'a>, LoadError> {
+        let stored = self.require(part.tensor("weight"))?;
+        let is_transposed = self.layout.transposed && part.layer.is_some();
+        let expected = match (rows, is_transposed) {
+            (Some(rows), true) => [columns, rows],
+            (Some(rows), false) => [rows, columns],
+            (None, _) => [stored.rows, columns],
+        };
+        self.check_shape(&stored, expected)?;
+        let StoredTensor { name, weight_type, bytes, .. } = stored;
+        let bytes = if is_transposed {
+            Cow::Owned(transpose(bytes, expected, weight_type.block_bytes()))
+        } else {
+            Cow::Borrowed(bytes)
+        };
+        Ok(Rows { name, role: part.role(), weight_type, columns, bytes })
+    }
+
+    /// The weights of a part that has one for each feature.
+    pub(super) fn vector(&mut self, part: Part<'_>, len: usize) -> Result<Vec<f32>, LoadError> {
+        self.floats(part.tensor("weight"), len)
+    }
+
+    /// The bias of a part, if there is one.
+    pub(super) fn bias(&mut self, part: Part<'_>, len: usize) -> Result<Option<Vec<f32>>, LoadError> {
+        let name = part.tensor("bias");
+        match self.files.find(self.layout, &name)? {
+            Some(_) => self.floats(name, len).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Gives the memory of what was read of the files back to the system.
+    pub(super) fn release_pages(&self) {
+        self.files.release_pages();
+    }
+
+    /// An error about the tensor `name`.
+    pub(super) fn no_matrix(&self, name: &str, source: MatrixError) -> LoadError {
+        LoadError::Matrix { file: self.files.name(), tensor: name.to_owned(), source }
+    }
+
+    /// A tensor that the description does not know may mean that the model computes something else.
+    pub(super) fn warn_of_unused_tensors(&self) {
+        for tensor in self.files.tensor_names() {
+            // Some checkpoints carry tables that their code computes anew, and the mask of attention.
+            let is_computed = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias"]
+                .iter()
+                .any(|suffix| tensor.ends_with(suffix));
+            if !self.used.contains(tensor) && !is_computed {
+                tracing::warn!(file = self.files.name(), tensor, "tensor is not used by this architecture");
+            }
+        }
+    }
+
+    /// A tensor of one row, as floats.
+    fn floats(&mut self, name: TensorName<'_>, len: usize) -> Result<Vec<f32>, LoadError> {
+        let stored = self.require(name)?;
+        self.check_shape(&stored, [1, len])?;
+        let mut values = vec![0.0; len];
+        dequantize_row(stored.weight_type, stored.bytes, &mut values);
+        Ok(values)
+    }
+
+    fn require(&mut self, name: TensorName<'_>) -> Result<StoredTensor<'a>, LoadError> {
+        let Some(stored) = self.files.find(self.layout, &name)? else {
+            let tensor = self.files.name_of(self.layout, &name);
+            return Err(LoadError::MissingTensor { file: self.files.name(), tensor });
+        };
+        self.used.insert(stored.name.clone());
+        Ok(stored)
+    }
+
+    fn check_shape(&self, stored: &StoredTensor<'_>, [rows, columns]: [usize; 2]) -> Result<(), LoadError> {
+        if [stored.rows, stored.columns] == [rows, columns] {
+            return Ok(());
+        }
+        Err(LoadError::Shape {
+            file: self.files.name(),
+            tensor: stored.name.clone(),
+            expected: format!("{rows} x {columns}"),
+            found: format!("{} x {}", stored.rows, stored.columns),
+        })
+    }
+}
