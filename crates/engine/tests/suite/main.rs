@@ -4,5 +4,6 @@
 
 mod common;
 mod engine;
+mod fairness;
 mod losslessness;
 mod scheduler;

@@ -38,6 +38,8 @@ pub(super) struct Order {
     pub(super) constraint: Option<Follower>,
     pub(super) policy: Option<DraftPolicy>,
     pub(super) namespace: Arc<Namespace>,
+    /// Whose it is.
+    pub(super) tenant: String,
     /// Whose prompts are told from others by how quickly they are read.
     pub(super) scope: String,
 }
@@ -133,6 +135,7 @@ impl State {
                             .constraint
                             .clone()
                             .map(|follower| Box::new(follower) as Box<dyn Constraint>),
+                        tenant: order.tenant.clone(),
                         scope: order.scope.clone(),
                     },
                     text: AnswerText::new(tokenizer, order.stop.iter().cloned()),
