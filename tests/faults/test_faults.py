@@ -100,6 +100,52 @@ def test_a_full_disk_costs_snapshots_and_no_answers(tmp_path):
         assert namespace_tokens(server) >= saved, "what came before the disk was full, and after there was room again"
 
 
+def test_told_to_stop_with_a_long_queue_it_ends_in_time_and_keeps_what_it_learned(tmp_path):
+    waiting, running, timeout = 500, 2, 3
+    flags = ["--drafts-dir", str(tmp_path), "--snapshot-interval", "3600", "--parallel", str(running)]
+    flags += ["--max-queue", str(waiting + running), "--shutdown-timeout", str(timeout)]
+    with Server(*flags) as server:
+        before = server.chat(QUESTION)
+        server.wait_for(lambda: namespace_tokens(server) > 0)
+        learned = namespace_tokens(server)
+        clients = [send_chat(server, f"Write {number} long stories.", 4000) for number in range(waiting + running)]
+        server.wait_for(lambda: server.metric("lookahead_queue_depth") >= waiting)
+        began = time.monotonic()
+        assert server.end(signal.SIGTERM) == 0
+        took = time.monotonic() - began
+        statuses = [received(client)[:12] for client in clients]
+        print(f"stopped {took:.1f} s later, statuses {sorted(set(statuses))}")
+        assert took <= timeout + 2
+        assert statuses.count(b"HTTP/1.1 503") >= waiting
+        assert set(statuses) <= {b"HTTP/1.1 503", b"HTTP/1.1 200"}, "nobody is left without an answer"
+
+    with Server(*flags) as server:
+        assert namespace_tokens(server) >= learned
+        after = server.chat(QUESTION)
+        assert text_of(after) == text_of(before)
+        assert after["usage"]["lookahead"]["accepted_by_source"].get("output", 0) > 0, after["usage"]
+
+
+def send_chat(server, prompt, max_tokens):
+    """Sends a request; the connection that its answer will come over."""
+    body = json.dumps({"messages": [{"role": "user", "content": prompt}], "max_tokens": max_tokens}).encode()
+    host, port = server.url.removeprefix("http://").split(":")
+    connection = socket.create_connection((host, port), timeout=60)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n"
+    head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    connection.sendall(head.encode() + body)
+    return connection
+
+
+def received(connection):
+    """All that comes over a connection until its other end closes it."""
+    parts = []
+    with connection, contextlib.suppress(ConnectionError):
+        while part := connection.recv(65536):
+            parts.append(part)
+    return b"".join(parts)
+
+
 def fill(path):
     with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
         while file.write(bytes(4096)):

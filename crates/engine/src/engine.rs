@@ -81,11 +81,23 @@ impl<M: LanguageModel> Engine<M> {
     pub fn step(
         &mut self,
         sequences: &mut [Sequence<M::Cache>],
+        on_token: impl FnMut(usize, GeneratedToken) -> ControlFlow<FinishReason>,
+    ) -> Result<PassReport, EngineError> {
+        let rows = self.first_come_first_served(sequences);
+        self.step_within(sequences, &rows, on_token)
+    }
+
+    /// As [`step`](Self::step), where each sequence may run so many `rows`: tokens of its prompt, or nodes of its draft tree.
+    /// One that may run none sits out.
+    pub(crate) fn step_within(
+        &mut self,
+        sequences: &mut [Sequence<M::Cache>],
+        rows: &[usize],
         mut on_token: impl FnMut(usize, GeneratedToken) -> ControlFlow<FinishReason>,
     ) -> Result<PassReport, EngineError> {
         let began = Instant::now();
         let budget = mask_budget(sequences, self.last_pass);
-        let passes = self.draft(sequences, budget);
+        let passes = self.draft(sequences, rows, budget);
         let forward = self.forward(sequences, &passes)?;
         self.last_pass = forward;
 
@@ -117,27 +129,46 @@ impl<M: LanguageModel> Engine<M> {
         })
     }
 
-    /// What each sequence asks of the next pass. Prompts share the prefill chunk, the first come first served; drafts
-    /// share what pays.
-    fn draft(&self, sequences: &mut [Sequence<M::Cache>], budget: MaskBudget) -> Vec<Option<Pass>> {
+    /// The rows of a pass in which prompts share the prefill chunk, the first come first served, and drafts are as large as
+    /// pays.
+    pub(crate) fn first_come_first_served(&self, sequences: &[Sequence<M::Cache>]) -> Vec<usize> {
+        let mut left = self.prefill_chunk();
+        let rows = sequences.iter().map(|sequence| {
+            let prompt =
+                if sequence.finish_reason().is_some() { 0 } else { sequence.prefill_left().min(left) };
+            left -= prompt;
+            if sequence.prefill_left() == 0 { usize::MAX } else { prompt }
+        });
+        rows.collect()
+    }
+
+    /// Tokens of prompts in one pass.
+    pub(crate) fn prefill_chunk(&self) -> usize {
+        self.options.prefill_chunk.max(1)
+    }
+
+    /// Forgets what the last pass has left. The next one needs nothing of it.
+    pub(crate) fn forget_pass(&mut self) {
+        self.logits = Logits::default();
+    }
+
+    /// What each sequence asks of the next pass, of so many `rows` at most; drafts share what pays.
+    fn draft(
+        &self,
+        sequences: &mut [Sequence<M::Cache>],
+        rows: &[usize],
+        budget: MaskBudget,
+    ) -> Vec<Option<Pass>> {
         let vocabulary_size = self.model.vocabulary_size();
-        let mut prefill_tokens = self.options.prefill_chunk.max(1);
-        let mut passes: Vec<Option<Pass>> = Vec::with_capacity(sequences.len());
         let is_ready = |sequence: &Sequence<_>| !sequence.is_late(self.last_pass);
         let is_any_ready = sequences.iter().any(|sequence| sequence.is_active() && is_ready(sequence));
         // Where all masks are late the oldest sequence waits for its own beside a pass.
         let mut may_wait = !is_any_ready;
-        for sequence in sequences.iter_mut() {
-            if !is_ready(sequence) && !std::mem::take(&mut may_wait) {
-                passes.push(None);
-                continue;
-            }
-            let pass = sequence.draft(prefill_tokens, vocabulary_size, budget);
-            if let Some(pass) = pass.as_ref().filter(|pass| !pass.is_decode()) {
-                prefill_tokens -= pass.tree().len();
-            }
-            passes.push(pass);
-        }
+        let draft = |(sequence, &rows): (&mut Sequence<_>, _)| {
+            let runs = is_ready(sequence) || std::mem::take(&mut may_wait);
+            if runs { sequence.draft(rows, vocabulary_size, budget) } else { None }
+        };
+        let mut passes: Vec<Option<Pass>> = sequences.iter_mut().zip(rows).map(draft).collect();
         share_nodes(sequences, &mut passes);
         for (sequence, pass) in sequences.iter_mut().zip(&mut passes) {
             let Some(pass) = pass else { continue };

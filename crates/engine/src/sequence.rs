@@ -290,6 +290,11 @@ impl<C: Cache> Sequence<C> {
         self.max_len
     }
 
+    /// Whether it decodes plainly: each of its steps is a pass over one token.
+    pub(crate) fn is_plain(&self) -> bool {
+        self.drafter.is_plain()
+    }
+
     /// What drafts are cut by; see [`Drafter::cost`].
     pub(crate) fn cost(&self) -> Option<&CostCurve> {
         self.drafter.cost()
@@ -329,35 +334,30 @@ impl<C: Cache> Sequence<C> {
         }
     }
 
-    /// What to run next: of the prefill up to `prefill_tokens` tokens, or a draft tree. `None` once the sequence has
-    /// ended, or if nothing of its prefill may run.
-    pub(crate) fn draft(
-        &mut self,
-        prefill_tokens: usize,
-        vocabulary_size: usize,
-        budget: MaskBudget,
-    ) -> Option<Pass> {
+    /// What to run next: of the prefill up to `rows` tokens, or a draft tree of up to `rows` nodes, the root counted. `None`
+    /// once the sequence has ended, or if it may run nothing.
+    pub(crate) fn draft(&mut self, rows: usize, vocabulary_size: usize, budget: MaskBudget) -> Option<Pass> {
         if self.is_cancelled() {
             self.end(FinishReason::Cancelled);
         }
-        if self.finish.is_some() {
+        if self.finish.is_some() || rows == 0 {
             return None;
         }
         let (cached, prefill_end) = (self.cache.len(), self.prefill_end());
         if cached < prefill_end {
-            let end = prefill_end.min(cached + prefill_tokens);
+            let end = prefill_end.min(cached.saturating_add(rows));
             let chooses = end == prefill_end && prefill_end == self.tokens.len();
             let logits_of = if chooses { LogitsOf::Last } else { LogitsOf::Nothing };
-            return (end > cached).then(|| Pass::prefill(&self.tokens[cached..end], logits_of));
+            return Some(Pass::prefill(&self.tokens[cached..end], logits_of));
         }
-        Some(Pass { draft: self.draft_tree(vocabulary_size, budget), logits_of: LogitsOf::Every })
+        Some(Pass { draft: self.draft_tree(rows - 1, vocabulary_size, budget), logits_of: LogitsOf::Every })
     }
 
-    /// The draft tree of the next step, cut to what fits into the cache, to tokens that can still be produced, and to
-    /// what the constraint allows.
-    fn draft_tree(&mut self, vocabulary_size: usize, budget: MaskBudget) -> Draft {
+    /// The draft tree of the next step, cut to so many `nodes` beside the root, to what fits into the cache, to tokens that
+    /// can still be produced, and to what the constraint allows.
+    fn draft_tree(&mut self, nodes: usize, vocabulary_size: usize, budget: MaskBudget) -> Draft {
         let limits = DraftLimits {
-            nodes: self.cache.capacity().saturating_sub(self.cache.len() + 1),
+            nodes: self.cache.capacity().saturating_sub(self.cache.len() + 1).min(nodes),
             depth: self.max_len - self.tokens.len() - 1, // one token more comes free
         };
         if limits.depth == 0 {

@@ -196,6 +196,11 @@ impl ApiError {
         Self { retry_after_s: Some(5), ..error }
     }
 
+    /// The server is stopping: another one is to be asked.
+    pub(crate) fn stopping() -> Self {
+        Self::unavailable("the server is stopping")
+    }
+
     /// The disk or something else on the server's side failed.
     pub(crate) fn internal(message: String) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "server_error", Some("internal_error"), message)

@@ -4,8 +4,8 @@
 //! the engine, batches the jobs of all requests; what it produces comes back as events, which the handler turns into the
 //! answer. Nothing that a client does or does not do makes the engine wait.
 //!
-//! [`serve`] runs until it is told to stop: then it takes no more requests, finishes those that it has, and saves what was
-//! learned.
+//! [`serve`] runs until it is told to stop: then it takes no more requests, finishes those that it has begun, within the time
+//! that it is given for that, and saves what was learned.
 
 mod api;
 mod auth;
@@ -54,8 +54,9 @@ pub enum ServeError {
     Thread(std::io::Error),
 }
 
-/// Answers requests on `listener` with `engine` until `stop` is ready; then finishes the requests that it has, for as long as
-/// the options allow, and saves what was learned.
+/// Answers requests on `listener` with `engine` until `stop` is ready. Then it finishes the answers that it has begun, for as
+/// long as the options allow or until `hurry` is ready, and refuses all others; gives up what is left; and saves what was
+/// learned. Tasks of the runtime may be left, which nobody has to wait for.
 ///
 /// # Errors
 /// If it cannot start. What goes wrong later is told to the client, logged and counted.
@@ -65,13 +66,14 @@ pub async fn serve<M: LanguageModel + Send + 'static>(
     model: ServedModel,
     options: ServerOptions,
     stop: impl Future<Output = ()>,
+    hurry: impl Future<Output = ()>,
 ) -> Result<(), ServeError>
 where
     M::Cache: Send,
 {
     let state = State::new(engine, model, options)?;
     let router = api::router(Arc::clone(&state));
-    listen::run(listener, router, &state, stop).await;
+    listen::run(listener, router, &state, stop, hurry).await;
     state.shut_down().await;
     Ok(())
 }

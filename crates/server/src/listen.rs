@@ -45,35 +45,65 @@ impl Listener {
     }
 }
 
-/// Serves `router` until `stop` is ready, saves snapshots meanwhile, and returns when all connections have ended or the time
-/// for that is over.
+/// How long connections last once answers are given up: their clients are told meanwhile.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// Serves `router` until `stop` is ready, and saves snapshots meanwhile. Then answers that have begun may end, within the time
+/// that the options give them, or until `hurry` is ready; whoever comes meanwhile is told that the server stops. Returns when
+/// all connections have ended, or shortly after what was left is given up.
 pub(crate) async fn run(
     Listener(listener): Listener,
     router: Router,
     state: &Arc<State>,
     stop: impl Future<Output = ()>,
+    hurry: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let snapshots = tokio::spawn(save_regularly(Arc::clone(state)));
-    let mut stop = pin!(stop);
+    let serve = accept(&listener, &places, |stream| {
+        graceful.watch(connection(stream, &router, state.options.client_timeout, Keep::Alive))
+    });
+    tokio::select! {
+        () = stop => {}
+        () = serve => {}
+    }
+    state.begin_stopping();
+    tracing::info!("stopping: finishing what was begun");
+    let timeout = state.options.shutdown_timeout;
+    let refuse = accept(&listener, &places, |stream| {
+        connection(stream, &router, state.options.client_timeout, Keep::Once)
+    });
+    let mut end = pin!(graceful.shutdown());
+    let is_in_time = tokio::select! {
+        () = &mut end => true,
+        () = refuse => false,
+        () = tokio::time::sleep(timeout) => false,
+        () = hurry => false,
+    };
+    state.give_up();
+    if !is_in_time && tokio::time::timeout(LAST_WORDS, end).await.is_err() {
+        tracing::warn!("gave up on connections of which the clients have not read their answers");
+    }
+    snapshots.abort();
+}
+
+/// Takes connections for ever, and serves each by `serve` on a task of its own.
+async fn accept<C>(listener: &TcpListener, places: &Arc<Semaphore>, serve: impl Fn(TcpStream) -> C)
+where
+    C: Future<Output = hyper::Result<()>> + Send + 'static,
+{
     loop {
-        let accepted = async {
-            let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
-        };
-        let (stream, place) = tokio::select! {
-            () = &mut stop => break,
-            (accepted, place) = accepted => match accepted {
-                Ok((stream, _)) => (stream, place),
-                Err(error) => {
-                    tracing::warn!("cannot take a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
+        let place = Arc::clone(places).acquire_owned().await;
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!("cannot take a connection: {error}");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
             }
         };
-        let connection = graceful.watch(connection(stream, &router, state.options.client_timeout));
+        let connection = serve(stream);
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 tracing::debug!("a connection has failed: {error}");
@@ -81,25 +111,27 @@ pub(crate) async fn run(
             drop(place);
         });
     }
-    drop(listener);
-    state.begin_stopping();
-    tracing::info!("stopping: finishing what was begun");
-    let timeout = state.options.shutdown_timeout;
-    if tokio::time::timeout(timeout, graceful.shutdown()).await.is_err() {
-        tracing::warn!("gave up on requests that were not done {} s later", timeout.as_secs());
-    }
-    snapshots.abort();
+}
+
+/// How long a connection lasts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    /// As long as its client likes.
+    Alive,
+    /// For one request.
+    Once,
 }
 
 type Connection = http1::Connection<TokioIo<Pin<Box<TimeoutStream<TcpStream>>>>, TowerToHyperService<Router>>;
 
 /// Serves one connection. A head that does not come in time and a client that does not read end it; bodies have a timeout of
 /// their own.
-fn connection(stream: TcpStream, router: &Router, client_timeout: Duration) -> Connection {
+fn connection(stream: TcpStream, router: &Router, client_timeout: Duration, keep: Keep) -> Connection {
     let _ = stream.set_nodelay(true); // a token is worth a packet
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(client_timeout));
     http1::Builder::new()
+        .keep_alive(keep == Keep::Alive)
         .timer(TokioTimer::new())
         .header_read_timeout(client_timeout)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router.clone()))

@@ -101,6 +101,7 @@ pub(crate) struct Metrics {
     accepted_tokens: Family<SourceLabel, Counter>,
     pub(crate) preemptions: Counter,
     pub(crate) cancelled: Counter,
+    pub(crate) engine_panics: Counter,
     pub(crate) kv_used_tokens: Gauge,
     trie_bytes: Gauge,
     trie_tokens: Gauge,
@@ -137,6 +138,7 @@ impl Metrics {
             accepted_tokens: Family::default(),
             preemptions: Counter::default(),
             cancelled: Counter::default(),
+            engine_panics: Counter::default(),
             kv_used_tokens: Gauge::default(),
             trie_bytes: Gauge::default(),
             trie_tokens: Gauge::default(),
@@ -188,6 +190,8 @@ impl Metrics {
         to.register("accepted_tokens", help, self.accepted_tokens.clone());
         to.register("preemptions", "Sequences put back for want of memory", self.preemptions.clone());
         to.register("cancelled", "Answers that nobody waited for", self.cancelled.clone());
+        let help = "Panics of the engine; each cost the answers that were being made";
+        to.register("engine_panics", help, self.engine_panics.clone());
         to.register("kv_used_tokens", "Tokens that KV caches hold room for", self.kv_used_tokens.clone());
         to.register("trie_bytes", "Memory of what drafts are made from", self.trie_bytes.clone());
         to.register("trie_tokens", "Tokens that drafts are made from", self.trie_tokens.clone());

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use lookahead_engine::{Engine, Scheduler, SchedulerOptions};
 use lookahead_grammar::Grammars;
@@ -15,6 +15,9 @@ use crate::ids;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
 use crate::worker::Worker;
+
+/// How long the end of the server waits for the end of a forward pass.
+const LAST_PASS: Duration = Duration::from_millis(500);
 
 /// What all handlers share.
 pub(crate) struct State {
@@ -89,9 +92,15 @@ impl State {
         self.model.names.first().map_or("", String::as_str)
     }
 
-    /// Takes no more requests from now on.
+    /// Takes no more requests from now on, and refuses those that wait. Those that have begun go on.
     pub(crate) fn begin_stopping(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
+        self.worker.close();
+    }
+
+    /// Gives up the answers that are being made. Their clients are told.
+    pub(crate) fn give_up(&self) {
+        self.worker.end();
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -114,10 +123,14 @@ impl State {
         }
     }
 
-    /// Ends the engine and saves what was learned.
+    /// Ends the engine and saves what was learned: from whole answers, and from what there was of those that were given up.
+    /// An engine that takes long for a pass is not waited for.
     pub(crate) async fn shut_down(self: Arc<Self>) {
         let ended = tokio::task::spawn_blocking(move || {
-            self.worker.stop();
+            self.worker.end();
+            if !self.worker.has_ended_within(LAST_PASS) {
+                tracing::warn!("what is learned is saved without the answers of a pass that goes on");
+            }
             self.save();
         });
         if ended.await.is_err() {

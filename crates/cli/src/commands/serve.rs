@@ -5,8 +5,10 @@ mod memory;
 mod traces;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -24,6 +26,9 @@ use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
 use crate::warm_up::learn_file;
 use crate::{calibration, progress};
+
+/// What a second signal leaves to save what was learned.
+const LAST_SAVE: Duration = Duration::from_secs(2);
 
 const HELP: &str = "\
 Examples:
@@ -44,7 +49,8 @@ commas) and by the file of --config (max-queue = 100). A flag wins over the envi
 the file over the default.
 
 Answers are those of plain decoding, one request at a time, bit for bit, whatever else is being served. Ctrl-C or SIGTERM
-finishes the requests that have begun, saves what was learned, and ends; a second one ends at once.";
+finishes the answers that have begun, within --shutdown-timeout, saves what was learned, and ends; a second one does not wait
+for answers, and a third one for nothing.";
 
 /// Serve a model over HTTP, as OpenAI does
 #[derive(Debug, Args)]
@@ -140,7 +146,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) client_timeout: u64,
 
-    /// Seconds that requests may still take once we are told to stop
+    /// Seconds that answers that have begun may still take once we are told to stop
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     pub(crate) shutdown_timeout: u64,
 }
@@ -247,15 +253,8 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     };
     let model = ServedModel { names, prompts: loaded.prompts };
 
-    let stop = Arc::new(Notify::new());
-    let _second_one_kills = interrupt::raise_on_interrupt();
-    let _wake = interrupt::on_interrupt({
-        let stop = Arc::clone(&stop);
-        move || {
-            stop.notify_one();
-            After::End // the flag behind it says whether this is the second time
-        }
-    });
+    let (stop, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let _stop = interrupt::on_interrupt(on_signal(Arc::clone(&stop), Arc::clone(&hurry)));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2) // they hardly compute; the engine has threads of its own
         .enable_all()
@@ -269,10 +268,32 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
              reference  http://{address}/docs",
             model.names.join(", "),
         ));
-        lookahead_server::serve(listener, engine, model, options, stop.notified()).await?;
+        lookahead_server::serve(listener, engine, model, options, stop.notified(), hurry.notified()).await?;
         anyhow::Ok(())
     })?;
+    // What is left are requests that were given up: nobody waits for them.
+    runtime.shutdown_background();
     Ok(ExitCode::SUCCESS)
+}
+
+/// The first signal begins the end, the second one hurries it: then saving has [`LAST_SAVE`]. A third one ends the program.
+fn on_signal(stop: Arc<Notify>, hurry: Arc<Notify>) -> impl Fn() -> After + Send + Sync {
+    let signals = AtomicUsize::new(0);
+    move || match signals.fetch_add(1, Ordering::Relaxed) {
+        0 => {
+            stop.notify_one();
+            After::GoOn
+        }
+        1 => {
+            hurry.notify_one();
+            thread::spawn(|| {
+                thread::sleep(LAST_SAVE);
+                process::exit(interrupt::EXIT_CODE.into());
+            });
+            After::GoOn
+        }
+        _ => After::End,
+    }
 }
 
 /// The keys of flags and of the file.

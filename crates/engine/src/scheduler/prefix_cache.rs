@@ -1,11 +1,15 @@
 //! KV caches of sequences that have ended, for those that begin alike.
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
 use lookahead_model::{Cache, TokenId};
 
 /// Entries that are kept at most: finding the best one looks at all of them.
 const MAX_ENTRIES: usize = 256;
 
-/// Caches by the tokens that they hold. Those that nobody asked for the longest go first.
+/// Caches by the tokens that they hold. Of the tenant that keeps the most tokens, those that nobody asked for the longest go
+/// first.
 #[derive(Debug)]
 pub(super) struct PrefixCache<C> {
     /// By last use, the latest last.
@@ -14,6 +18,7 @@ pub(super) struct PrefixCache<C> {
 
 #[derive(Debug)]
 struct Entry<C> {
+    tenant: Arc<str>,
     scope: String,
     tokens: Vec<TokenId>,
     cache: C,
@@ -28,7 +33,7 @@ impl<C> Default for PrefixCache<C> {
 impl<C: Cache> PrefixCache<C> {
     /// Keeps a cache that holds `tokens`. Only requests of the same `scope` will find it: how quickly an answer comes tells
     /// what others have asked.
-    pub(super) fn insert(&mut self, scope: String, tokens: Vec<TokenId>, cache: C) {
+    pub(super) fn insert(&mut self, tenant: Arc<str>, scope: String, tokens: Vec<TokenId>, cache: C) {
         // What the new entry can be forked behind as well is of no use any more.
         self.entries.retain(|entry| {
             let len = entry.tokens.len();
@@ -36,9 +41,9 @@ impl<C: Cache> PrefixCache<C> {
             !is_in_new || cache.forkable(len) < entry.cache.forkable(len)
         });
         if self.entries.len() >= MAX_ENTRIES {
-            self.entries.remove(0);
+            self.evict();
         }
-        self.entries.push(Entry { scope, tokens, cache });
+        self.entries.push(Entry { tenant, scope, tokens, cache });
     }
 
     /// The cache that can be forked behind the most of the beginning of `prompt`, and behind how many tokens of it. That is
@@ -55,13 +60,26 @@ impl<C: Cache> PrefixCache<C> {
         self.entries.last().map(|entry| (&entry.cache, len))
     }
 
-    /// Forgets the entry whose last use was the longest ago; whether there was one.
+    /// How many tokens of the beginning of `prompt` a cache holds, at most. That is no use of it.
+    pub(super) fn longest_len(&self, scope: &str, prompt: &[TokenId]) -> usize {
+        let of_scope = self.entries.iter().filter(|entry| entry.scope == scope);
+        of_scope.map(|entry| common_prefix(&entry.tokens, prompt)).max().unwrap_or(0)
+    }
+
+    /// Forgets all.
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
+    /// Forgets the entry whose last use was the longest ago, of the tenant that keeps the most; whether there was one.
     pub(super) fn evict(&mut self) -> bool {
-        if self.entries.is_empty() {
-            return false;
+        let mut kept: BTreeMap<&str, usize> = BTreeMap::new();
+        for entry in &self.entries {
+            *kept.entry(&entry.tenant).or_default() += entry.tokens.len();
         }
-        self.entries.remove(0);
-        true
+        let Some((tenant, _)) = kept.into_iter().max_by_key(|&(_, tokens)| tokens) else { return false };
+        let oldest = self.entries.iter().position(|entry| *entry.tenant == *tenant);
+        oldest.map(|index| self.entries.remove(index)).is_some()
     }
 }
 
@@ -106,7 +124,7 @@ mod tests {
     }
 
     fn insert(prefixes: &mut PrefixCache<Named>, scope: &str, tokens: &[TokenId], name: u32) {
-        prefixes.insert(scope.to_owned(), tokens.to_vec(), Named { name, step: 1 });
+        prefixes.insert("tenant".into(), scope.to_owned(), tokens.to_vec(), Named { name, step: 1 });
     }
 
     fn longest(prefixes: &mut PrefixCache<Named>, scope: &str, prompt: &[TokenId]) -> Option<(u32, usize)> {
@@ -159,5 +177,15 @@ mod tests {
             insert(&mut prefixes, "a", &[token], token);
         }
         assert_eq!(prefixes.entries.len(), MAX_ENTRIES);
+    }
+    #[test]
+    fn a_tenant_that_keeps_much_takes_nothing_away_from_one_that_keeps_little() {
+        let mut prefixes = PrefixCache::default();
+        prefixes.insert("modest".into(), "m".to_owned(), vec![1, 2], 0);
+        for token in 0..2 * MAX_ENTRIES as u32 {
+            prefixes.insert("greedy".into(), format!("g{token}"), vec![token; 3], token);
+        }
+        assert_eq!(prefixes.longest("m", &[1, 2, 3]), Some((&0, 2)));
+        assert_eq!(prefixes.longest("g0", &[0]), None);
     }
 }

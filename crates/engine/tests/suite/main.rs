@@ -5,5 +5,6 @@
 mod common;
 mod constraints;
 mod engine;
+mod fairness;
 mod losslessness;
 mod scheduler;

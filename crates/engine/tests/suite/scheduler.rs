@@ -15,7 +15,7 @@ use lookahead_engine::{
 use lookahead_model::{CacheMemory, LanguageModel, TokenId};
 use proptest::prelude::*;
 
-const VOCABULARY: usize = 12;
+pub(crate) const VOCABULARY: usize = 12;
 
 /// Allows a third of the tokens at each place, and knows every fifth.
 struct Thirds {
@@ -76,7 +76,7 @@ fn case() -> impl Strategy<Value = Case> {
     // Prompts begin with much in common.
     let prompt = (0usize..50, prop::collection::vec(0..VOCABULARY as TokenId, 1..8))
         .prop_map(|(shared, own)| (0..shared).map(|i| (i * i % 7) as TokenId).chain(own).collect::<Vec<_>>());
-    (prompt, 1usize..40, sampling, any::<bool>(), 0usize..2, 0usize..60, prop::option::of(0usize..3))
+    (prompt, 1usize..40, sampling, any::<bool>(), 0usize..3, 0usize..60, prop::option::of(0usize..3))
         .prop_map(|(prompt, max_tokens, sampling, is_constrained, tenant, arrives, logprobs)| Case {
             request: GenerationRequest {
                 prompt,
@@ -115,17 +115,22 @@ fn curve() -> Arc<CostCurve> {
     Arc::new(CostCurve::new(points.to_vec()).unwrap())
 }
 
-fn scheduler(model: HashModel, max_sequences: usize, prefill_chunk: usize) -> Scheduler<HashModel> {
+pub(crate) fn scheduler(
+    model: HashModel,
+    max_sequences: usize,
+    prefill_chunk: usize,
+) -> Scheduler<HashModel> {
     let engine = Engine::new(model, EngineOptions { prefill_chunk });
     Scheduler::new(engine, SchedulerOptions { max_sequences, max_queue: 1000, prefix_cache: true })
 }
 
-fn submission(request: GenerationRequest, drafter: impl Drafter + 'static) -> Submission {
-    Submission { request, drafter: Box::new(drafter), constraint: None, scope: String::new() }
+pub(crate) fn submission(request: GenerationRequest, drafter: impl Drafter + 'static) -> Submission {
+    let (tenant, scope) = (String::new(), String::new());
+    Submission { request, drafter: Box::new(drafter), constraint: None, tenant, scope }
 }
 
 /// Steps until nothing is left to do, and gives what came out.
-fn drain<M: LanguageModel>(scheduler: &mut Scheduler<M>) -> BTreeMap<RequestId, Generation> {
+pub(crate) fn drain<M: LanguageModel>(scheduler: &mut Scheduler<M>) -> BTreeMap<RequestId, Generation> {
     let mut finished = BTreeMap::new();
     while !scheduler.is_idle() {
         let report = scheduler.step(|_, _| ControlFlow::Continue(()));
@@ -134,7 +139,7 @@ fn drain<M: LanguageModel>(scheduler: &mut Scheduler<M>) -> BTreeMap<RequestId, 
     finished
 }
 
-fn prompt_of(len: usize) -> GenerationRequest {
+pub(crate) fn prompt_of(len: usize) -> GenerationRequest {
     let prompt = (0..len as TokenId).map(|i| i * 5 % 11).collect();
     GenerationRequest { prompt, max_tokens: 10, ..GenerationRequest::default() }
 }
@@ -155,7 +160,7 @@ proptest! {
         // Memory for the longest sequence and what a step may draft, but often not for two.
         let model = || HashModel::new(VOCABULARY, peak, seed);
         let expected: Vec<_> = cases.iter().map(|case| alone(model(), case)).collect();
-        let namespaces = [0, 1].map(|_| Arc::new(Namespace::new(1 << 20).unwrap()));
+        let namespaces = [0, 1, 2].map(|_| Arc::new(Namespace::new(1 << 20).unwrap()));
         let model = HashModel { snapshot_every, ..model().with_memory(memory) };
         let mut scheduler = scheduler(model, max_sequences, prefill_chunk);
         let mut ids = BTreeMap::new();
@@ -167,7 +172,9 @@ proptest! {
                 let drafter = NamespaceDrafter::new(namespace, DraftPolicy::adaptive(curve()));
                 let submission = Submission {
                     constraint: constraint(case.is_constrained),
-                    scope: case.tenant.to_string(),
+                    // Two tenants of three share a scope, which is no rule and does no harm.
+                    tenant: case.tenant.to_string(),
+                    scope: (case.tenant % 2).to_string(),
                     ..submission(case.request.clone(), drafter)
                 };
                 ids.insert(scheduler.submit(submission).unwrap(), index);
@@ -338,7 +345,7 @@ fn what_a_constraint_forces_is_drafted_for_free() {
         let mut scheduler = scheduler(HashModel::new(VOCABULARY, 0.0, 1), 1, 64);
         let request = GenerationRequest { max_tokens: 50, ..prompt_of(5) };
         let id = scheduler
-            .submit(Submission { request, drafter, constraint: constraint(true), scope: String::new() })
+            .submit(Submission { drafter, constraint: constraint(true), ..submission(request, NoDraft) })
             .unwrap();
         drain(&mut scheduler).remove(&id).unwrap()
     };

@@ -14,12 +14,13 @@ use lookahead_model::TokenId;
 use lookahead_trie::Namespace;
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
 use utoipa::ToSchema;
 
 use crate::error::ApiError;
 use crate::metrics::source_name;
 use crate::state::State;
-use crate::worker::{Ending, Event, Job, Received, Step};
+use crate::worker::{Ending, Event, Failure, Job, Phase, Received, Step};
 
 /// What is to be answered.
 pub(super) struct Order {
@@ -38,6 +39,8 @@ pub(super) struct Order {
     pub(super) constraint: Option<Follower>,
     pub(super) policy: Option<DraftPolicy>,
     pub(super) namespace: Arc<Namespace>,
+    /// Whose it is.
+    pub(super) tenant: String,
     /// Whose prompts are told from others by how quickly they are read.
     pub(super) scope: String,
 }
@@ -45,6 +48,7 @@ pub(super) struct Order {
 /// The answers that are being made. Dropping it stops them.
 pub(super) struct Answers {
     events: UnboundedReceiver<(usize, Event)>,
+    phase: watch::Receiver<Phase>,
     cancel: Arc<AtomicBool>,
     deadline: Instant,
     timeout_s: u64,
@@ -133,6 +137,7 @@ impl State {
                             .constraint
                             .clone()
                             .map(|follower| Box::new(follower) as Box<dyn Constraint>),
+                        tenant: order.tenant.clone(),
                         scope: order.scope.clone(),
                     },
                     text: AnswerText::new(tokenizer, order.stop.iter().cloned()),
@@ -143,10 +148,18 @@ impl State {
             }
         }
         let left = jobs.len();
-        self.worker.submit(jobs).map_err(|full| ApiError::queue_full(full.waiting))?;
+        self.worker.submit(jobs)?;
         let timeout = self.options.request_timeout;
         let (deadline, timeout_s) = (received.at + timeout, timeout.as_secs());
-        Ok(Answers { events, cancel, deadline, timeout_s, left, prediction_tokens })
+        Ok(Answers {
+            events,
+            phase: self.worker.phase(),
+            cancel,
+            deadline,
+            timeout_s,
+            left,
+            prediction_tokens,
+        })
     }
 
     fn drafter(&self, order: &Order) -> Box<dyn Drafter> {
@@ -195,12 +208,21 @@ impl Answers {
     /// What comes next, of any answer.
     ///
     /// # Errors
-    /// If the engine failed, or the time of the request is over; nothing more comes then.
+    /// If the engine failed, the server stops, or the time of the request is over; nothing more comes then.
     pub(super) async fn next(&mut self) -> Result<Next, ApiError> {
         if self.left == 0 {
             return Ok(Next::Done);
         }
-        let event = tokio::time::timeout_at(self.deadline.into(), self.events.recv()).await;
+        let next = async {
+            tokio::select! {
+                biased;
+                event = self.events.recv() => event,
+                _ = self.phase.wait_for(|phase| *phase == Phase::Ended) => {
+                    Some((0, Event::End(Err(Failure::Stopping))))
+                }
+            }
+        };
+        let event = tokio::time::timeout_at(self.deadline.into(), next).await;
         let problem = match event {
             Ok(Some((choice, Event::Step(step)))) => return Ok(Next::Step(choice, step)),
             Ok(Some((_, Event::End(Ok(ending))))) if ending.finish_reason == FinishReason::Cancelled => {

@@ -180,6 +180,7 @@ impl SamplingFields {
             constraint: None,
             policy: self.lookahead.policy(state.options.drafts.policy.as_ref())?,
             namespace: state.namespace(&namespace)?,
+            tenant: tenant.to_owned(),
             scope: namespace,
         })
     }

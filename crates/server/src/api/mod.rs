@@ -120,6 +120,9 @@ fn cors(origins: &[String]) -> CorsLayer {
 }
 
 async fn find_tenant(state: Shared, mut request: Request, next: Next) -> Result<Response, ApiError> {
+    if state.is_stopping() {
+        return Err(ApiError::stopping());
+    }
     let tenant = auth::tenant_of(&state.options.keys, request.headers())?;
     request.extensions_mut().insert(Tenant(tenant));
     Ok(next.run(request).await)

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 
 use super::{Shared, blocking};
 use crate::error::ApiError;
+use crate::worker::Condition;
 
 /// The format of the metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -16,7 +17,8 @@ const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset
 /// Whether the server answers.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Health {
-    /// `ok`, `stopping`, or `failed` if the engine has stopped by itself.
+    /// `ok`; `degraded` if the engine has panicked in the last minute, and goes on; `stopping`; or `failed` if the engine has
+    /// stopped by itself.
     status: &'static str,
 }
 
@@ -27,14 +29,20 @@ pub(super) struct Health {
     tag = "Operations",
     responses(
         (status = 200, description = "It answers", body = Health),
-        (status = 503, description = "It is stopping, or its engine has failed", body = Health),
+        (status = 503, description = "It is stopping, or its engine has failed or panics often", body = Health),
     )
 )]
 pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health>) {
-    let (code, status) = match (state.is_stopping(), state.worker.is_alive()) {
-        (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
-        (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
-        (false, true) => (StatusCode::OK, "ok"),
+    let (code, status) = if state.is_stopping() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping")
+    } else if !state.worker.is_alive() {
+        (StatusCode::SERVICE_UNAVAILABLE, "failed")
+    } else {
+        match state.worker.condition() {
+            Condition::Well => (StatusCode::OK, "ok"),
+            Condition::Degraded => (StatusCode::OK, "degraded"),
+            Condition::Failing => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
+        }
     };
     (code, Json(Health { status }))
 }

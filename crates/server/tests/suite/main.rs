@@ -4,6 +4,9 @@
 
 mod common;
 mod exactness;
+mod fairness;
+mod panics;
 mod server;
+mod shutdown;
 #[cfg(feature = "otel")]
 mod traces;

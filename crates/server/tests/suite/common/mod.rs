@@ -1,5 +1,7 @@
 //! A server with a tiny model on a free port, and requests to it.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
@@ -11,7 +13,9 @@ use lookahead_kernels::Kernels;
 use lookahead_model::chat_template::ChatTemplate;
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::tokenizer::Tokenizer;
-use lookahead_model::{CpuModel, PromptEncoder};
+use lookahead_model::{
+    CacheMemory, CpuModel, ForwardError, LanguageModel, Logits, PromptEncoder, SequenceStep, TokenId,
+};
 use lookahead_server::{DraftOptions, Listener, ServedModel, ServerOptions, serve};
 use serde_json::Value;
 use tokio::sync::Notify;
@@ -20,6 +24,7 @@ use tokio::sync::Notify;
 pub struct TestServer {
     base: String,
     stop: Arc<Notify>,
+    hurry: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
     agent: ureq::Agent,
 }
@@ -75,34 +80,43 @@ impl TestServer {
 
     /// With memory for about so many tokens in all KV caches.
     pub fn with_kv_tokens(options: ServerOptions, kv_tokens: usize) -> Self {
+        Self::with_model(options, kv_tokens, |model| model)
+    }
+
+    /// With what `wrap` makes of the model.
+    pub fn with_model<M>(options: ServerOptions, kv_tokens: usize, wrap: impl FnOnce(CpuModel) -> M) -> Self
+    where
+        M: LanguageModel + Send + 'static,
+        M::Cache: Send,
+    {
         let bytes = tiny_model(&TinyModel { context_length: 512, ..TinyModel::default() });
         let mut file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file, &bytes).unwrap();
+        file.write_all(&bytes).unwrap();
         let gguf = GgufFile::open(file.path()).unwrap();
         let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
         let template = ChatTemplate::from_gguf(&gguf, &tokenizer).unwrap();
         let model = CpuModel::load(&gguf, Kernels::new(2)).unwrap();
         let kv_bytes = kv_tokens * model.kv_bytes_per_token();
-        let model = model.with_kv_memory(kv_bytes);
+        let model = wrap(model.with_kv_memory(kv_bytes));
         let served = ServedModel {
             names: vec!["tiny".to_owned(), "other-name".to_owned()],
             prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template).unwrap()),
         };
-        let stop = Arc::new(Notify::new());
+        let (stop, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (tell, address) = channel();
-        let told = Arc::clone(&stop);
+        let (told, hurried) = (Arc::clone(&stop), Arc::clone(&hurry));
         let thread = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
             runtime.unwrap().block_on(async move {
                 let listener = Listener::bind("127.0.0.1", 0).await.unwrap();
                 tell.send(listener.address().unwrap()).unwrap();
                 let engine = Engine::new(model, EngineOptions { prefill_chunk: 64 });
-                serve(listener, engine, served, options, told.notified()).await.unwrap();
+                serve(listener, engine, served, options, told.notified(), hurried.notified()).await.unwrap();
             });
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let base = format!("http://{}", address.recv().unwrap());
-        Self { base, stop, thread: Some(thread), agent }
+        Self { base, stop, hurry, thread: Some(thread), agent }
     }
 
     pub fn base(&self) -> &str {
@@ -150,6 +164,89 @@ impl TestServer {
     /// Tells the server to stop, and goes on.
     pub fn begin_stopping(&self) {
         self.stop.notify_one();
+    }
+
+    /// Tells the server not to wait for answers when it stops.
+    pub fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Sends a request to `path` with an API key, and returns the connection.
+    pub fn send(&self, path: &str, key: Option<&str>, body: &Value) -> TcpStream {
+        let mut stream = TcpStream::connect(self.base.trim_start_matches("http://")).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let (body, key) = (body.to_string(), key.map(|key| format!("Authorization: Bearer {key}\r\n")));
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{}\r\n",
+            body.len(),
+            key.unwrap_or_default(),
+        );
+        stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+        stream
+    }
+}
+
+/// The answer that comes over a connection, to the last byte.
+pub fn rest_of(mut stream: TcpStream) -> String {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+/// A model that takes its time, and panics where it is told to.
+pub struct Faulty {
+    model: CpuModel,
+    pass: Duration,
+    is_broken: bool,
+}
+
+/// A prompt with these tokens makes [`Faulty`] panic in its forward pass.
+pub const PANICS: [TokenId; 4] = [5, 5, 5, 5];
+
+/// A prompt with these tokens makes it panic now and whenever it is asked something.
+pub const BREAKS: [TokenId; 4] = [6, 6, 6, 6];
+
+impl Faulty {
+    /// Every pass of `model` takes `pass` longer.
+    pub fn new(model: CpuModel, pass: Duration) -> Self {
+        Self { model, pass, is_broken: false }
+    }
+}
+
+impl LanguageModel for Faulty {
+    type Cache = <CpuModel as LanguageModel>::Cache;
+
+    fn vocabulary_size(&self) -> usize {
+        self.model.vocabulary_size()
+    }
+
+    fn context_length(&self) -> usize {
+        self.model.context_length()
+    }
+
+    fn new_cache(&self, capacity: usize) -> Self::Cache {
+        self.model.new_cache(capacity)
+    }
+
+    fn cache_memory(&self) -> CacheMemory {
+        assert!(!self.is_broken, "broken for good");
+        self.model.cache_memory()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &mut [SequenceStep<'_, Self::Cache>],
+        logits: &mut Logits,
+    ) -> Result<(), ForwardError> {
+        thread::sleep(self.pass);
+        let has = |what: [TokenId; 4]| {
+            batch.iter().any(|step| step.tree.tokens().windows(what.len()).any(|tokens| tokens == what))
+        };
+        self.is_broken |= has(BREAKS);
+        let is_told_to = self.is_broken || has(PANICS);
+        self.model.forward(batch, logits)?;
+        assert!(!is_told_to, "a panic for the test");
+        Ok(())
     }
 }
 

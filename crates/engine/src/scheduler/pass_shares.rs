@@ -1,0 +1,213 @@
+//! How the rows of one forward pass are shared out among tenants: of prompts, and nodes of draft trees.
+//!
+//! The tenant that asks for the least sets the measure. With it and others, a pass takes no longer than it would take alone
+//! times the number of tenants, so that neither long prompts nor many answers of one tenant hold up the answer of another.
+//! No token depends on it: only how much of a prompt or of a draft a pass runs.
+
+use crate::CostCurve;
+
+/// Rows in which a pass takes twice the time of a pass over one, where no cost curve is known: what CPUs take.
+const ROWS_OF_A_PASS: f64 = 16.0;
+
+/// What a sequence could run in the next pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    /// Tokens of its prompt.
+    Prefill(usize),
+    /// A decode step, with up to so many drafted nodes.
+    Decode(usize),
+}
+
+/// A sequence that wishes to take part in a pass.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Candidate {
+    /// The number of its tenant: tenants are numbered from 0 on.
+    pub(super) tenant: usize,
+    pub(super) wish: Wish,
+    /// The pass that it last took part in.
+    pub(super) last_pass: u64,
+}
+
+impl Wish {
+    fn rows(self) -> usize {
+        match self {
+            Self::Prefill(rows) => rows,
+            Self::Decode(drafts) => 1 + drafts,
+        }
+    }
+
+    fn is_prefill(self) -> bool {
+        matches!(self, Self::Prefill(_))
+    }
+}
+
+/// The rows that each of the `candidates`, which are by age, may run in a pass; 0 for those that sit out. Prompts run
+/// `prefill_chunk` rows together, at most.
+pub(super) fn share(candidates: &[Candidate], prefill_chunk: usize, cost: Option<&CostCurve>) -> Vec<usize> {
+    let tenants = candidates.iter().map(|candidate| candidate.tenant + 1).max().unwrap_or(0);
+    let wishes = share_prefill(candidates, tenants, prefill_chunk);
+    let sums = |rows: &dyn Fn(Wish) -> usize| {
+        let mut sums = vec![0; tenants];
+        candidates.iter().zip(&wishes).for_each(|(candidate, &wish)| sums[candidate.tenant] += rows(wish));
+        sums
+    };
+    let needs = sums(&|wish| if wish.is_prefill() { wish.rows() } else { 1 });
+    let least = needs.iter().copied().filter(|&need| need > 0).min().unwrap_or(1);
+    let wanted = sums(&Wish::rows);
+    let rows = rows_within(tenants, least, wanted.iter().sum(), cost);
+    let grants = max_min(rows, &wanted);
+    let mut shares = vec![0; candidates.len()];
+    for (tenant, grant) in grants.into_iter().enumerate() {
+        share_among_own(candidates, &wishes, tenant, grant, &mut shares);
+    }
+    shares
+}
+
+/// The wishes of all candidates, of which the prompts' are cut to `prefill_chunk` together: shared out among tenants, and of
+/// a tenant's prompts the older first.
+fn share_prefill(candidates: &[Candidate], tenants: usize, prefill_chunk: usize) -> Vec<Wish> {
+    let mut prompts = vec![0; tenants];
+    for Candidate { tenant, wish, .. } in candidates.iter().filter(|candidate| candidate.wish.is_prefill()) {
+        prompts[*tenant] += wish.rows();
+    }
+    let mut left = max_min(prefill_chunk, &prompts);
+    let cut = |candidate: &Candidate| match candidate.wish {
+        Wish::Prefill(rows) => {
+            let left = &mut left[candidate.tenant];
+            let rows = rows.min(*left);
+            *left -= rows;
+            Wish::Prefill(rows)
+        }
+        decode @ Wish::Decode(_) => decode,
+    };
+    candidates.iter().map(cut).collect()
+}
+
+/// How many rows, of the `wanted`, a pass of several tenants may have: as many as take no longer than the `least` that one of
+/// them needs, times the `tenants`.
+fn rows_within(tenants: usize, least: usize, wanted: usize, cost: Option<&CostCurve>) -> usize {
+    let time = |rows: usize| match cost {
+        Some(cost) => cost.ms(rows),
+        None => ROWS_OF_A_PASS + rows.saturating_sub(1) as f64,
+    };
+    let (bound, fewest) = (tenants as f64 * time(least), tenants * least);
+    if wanted <= fewest {
+        return wanted;
+    }
+    // Times do not fall, so that this is a search in a sorted list.
+    let (mut fits, mut too_many) = (fewest, wanted + 1);
+    while too_many - fits > 1 {
+        let middle = fits + (too_many - fits) / 2;
+        if time(middle) <= bound { fits = middle } else { too_many = middle }
+    }
+    fits
+}
+
+/// Shares `grant` rows out among the sequences of `tenant`: to each that gets any an equal part of what it wishes for. Where
+/// there are more sequences than rows, those that have sat out the longest come first.
+fn share_among_own(
+    candidates: &[Candidate],
+    wishes: &[Wish],
+    tenant: usize,
+    grant: usize,
+    shares: &mut [usize],
+) {
+    let mut own: Vec<usize> =
+        (0..candidates.len()).filter(|&i| candidates[i].tenant == tenant && wishes[i].rows() > 0).collect();
+    own.sort_by_key(|&i| (candidates[i].last_pass, wishes[i].is_prefill())); // stable: then by age
+    own.truncate(grant);
+    let wanted: Vec<usize> = own.iter().map(|&i| wishes[i].rows()).collect();
+    for (index, rows) in own.into_iter().zip(max_min(grant, &wanted)) {
+        shares[index] = rows;
+    }
+}
+
+/// Shares `total` out so that nobody gets more than is `wanted`, and whoever gets less gets no less than another. What does
+/// not divide goes to those that want the most.
+fn max_min(total: usize, wanted: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..wanted.len()).collect();
+    order.sort_by_key(|&index| wanted[index]);
+    let mut shares = vec![0; wanted.len()];
+    let (mut left, mut others) = (total, order.len());
+    for index in order {
+        shares[index] = wanted[index].min(left / others);
+        left -= shares[index];
+        others -= 1;
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Wish::{Decode, Prefill};
+    use super::*;
+    use crate::CostPoint;
+
+    fn candidates(of: &[(usize, Wish)]) -> Vec<Candidate> {
+        of.iter().map(|&(tenant, wish)| Candidate { tenant, wish, last_pass: 0 }).collect()
+    }
+
+    /// A pass over one token takes 10 ms, each more 1 ms.
+    fn curve() -> CostCurve {
+        let points = [(1, 10.0), (11, 20.0)].map(|(tokens, ms)| CostPoint { tokens, ms });
+        CostCurve::new(points.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn shares_are_equal_where_they_are_not_smaller_by_choice() {
+        assert_eq!(max_min(10, &[3, 100, 4]), [3, 3, 4]);
+        assert_eq!(max_min(12, &[1, 100, 100]), [1, 5, 6]);
+        assert_eq!(max_min(100, &[3, 4]), [3, 4]);
+        assert_eq!(max_min(0, &[3, 4]), [0, 0]);
+        assert_eq!(max_min(1, &[]), [0; 0]);
+    }
+
+    #[test]
+    fn a_long_prompt_takes_no_more_time_than_the_answer_beside_it() {
+        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, Some(&curve()));
+        assert_eq!(shares, [10, 1], "20 ms, of which 10 are the answer's");
+        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Decode(4))]), 256, Some(&curve()));
+        assert_eq!(shares, [6, 5]);
+        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, None);
+        assert_eq!(shares, [16, 1], "without a curve");
+    }
+
+    #[test]
+    fn a_short_prompt_is_computed_beside_a_long_one() {
+        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Prefill(20))]), 256, Some(&curve()));
+        assert_eq!(shares, [29, 20], "58 ms: twice those of 20 rows");
+        let both = share(&candidates(&[(0, Prefill(9999)), (1, Prefill(9999))]), 256, Some(&curve()));
+        assert_eq!(both, [128, 128], "together no more than a chunk");
+    }
+
+    #[test]
+    fn many_answers_of_one_tenant_take_turns_beside_one_of_another() {
+        let mut of = vec![(0, Decode(0)); 30];
+        of.push((1, Decode(0)));
+        let mut candidates = candidates(&of);
+        let mut turns = vec![0; 31];
+        for pass in 1..=30 {
+            let shares = share(&candidates, 256, Some(&curve()));
+            assert_eq!((shares.iter().sum::<usize>(), shares[30]), (11, 1));
+            for ((candidate, turns), rows) in candidates.iter_mut().zip(&mut turns).zip(shares) {
+                if rows > 0 {
+                    candidate.last_pass = pass;
+                    *turns += 1;
+                }
+            }
+        }
+        assert_eq!(turns[..30], [10; 30]);
+    }
+
+    #[test]
+    fn nobody_sits_out_where_all_ask_for_as_much() {
+        let of: Vec<_> = (0..32).map(|index| (index % 2, Decode(0))).collect();
+        assert_eq!(share(&candidates(&of), 256, Some(&curve())), [1; 32]);
+        let shares = share(
+            &candidates(&[(0, Prefill(50)), (0, Prefill(50)), (0, Decode(0)), (1, Decode(0))]),
+            60,
+            None,
+        );
+        assert!(shares[2..] == [1, 1] && shares[0] > 0, "{shares:?}");
+    }
+}
