@@ -264,7 +264,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
 
     fn request(&self, case: &Case) -> GenerationRequest {
         GenerationRequest {
-            prompt: case.prompt.clone(),
+            prompt: case.prompt.as_slice().into(),
             max_tokens: self.plan.max_tokens,
             end_tokens: self.plan.end_tokens.clone(),
             cancel: Some(Arc::clone(&self.cancel)),

@@ -18,6 +18,7 @@ use lookahead_engine::{
 use lookahead_model::{LanguageModel, TokenId};
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::admission::Ticket;
 use crate::metrics::Metrics;
 use crate::traces::{AnswerTimes, RequestTrace};
 
@@ -30,6 +31,21 @@ pub(crate) struct Job {
     pub(crate) choice: usize,
     pub(crate) events: UnboundedSender<(usize, Event)>,
     pub(crate) received: Received,
+    pub(crate) ticket: JobTicket,
+}
+
+/// What a job has in hand until it ends.
+pub(crate) struct JobTicket {
+    _answer: Ticket,
+    /// What its prompt takes while it waits, with those of other answers to it.
+    prompt: Option<Arc<Ticket>>,
+}
+
+impl JobTicket {
+    /// Of one answer, to a prompt that takes what `prompt` counts.
+    pub(crate) fn new(answer: Ticket, prompt: &Arc<Ticket>) -> Self {
+        Self { _answer: answer, prompt: Some(Arc::clone(prompt)) }
+    }
 }
 
 /// The arrival of a request.
@@ -72,17 +88,11 @@ pub(crate) struct Ending {
     pub(crate) stats: GenerationStats,
 }
 
-/// As many jobs wait as may.
-pub(crate) struct QueueFull {
-    pub(crate) waiting: usize,
-}
-
 /// The engine's thread, as handlers see it.
 pub(crate) struct Worker {
     jobs: Mutex<Option<Sender<Vec<Job>>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
     load: Arc<Load>,
-    max_queue: usize,
 }
 
 /// How busy the engine is.
@@ -96,11 +106,7 @@ pub(crate) struct Load {
 
 impl Worker {
     /// Starts the thread.
-    pub(crate) fn start<M>(
-        scheduler: Scheduler<M>,
-        max_queue: usize,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<Self>
+    pub(crate) fn start<M>(scheduler: Scheduler<M>, metrics: Arc<Metrics>) -> std::io::Result<Self>
     where
         M: LanguageModel + Send + 'static,
         M::Cache: Send,
@@ -109,25 +115,17 @@ impl Worker {
         let load = Arc::new(Load::default());
         let desk = Desk { scheduler, inbox, active: HashMap::new(), load: Arc::clone(&load), metrics };
         let thread = thread::Builder::new().name("engine".to_owned()).spawn(move || desk.run())?;
-        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), load, max_queue })
+        Ok(Self { jobs: Mutex::new(Some(jobs)), thread: Mutex::new(Some(thread)), load })
     }
 
-    /// Hands over the jobs of a request; all or none.
-    pub(crate) fn submit(&self, jobs: Vec<Job>) -> Result<(), QueueFull> {
-        let waiting = &self.load.waiting;
-        let count = jobs.len();
-        waiting
-            .try_update(Ordering::Relaxed, Ordering::Relaxed, |waiting| {
-                // A request of many answers is not refused for ever: it may come where nobody waits.
-                (waiting == 0 || waiting + count <= self.max_queue).then_some(waiting + count)
-            })
-            .map_err(|waiting| QueueFull { waiting })?;
+    /// Hands over the jobs of a request, which were admitted.
+    pub(crate) fn submit(&self, jobs: Vec<Job>) {
+        self.load.waiting.fetch_add(jobs.len(), Ordering::Relaxed);
         let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         // Without a thread the jobs are dropped, and their channels with them: whoever waits for them learns of it.
         if let Some(sender) = sender.as_ref() {
             let _ = sender.send(jobs);
         }
-        Ok(())
     }
 
     /// How busy it is.
@@ -167,6 +165,7 @@ struct Active {
     events: UnboundedSender<(usize, Event)>,
     cancel: Arc<AtomicBool>,
     received: Received,
+    ticket: JobTicket,
     admitted: Option<Instant>,
     first_token: Option<Instant>,
     tokens: usize,
@@ -192,7 +191,7 @@ impl<M: LanguageModel> Desk<M> {
     }
 
     fn take(&mut self, jobs: Vec<Job>) {
-        for Job { mut submission, text, choice, events, received } in jobs {
+        for Job { mut submission, text, choice, events, received, ticket } in jobs {
             let cancel = Arc::clone(submission.request.cancel.get_or_insert_default());
             let active = Active {
                 text,
@@ -200,6 +199,7 @@ impl<M: LanguageModel> Desk<M> {
                 events,
                 cancel,
                 received,
+                ticket,
                 admitted: None,
                 first_token: None,
                 tokens: 0,
@@ -225,6 +225,7 @@ impl<M: LanguageModel> Desk<M> {
         for id in &report.admitted {
             if let Some(active) = self.active.get_mut(id) {
                 active.admitted = Some(began);
+                active.ticket.prompt = None;
                 self.load.waiting.fetch_sub(1, Ordering::Relaxed);
                 self.metrics.queue_seconds.observe((began - active.received.at).as_secs_f64());
             }
@@ -249,13 +250,10 @@ impl<M: LanguageModel> Desk<M> {
         self.metrics.pass(&report.pass);
         self.metrics.generated_tokens.inc_by(produced);
         self.metrics.preemptions.inc_by(report.preempted as u64);
-        let (waiting, running) = (self.load.waiting.load(Ordering::Relaxed), self.scheduler.running());
+        let running = self.scheduler.running();
         let kv_used_tokens = self.scheduler.cache_memory().used_tokens;
         self.load.running.store(running, Ordering::Relaxed);
         self.load.kv_used_tokens.store(kv_used_tokens, Ordering::Relaxed);
-        self.metrics.queue_depth.set(waiting as i64);
-        self.metrics.running.set(running as i64);
-        self.metrics.kv_used_tokens.set(kv_used_tokens as i64);
     }
 }
 

@@ -12,9 +12,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::corpus::{Corpus, CorpusBuilder};
 use crate::error::FileProblem;
 use crate::growth::{DraftOrigin, DraftParams, DraftShape, DraftSource, Growth, Knowledge, side_by_side};
-use crate::history::{History, Log, LogView, LogWriter, Occurrence, ShardId, context_of};
+use crate::history::{History, Log, LogView, LogWriter, Occurrence, ShardId};
 use crate::journal::{self, Journal, Record};
 use crate::reliability::Reliability;
+use crate::request_text::RequestText;
 use crate::runners_up::{RANKS, RunnersUp};
 use crate::sync::ArcSwap;
 use crate::trust::Trust;
@@ -250,13 +251,19 @@ impl Namespace {
     /// Starts a request. `references` are texts that its output may repeat (documents, a predicted output); like its prompt
     /// they serve it alone.
     pub fn begin(&self, prompt: &[TokenId], references: &[&[TokenId]], sharing: Sharing) -> Request {
+        self.begin_with(RequestText::new(prompt, references), sharing)
+    }
+
+    /// As [`begin`](Self::begin), with a text that is indexed already: takes the same time however long that is.
+    pub fn begin_with(&self, text: RequestText, sharing: Sharing) -> Request {
+        let RequestText { log, writer, context, prompt_start } = text;
         let origin = self.trust.load_full();
-        let mut request = Request {
-            text: Log::default(),
-            text_writer: LogWriter::default(),
-            context: Vec::new(),
-            prompt_start: 0,
-            output_start: 0,
+        Request {
+            output_start: log.len(),
+            text: log,
+            text_writer: writer,
+            context,
+            prompt_start,
             runners_up: RunnersUp::new(REQUEST_PLACES),
             trust: Trust::clone(&origin),
             origin,
@@ -264,15 +271,7 @@ impl Namespace {
             growth: Growth::default(),
             parallel: Default::default(),
             reliability: Reliability::default(),
-        };
-        for text in references.iter().copied().chain([prompt]) {
-            request.text_writer.begin_text(&request.text);
-            request.prompt_start = request.text.len();
-            request.text_writer.extend(&request.text, text);
         }
-        request.context.extend_from_slice(context_of(prompt));
-        request.output_start = request.text.len();
-        request
     }
 
     /// Drafts what may follow the request's text. The root is its last token; where nothing is known or likely enough, it

@@ -1,5 +1,7 @@
 //! `GET /health` and `/metrics`: for those who run the server.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::Json;
 use axum::extract::State as FromState;
 use axum::http::{StatusCode, header};
@@ -7,8 +9,12 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, blocking};
+use super::Shared;
+use crate::admission::Resource;
 use crate::error::ApiError;
+use crate::metrics::InHand;
+use crate::state::blocking;
+use crate::worker::Load;
 
 /// The format of the metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -31,7 +37,8 @@ pub(super) struct Health {
     )
 )]
 pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health>) {
-    let (code, status) = match (state.is_stopping(), state.worker.is_alive()) {
+    let is_alive = state.models.iter().all(|model| model.worker.is_alive());
+    let (code, status) = match (state.is_stopping(), is_alive) {
         (true, _) => (StatusCode::SERVICE_UNAVAILABLE, "stopping"),
         (false, false) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
         (false, true) => (StatusCode::OK, "ok"),
@@ -48,9 +55,19 @@ pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health
 )]
 pub(super) async fn metrics(FromState(state): Shared) -> Result<impl IntoResponse, ApiError> {
     let text = blocking(move || {
-        let namespaces: Vec<(u64, usize)> =
-            state.drafts.stats().into_iter().map(|(_, stats)| (stats.tokens, stats.bytes)).collect();
-        Ok(state.metrics.encode(&namespaces))
+        let stats = state.models.iter().flat_map(|model| model.drafts.stats());
+        let namespaces: Vec<(u64, usize)> = stats.map(|(_, stats)| (stats.tokens, stats.bytes)).collect();
+        let load = |of: fn(&Load) -> &AtomicUsize| -> usize {
+            state.models.iter().map(|model| of(model.worker.load()).load(Ordering::Relaxed)).sum()
+        };
+        let in_hand = InHand {
+            waiting: load(|load| &load.waiting),
+            running: load(|load| &load.running),
+            kv_used_tokens: load(|load| &load.kv_used_tokens),
+            admitted: Resource::ALL.map(|resource| state.admission.in_hand(resource)),
+            preparations: state.preparations.taken(),
+        };
+        Ok(state.metrics.encode(&namespaces, &in_hand))
     });
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text.await?))
 }

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used)] // a test's way to fail
 
+mod admission;
 mod common;
 mod exactness;
+mod models;
 mod server;
 #[cfg(feature = "otel")]
 mod traces;

@@ -1,6 +1,7 @@
 //! A server with a tiny model on a free port, and requests to it.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -18,6 +19,8 @@ use tokio::sync::Notify;
 
 /// A running server; dropping it stops it.
 pub struct TestServer {
+    /// Of its threads.
+    name: String,
     base: String,
     stop: Arc<Notify>,
     thread: Option<JoinHandle<()>>,
@@ -49,6 +52,12 @@ pub fn options() -> ServerOptions {
         cors_origins: Vec::new(),
         parallel: 8,
         max_queue: 1000,
+        max_body_memory: 64 << 20,
+        max_queued_tokens: 1 << 20,
+        tenant_share: 50,
+        preparations: 2,
+        max_prediction_bytes: 1 << 16,
+        max_prediction_tokens: usize::MAX,
         max_prompt_tokens: usize::MAX,
         max_completion_tokens: usize::MAX,
         max_body_bytes: 1 << 20,
@@ -68,6 +77,23 @@ pub fn options() -> ServerOptions {
     }
 }
 
+/// A model with weights of its own, under these names, and memory for about so many tokens in its KV caches.
+pub fn model(tiny: &TinyModel, names: &[&str], kv_tokens: usize) -> (Engine<CpuModel>, ServedModel) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    std::io::Write::write_all(&mut file, &tiny_model(tiny)).unwrap();
+    let gguf = GgufFile::open(file.path()).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    let template = ChatTemplate::from_gguf(&gguf, &tokenizer).unwrap();
+    let model = CpuModel::load(&gguf, Kernels::new(2)).unwrap();
+    let kv_bytes = kv_tokens * model.kv_bytes_per_token();
+    let served = ServedModel {
+        names: names.iter().map(|&name| name.to_owned()).collect(),
+        prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)),
+        drafts: None,
+    };
+    (Engine::new(model.with_kv_memory(kv_bytes), EngineOptions { prefill_chunk: 64 }), served)
+}
+
 impl TestServer {
     pub fn start(options: ServerOptions) -> Self {
         Self::with_kv_tokens(options, 8192)
@@ -75,38 +101,46 @@ impl TestServer {
 
     /// With memory for about so many tokens in all KV caches.
     pub fn with_kv_tokens(options: ServerOptions, kv_tokens: usize) -> Self {
-        let bytes = tiny_model(&TinyModel { context_length: 512, ..TinyModel::default() });
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        std::io::Write::write_all(&mut file, &bytes).unwrap();
-        let gguf = GgufFile::open(file.path()).unwrap();
-        let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-        let template = ChatTemplate::from_gguf(&gguf, &tokenizer).unwrap();
-        let model = CpuModel::load(&gguf, Kernels::new(2)).unwrap();
-        let kv_bytes = kv_tokens * model.kv_bytes_per_token();
-        let model = model.with_kv_memory(kv_bytes);
-        let served = ServedModel {
-            names: vec!["tiny".to_owned(), "other-name".to_owned()],
-            prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)),
-        };
+        let tiny = model(
+            &TinyModel { context_length: 512, ..TinyModel::default() },
+            &["tiny", "other-name"],
+            kv_tokens,
+        );
+        Self::with_models(options, vec![tiny])
+    }
+
+    /// With models as [`model`] makes them.
+    pub fn with_models(options: ServerOptions, models: Vec<(Engine<CpuModel>, ServedModel)>) -> Self {
+        static SERVERS: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("server-{}", SERVERS.fetch_add(1, Ordering::Relaxed));
+        let thread_name = name.clone();
         let stop = Arc::new(Notify::new());
         let (tell, address) = channel();
         let told = Arc::clone(&stop);
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).thread_name(thread_name).enable_all().build();
             runtime.unwrap().block_on(async move {
                 let listener = Listener::bind("127.0.0.1", 0).await.unwrap();
                 tell.send(listener.address().unwrap()).unwrap();
-                let engine = Engine::new(model, EngineOptions { prefill_chunk: 64 });
-                serve(listener, engine, served, options, told.notified()).await.unwrap();
+                serve(listener, models, options, told.notified()).await.unwrap();
             });
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let base = format!("http://{}", address.recv().unwrap());
-        Self { base, stop, thread: Some(thread), agent }
+        Self { name, base, stop, thread: Some(thread), agent }
     }
 
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Threads of its runtime: for connections, and for what blocks.
+    pub fn threads(&self) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let name =
+            |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task?.path().join("comm"));
+        tasks.filter_map(|task| name(task).ok()).filter(|name| name.trim_end() == self.name).count()
     }
 
     pub fn get(&self, path: &str) -> Reply {
