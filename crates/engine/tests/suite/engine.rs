@@ -9,7 +9,7 @@ use crate::common::HashModel;
 use lookahead_engine::{
     AdversarialDrafter, CostCurve, CostCurveError, CostPoint, Draft, DraftLimits, DraftPolicy, Drafter,
     Engine, EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest,
-    Namespace, NamespaceDrafter, NoDraft, RequestText, SamplingParams,
+    Namespace, NamespaceDrafter, NoDraft, RequestText, SamplingParams, Sharing,
 };
 use lookahead_model::{ForwardError, TokenId, TokenTree};
 
@@ -313,7 +313,9 @@ fn answers_to_one_prompt_share_its_index_and_draft_as_if_each_had_made_it() {
     let prompt: Vec<TokenId> = (0..300).map(|i| i * i % 23).collect();
     let reference: Vec<TokenId> = (0..200).map(|i| i * 3 % 19).collect();
     let namespace = Arc::new(Namespace::new(1 << 20).unwrap());
-    let drafter = || NamespaceDrafter::new(Arc::clone(&namespace), DraftPolicy::default());
+    // What one answer teaches the namespace would be known to the next.
+    let policy = DraftPolicy { sharing: Sharing::Read, ..DraftPolicy::default() };
+    let drafter = || NamespaceDrafter::new(Arc::clone(&namespace), policy.clone());
     let limits = DraftLimits { nodes: 8, depth: 8 };
     let drafts = |mut drafter: NamespaceDrafter, answer: &[TokenId]| -> Vec<Draft> {
         drafter.begin(&prompt);
