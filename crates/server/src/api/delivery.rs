@@ -72,7 +72,7 @@ pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
             }
             let Translated { model, request, is_stream, wire } = translate(&state, &tenant, &bytes)?;
             drop(bytes);
-            let answers = model.begin(&state.options, request, ticket, &received)?;
+            let answers = model.begin(&state.options, &request, ticket, &received)?;
             let wire = wire(&answers);
             Ok((answers, wire, is_stream))
         }

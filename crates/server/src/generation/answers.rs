@@ -70,7 +70,8 @@ pub(crate) struct Answers {
     received: Instant,
     timeout: Duration,
     asked: Asked,
-    answers: Vec<Answer>,
+    /// By their numbers.
+    growing: Vec<Answer>,
     /// Answers that have not ended.
     left: usize,
     usage: Usage,
@@ -92,14 +93,14 @@ impl Answers {
         timeout: Duration,
     ) -> Self {
         let answer = |_| Answer { parser: asked.tool_format.map(ToolCallParser::new), has_calls: false };
-        let answers: Vec<Answer> = (0..asked.prompts.len() * asked.choices).map(answer).collect();
-        let (left, usage) = (answers.len(), Usage::default());
-        Self { events, cancel, received, timeout, asked, answers, left, usage }
+        let growing: Vec<Answer> = (0..asked.prompts.len() * asked.choices).map(answer).collect();
+        let (left, usage) = (growing.len(), Usage::default());
+        Self { events, cancel, received, timeout, asked, growing, left, usage }
     }
 
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
-        self.answers.len()
+        self.growing.len()
     }
 
     /// The prompts that are answered.
@@ -130,7 +131,7 @@ impl Answers {
 
     fn step(&mut self, answer: usize, Step { tokens, drafted }: Step) -> AnswerEvent {
         let text = tokens.iter().map(|token| token.text.as_str()).collect();
-        let deltas = self.answers[answer].push(text);
+        let deltas = self.growing[answer].push(text);
         AnswerEvent::Step { answer, deltas, tokens, drafted }
     }
 
@@ -138,7 +139,7 @@ impl Answers {
         self.left -= 1;
         let is_first = index.is_multiple_of(self.asked.choices);
         self.usage.add(&ending.stats, is_first, self.asked.prediction_tokens);
-        let answer = &mut self.answers[index];
+        let answer = &mut self.growing[index];
         let mut deltas = answer.push(ending.rest.clone());
         deltas.extend(answer.finish());
         let reason = match ending.finish_reason {

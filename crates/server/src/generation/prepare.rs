@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use lookahead_engine::{
-    AnswerText, Constraint, Drafter, GenerationRequest, NamespaceDrafter, NoDraft, RequestText,
+    AnswerText, Constraint, Drafter, GenerationRequest, Namespace, NamespaceDrafter, NoDraft, RequestText,
     SamplingParams, Submission,
 };
 use lookahead_grammar::Follower;
@@ -37,11 +37,11 @@ impl Served {
     pub(crate) fn begin(
         &self,
         options: &ServerOptions,
-        request: AnswerRequest,
+        request: &AnswerRequest,
         mut ticket: Ticket,
         received: &Received,
     ) -> Result<Answers, ApiError> {
-        let AnswerRequest { input, choices, structure, drafting, .. } = &request;
+        let AnswerRequest { input, choices, structure, drafting, .. } = request;
         ticket.hold(Resource::Answers, input.prompts() * choices)?;
         let constraint = self.constraint(structure.as_ref(), input)?;
         let constraint = constraint.map(|follower| Arc::new(Mutex::new(follower)));
@@ -49,11 +49,11 @@ impl Served {
         let prediction =
             request.prediction.as_ref().map(|text| self.prediction(options, text)).transpose()?;
         let tokens = self.encode(input)?;
-        let max_tokens = self.max_tokens(options, &tokens, &request)?;
+        let max_tokens = self.max_tokens(options, &tokens, request)?;
         let has_drafts = drafting.policy.is_some();
         let ready = ready_prompts(tokens, prediction.as_deref(), has_drafts, &mut ticket)?;
         ticket.hold(Resource::BodyBytes, 0)?;
-        let drafter = self.drafters(drafting)?;
+        let namespace = self.namespace(&drafting.namespace)?;
 
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
@@ -76,7 +76,7 @@ impl Served {
                 jobs.push(Job {
                     submission: Submission {
                         request: generation,
-                        drafter: drafter(prompt.text.as_ref()),
+                        drafter: self.drafter(drafting, &namespace, prompt.text.as_ref()),
                         constraint: constraint.map(|shared| Box::new(shared) as Box<dyn Constraint>),
                         scope: drafting.namespace.clone(),
                     },
@@ -199,20 +199,20 @@ impl Served {
         }
     }
 
-    /// What makes a drafter for an answer to an indexed prompt.
-    fn drafters(
+    /// A drafter for an answer to an indexed prompt.
+    fn drafter(
         &self,
         drafting: &Drafting,
-    ) -> Result<impl Fn(Option<&Arc<RequestText>>) -> Box<dyn Drafter>, ApiError> {
-        let policy = drafting.policy.clone();
-        let namespace = self.namespace(&drafting.namespace)?;
-        Ok(move |text: Option<&Arc<RequestText>>| match (&policy, text) {
+        namespace: &Arc<Namespace>,
+        text: Option<&Arc<RequestText>>,
+    ) -> Box<dyn Drafter> {
+        match (&drafting.policy, text) {
             (Some(policy), Some(text)) => {
-                let drafter = NamespaceDrafter::new(Arc::clone(&namespace), policy.clone());
+                let drafter = NamespaceDrafter::new(Arc::clone(namespace), policy.clone());
                 self.drafts.drafter(drafter.with_text(Arc::clone(text)))
             }
-            _ => Box::new(NoDraft) as Box<dyn Drafter>,
-        })
+            _ => Box::new(NoDraft),
+        }
     }
 }
 

@@ -32,7 +32,7 @@ impl ChatWire {
         Self { model, delivery, has_logprobs, id, created, calls: vec![0; answers] }
     }
 
-    fn object(&self, kind: &str, choices: Vec<Value>) -> Value {
+    fn object(&self, kind: &str, choices: &[Value]) -> Value {
         json!({
             "id": self.id,
             "object": kind,
@@ -44,7 +44,7 @@ impl ChatWire {
     }
 
     /// A chunk of the stream. A usage that is asked for is null until it is known.
-    fn chunk(&self, choices: Vec<Value>) -> Value {
+    fn chunk(&self, choices: &[Value]) -> Value {
         let mut chunk = self.object("chat.completion.chunk", choices);
         if self.delivery.include_usage {
             chunk["usage"] = Value::Null;
@@ -52,11 +52,11 @@ impl ChatWire {
         chunk
     }
 
-    fn delta(&self, answer: usize, delta: Value, finish_reason: Option<&str>) -> Value {
+    fn delta(&self, answer: usize, delta: &Value, finish_reason: Option<&str>) -> Value {
         let choice = json!({
             "index": answer, "delta": delta, "logprobs": null, "finish_reason": finish_reason,
         });
-        self.chunk(vec![choice])
+        self.chunk(&[choice])
     }
 
     /// The chunks of pieces of an answer.
@@ -72,7 +72,7 @@ impl ChatWire {
                     json!({ "tool_calls": [call] })
                 }
             };
-            chunks.push(self.delta(answer, delta, None));
+            chunks.push(self.delta(answer, &delta, None));
         }
         chunks
     }
@@ -104,7 +104,7 @@ fn finish_reason(reason: EndReason) -> &'static str {
 
 impl Wire for ChatWire {
     fn begin(&mut self) -> Vec<Event> {
-        let first = |answer| self.delta(answer, json!({ "role": "assistant", "content": "" }), None);
+        let first = |answer| self.delta(answer, &json!({ "role": "assistant", "content": "" }), None);
         (0..self.calls.len()).map(|answer| event(&first(answer))).collect()
     }
 
@@ -113,7 +113,7 @@ impl Wire for ChatWire {
             AnswerEvent::Step { answer, deltas, tokens, drafted } => {
                 let mut chunks = self.deltas(answer, deltas);
                 if chunks.is_empty() && (self.delivery.trace || self.has_logprobs) {
-                    chunks.push(self.delta(answer, json!({}), None)); // its tokens are told all the same
+                    chunks.push(self.delta(answer, &json!({}), None)); // its tokens are told all the same
                 }
                 if let Some(first) = chunks.first_mut() {
                     first["choices"][0]["logprobs"] = self.logprobs(&tokens);
@@ -125,13 +125,13 @@ impl Wire for ChatWire {
             }
             AnswerEvent::End { answer, deltas, reason } => {
                 let mut chunks = self.deltas(answer, deltas);
-                chunks.push(self.delta(answer, json!({}), Some(finish_reason(reason))));
+                chunks.push(self.delta(answer, &json!({}), Some(finish_reason(reason))));
                 chunks
             }
             AnswerEvent::Done(usage) => {
                 let mut events = Vec::new();
                 if self.delivery.include_usage {
-                    let mut last = self.chunk(Vec::new());
+                    let mut last = self.chunk(&[]);
                     last["usage"] = usage::object(&usage);
                     events.push(event(&last));
                 }
@@ -163,8 +163,8 @@ impl Wire for ChatWire {
                 "finish_reason": answer.reason.map(finish_reason),
             })
         };
-        let choices = answers.into_iter().enumerate().map(choice).collect();
-        let mut object = self.object("chat.completion", choices);
+        let choices: Vec<Value> = answers.into_iter().enumerate().map(choice).collect();
+        let mut object = self.object("chat.completion", &choices);
         object["usage"] = usage::object(usage);
         object
     }

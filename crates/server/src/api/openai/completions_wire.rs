@@ -40,7 +40,7 @@ impl CompletionWire {
         Self { model, delivery, echoes, logprobs, id, created }
     }
 
-    fn object(&self, choices: Vec<Value>) -> Value {
+    fn object(&self, choices: &[Value]) -> Value {
         json!({
             "id": self.id,
             "object": "text_completion",
@@ -55,7 +55,7 @@ impl CompletionWire {
         let choice = json!({
             "index": answer, "text": text, "logprobs": logprobs, "finish_reason": finish_reason,
         });
-        self.object(vec![choice])
+        self.object(&[choice])
     }
 
     /// The log probabilities of an answer's next tokens, if they are asked for.
@@ -105,7 +105,7 @@ impl Wire for CompletionWire {
             AnswerEvent::Done(usage) => {
                 let mut events = Vec::new();
                 if self.delivery.include_usage {
-                    let mut last = self.object(Vec::new());
+                    let mut last = self.object(&[]);
                     last["usage"] = usage::object(&usage);
                     events.push(event(&last));
                 }
@@ -129,7 +129,7 @@ impl Wire for CompletionWire {
                 "finish_reason": answer.reason.map(finish_reason),
             }));
         }
-        let mut object = self.object(choices);
+        let mut object = self.object(&choices);
         object["usage"] = usage::object(usage);
         object
     }
