@@ -264,7 +264,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
 
     fn request(&self, case: &Case) -> GenerationRequest {
         GenerationRequest {
-            prompt: case.prompt.clone(),
+            prompt: case.prompt.as_slice().into(),
             max_tokens: self.plan.max_tokens,
             end_tokens: self.plan.end_tokens.clone(),
             cancel: Some(Arc::clone(&self.cancel)),
@@ -345,7 +345,8 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
             self.engine.step(&mut sequences, |_, _| ControlFlow::Continue(()))?;
         }
         let decode = began.elapsed();
-        let generations: Vec<_> = sequences.into_iter().map(Sequence::into_generation).collect();
+        let generations =
+            sequences.into_iter().map(Sequence::into_generation).collect::<Result<Vec<_>, _>>()?;
         let is_cancelled = generations.iter().any(|one| one.finish_reason == FinishReason::Cancelled);
         Ok((!is_cancelled).then_some((generations, decode)))
     }

@@ -21,7 +21,7 @@
 //! ) -> Result<Vec<TokenId>, EngineError> {
 //!     let mut engine = Engine::new(model, EngineOptions::default());
 //!     let drafter = NamespaceDrafter::new(Arc::clone(namespace), DraftPolicy::default());
-//!     let request = GenerationRequest { prompt, max_tokens: 100, ..GenerationRequest::default() };
+//!     let request = GenerationRequest { prompt: prompt.into(), max_tokens: 100, ..GenerationRequest::default() };
 //!     let generation = engine.generate(request, Box::new(drafter), |token| {
 //!         println!("{}{}", token.id, if token.is_drafted() { "*" } else { "" });
 //!         ControlFlow::Continue(())
@@ -60,7 +60,8 @@ pub use generation::{FinishReason, Generation};
 pub use learnable_texts::{RecordError, learnable_texts};
 pub use logits_trace::LogitsTrace;
 pub use lookahead_trie::{
-    CostCurve, CostCurveError, CostPoint, DraftOrigin, DraftShape, DraftSource, Namespace, Sharing,
+    CostCurve, CostCurveError, CostPoint, DraftOrigin, DraftShape, DraftSource, Namespace, RequestText,
+    Sharing,
 };
 pub use sampling::{Sampler, SamplingError, SamplingParams, TokenLogprobs};
 pub use scheduler::{Finished, QueueFull, RequestId, Scheduler, SchedulerOptions, StepReport, Submission};

@@ -21,8 +21,8 @@ use crate::{
 /// What to generate.
 #[derive(Clone, Debug, Default)]
 pub struct GenerationRequest {
-    /// The tokens to continue; not empty.
-    pub prompt: Vec<TokenId>,
+    /// The tokens to continue; not empty. Several answers to one prompt share it while they wait.
+    pub prompt: Arc<[TokenId]>,
     /// The most tokens to produce. The model's context may end the answer sooner.
     pub max_tokens: usize,
     /// How tokens are chosen.
@@ -216,7 +216,7 @@ impl<C: Cache> Sequence<C> {
             runners_up: Vec::new(),
             stats,
             finish: (request.prompt.len() >= max_len).then_some(Ok(FinishReason::Length)),
-            tokens: request.prompt,
+            tokens: request.prompt.to_vec(),
         }
     }
 

@@ -50,6 +50,11 @@ impl OriginCounts {
         self.0[origin as usize] += 1;
     }
 
+    /// Adds the counts of another generation.
+    pub fn join(&mut self, other: &Self) {
+        self.0.iter_mut().zip(other.0).for_each(|(count, more)| *count += more);
+    }
+
     /// The tokens of an origin.
     pub fn of(&self, origin: DraftOrigin) -> u64 {
         self.0[origin as usize]

@@ -62,7 +62,7 @@ fn main() -> anyhow::Result<()> {
                 continue;
             }
             let request = GenerationRequest {
-                prompt: prompt.clone(),
+                prompt: prompt.as_slice().into(),
                 max_tokens,
                 end_tokens: tokenizer.end_of_generation().to_vec(),
                 runners_up: RUNNERS_UP,

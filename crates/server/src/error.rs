@@ -64,7 +64,7 @@ pub(crate) enum GenerationErrors {
     /// The model is not served here
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
-    /// Too many requests are waiting, or there are as many namespaces as may be
+    /// The key or the server has as much in hand as it may, or there are as many namespaces as may be
     #[response(status = 429)]
     QueueFull(#[to_schema] ErrorBody),
     /// The server made a mistake
@@ -161,11 +161,16 @@ impl ApiError {
         Self::new(StatusCode::REQUEST_TIMEOUT, "invalid_request_error", Some("client_timeout"), message)
     }
 
-    /// Too many wait.
-    pub(crate) fn queue_full(waiting: usize) -> Self {
-        let message = format!("{waiting} requests are waiting, as many as may; try again later");
-        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some("queue_full"), message);
+    /// There is no room now for what the request needs.
+    pub(crate) fn rate_limited(code: &'static str, message: String) -> Self {
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", Some(code), message);
         Self { retry_after_s: Some(1), ..error }
+    }
+
+    /// The request needs more than there ever is room for.
+    pub(crate) fn more_than_fits(message: String) -> Self {
+        let code = Some("more_than_fits");
+        Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
     }
 
     /// The server has as many namespaces as it may.

@@ -1,21 +1,26 @@
 //! An OpenAI-compatible server around the lookahead engine.
 //!
-//! Data flows one way: a handler in `api` turns a request into prompt tokens and jobs; the `worker`, a thread that owns
-//! the engine, batches the jobs of all requests; what it produces comes back as events, which the handler turns into the
-//! answer. Nothing that a client does or does not do makes the engine wait.
+//! Data flows one way. `admission` is asked whether a request may be taken in hand; a handler in `api` reads it from its wire
+//! format; `generation` makes jobs of it, on one of the places of `preparations`; the `worker`, a thread that owns the engine,
+//! batches the jobs of all requests; what it produces comes back as events, which the handler writes in the wire format. Nothing
+//! that a client does or does not do makes the engine wait.
 //!
 //! [`serve`] runs until it is told to stop: then it takes no more requests, finishes those that it has begun, within the time
 //! that it is given for that, and saves what was learned.
 
+mod admission;
 mod api;
 mod auth;
 mod drafts;
 mod error;
+mod generation;
 mod ids;
 mod listen;
 mod metrics;
 mod options;
 mod pages;
+mod preparations;
+mod served;
 mod state;
 mod traces;
 mod worker;
@@ -49,12 +54,16 @@ pub enum ServeError {
     /// What drafts are made from cannot be used.
     #[error(transparent)]
     Drafts(#[from] DraftStoreError),
+    /// There is nothing to serve.
+    #[error("no model to serve")]
+    NoModel,
     /// The thread of the engine could not be started.
     #[error("cannot start the engine's thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// Answers requests on `listener` with `engine` until `stop` is ready. Then it finishes the answers that it has begun, for as
+/// Answers requests on `listener` with `models`, each on its own engine, until `stop` is ready. A request that names no model is
+/// answered by the first. Then it finishes the answers that it has begun, for as
 /// long as the options allow or until `hurry` is ready, and refuses all others; gives up what is left; and saves what was
 /// learned. Tasks of the runtime may be left, which nobody has to wait for.
 ///
@@ -62,8 +71,7 @@ pub enum ServeError {
 /// If it cannot start. What goes wrong later is told to the client, logged and counted.
 pub async fn serve<M: LanguageModel + Send + 'static>(
     listener: Listener,
-    engine: Engine<M>,
-    model: ServedModel,
+    models: Vec<(Engine<M>, ServedModel)>,
     options: ServerOptions,
     stop: impl Future<Output = ()>,
     hurry: impl Future<Output = ()>,
@@ -71,7 +79,7 @@ pub async fn serve<M: LanguageModel + Send + 'static>(
 where
     M::Cache: Send,
 {
-    let state = State::new(engine, model, options)?;
+    let state = State::new(models, options)?;
     let router = api::router(Arc::clone(&state));
     listen::run(listener, router, &state, stop, hurry).await;
     state.shut_down().await;

@@ -12,6 +12,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::admission::Resource;
+
 /// Seconds of a whole request.
 const REQUEST_BUCKETS: [f64; 12] = [0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 180.0, 600.0];
 
@@ -78,6 +80,16 @@ pub(crate) fn source_name(origin: DraftOrigin) -> &'static str {
     }
 }
 
+/// What the server has in hand at a moment.
+pub(crate) struct InHand {
+    pub(crate) waiting: usize,
+    pub(crate) running: usize,
+    pub(crate) kv_used_tokens: usize,
+    /// Of each [`Resource`], in their order.
+    pub(crate) admitted: [usize; Resource::ALL.len()],
+    pub(crate) preparations: usize,
+}
+
 /// All metrics.
 pub(crate) struct Metrics {
     registry: Registry,
@@ -87,8 +99,11 @@ pub(crate) struct Metrics {
     pub(crate) first_token_seconds: Histogram,
     pub(crate) token_seconds: Histogram,
     pub(crate) queue_seconds: Histogram,
-    pub(crate) queue_depth: Gauge,
-    pub(crate) running: Gauge,
+    queue_depth: Gauge,
+    running: Gauge,
+    /// Of each [`Resource`].
+    admitted: [Gauge; Resource::ALL.len()],
+    preparations: Gauge,
     pass_sequences: Histogram,
     pass_tokens: Histogram,
     pass_seconds: Histogram,
@@ -102,7 +117,7 @@ pub(crate) struct Metrics {
     pub(crate) preemptions: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) engine_panics: Counter,
-    pub(crate) kv_used_tokens: Gauge,
+    kv_used_tokens: Gauge,
     trie_bytes: Gauge,
     trie_tokens: Gauge,
     namespaces: Gauge,
@@ -126,6 +141,8 @@ impl Metrics {
             queue_seconds: histogram(&WAIT_BUCKETS),
             queue_depth: Gauge::default(),
             running: Gauge::default(),
+            admitted: Default::default(),
+            preparations: Gauge::default(),
             pass_sequences: histogram(&COUNT_BUCKETS),
             pass_tokens: histogram(&COUNT_BUCKETS),
             pass_seconds: histogram(&TOKEN_BUCKETS),
@@ -174,6 +191,19 @@ impl Metrics {
         to.register_with_unit("queue_wait", "Time in the queue", Unit::Seconds, self.queue_seconds.clone());
         to.register("queue_depth", "Requests that wait", self.queue_depth.clone());
         to.register("running_sequences", "Sequences that are being answered", self.running.clone());
+        for resource in Resource::ALL {
+            let (name, help) = match resource {
+                Resource::Answers => {
+                    ("answers_in_hand", "Answers that wait or run, and requests that are read or prepared")
+                }
+                Resource::BodyBytes => {
+                    ("body_bytes", "Bytes of requests that are read or wait to be prepared")
+                }
+                Resource::QueuedTokens => ("queued_tokens", "Tokens of prompts and predictions that wait"),
+            };
+            to.register(name, help, self.admitted[resource as usize].clone());
+        }
+        to.register("preparations", "Requests that are being prepared", self.preparations.clone());
         to.register("pass_sequences", "Sequences of a forward pass", self.pass_sequences.clone());
         to.register("pass_tokens", "Tokens of a forward pass", self.pass_tokens.clone());
         to.register_with_unit("pass", "Time of a forward pass", Unit::Seconds, self.pass_seconds.clone());
@@ -248,7 +278,14 @@ impl Metrics {
     }
 
     /// All of it as text. `namespaces` are the tokens and bytes of each.
-    pub(crate) fn encode(&self, namespaces: &[(u64, usize)]) -> String {
+    pub(crate) fn encode(&self, namespaces: &[(u64, usize)], in_hand: &InHand) -> String {
+        self.queue_depth.set(in_hand.waiting as i64);
+        self.running.set(in_hand.running as i64);
+        self.kv_used_tokens.set(in_hand.kv_used_tokens as i64);
+        for (gauge, amount) in self.admitted.iter().zip(in_hand.admitted) {
+            gauge.set(amount as i64);
+        }
+        self.preparations.set(in_hand.preparations as i64);
         self.namespaces.set(namespaces.len() as i64);
         self.trie_tokens.set(namespaces.iter().map(|(tokens, _)| *tokens as i64).sum());
         self.trie_bytes.set(namespaces.iter().map(|(_, bytes)| *bytes as i64).sum());

@@ -16,6 +16,9 @@ pub struct ServedModel {
     pub names: Vec<String>,
     /// Text to tokens.
     pub prompts: Arc<PromptEncoder>,
+    /// What its drafts are made from, where that differs from what [`ServerOptions::drafts`] says: a policy that was measured
+    /// for it, corpora of its tokenizer. Models of different tokenizers keep their drafts in different directories.
+    pub drafts: Option<DraftOptions>,
 }
 
 /// Limits and habits.
@@ -27,14 +30,29 @@ pub struct ServerOptions {
     pub cors_origins: Vec<String>,
     /// Sequences in one pass, at most.
     pub parallel: usize,
-    /// Requests that wait, at most; more are refused.
+    /// Answers that wait, at most; more are refused.
     pub max_queue: usize,
+    /// Bytes of the bodies that are being read or wait to be prepared, all together; beyond it requests are refused. A body
+    /// of which the length is not known before it is read counts as `max_body_bytes`.
+    pub max_body_memory: usize,
+    /// Tokens of the prompts and predictions of waiting answers, all together; beyond it requests are refused.
+    pub max_queued_tokens: usize,
+    /// Of each of these limits and of `preparations`, the percentage that one tenant may have, where there are keys. Without
+    /// keys there is one tenant, which may have all.
+    pub tenant_share: usize,
+    /// Requests that are prepared at a time: parsed, put through the template, tokenized, compiled, indexed. Each takes a
+    /// core.
+    pub preparations: usize,
     /// Tokens of a prompt, at most.
     pub max_prompt_tokens: usize,
     /// Tokens of an answer, at most.
     pub max_completion_tokens: usize,
     /// Bytes of a request, at most.
     pub max_body_bytes: usize,
+    /// Bytes of a predicted output, at most.
+    pub max_prediction_bytes: usize,
+    /// Tokens of a predicted output, at most; never more than the context has.
+    pub max_prediction_tokens: usize,
     /// Bytes of a corpus that is sent, at most.
     pub max_corpus_bytes: usize,
     /// How long a request may take from its arrival to its end.
@@ -49,6 +67,13 @@ pub struct ServerOptions {
     pub log_prompts: bool,
     /// What drafts are made from.
     pub drafts: DraftOptions,
+}
+
+impl ServerOptions {
+    /// Of each limit, the percentage that one tenant may have.
+    pub(crate) fn tenant_percent(&self) -> usize {
+        if self.keys.is_empty() { 100 } else { self.tenant_share.min(100) }
+    }
 }
 
 /// What drafts are made from, and where it stays.

@@ -4,32 +4,28 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use lookahead_engine::{Engine, Scheduler, SchedulerOptions};
-use lookahead_grammar::Grammars;
+use lookahead_engine::Engine;
 use lookahead_model::LanguageModel;
-use lookahead_trie::Namespace;
 
 use crate::ServeError;
-use crate::drafts::{DraftStore, DraftStoreError};
+use crate::admission::Admission;
+use crate::error::ApiError;
 use crate::ids;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
-use crate::worker::Worker;
+use crate::preparations::Preparations;
+use crate::served::{Models, Served};
 
 /// How long the end of the server waits for the end of a forward pass.
 const LAST_PASS: Duration = Duration::from_millis(500);
 
 /// What all handlers share.
 pub(crate) struct State {
-    pub(crate) model: ServedModel,
+    pub(crate) models: Models,
     pub(crate) options: ServerOptions,
-    pub(crate) drafts: DraftStore,
-    pub(crate) grammars: Arc<Grammars>,
-    pub(crate) worker: Worker,
+    pub(crate) admission: Arc<Admission>,
+    pub(crate) preparations: Arc<Preparations>,
     pub(crate) metrics: Arc<Metrics>,
-    /// The most tokens of prompt and answer together.
-    pub(crate) context_length: usize,
-    pub(crate) kv_total_tokens: usize,
     /// When the server started, in seconds since 1970.
     pub(crate) created: u64,
     is_stopping: AtomicBool,
@@ -37,70 +33,66 @@ pub(crate) struct State {
 
 impl State {
     pub(crate) fn new<M>(
-        engine: Engine<M>,
-        model: ServedModel,
+        models: Vec<(Engine<M>, ServedModel)>,
         options: ServerOptions,
     ) -> Result<Arc<Self>, ServeError>
     where
         M: LanguageModel + Send + 'static,
         M::Cache: Send,
     {
-        let tokenizer = model.prompts.tokenizer();
-        let grammars = Arc::new(Grammars::new(tokenizer, engine.model().vocabulary_size())?);
-        let drafts = DraftStore::new(options.drafts.clone(), tokenizer.fingerprint())?;
-        let context_length = engine.context_length();
-        let kv_total_tokens = engine.model().cache_memory().total_tokens();
-        let name = model.names.first().map_or("", String::as_str);
-        let metrics = Arc::new(Metrics::new(name, options.max_queue, kv_total_tokens));
-        let scheduler_options = SchedulerOptions {
-            max_sequences: options.parallel,
-            max_queue: usize::MAX, // the worker's handle turns requests away
-            prefix_cache: kv_total_tokens < usize::MAX,
-        };
-        let scheduler = Scheduler::new(engine, scheduler_options);
-        let worker =
-            Worker::start(scheduler, options.max_queue, Arc::clone(&metrics)).map_err(ServeError::Thread)?;
+        let names: Vec<&str> =
+            models.iter().filter_map(|(_, model)| model.names.first()).map(String::as_str).collect();
+        let kv_total_tokens = models
+            .iter()
+            .map(|(engine, _)| engine.model().cache_memory().total_tokens())
+            .fold(0, usize::saturating_add);
+        let metrics = Arc::new(Metrics::new(&names.join(","), options.max_queue, kv_total_tokens));
+        let admission = Admission::new(&options, models.len());
+        let most_of_one = options.preparations * options.tenant_percent() / 100;
+        let preparations = Preparations::new(options.preparations, most_of_one);
+        let start = |(engine, model)| Served::start(engine, model, &options, &metrics);
+        let models = models.into_iter().map(start).collect::<Result<_, _>>()?;
         Ok(Arc::new(Self {
-            model,
+            models: Models::new(models)?,
             options,
-            drafts,
-            grammars,
-            worker,
+            admission,
+            preparations,
             metrics,
-            context_length,
-            kv_total_tokens,
             created: ids::unix_seconds(),
             is_stopping: AtomicBool::new(false),
         }))
     }
 
-    /// What a request drafts from. It is answered whatever becomes of files: where those of its namespace cannot be used, with
-    /// a namespace that is empty and its own.
-    pub(crate) fn namespace(&self, name: &str) -> Result<Arc<Namespace>, DraftStoreError> {
-        match self.drafts.get(name) {
-            Err(error @ (DraftStoreError::Trie(_) | DraftStoreError::Io { .. })) => {
-                tracing::error!(namespace = name, "a request drafts from nothing: {error}");
-                self.metrics.namespace_failures.inc();
-                Ok(Arc::new(Namespace::new(self.options.drafts.namespace_bytes)?))
-            }
-            namespace => namespace,
-        }
-    }
-
-    /// The name of the model.
-    pub(crate) fn model_name(&self) -> &str {
-        self.model.names.first().map_or("", String::as_str)
+    /// Does for a request of `tenant` what takes a core for a while, once there is a place for that, before `deadline`.
+    pub(crate) async fn prepare<T: Send + 'static>(
+        &self,
+        tenant: &Arc<str>,
+        deadline: Instant,
+        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+    ) -> Result<T, ApiError> {
+        let place = tokio::time::timeout_at(deadline.into(), self.preparations.place(tenant)).await;
+        let place = place.map_err(|_| ApiError::timeout(self.options.request_timeout.as_secs()))?;
+        blocking(move || {
+            let result = work();
+            drop(place);
+            result
+        })
+        .await
     }
 
     /// Takes no more requests from now on, and refuses those that wait. Those that have begun go on.
     pub(crate) fn begin_stopping(&self) {
         self.is_stopping.store(true, Ordering::Relaxed);
-        self.worker.close();
+        for model in self.models.iter() {
+            model.worker.close();
+        }
     }
 
     /// Gives up the answers that are being made. Their clients are told.
     pub(crate) fn give_up(&self) {
-        self.worker.end();
+        for model in self.models.iter() {
+            model.worker.end();
+        }
     }
 
     pub(crate) fn is_stopping(&self) -> bool {
@@ -110,7 +102,7 @@ impl State {
     /// Saves what was learned; what fails is logged and counted, and the server goes on.
     pub(crate) fn save(&self) {
         let began = Instant::now();
-        let failed = self.drafts.save();
+        let failed: Vec<_> = self.models.iter().flat_map(|model| model.drafts.save()).collect();
         for (namespace, error) in &failed {
             tracing::error!(namespace, "what was learned is not saved: {error}");
         }
@@ -123,12 +115,16 @@ impl State {
         }
     }
 
-    /// Ends the engine and saves what was learned: from whole answers, and from what there was of those that were given up.
+    /// Ends the engines and saves what was learned: from whole answers, and from what there was of those that were given up.
     /// An engine that takes long for a pass is not waited for.
     pub(crate) async fn shut_down(self: Arc<Self>) {
         let ended = tokio::task::spawn_blocking(move || {
-            self.worker.end();
-            if !self.worker.has_ended_within(LAST_PASS) {
+            self.give_up();
+            let deadline = Instant::now() + LAST_PASS;
+            let has_ended = |model: &Arc<Served>| {
+                model.worker.has_ended_within(deadline.saturating_duration_since(Instant::now()))
+            };
+            if !self.models.iter().all(has_ended) {
                 tracing::warn!("what is learned is saved without the answers of a pass that goes on");
             }
             self.save();
@@ -136,5 +132,15 @@ impl State {
         if ended.await.is_err() {
             tracing::error!("the end has panicked");
         }
+    }
+}
+
+/// Runs what may take a while beside the runtime.
+pub(crate) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+) -> Result<T, ApiError> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(error) => Err(ApiError::internal(format!("the server made a mistake: {error}"))),
     }
 }

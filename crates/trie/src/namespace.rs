@@ -16,6 +16,7 @@ use crate::error::FileProblem;
 use crate::history::LogWriter;
 use crate::journal::Record;
 use crate::request::{Request, Sharing};
+use crate::request_text::RequestText;
 use crate::runners_up::{RANKS, RunnersUp};
 use crate::shared::Shared;
 use crate::sync::ArcSwap;
@@ -180,7 +181,12 @@ impl Namespace {
     /// Starts a request. `references` are texts that its output may repeat (documents, a predicted output); like its prompt
     /// they serve it alone.
     pub fn begin(&self, prompt: &[TokenId], references: &[&[TokenId]], sharing: Sharing) -> Request {
-        Request::new(self.trust.load_full(), prompt, references, sharing)
+        self.begin_with(RequestText::new(prompt, references), sharing)
+    }
+
+    /// As [`begin`](Self::begin), with a text that is indexed already: takes the same time however long that is.
+    pub fn begin_with(&self, text: RequestText, sharing: Sharing) -> Request {
+        Request::new(self.trust.load_full(), text, sharing)
     }
 
     /// Drafts what may follow the request's text. The root is its last token; where nothing is known or likely enough, it

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::draft_origin::DraftOrigin;
 use crate::draft_params::{DraftParams, DraftShape, DraftSource};
 use crate::growth::Growth;
-use crate::history::{Log, LogWriter, Occurrence, context_of};
+use crate::history::{Log, LogWriter, Occurrence};
 use crate::reliability::Reliability;
+use crate::request_text::RequestText;
 use crate::runners_up::{RANKS, RunnersUp};
 use crate::shared::Shared;
 use crate::trust::Trust;
@@ -48,19 +49,15 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request of this trust, with a prompt and references.
-    pub(crate) fn new(
-        trust: Arc<Trust>,
-        prompt: &[TokenId],
-        references: &[&[TokenId]],
-        sharing: Sharing,
-    ) -> Self {
-        let mut request = Self {
-            text: Log::default(),
-            text_writer: LogWriter::default(),
-            context: Vec::new(),
-            prompt_start: 0,
-            output_start: 0,
+    /// A request of this trust, with the text that it comes with.
+    pub(crate) fn new(trust: Arc<Trust>, text: RequestText, sharing: Sharing) -> Self {
+        let RequestText { log, writer, context, prompt_start } = text;
+        Self {
+            output_start: log.len(),
+            text: log,
+            text_writer: writer,
+            context,
+            prompt_start,
             runners_up: RunnersUp::new(PLACES),
             trust: Trust::clone(&trust),
             origin: trust,
@@ -68,15 +65,7 @@ impl Request {
             growth: Growth::default(),
             parallel: Default::default(),
             reliability: Reliability::default(),
-        };
-        for text in references.iter().copied().chain([prompt]) {
-            request.text_writer.begin_text(&request.text);
-            request.prompt_start = request.text.len();
-            request.text_writer.extend(&request.text, text);
         }
-        request.context.extend_from_slice(context_of(prompt));
-        request.output_start = request.text.len();
-        request
     }
 
     /// Drafts what may follow its text, out of that and of what is shared.

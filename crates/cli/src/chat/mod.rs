@@ -172,7 +172,7 @@ impl Chat {
 
         let (cancel, interrupt) = interrupt::raise_on_interrupt();
         let request = GenerationRequest {
-            prompt: prompt.tokens,
+            prompt: prompt.tokens.into(),
             max_tokens: self.settings.max_tokens,
             sampling: self.settings.sampling.params(),
             end_tokens: self.end_tokens.clone(),

@@ -154,7 +154,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     let drafts = Drafts::prepare(&arguments.lookahead.draft, arguments.lookahead.decoding, &mut loaded)?;
     let (cancel, _interrupt) = interrupt::raise_on_interrupt();
     let request = GenerationRequest {
-        prompt,
+        prompt: prompt.into(),
         max_tokens: arguments.output.max_tokens.get(),
         sampling: arguments.sampling.params(),
         end_tokens: loaded.tokenizer().end_of_generation().to_vec(),
@@ -183,7 +183,7 @@ fn respond(
     recorder: Option<Recorder>,
 ) -> anyhow::Result<FinishReason> {
     let sampling = request.sampling.clone();
-    let prompt_ids = if recorder.is_some() { request.prompt.clone() } else { Vec::new() };
+    let prompt_ids = if recorder.is_some() { request.prompt.to_vec() } else { Vec::new() };
     let mut engine = Engine::new(loaded.model, EngineOptions::default());
     let mut stdout = output::stdout();
     let drafter = drafts.drafter(lookahead.decoding);

@@ -29,6 +29,8 @@ use crate::{calibration, progress};
 
 /// What a second signal leaves to save what was learned.
 const LAST_SAVE: Duration = Duration::from_secs(2);
+/// Threads for what reads and writes files: corpora, snapshots.
+const FILE_THREADS: usize = 64;
 
 const HELP: &str = "\
 Examples:
@@ -110,9 +112,27 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub(crate) parallel: usize,
 
-    /// Let so many requests wait; others get status 429
+    /// Let so many answers wait; requests for more get status 429
     #[arg(long, value_name = "N", default_value_t = 256)]
     pub(crate) max_queue: usize,
+
+    /// Tokens of prompts and predictions that wait, all together; requests for more get status 429
+    #[arg(long, value_name = "N", default_value_t = 1 << 20)]
+    pub(crate) max_queued_tokens: usize,
+
+    /// Bytes of requests that are read or wait to be prepared, all together; others get status 429. A request that does not say
+    /// its length counts as --max-body
+    #[arg(long, value_name = "SIZE", default_value = "256MiB")]
+    pub(crate) max_body_memory: ByteSize,
+
+    /// Of --max-queue and --parallel, --max-queued-tokens, --max-body-memory and --preparations, the percentage that one key may
+    /// have; without keys, everyone together may have all
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = percentage)]
+    pub(crate) tenant_share: usize,
+
+    /// Prepare so many requests at a time (parse, tokenize, compile grammars, index); others wait [default: the machine's cores]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub(crate) preparations: Option<usize>,
 
     /// Memory of KV caches together, such as 2GiB [default: a quarter of the machine's]
     #[arg(long, value_name = "SIZE")]
@@ -133,6 +153,14 @@ pub(crate) struct LimitArgs {
     /// Bytes of a request, at most
     #[arg(long, value_name = "SIZE", default_value = "16MiB")]
     pub(crate) max_body: ByteSize,
+
+    /// Bytes of a `prediction`, at most
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    pub(crate) max_prediction: ByteSize,
+
+    /// Tokens of a `prediction`, at most [default: what the context holds]
+    #[arg(long, value_name = "N")]
+    pub(crate) max_prediction_tokens: Option<usize>,
 
     /// Bytes of a corpus that is sent, at most
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
@@ -218,6 +246,13 @@ fn at_least_one(text: &str) -> Result<usize, String> {
     }
 }
 
+fn percentage(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=100) => Ok(number),
+        _ => Err("must be a number from 1 to 100".to_owned()),
+    }
+}
+
 /// Runs the command.
 pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let ServeArgs { load, network, limits, lookahead, log, .. } = arguments;
@@ -240,6 +275,12 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         cors_origins: network.cors_origin,
         parallel: limits.parallel,
         max_queue: limits.max_queue,
+        max_body_memory: bytes(limits.max_body_memory),
+        max_queued_tokens: limits.max_queued_tokens,
+        tenant_share: limits.tenant_share,
+        preparations: limits.preparations.unwrap_or_else(cores),
+        max_prediction_bytes: bytes(limits.max_prediction),
+        max_prediction_tokens: limits.max_prediction_tokens.unwrap_or(usize::MAX),
         max_prompt_tokens: limits.max_prompt_tokens.unwrap_or(usize::MAX),
         max_completion_tokens: limits.max_completion_tokens.unwrap_or(usize::MAX),
         max_body_bytes: bytes(limits.max_body),
@@ -251,12 +292,13 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         log_prompts: log.log_prompts,
         drafts,
     };
-    let model = ServedModel { names, prompts: loaded.prompts };
+    let model = ServedModel { names, prompts: loaded.prompts, drafts: None };
 
     let (stop, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let _stop = interrupt::on_interrupt(on_signal(Arc::clone(&stop), Arc::clone(&hurry)));
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2) // they hardly compute; the engine has threads of its own
+        .max_blocking_threads(options.preparations + FILE_THREADS)
         .enable_all()
         .build()
         .context("cannot start the server's threads")?;
@@ -268,7 +310,8 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
              reference  http://{address}/docs",
             model.names.join(", "),
         ));
-        lookahead_server::serve(listener, engine, model, options, stop.notified(), hurry.notified()).await?;
+        let models = vec![(engine, model)];
+        lookahead_server::serve(listener, models, options, stop.notified(), hurry.notified()).await?;
         anyhow::Ok(())
     })?;
     // What is left are requests that were given up: nobody waits for them.
@@ -367,6 +410,11 @@ fn make_writable(directory: &Path) -> anyhow::Result<()> {
 fn name_of(loaded: &LoadedModel) -> String {
     let name = loaded.file_name();
     name.strip_suffix(".gguf").map_or(name.clone(), str::to_owned)
+}
+
+/// What the machine runs at once.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
 fn bytes(size: ByteSize) -> usize {

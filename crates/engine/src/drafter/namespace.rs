@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use lookahead_model::{Candidate, TokenId, TokenTree};
 use lookahead_trie::{
-    CostCurve, DraftOrigin, DraftParams, DraftShape, DraftSource, Namespace, RANKS, Request, Sharing,
+    CostCurve, DraftOrigin, DraftParams, DraftShape, DraftSource, Namespace, RANKS, Request, RequestText,
+    Sharing,
 };
 
 use super::draft::{Draft, DraftLimits};
@@ -76,28 +77,29 @@ impl Default for DraftPolicy {
 pub struct NamespaceDrafter {
     namespace: Arc<Namespace>,
     policy: DraftPolicy,
-    references: Vec<Vec<TokenId>>,
+    text: Option<Arc<RequestText>>,
     request: Option<Request>,
 }
 
 impl NamespaceDrafter {
     /// A drafter by `policy`.
     pub fn new(namespace: Arc<Namespace>, policy: DraftPolicy) -> Self {
-        Self { namespace, policy, references: Vec::new(), request: None }
+        Self { namespace, policy, text: None, request: None }
     }
 
-    /// Texts that the output may repeat: documents, a predicted output. They serve this sequence alone.
+    /// Begins with `text`, the indexed prompt of the sequence and its references, in place of indexing the prompt when the
+    /// sequence begins. Drafters of several answers to one prompt share it: all but the last copy it as they begin.
     #[must_use]
-    pub fn with_references(mut self, references: Vec<Vec<TokenId>>) -> Self {
-        self.references = references;
+    pub fn with_text(mut self, text: Arc<RequestText>) -> Self {
+        self.text = Some(text);
         self
     }
 }
 
 impl Drafter for NamespaceDrafter {
     fn begin(&mut self, prompt: &[TokenId]) {
-        let references: Vec<&[TokenId]> = self.references.iter().map(Vec::as_slice).collect();
-        self.request = Some(self.namespace.begin(prompt, &references, self.policy.sharing));
+        let text = self.text.take().map_or_else(|| RequestText::new(prompt, &[]), Arc::unwrap_or_clone);
+        self.request = Some(self.namespace.begin_with(text, self.policy.sharing));
     }
 
     fn draft(&mut self, context: &[TokenId], limits: DraftLimits) -> Draft {

@@ -9,12 +9,13 @@ use crate::common::HashModel;
 use lookahead_engine::{
     AdversarialDrafter, CostCurve, CostCurveError, CostPoint, Draft, DraftLimits, DraftPolicy, Drafter,
     Engine, EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest,
-    MeasureError, Namespace, NamespaceDrafter, NoDraft, SamplingParams, measure_cost_curve,
+    MeasureError, Namespace, NamespaceDrafter, NoDraft, RequestText, SamplingParams, Sharing,
+    measure_cost_curve,
 };
 use lookahead_model::{ForwardError, TokenId, TokenTree};
 
 fn request(prompt: &[TokenId], max_tokens: usize) -> GenerationRequest {
-    GenerationRequest { prompt: prompt.to_vec(), max_tokens, ..GenerationRequest::default() }
+    GenerationRequest { prompt: prompt.into(), max_tokens, ..GenerationRequest::default() }
 }
 
 fn engine(model: HashModel) -> Engine<HashModel> {
@@ -306,4 +307,33 @@ fn a_refused_forward_pass_is_an_error_of_the_generation() {
     engine.model_mut().vocabulary_size = 16;
     engine.step(&mut sequence, |_, _| ControlFlow::Continue(())).unwrap();
     assert_eq!(sequence[0].completion().len(), 1, "the sequence can go on");
+}
+
+#[test]
+fn answers_to_one_prompt_share_its_index_and_draft_as_if_each_had_made_it() {
+    let prompt: Vec<TokenId> = (0..300).map(|i| i * i % 23).collect();
+    let reference: Vec<TokenId> = (0..200).map(|i| i * 3 % 19).collect();
+    let namespace = Arc::new(Namespace::new(1 << 20).unwrap());
+    // What one answer teaches the namespace would be known to the next.
+    let policy = DraftPolicy { sharing: Sharing::Read, ..DraftPolicy::default() };
+    let drafter = || NamespaceDrafter::new(Arc::clone(&namespace), policy.clone());
+    let limits = DraftLimits { nodes: 8, depth: 8 };
+    let drafts = |mut drafter: NamespaceDrafter, answer: &[TokenId]| -> Vec<Draft> {
+        drafter.begin(&prompt);
+        let mut context = prompt.clone();
+        let draft = |&token: &TokenId| {
+            context.push(token);
+            drafter.accept(&[token]);
+            drafter.draft(&context, limits)
+        };
+        answer.iter().map(draft).collect()
+    };
+    let shared = Arc::new(RequestText::new(&prompt, &[&reference]));
+    for answer in [[1, 4, 9, 16, 2], [3, 6, 9, 12, 15], [1, 4, 9, 16, 2]] {
+        let own = Arc::new(RequestText::new(&prompt, &[&reference]));
+        let expected = drafts(drafter().with_text(own), &answer);
+        assert!(expected.iter().any(|draft| draft.tree().len() > 1));
+        assert_eq!(drafts(drafter().with_text(Arc::clone(&shared)), &answer), expected);
+    }
+    assert_eq!(Arc::strong_count(&shared), 1, "whoever has begun holds it no more");
 }

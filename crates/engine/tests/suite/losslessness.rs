@@ -36,7 +36,7 @@ struct Case {
 fn redecode(model: &mut HashModel, case: &Case) -> (Vec<TokenId>, FinishReason) {
     let request = &case.request;
     let mut sampler = Sampler::new(request.sampling.clone()).unwrap();
-    let mut tokens = request.prompt.clone();
+    let mut tokens = request.prompt.to_vec();
     let mut sink = until(case.stop.as_deref());
     let mut logits = Logits::default();
     let mut finish = FinishReason::Length;
@@ -145,7 +145,7 @@ fn case() -> impl Strategy<Value = Case> {
     )
         .prop_map(|(prompt, max_tokens, sampling, end_tokens, stop)| {
             let request = GenerationRequest {
-                prompt,
+                prompt: prompt.into(),
                 max_tokens,
                 sampling,
                 end_tokens,
@@ -188,7 +188,7 @@ proptest! {
         let drafters = cases.iter().zip(&expected).enumerate().map(|(index, (case, plain))| {
             let seed = seed ^ index as u64;
             let drafter = AdversarialDrafter::new(VOCABULARY as usize, draft_length, seed);
-            let reference = [case.request.prompt.clone(), plain.token_ids.clone()].concat();
+            let reference = [&case.request.prompt[..], &plain.token_ids].concat();
             Box::new(if near_misses { drafter.with_reference(reference) } else { drafter }) as Box<dyn Drafter>
         });
         let results = batched(model(peak, seed), prefill_chunk, &cases, drafters.collect());
@@ -310,7 +310,7 @@ proptest! {
         case in case(), peak in 0.0f32..4.0, seed: u64, draft_length in 0usize..40,
     ) {
         let mut model = model(peak, seed);
-        let mut history = case.request.prompt.clone();
+        let mut history = case.request.prompt.to_vec();
         let limits = lookahead_engine::DraftLimits { nodes: draft_length, depth: 20 };
         let expected = {
             let request = GenerationRequest { max_tokens: 20, end_tokens: Vec::new(), ..case.request.clone() };

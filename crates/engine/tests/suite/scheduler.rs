@@ -79,7 +79,7 @@ fn case() -> impl Strategy<Value = Case> {
     (prompt, 1usize..40, sampling, any::<bool>(), 0usize..3, 0usize..60, prop::option::of(0usize..3))
         .prop_map(|(prompt, max_tokens, sampling, is_constrained, tenant, arrives, logprobs)| Case {
             request: GenerationRequest {
-                prompt,
+                prompt: prompt.into(),
                 max_tokens,
                 sampling,
                 end_tokens: vec![11],
@@ -321,7 +321,7 @@ fn a_full_queue_and_a_request_that_cannot_run_are_refused() {
     let engine = Engine::new(HashModel::new(VOCABULARY, 2.0, 1), EngineOptions::default());
     let options = SchedulerOptions { max_sequences: 1, max_queue: 2, prefix_cache: true };
     let mut scheduler = Scheduler::new(engine, options);
-    let bad = GenerationRequest { prompt: vec![99], max_tokens: 5, ..GenerationRequest::default() };
+    let bad = GenerationRequest { prompt: [99].into(), max_tokens: 5, ..GenerationRequest::default() };
     let bad = scheduler.submit(submission(bad, NoDraft)).unwrap();
     scheduler.submit(submission(prompt_of(5), NoDraft)).unwrap();
     let error = scheduler.submit(submission(prompt_of(5), NoDraft)).unwrap_err();

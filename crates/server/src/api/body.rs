@@ -1,6 +1,7 @@
 //! Bodies of requests: read with a bound and a timeout, and parsed so that an error names the field.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
@@ -8,8 +9,12 @@ use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::admission::{Resource, Ticket};
 use crate::error::ApiError;
-use crate::options::ServerOptions;
+use crate::state::State;
+
+/// Values of a body, at most. Parsed, each takes up to 150 bytes, even where it is two as text.
+const MAX_VALUES: usize = 1 << 20;
 
 /// Fields of other servers that ask for nothing that changes an answer: they are ignored, as there. So are the settings of
 /// samplers that [`is_at_rest`] lets pass only while they are off.
@@ -64,21 +69,31 @@ pub(super) struct Fields {
     unknown: BTreeSet<String>,
 }
 
-/// Reads a whole body, if it is small enough and comes in time.
-pub(super) async fn read(options: &ServerOptions, request: Request) -> Result<Vec<u8>, ApiError> {
-    let (body, max_bytes) = (request.into_body(), options.max_body_bytes);
-    if body.size_hint().lower() > max_bytes as u64 {
+/// Asks for a tenant's request whether it may be taken in hand, and reads its whole body, if that is small enough and comes
+/// in time.
+pub(super) async fn read(
+    state: &State,
+    tenant: &Arc<str>,
+    request: Request,
+) -> Result<(Ticket, Vec<u8>), ApiError> {
+    let (body, max_bytes) = (request.into_body(), state.options.max_body_bytes);
+    let size = body.size_hint();
+    if size.lower() > max_bytes as u64 {
         return Err(ApiError::too_large(max_bytes)); // before it is asked for
     }
-    tokio::time::timeout(options.client_timeout, collect(body, max_bytes))
+    let expected = size.upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(max_bytes);
+    let mut ticket = state.admission.admit(tenant, expected)?;
+    let bytes = tokio::time::timeout(state.options.client_timeout, collect(body, expected, max_bytes))
         .await
-        .unwrap_or_else(|_| Err(ApiError::client_timeout()))
+        .unwrap_or_else(|_| Err(ApiError::client_timeout()))?;
+    ticket.hold(Resource::BodyBytes, bytes.len())?;
+    Ok((ticket, bytes))
 }
 
 /// Copies the pieces together as they come: a piece keeps the buffer that it was read into, and a client may send them byte
 /// by byte.
-async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, ApiError> {
-    let mut bytes = Vec::new();
+async fn collect(mut body: Body, expected: usize, max_bytes: usize) -> Result<Vec<u8>, ApiError> {
+    let mut bytes = Vec::with_capacity(expected);
     while let Some(frame) = body.frame().await {
         let frame = frame
             .map_err(|error| ApiError::invalid("body", format!("the body could not be read: {error}")))?;
@@ -94,6 +109,11 @@ async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, ApiError> 
 impl Fields {
     /// The fields of a JSON object.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        let values = count_values(bytes);
+        if values > MAX_VALUES {
+            let message = format!("the body has {values} values; this server takes up to {MAX_VALUES}");
+            return Err(ApiError::invalid("body", message));
+        }
         let value: Value = serde_json::from_slice(bytes)
             .map_err(|error| ApiError::invalid("body", format!("the body is not valid JSON: {error}")))?;
         let Value::Object(fields) = &value else {
@@ -137,6 +157,21 @@ impl Fields {
     }
 }
 
+/// About how many values a text of JSON has: as many as stand behind brackets, commas and colons.
+fn count_values(bytes: &[u8]) -> usize {
+    let (mut count, mut in_string, mut is_escaped) = (0, false, false);
+    for &byte in bytes {
+        if in_string {
+            in_string = is_escaped || byte != b'"';
+            is_escaped = byte == b'\\' && !is_escaped;
+        } else {
+            in_string = byte == b'"';
+            count += usize::from(matches!(byte, b'[' | b'{' | b',' | b':'));
+        }
+    }
+    count
+}
+
 #[cfg(test)]
 mod tests {
     use serde::Deserialize;
@@ -174,6 +209,15 @@ mod tests {
         ] {
             assert!(Fields::parse(on.as_bytes()).unwrap().refuse_unknown().is_err(), "{on}");
         }
+    }
+
+    #[test]
+    fn a_body_of_too_many_values_is_refused_before_it_is_parsed() {
+        assert_eq!(count_values(br#"{"a": ["x,[{:", "\\", "\",[", 3]}"#), 6);
+        let body = |values: usize| format!("{{\"a\": [{}0]}}", "0,".repeat(values)).into_bytes();
+        assert!(Fields::parse(&body(MAX_VALUES - 3)).is_ok());
+        let error = Fields::parse(&body(MAX_VALUES)).err().unwrap();
+        assert!(error.message().contains("values; this server takes up to 1048576"), "{}", error.message());
     }
 
     #[test]

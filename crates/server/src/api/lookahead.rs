@@ -12,10 +12,11 @@ use lookahead_trie::CorpusBuilder;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Shared, Tenant, Url, blocking};
+use super::{Shared, Tenant, Url};
 use crate::drafts::{CorpusInfo, DraftStore};
 use crate::error::{ApiError, BodyErrors, ErrorBody, NamespaceErrors};
-use crate::state::State;
+use crate::served::Served;
+use crate::state::{State, blocking};
 
 /// Which corpus.
 #[derive(Deserialize, IntoParams)]
@@ -25,6 +26,8 @@ pub(super) struct CorpusQuery {
     name: String,
     /// A namespace within the caller's own.
     namespace: Option<String>,
+    /// The model; `/v1/models` lists it.
+    model: Option<String>,
 }
 
 /// Which namespace.
@@ -33,6 +36,8 @@ pub(super) struct CorpusQuery {
 pub(super) struct NamespaceQuery {
     /// A namespace within the caller's own.
     namespace: Option<String>,
+    /// The model; `/v1/models` lists it.
+    model: Option<String>,
 }
 
 /// A corpus of a namespace.
@@ -122,19 +127,20 @@ impl From<CorpusInfo> for CorpusObject {
 pub(super) async fn add_corpus(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Url(Query(CorpusQuery { name, namespace })): Url<Query<CorpusQuery>>,
+    Url(Query(CorpusQuery { name, namespace, model })): Url<Query<CorpusQuery>>,
     request: Request,
 ) -> Result<Json<CorpusObject>, ApiError> {
     let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
-    let texts = read_texts(&state, request.into_body()).await?;
+    let model = Arc::clone(state.models.find(model.as_deref())?);
+    let texts = read_texts(&state, &model, request.into_body()).await?;
     if texts.tokens() == 0 {
         return Err(ApiError::invalid("body", "the corpus has no text to learn"));
     }
-    blocking(move || Ok(Json(state.drafts.add_corpus(&namespace, &name, texts)?.into()))).await
+    blocking(move || Ok(Json(model.drafts.add_corpus(&namespace, &name, texts)?.into()))).await
 }
 
 /// Reads JSON lines as they come.
-async fn read_texts(state: &Arc<State>, mut body: Body) -> Result<CorpusBuilder, ApiError> {
+async fn read_texts(state: &State, model: &Arc<Served>, mut body: Body) -> Result<CorpusBuilder, ApiError> {
     let (mut texts, mut line, mut number, mut bytes) = (CorpusBuilder::default(), Vec::new(), 0, 0);
     loop {
         let frame = tokio::time::timeout(state.options.client_timeout, body.frame()).await;
@@ -156,25 +162,25 @@ async fn read_texts(state: &Arc<State>, mut body: Body) -> Result<CorpusBuilder,
             line.extend_from_slice(&rest[..end]);
             rest = &rest[end + 1..];
             number += 1;
-            texts = add_line(state, texts, std::mem::take(&mut line), number).await?;
+            texts = add_line(model, texts, std::mem::take(&mut line), number).await?;
         }
         line.extend_from_slice(rest);
     }
-    add_line(state, texts, line, number + 1).await
+    add_line(model, texts, line, number + 1).await
 }
 
 async fn add_line(
-    state: &Arc<State>,
+    model: &Arc<Served>,
     mut texts: CorpusBuilder,
     line: Vec<u8>,
     number: usize,
 ) -> Result<CorpusBuilder, ApiError> {
-    let state = Arc::clone(state);
+    let model = Arc::clone(model);
     blocking(move || {
         let wrong = |problem: String| ApiError::invalid("body", format!("line {number}: {problem}"));
         let line = str::from_utf8(&line).map_err(|error| wrong(error.to_string()))?;
         for text in lookahead_engine::learnable_texts(line).map_err(|error| wrong(error.to_string()))? {
-            let tokens = state.model.prompts.tokenizer().encode(&text, EncodeOptions::default());
+            let tokens = model.tokenizer().encode(&text, EncodeOptions::default());
             texts.add(&tokens.map_err(|error| wrong(error.to_string()))?);
         }
         Ok(texts)
@@ -196,11 +202,12 @@ async fn add_line(
 pub(super) async fn list_corpora(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Url(Query(NamespaceQuery { namespace })): Url<Query<NamespaceQuery>>,
+    Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<CorpusList>, ApiError> {
     let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
+    let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
-        let data = state.drafts.corpora(&namespace)?.into_iter().map(Into::into).collect();
+        let data = model.drafts.corpora(&namespace)?.into_iter().map(Into::into).collect();
         Ok(Json(CorpusList { object: "list", data }))
     })
     .await
@@ -222,11 +229,12 @@ pub(super) async fn remove_corpus(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
     Url(Path(name)): Url<Path<String>>,
-    Url(Query(NamespaceQuery { namespace })): Url<Query<NamespaceQuery>>,
+    Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Deleted>, ApiError> {
     let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
+    let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
-        if state.drafts.remove_corpus(&namespace, &name)? {
+        if model.drafts.remove_corpus(&namespace, &name)? {
             Ok(Json(Deleted { name, deleted: true }))
         } else {
             Err(ApiError::not_found("corpus_not_found", format!("there is no corpus {name:?}")))
@@ -249,18 +257,19 @@ pub(super) async fn remove_corpus(
 pub(super) async fn stats(
     FromState(state): Shared,
     Extension(Tenant(tenant)): Extension<Tenant>,
-    Url(Query(NamespaceQuery { namespace })): Url<Query<NamespaceQuery>>,
+    Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Stats>, ApiError> {
     let name = DraftStore::name(&tenant, namespace.as_deref())?;
+    let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
-        let stats = state.drafts.get(&name)?.stats();
-        let load = state.worker.load();
+        let stats = model.drafts.get(&name)?.stats();
+        let load = model.worker.load();
         Ok(Json(Stats {
             running: load.running.load(Ordering::Relaxed),
             queued: load.waiting.load(Ordering::Relaxed),
             kv_cache: KvStats {
                 used_tokens: load.kv_used_tokens.load(Ordering::Relaxed),
-                total_tokens: state.kv_total_tokens,
+                total_tokens: model.kv_total_tokens,
             },
             namespace: NamespaceObject {
                 name,

@@ -1,17 +1,12 @@
 //! The HTTP interface: OpenAI's, with a few routes of llama.cpp's server and our own.
 
-mod answers;
 mod body;
-mod chat;
-mod completions;
-mod fields;
+mod delivery;
 mod leftover;
-mod logprobs;
 mod lookahead;
 mod models;
+mod openai;
 mod operations;
-mod stream;
-mod structure;
 mod tokens;
 
 use std::fmt::Display;
@@ -43,7 +38,7 @@ type Shared = axum::extract::State<Arc<State>>;
 
 /// Whose request it is: the name of a namespace.
 #[derive(Clone, Debug)]
-struct Tenant(String);
+struct Tenant(Arc<str>);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -53,8 +48,8 @@ struct Tenant(String);
                        OpenAI's; `lookahead` in requests and answers is an extension."
     ),
     paths(
-        chat::complete,
-        completions::complete,
+        openai::chat::complete,
+        openai::completions::complete,
         models::list,
         models::get,
         models::embed,
@@ -73,8 +68,8 @@ struct Document;
 /// All routes.
 pub(crate) fn router(state: Arc<State>) -> Router {
     let with_key = Router::new()
-        .route("/v1/chat/completions", post(chat::complete))
-        .route("/v1/completions", post(completions::complete))
+        .route("/v1/chat/completions", post(openai::chat::complete))
+        .route("/v1/completions", post(openai::completions::complete))
         .route("/v1/embeddings", post(models::embed))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::get))
@@ -124,7 +119,7 @@ async fn find_tenant(state: Shared, mut request: Request, next: Next) -> Result<
         return Err(ApiError::stopping());
     }
     let tenant = auth::tenant_of(&state.options.keys, request.headers())?;
-    request.extensions_mut().insert(Tenant(tenant));
+    request.extensions_mut().insert(Tenant(tenant.into()));
     Ok(next.run(request).await)
 }
 
@@ -200,27 +195,5 @@ impl<S: Sync, E: FromRequestParts<S, Rejection: Display>> FromRequestParts<S> fo
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
         let extracted = E::from_request_parts(parts, state).await;
         extracted.map(Self).map_err(|wrong| ApiError::invalid("url", wrong.to_string()))
-    }
-}
-
-/// Refuses a model that is not served.
-fn check_model(state: &State, model: Option<&str>) -> Result<(), ApiError> {
-    match model {
-        Some(model) if !state.model.names.iter().any(|name| name == model) => {
-            let served = state.model.names.join("`, `");
-            let message = format!("the model `{model}` is not served here; `{served}` is");
-            Err(ApiError::not_found("model_not_found", message).of_param("model"))
-        }
-        _ => Ok(()),
-    }
-}
-
-/// Runs what may take a while beside the runtime.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
-) -> Result<T, ApiError> {
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(error) => Err(ApiError::internal(format!("the server made a mistake: {error}"))),
     }
 }

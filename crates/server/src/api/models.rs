@@ -1,13 +1,15 @@
 //! `GET /v1/models`, and what the model cannot do.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Path, State as FromState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, Url, check_model};
+use super::{Shared, Url};
 use crate::error::{ApiError, ErrorBody};
-use crate::state::State;
+use crate::served::Served;
 
 /// The models that are served.
 #[derive(Serialize, ToSchema)]
@@ -40,17 +42,14 @@ struct Meta {
     n_ctx_train: usize,
 }
 
-fn describe(state: &State, name: &str) -> Model {
+fn describe(model: &Served, name: &str, created: u64) -> Model {
     Model {
         id: name.to_owned(),
         object: "model",
-        created: state.created,
+        created,
         owned_by: "lookahead",
-        max_model_len: state.context_length,
-        meta: Meta {
-            n_vocab: state.model.prompts.tokenizer().vocabulary_size(),
-            n_ctx_train: state.context_length,
-        },
+        max_model_len: model.context_length,
+        meta: Meta { n_vocab: model.tokenizer().vocabulary_size(), n_ctx_train: model.context_length },
     }
 }
 
@@ -60,12 +59,15 @@ fn describe(state: &State, name: &str) -> Model {
     path = "/v1/models",
     tag = "Models",
     responses(
-        (status = 200, description = "The model, by each of its names", body = ModelList),
+        (status = 200, description = "The models, each by all of its names", body = ModelList),
         (status = 401, description = "The key is missing or wrong", body = ErrorBody),
     )
 )]
 pub(super) async fn list(FromState(state): Shared) -> Json<ModelList> {
-    let data = state.model.names.iter().map(|name| describe(&state, name)).collect();
+    let of_model = |model: &Arc<Served>| -> Vec<Model> {
+        model.names.iter().map(|name| describe(model, name, state.created)).collect()
+    };
+    let data = state.models.iter().flat_map(of_model).collect();
     Json(ModelList { object: "list", data })
 }
 
@@ -86,8 +88,8 @@ pub(super) async fn get(
     FromState(state): Shared,
     Url(Path(model)): Url<Path<String>>,
 ) -> Result<Json<Model>, ApiError> {
-    check_model(&state, Some(&model))?;
-    Ok(Json(describe(&state, &model)))
+    let served = state.models.find(Some(&model))?;
+    Ok(Json(describe(served, &model, state.created)))
 }
 
 /// Embed texts (not supported)
@@ -103,10 +105,8 @@ pub(super) async fn get(
         (status = 501, description = "The model makes no embeddings", body = ErrorBody),
     )
 )]
-pub(super) async fn embed(FromState(state): Shared) -> ApiError {
-    let message = format!(
-        "{} generates text and makes no embeddings: it has no pooling layer. Use a model that was trained for them",
-        state.model_name()
-    );
-    ApiError::not_implemented("embeddings_not_supported", message)
+pub(super) async fn embed() -> ApiError {
+    let message = "the models that are served generate text and make no embeddings: they have no pooling layer. Use a \
+                   model that was trained for them";
+    ApiError::not_implemented("embeddings_not_supported", message.to_owned())
 }

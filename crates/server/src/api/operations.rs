@@ -1,5 +1,7 @@
 //! `GET /health` and `/metrics`: for those who run the server.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use axum::Json;
 use axum::extract::State as FromState;
 use axum::http::{StatusCode, header};
@@ -7,9 +9,12 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, blocking};
+use super::Shared;
+use crate::admission::Resource;
 use crate::error::ApiError;
-use crate::worker::Condition;
+use crate::metrics::InHand;
+use crate::state::blocking;
+use crate::worker::{Condition, Load};
 
 /// The format of the metrics.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -35,10 +40,11 @@ pub(super) struct Health {
 pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health>) {
     let (code, status) = if state.is_stopping() {
         (StatusCode::SERVICE_UNAVAILABLE, "stopping")
-    } else if !state.worker.is_alive() {
+    } else if !state.models.iter().all(|model| model.worker.is_alive()) {
         (StatusCode::SERVICE_UNAVAILABLE, "failed")
     } else {
-        match state.worker.condition() {
+        let worst = state.models.iter().map(|model| model.worker.condition()).max();
+        match worst.unwrap_or(Condition::Well) {
             Condition::Well => (StatusCode::OK, "ok"),
             Condition::Degraded => (StatusCode::OK, "degraded"),
             Condition::Failing => (StatusCode::SERVICE_UNAVAILABLE, "degraded"),
@@ -56,9 +62,19 @@ pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health
 )]
 pub(super) async fn metrics(FromState(state): Shared) -> Result<impl IntoResponse, ApiError> {
     let text = blocking(move || {
-        let namespaces: Vec<(u64, usize)> =
-            state.drafts.stats().into_iter().map(|(_, stats)| (stats.tokens, stats.bytes)).collect();
-        Ok(state.metrics.encode(&namespaces))
+        let stats = state.models.iter().flat_map(|model| model.drafts.stats());
+        let namespaces: Vec<(u64, usize)> = stats.map(|(_, stats)| (stats.tokens, stats.bytes)).collect();
+        let load = |of: fn(&Load) -> &AtomicUsize| -> usize {
+            state.models.iter().map(|model| of(model.worker.load()).load(Ordering::Relaxed)).sum()
+        };
+        let in_hand = InHand {
+            waiting: load(|load| &load.waiting),
+            running: load(|load| &load.running),
+            kv_used_tokens: load(|load| &load.kv_used_tokens),
+            admitted: Resource::ALL.map(|resource| state.admission.in_hand(resource)),
+            preparations: state.preparations.taken(),
+        };
+        Ok(state.metrics.encode(&namespaces, &in_hand))
     });
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text.await?))
 }

@@ -1,15 +1,23 @@
 //! `POST /tokenize` and `/detokenize`, as llama.cpp's server has them.
 
-use axum::Json;
-use axum::extract::{Request, State as FromState};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Extension, Request, State as FromState};
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use http_body_util::BodyExt as _;
 use lookahead_model::TokenId;
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{self, Fields};
-use super::{Shared, blocking};
-use crate::error::{ApiError, BodyErrors};
+use super::{Shared, Tenant};
+use crate::admission::Resource;
+use crate::error::{ApiError, BodyErrors, ErrorBody};
+use crate::state::State;
+use crate::worker::Received;
 
 /// A text.
 #[derive(Deserialize, ToSchema)]
@@ -21,10 +29,20 @@ pub(super) struct TokenizeRequest {
     add_special: bool,
     /// Whether names of control tokens become those tokens; true if it is not given.
     parse_special: Option<bool>,
+    /// The model; `/v1/models` lists it.
+    model: Option<String>,
+}
+
+/// Tokens of a text.
+#[derive(Deserialize, ToSchema)]
+pub(super) struct DetokenizeRequest {
+    tokens: Vec<TokenId>,
+    /// The model; `/v1/models` lists it.
+    model: Option<String>,
 }
 
 /// Token ids.
-#[derive(Deserialize, Serialize, ToSchema)]
+#[derive(Serialize, ToSchema)]
 pub(super) struct Tokens {
     tokens: Vec<TokenId>,
 }
@@ -43,19 +61,25 @@ pub(super) struct Text {
     request_body = TokenizeRequest,
     responses(
         (status = 200, description = "Its tokens", body = Tokens),
+        (status = 404, description = "The model is not served here", body = ErrorBody),
+        (status = 429, description = "The key or the server has as much in hand as it may", body = ErrorBody),
         BodyErrors,
     )
 )]
-pub(super) async fn tokenize(FromState(state): Shared, request: Request) -> Result<Json<Tokens>, ApiError> {
-    let bytes = body::read(&state.options, request).await?;
-    blocking(move || {
-        let mut fields = Fields::parse(&bytes)?;
-        let TokenizeRequest { content, add_special, parse_special } = fields.part()?;
+pub(super) async fn tokenize(
+    FromState(state): Shared,
+    Extension(tenant): Extension<Tenant>,
+    Extension(received): Extension<Received>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    answer(state, tenant, received, request, |state, fields| {
+        let TokenizeRequest { content, add_special, parse_special, model } = fields.part()?;
         fields.refuse_unknown()?;
         let options = EncodeOptions { add_bos: add_special, parse_special: parse_special.unwrap_or(true) };
-        let tokens = state.model.prompts.tokenizer().encode(&content, options);
+        let tokenizer = state.models.find(model.as_deref())?.tokenizer();
+        let tokens = tokenizer.encode(&content, options);
         let tokens = tokens.map_err(|error| ApiError::invalid("content", error.to_string()))?;
-        Ok(Json(Tokens { tokens }))
+        Ok(Tokens { tokens })
     })
     .await
 }
@@ -65,20 +89,56 @@ pub(super) async fn tokenize(FromState(state): Shared, request: Request) -> Resu
     post,
     path = "/detokenize",
     tag = "Tokens",
-    request_body = Tokens,
+    request_body = DetokenizeRequest,
     responses(
         (status = 200, description = "Their text", body = Text),
+        (status = 404, description = "The model is not served here", body = ErrorBody),
+        (status = 429, description = "The key or the server has as much in hand as it may", body = ErrorBody),
         BodyErrors,
     )
 )]
-pub(super) async fn detokenize(FromState(state): Shared, request: Request) -> Result<Json<Text>, ApiError> {
-    let bytes = body::read(&state.options, request).await?;
-    blocking(move || {
-        let mut fields = Fields::parse(&bytes)?;
-        let Tokens { tokens } = fields.part()?;
+pub(super) async fn detokenize(
+    FromState(state): Shared,
+    Extension(tenant): Extension<Tenant>,
+    Extension(received): Extension<Received>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    answer(state, tenant, received, request, |state, fields| {
+        let DetokenizeRequest { tokens, model } = fields.part()?;
         fields.refuse_unknown()?;
         let options = DecodeOptions { show_special: true, continuation: true };
-        Ok(Json(Text { content: state.model.prompts.tokenizer().decode(&tokens, options) }))
+        let tokenizer = state.models.find(model.as_deref())?.tokenizer();
+        Ok(Text { content: tokenizer.decode(&tokens, options) })
     })
     .await
+}
+
+/// Answers a request that `work` turns into an object. The object may be larger than the request, and counts in its place until
+/// it has been sent.
+async fn answer<T: Serialize + 'static>(
+    state: Arc<State>,
+    Tenant(tenant): Tenant,
+    received: Received,
+    request: Request,
+    work: impl FnOnce(&State, &mut Fields) -> Result<T, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let (mut ticket, bytes) = body::read(&state, &tenant, request).await?;
+    let deadline = received.at + state.options.request_timeout;
+    let prepare = {
+        let state = Arc::clone(&state);
+        move || {
+            let mut fields = Fields::parse(&bytes)?;
+            drop(bytes);
+            let object = work(&state, &mut fields)?;
+            let json = serde_json::to_vec(&object).map_err(|error| ApiError::internal(error.to_string()))?;
+            ticket.hold(Resource::BodyBytes, json.len())?;
+            Ok((ticket, json))
+        }
+    };
+    let (ticket, json) = state.prepare(&tenant, deadline, prepare).await?;
+    let body = Body::from(json).map_frame(move |frame| {
+        let _until_the_body_ends = &ticket;
+        frame
+    });
+    Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use lookahead_engine::{AnswerText, FinishReason, GeneratedToken, Generation, GenerationStats, Submission};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::job::{AnswerToken, Ending, Event, Failure, Job, Received, Step};
+use super::job::{AnswerToken, Ending, Event, Failure, Job, JobTicket, Received, Step};
 use super::load::QueuePlace;
 use crate::metrics::Metrics;
 use crate::traces::AnswerTimes;
@@ -21,6 +21,7 @@ pub(super) struct Active {
     events: UnboundedSender<(usize, Event)>,
     cancel: Arc<AtomicBool>,
     received: Received,
+    ticket: JobTicket,
     /// Until it is admitted.
     place: Option<QueuePlace>,
     admitted: Option<Instant>,
@@ -34,13 +35,14 @@ pub(super) struct Active {
 impl Active {
     /// The two halves of a job: what the scheduler gets, and what stays here.
     pub(super) fn new(job: Job, place: QueuePlace) -> (Submission, Self) {
-        let Job { mut submission, text, choice, events, received } = job;
+        let Job { mut submission, text, choice, events, received, ticket } = job;
         let active = Self {
             text,
             choice,
             events,
             cancel: Arc::clone(submission.request.cancel.get_or_insert_default()),
             received,
+            ticket,
             place: Some(place),
             admitted: None,
             first_token: None,
@@ -55,6 +57,7 @@ impl Active {
     pub(super) fn admit(&mut self, at: Instant, metrics: &Metrics) {
         self.admitted = Some(at);
         self.place = None;
+        self.ticket.begin();
         metrics.queue_seconds.observe(at.saturating_duration_since(self.received.at).as_secs_f64());
     }
 

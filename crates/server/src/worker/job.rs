@@ -1,5 +1,6 @@
 //! What handlers and the engine's thread tell each other: jobs one way, events the other.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use lookahead_engine::{
@@ -8,6 +9,7 @@ use lookahead_engine::{
 use lookahead_model::TokenId;
 use tokio::sync::mpsc::UnboundedSender;
 
+use crate::admission::Ticket;
 use crate::error::ApiError;
 use crate::traces::RequestTrace;
 
@@ -20,6 +22,26 @@ pub(crate) struct Job {
     pub(crate) choice: usize,
     pub(crate) events: UnboundedSender<(usize, Event)>,
     pub(crate) received: Received,
+    pub(crate) ticket: JobTicket,
+}
+
+/// What a job has in hand until it ends.
+pub(crate) struct JobTicket {
+    _answer: Ticket,
+    /// What its prompt takes while it waits, with those of other answers to it.
+    prompt: Option<Arc<Ticket>>,
+}
+
+impl JobTicket {
+    /// Of one answer, to a prompt that takes what `prompt` counts.
+    pub(crate) fn new(answer: Ticket, prompt: &Arc<Ticket>) -> Self {
+        Self { _answer: answer, prompt: Some(Arc::clone(prompt)) }
+    }
+
+    /// Gives back what is held only while the job waits.
+    pub(super) fn begin(&mut self) {
+        self.prompt = None;
+    }
 }
 
 /// The arrival of a request.
@@ -75,8 +97,6 @@ pub(crate) enum Failure {
 /// Why jobs were not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
-    /// As many wait as may.
-    QueueFull { waiting: usize },
     /// The server is stopping.
     Stopping,
     /// The engine's thread has ended by itself.
@@ -99,7 +119,6 @@ impl From<Failure> for ApiError {
 impl From<Refused> for ApiError {
     fn from(refused: Refused) -> Self {
         match refused {
-            Refused::QueueFull { waiting } => Self::queue_full(waiting),
             Refused::Stopping => Self::stopping(),
             Refused::EngineGone => {
                 Self::unavailable("the engine has stopped; the server must be started again")

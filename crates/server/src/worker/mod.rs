@@ -20,7 +20,7 @@ use lookahead_model::LanguageModel;
 use tokio::sync::watch;
 
 use self::engine_thread::{EngineThread, Jobs};
-pub(crate) use self::job::{AnswerToken, Ending, Event, Failure, Job, Received, Refused, Step};
+pub(crate) use self::job::{AnswerToken, Ending, Event, Failure, Job, JobTicket, Received, Refused, Step};
 pub(crate) use self::load::Load;
 pub(crate) use self::panics::Condition;
 use self::panics::Panics;
@@ -45,16 +45,11 @@ pub(crate) struct Worker {
     phase: watch::Sender<Phase>,
     load: Arc<Load>,
     panics: Arc<Panics>,
-    max_queue: usize,
 }
 
 impl Worker {
     /// Starts the thread.
-    pub(crate) fn start<M>(
-        scheduler: Scheduler<M>,
-        max_queue: usize,
-        metrics: Arc<Metrics>,
-    ) -> std::io::Result<Self>
+    pub(crate) fn start<M>(scheduler: Scheduler<M>, metrics: Arc<Metrics>) -> std::io::Result<Self>
     where
         M: LanguageModel + Send + 'static,
         M::Cache: Send,
@@ -62,7 +57,7 @@ impl Worker {
         let (jobs, inbox) = channel();
         let (living, alive) = channel::<()>();
         let (phase, phases) = watch::channel(Phase::Open);
-        let (load, panics) = (Load::new(Arc::clone(&metrics)), Arc::new(Panics::default()));
+        let (load, panics) = (Arc::new(Load::default()), Arc::new(Panics::default()));
         let engine = EngineThread {
             scheduler,
             inbox,
@@ -76,10 +71,10 @@ impl Worker {
             let _living = living; // dropped last, whatever ends the thread
             engine.run();
         })?;
-        Ok(Self { jobs: Mutex::new(Some(jobs)), alive: Mutex::new(alive), phase, load, panics, max_queue })
+        Ok(Self { jobs: Mutex::new(Some(jobs)), alive: Mutex::new(alive), phase, load, panics })
     }
 
-    /// Hands over the jobs of a request; all or none.
+    /// Hands over the jobs of a request, which were admitted; all or none.
     pub(crate) fn submit(&self, jobs: Vec<Job>) -> Result<(), Refused> {
         if *self.phase.borrow() != Phase::Open {
             return Err(Refused::Stopping);
@@ -87,8 +82,7 @@ impl Worker {
         if !self.is_alive() {
             return Err(Refused::EngineGone);
         }
-        let places = self.load.take_places(jobs.len(), self.max_queue);
-        let places = places.map_err(|waiting| Refused::QueueFull { waiting })?;
+        let places = self.load.take_places(jobs.len());
         let sender = self.jobs.lock().unwrap_or_else(PoisonError::into_inner);
         let sent = sender.as_ref().map(|sender| sender.send(jobs.into_iter().zip(places).collect()));
         match sent {

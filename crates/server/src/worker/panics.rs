@@ -11,7 +11,7 @@ const WINDOW: Duration = Duration::from_mins(1);
 const MANY: usize = 3;
 
 /// What recent panics say of the engine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Condition {
     /// There were none.
     Well,

@@ -2,9 +2,11 @@
 
 #![allow(clippy::unwrap_used, unreachable_pub)] // tests, and what they share
 
+mod admission;
 mod common;
 mod exactness;
 mod fairness;
+mod models;
 mod panics;
 mod server;
 mod shutdown;

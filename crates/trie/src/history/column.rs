@@ -84,6 +84,15 @@ impl<const N: usize> Column<N> {
         chunk.map_or(&[], |entries| &entries[..=at])
     }
 
+    /// A list with the same entries. Its writer, who asks for it, writes none meanwhile.
+    pub(super) fn copy(&self) -> Self {
+        let large = self.large.get().map(|chunks| chunks.iter().map(copy_of).collect::<Box<[_]>>());
+        Self {
+            doubling: std::array::from_fn(|chunk| copy_of(&self.doubling[chunk])),
+            large: large.map_or_else(OnceLock::new, OnceLock::from),
+        }
+    }
+
     /// Bytes that a list of `len` entries takes.
     pub(super) fn bytes(len: u32) -> usize {
         let Some(last) = len.checked_sub(1) else { return 0 };
@@ -99,6 +108,12 @@ impl<const N: usize> Column<N> {
             Some(chunk) => &self.large.get_or_init(|| (0..LARGE).map(|_| OnceLock::new()).collect())[chunk],
         }
     }
+}
+
+fn copy_of<const N: usize>(chunk: &Chunk<N>) -> Chunk<N> {
+    let Some(entries) = chunk.get() else { return OnceLock::new() };
+    let number = |number: &AtomicU32| AtomicU32::new(number.load(Ordering::Relaxed));
+    OnceLock::from(entries.iter().map(|entry| entry.each_ref().map(number)).collect::<Box<[_]>>())
 }
 
 fn new_chunk<const N: usize>(len: usize) -> Box<[[AtomicU32; N]]> {

@@ -102,6 +102,18 @@ impl LogWriter {
         bytes + slots::bytes(copied)
     }
 
+    /// A log with the same texts as `log`, which is this writer's, and its writer.
+    pub(crate) fn copy(&self, log: &Log) -> (Log, Self) {
+        let tables: Tables = std::array::from_fn(|order| Arc::new(self.tables[order].copy()));
+        let copy = Log {
+            tokens: log.tokens.copy(),
+            links: log.links.copy(),
+            tables: ArcSwap::from_pointee(tables.clone()),
+            len: AtomicU32::new(self.len),
+        };
+        (copy, Self { tail: self.tail.clone(), taken: self.taken, tables, len: self.len })
+    }
+
     fn push(&mut self, log: &Log, token: TokenId, hashes: [Option<u64>; ORDERS.len()]) {
         let end = self.len;
         if end >= MAX_TOKENS {

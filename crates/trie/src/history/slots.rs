@@ -60,6 +60,11 @@ impl Slots {
         grown
     }
 
+    /// A table that knows the same. Its writer, who asks for it, changes none meanwhile.
+    pub(super) fn copy(&self) -> Self {
+        Self { slots: self.slots.iter().map(|slot| AtomicU64::new(slot.load(Ordering::Relaxed))).collect() }
+    }
+
     /// The slot of the sequence of this hash, until the table is replaced, and where the sequence ended last.
     pub(super) fn place(&self, hash: u64) -> (usize, Option<u32>) {
         if self.slots.is_empty() {

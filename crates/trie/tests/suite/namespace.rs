@@ -5,7 +5,7 @@ use std::thread;
 
 use lookahead_trie::{
     Corpus, CorpusBuilder, DraftOrigin, DraftParams, DraftShape, DraftSource, DraftTree, MIN_BYTES,
-    Namespace, Namespaces, RANKS, Request, Sharing, TokenId,
+    Namespace, Namespaces, RANKS, Request, RequestText, Sharing, TokenId,
 };
 use proptest::prelude::*;
 
@@ -555,4 +555,25 @@ fn a_drafted_token_says_what_it_was_taken_from() {
     let params = DraftParams { nodes: 1, min_probability: 0.0, ..DraftParams::default() };
     assert_eq!(namespace.draft(&mut request, &params).len(), 2);
     assert_eq!(request.origin(1), DraftOrigin::RunnersUp);
+}
+
+proptest! {
+    #[test]
+    fn a_copy_of_an_indexed_text_drafts_as_the_text_and_neither_sees_what_the_other_adds(
+        prompt in proptest::collection::vec(0u32..9, 1..700),
+        reference in proptest::collection::vec(0u32..9, 0..300),
+        outputs in proptest::collection::vec(proptest::collection::vec(0u32..9, 1..40), 3),
+    ) {
+        let namespace = namespace();
+        let text = RequestText::new(&prompt, &[&reference]);
+        for output in &outputs {
+            let mut copied = namespace.begin_with(text.clone(), Sharing::Off);
+            let mut made = namespace.begin(&prompt, &[&reference], Sharing::Off);
+            for &token in output {
+                prop_assert_eq!(drafted(&namespace, &mut copied), drafted(&namespace, &mut made));
+                namespace.accept(&mut copied, &[token]);
+                namespace.accept(&mut made, &[token]);
+            }
+        }
+    }
 }

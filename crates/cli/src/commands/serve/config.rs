@@ -110,6 +110,7 @@ mod tests {
             ("[port]\nx = 1", "`port` is neither"),
             ("log-prompts = 'yes'", "`log-prompts` is true or false"),
             ("parallel = 0", "at least 1"),
+            ("tenant-share = 0", "from 1 to 100"),
         ] {
             let error = format!("{:#}", parse(file, &[]).unwrap_err());
             assert!(error.contains(problem), "{file}: {error}");

@@ -63,7 +63,7 @@ impl<'a> Runner<'a> {
 
     fn request(&self, case: &Case) -> GenerationRequest {
         GenerationRequest {
-            prompt: case.prompt.clone(),
+            prompt: case.prompt.as_slice().into(),
             max_tokens: case.max_tokens,
             sampling: self.sampling.clone(),
             end_tokens: self.end_tokens.clone(),

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::channel;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -14,7 +15,8 @@ use lookahead_model::chat_template::ChatTemplate;
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{
-    CacheMemory, CpuModel, ForwardError, LanguageModel, Logits, PromptEncoder, SequenceStep, TokenId,
+    Accepted, CacheMemory, CpuModel, ForwardError, LanguageModel, Logits, PromptEncoder, SequenceStep,
+    TokenId,
 };
 use lookahead_server::{DraftOptions, Listener, ServedModel, ServerOptions, serve};
 use serde_json::Value;
@@ -22,6 +24,8 @@ use tokio::sync::Notify;
 
 /// A running server; dropping it stops it.
 pub struct TestServer {
+    /// Of its threads.
+    name: String,
     base: String,
     stop: Arc<Notify>,
     hurry: Arc<Notify>,
@@ -54,6 +58,12 @@ pub fn options() -> ServerOptions {
         cors_origins: Vec::new(),
         parallel: 8,
         max_queue: 1000,
+        max_body_memory: 64 << 20,
+        max_queued_tokens: 1 << 20,
+        tenant_share: 50,
+        preparations: 2,
+        max_prediction_bytes: 1 << 16,
+        max_prediction_tokens: usize::MAX,
         max_prompt_tokens: usize::MAX,
         max_completion_tokens: usize::MAX,
         max_body_bytes: 1 << 20,
@@ -73,6 +83,32 @@ pub fn options() -> ServerOptions {
     }
 }
 
+/// A model with weights of its own, under these names, and memory for about so many tokens in its KV caches.
+pub fn model(tiny: &TinyModel, names: &[&str], kv_tokens: usize) -> (Engine<CpuModel>, ServedModel) {
+    let (model, served) = load(tiny, names, kv_tokens);
+    (engine(model), served)
+}
+
+fn load(tiny: &TinyModel, names: &[&str], kv_tokens: usize) -> (CpuModel, ServedModel) {
+    let mut file = tempfile::NamedTempFile::new().unwrap();
+    file.write_all(&tiny_model(tiny)).unwrap();
+    let gguf = GgufFile::open(file.path()).unwrap();
+    let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
+    let template = ChatTemplate::from_gguf(&gguf, &tokenizer).unwrap();
+    let model = CpuModel::load(&gguf, Kernels::new(2)).unwrap();
+    let kv_bytes = kv_tokens * model.kv_bytes_per_token();
+    let served = ServedModel {
+        names: names.iter().map(|&name| name.to_owned()).collect(),
+        prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template).unwrap()),
+        drafts: None,
+    };
+    (model.with_kv_memory(kv_bytes), served)
+}
+
+fn engine<M: LanguageModel>(model: M) -> Engine<M> {
+    Engine::new(model, EngineOptions { prefill_chunk: 64 })
+}
+
 impl TestServer {
     pub fn start(options: ServerOptions) -> Self {
         Self::with_kv_tokens(options, 8192)
@@ -89,38 +125,47 @@ impl TestServer {
         M: LanguageModel + Send + 'static,
         M::Cache: Send,
     {
-        let bytes = tiny_model(&TinyModel { context_length: 512, ..TinyModel::default() });
-        let mut file = tempfile::NamedTempFile::new().unwrap();
-        file.write_all(&bytes).unwrap();
-        let gguf = GgufFile::open(file.path()).unwrap();
-        let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
-        let template = ChatTemplate::from_gguf(&gguf, &tokenizer).unwrap();
-        let model = CpuModel::load(&gguf, Kernels::new(2)).unwrap();
-        let kv_bytes = kv_tokens * model.kv_bytes_per_token();
-        let model = wrap(model.with_kv_memory(kv_bytes));
-        let served = ServedModel {
-            names: vec!["tiny".to_owned(), "other-name".to_owned()],
-            prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template).unwrap()),
-        };
+        let tiny = TinyModel { context_length: 512, ..TinyModel::default() };
+        let (model, served) = load(&tiny, &["tiny", "other-name"], kv_tokens);
+        Self::with_models(options, vec![(engine(wrap(model)), served)])
+    }
+
+    /// With models as [`model`] makes them.
+    pub fn with_models<M>(options: ServerOptions, models: Vec<(Engine<M>, ServedModel)>) -> Self
+    where
+        M: LanguageModel + Send + 'static,
+        M::Cache: Send,
+    {
+        static SERVERS: AtomicUsize = AtomicUsize::new(0);
+        let name = format!("server-{}", SERVERS.fetch_add(1, Ordering::Relaxed));
+        let thread_name = name.clone();
         let (stop, hurry) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let (tell, address) = channel();
         let (told, hurried) = (Arc::clone(&stop), Arc::clone(&hurry));
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+            let mut runtime = tokio::runtime::Builder::new_multi_thread();
+            let runtime = runtime.worker_threads(2).thread_name(thread_name).enable_all().build();
             runtime.unwrap().block_on(async move {
                 let listener = Listener::bind("127.0.0.1", 0).await.unwrap();
                 tell.send(listener.address().unwrap()).unwrap();
-                let engine = Engine::new(model, EngineOptions { prefill_chunk: 64 });
-                serve(listener, engine, served, options, told.notified(), hurried.notified()).await.unwrap();
+                serve(listener, models, options, told.notified(), hurried.notified()).await.unwrap();
             });
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
         let base = format!("http://{}", address.recv().unwrap());
-        Self { base, stop, hurry, thread: Some(thread), agent }
+        Self { name, base, stop, hurry, thread: Some(thread), agent }
     }
 
     pub fn base(&self) -> &str {
         &self.base
+    }
+
+    /// Threads of its runtime: for connections, and for what blocks.
+    pub fn threads(&self) -> usize {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let name =
+            |task: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(task?.path().join("comm"));
+        tasks.filter_map(|task| name(task).ok()).filter(|name| name.trim_end() == self.name).count()
     }
 
     pub fn get(&self, path: &str) -> Reply {
@@ -247,6 +292,10 @@ impl LanguageModel for Faulty {
         self.model.forward(batch, logits)?;
         assert!(!is_told_to, "a panic for the test");
         Ok(())
+    }
+
+    fn commit(&mut self, batch: &mut [Accepted<'_, Self::Cache>]) {
+        self.model.commit(batch);
     }
 }
 

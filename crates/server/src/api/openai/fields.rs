@@ -9,13 +9,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::answers::Order;
 use crate::drafts::DraftStore;
 use crate::error::ApiError;
-use crate::state::State;
+use crate::generation::{AnswerRequest, Drafting, Input};
+use crate::served::Served;
 
-/// Stop strings of a request, at most.
+/// Stop strings of a request, at most, and their bytes: each answer has a copy.
 const MAX_STOPS: usize = 16;
+const MAX_STOP_BYTES: usize = 4 << 10;
+
+/// Tokens with a bias in a request, at most: each answer has a copy.
+const MAX_BIASES: usize = 1 << 10;
 
 /// Answers to one prompt, at most.
 const MAX_CHOICES: usize = 64;
@@ -159,29 +163,27 @@ pub(super) fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result
 }
 
 impl SamplingFields {
-    /// What is to be answered to `prompts`, as far as these fields say.
-    pub(super) fn order(
+    /// What is to be answered to `input`, as far as these fields say.
+    pub(super) fn request(
         &self,
-        state: &State,
+        model: &Served,
         tenant: &str,
-        prompts: Vec<Vec<TokenId>>,
-        max_tokens: usize,
-    ) -> Result<Order, ApiError> {
-        let namespace = DraftStore::name(tenant, self.lookahead.namespace.as_deref())?;
-        Ok(Order {
-            prompts,
+        input: Input,
+    ) -> Result<AnswerRequest, ApiError> {
+        Ok(AnswerRequest {
+            input,
             choices: self.choices()?,
-            max_tokens,
-            sampling: self.params(state.model.prompts.tokenizer().vocabulary_size())?,
+            max_tokens: None,
+            sampling: self.params(model.tokenizer().vocabulary_size())?,
             stop: self.stop()?,
             ignore_eos: self.ignore_eos,
             logprobs: None,
+            structure: None,
             prediction: None,
-            constraint: None,
-            policy: self.lookahead.policy(state.options.drafts.policy.as_ref())?,
-            namespace: state.namespace(&namespace)?,
-            tenant: tenant.to_owned(),
-            scope: namespace,
+            drafting: Drafting {
+                policy: self.lookahead.policy(model.policy.as_ref())?,
+                namespace: DraftStore::name(tenant, self.lookahead.namespace.as_deref())?,
+            },
         })
     }
 
@@ -207,6 +209,11 @@ impl SamplingFields {
     }
 
     fn logit_bias(&self, vocabulary_size: usize) -> Result<Vec<(TokenId, f32)>, ApiError> {
+        let count = self.logit_bias.as_ref().map_or(0, BTreeMap::len);
+        if count > MAX_BIASES {
+            let message = format!("logit_bias: up to {MAX_BIASES} tokens, not {count}");
+            return Err(ApiError::invalid("logit_bias", message));
+        }
         let biases = self.logit_bias.iter().flatten().map(|(token, &bias)| {
             match token.parse::<TokenId>().ok().filter(|&id| (id as usize) < vocabulary_size) {
                 Some(id) => Ok((id, bias)),
@@ -226,6 +233,11 @@ impl SamplingFields {
                 "stop",
                 format!("stop: up to {MAX_STOPS} texts, not {}", stop.len()),
             ));
+        }
+        let bytes: usize = stop.iter().map(String::len).sum();
+        if bytes > MAX_STOP_BYTES {
+            let message = format!("stop: up to {MAX_STOP_BYTES} bytes in all, not {bytes}");
+            return Err(ApiError::invalid("stop", message));
         }
         Ok(stop)
     }

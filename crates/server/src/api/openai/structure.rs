@@ -1,11 +1,11 @@
 //! Fields that give an answer its structure, in the forms of OpenAI, llama.cpp's server and vLLM.
 
-use lookahead_grammar::{Follower, Grammars};
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::error::{ApiError, grammar_error};
+use crate::error::ApiError;
+use crate::generation::{Rule, Structure};
 
 /// What form an answer has; one of them, if any.
 #[derive(Debug, Default, Deserialize, ToSchema)]
@@ -56,61 +56,59 @@ enum StructuredOutputs {
 }
 
 impl StructureFields {
-    /// The name of the field that asks for a structure, and what follows it; `None` where no field does.
-    pub(super) fn follower(&self, grammars: &Grammars) -> Result<Option<(&'static str, Follower)>, ApiError> {
-        let of_format =
-            self.response_format.as_ref().and_then(|format| format.follower(grammars).transpose());
-        let of_schema = self
-            .json_schema
-            .as_ref()
-            .map(|schema| grammars.json_schema(schema).map_err(grammar_error("json_schema")));
-        let of_outputs = self.structured_outputs.as_ref().map(|outputs| outputs.follower(grammars));
-        let asked =
-            [("response_format", of_format), ("json_schema", of_schema), ("structured_outputs", of_outputs)];
-        let mut asked = asked.into_iter().filter_map(|(name, follower)| Some((name, follower?)));
+    /// The form that is asked for; `None` where no field asks for one.
+    pub(super) fn read(self) -> Result<Option<Structure>, ApiError> {
+        let of_schema = self.json_schema.map(|schema| Structure {
+            field: "json_schema",
+            param: "json_schema",
+            rule: Rule::JsonSchema(schema),
+        });
+        let of_format = self.response_format.map(ResponseFormat::read).transpose()?.flatten();
+        let of_outputs = self.structured_outputs.map(StructuredOutputs::read);
+        let mut asked = [of_format, of_schema, of_outputs].into_iter().flatten();
         match (asked.next(), asked.next()) {
-            (Some((first, _)), Some((second, _))) => {
+            (Some(first), Some(second)) => {
+                let (first, second) = (first.field, second.field);
                 let message = format!("{first} and {second} cannot be used together; leave one of them out");
                 Err(ApiError::unsupported(second, message))
             }
-            (Some((name, follower)), None) => Ok(Some((name, follower?))),
-            (None, _) => Ok(None),
+            (asked, _) => Ok(asked),
         }
     }
 }
 
 impl ResponseFormat {
-    fn follower(&self, grammars: &Grammars) -> Result<Option<Follower>, ApiError> {
-        let named = self.json_schema.as_ref().and_then(|named| named.schema.as_ref());
-        let follower = match (self.kind.as_str(), named.or(self.schema.as_ref())) {
+    fn read(self) -> Result<Option<Structure>, ApiError> {
+        let schema = self.json_schema.and_then(|named| named.schema).or(self.schema);
+        let (param, rule) = match (self.kind.as_str(), schema) {
             ("text", _) => return Ok(None),
             ("json_object" | "json_schema", Some(schema)) => {
-                grammars.json_schema(schema).map_err(grammar_error("response_format.json_schema"))
+                ("response_format.json_schema", Rule::JsonSchema(schema))
             }
-            ("json_object", None) => grammars.json_object().map_err(grammar_error("response_format")),
+            ("json_object", None) => ("response_format", Rule::AnyJsonObject),
             ("json_schema", None) => {
                 let param = "response_format.json_schema.schema";
-                Err(ApiError::invalid(param, format!("{param} is missing")))
+                return Err(ApiError::invalid(param, format!("{param} is missing")));
             }
             (other, _) => {
                 let message = format!(
                     "response_format.type is {other:?}; there are \"text\", \"json_object\" and \"json_schema\""
                 );
-                Err(ApiError::invalid("response_format.type", message))
+                return Err(ApiError::invalid("response_format.type", message));
             }
         };
-        follower.map(Some)
+        Ok(Some(Structure { field: "response_format", param, rule }))
     }
 }
 
 impl StructuredOutputs {
-    fn follower(&self, grammars: &Grammars) -> Result<Follower, ApiError> {
-        let (follower, param) = match self {
-            Self::Json(schema) => (grammars.json_schema(schema), "structured_outputs.json"),
-            Self::Regex(pattern) => (grammars.regex(pattern), "structured_outputs.regex"),
-            Self::Choice(texts) => (grammars.choice(texts), "structured_outputs.choice"),
-            Self::Grammar(grammar) => (grammars.lark(grammar), "structured_outputs.grammar"),
+    fn read(self) -> Structure {
+        let (param, rule) = match self {
+            Self::Json(schema) => ("structured_outputs.json", Rule::JsonSchema(schema)),
+            Self::Regex(pattern) => ("structured_outputs.regex", Rule::Regex(pattern)),
+            Self::Choice(texts) => ("structured_outputs.choice", Rule::Choice(texts)),
+            Self::Grammar(grammar) => ("structured_outputs.grammar", Rule::Grammar(grammar)),
         };
-        follower.map_err(grammar_error(param))
+        Structure { field: "structured_outputs", param, rule }
     }
 }

@@ -1,0 +1,142 @@
+//! From a request to its answer, for all wire formats: what they differ in is how a request is read and an answer written.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::Request;
+use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::stream;
+use serde_json::Value;
+
+use super::{Tenant, body};
+use crate::error::ApiError;
+use crate::generation::{AnswerEvent, AnswerRequest, Answers, Delta, EndReason, Usage};
+use crate::served::Served;
+use crate::state::State;
+use crate::worker::{AnswerToken, Received};
+
+/// Writes answers in a wire format.
+pub(super) trait Wire: Send + 'static {
+    /// The events of a stream before anything has come.
+    fn begin(&mut self) -> Vec<Event>;
+
+    /// The events of a stream for what has come; [`AnswerEvent::Done`] is the last.
+    fn next(&mut self, event: AnswerEvent) -> Vec<Event>;
+
+    /// The last events of a stream that fails.
+    fn fail(&mut self, error: ApiError) -> Vec<Event>;
+
+    /// The answers as one object.
+    fn whole(self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value;
+}
+
+/// An answer that is complete.
+#[derive(Default)]
+pub(super) struct WholeAnswer {
+    pub(super) text: String,
+    /// Names of functions that it calls, and their arguments.
+    pub(super) calls: Vec<(String, String)>,
+    /// Its tokens, if their log probabilities are asked for.
+    pub(super) tokens: Vec<AnswerToken>,
+    pub(super) reason: Option<EndReason>,
+}
+
+/// A request that was read from a wire format.
+pub(super) struct Translated<B> {
+    pub(super) model: Arc<Served>,
+    pub(super) request: AnswerRequest,
+    /// Whether the answer comes in events, as it is made.
+    pub(super) is_stream: bool,
+    /// Makes the [`Wire`] that the answers are written in.
+    pub(super) wire: B,
+}
+
+/// Answers a request: admits and reads it, has it translated and prepared, and sends what comes of it.
+pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
+    state: Arc<State>,
+    Tenant(tenant): Tenant,
+    received: Received,
+    request: Request,
+    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Translated<B>, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let (ticket, bytes) = body::read(&state, &tenant, request).await?;
+    let deadline = received.at + state.options.request_timeout;
+    let prepare = {
+        let (state, tenant) = (Arc::clone(&state), Arc::clone(&tenant));
+        move || {
+            if state.options.log_prompts {
+                tracing::info!(tenant = &*tenant, request = %String::from_utf8_lossy(&bytes), "asked");
+            }
+            let Translated { model, request, is_stream, wire } = translate(&state, &tenant, &bytes)?;
+            drop(bytes);
+            let answers = model.begin(&state.options, &request, ticket, &received)?;
+            let wire = wire(&answers);
+            Ok((answers, wire, is_stream))
+        }
+    };
+    let (answers, wire, is_stream) = state.prepare(&tenant, deadline, prepare).await?;
+    if is_stream { Ok(send_events(answers, wire)) } else { send_whole(answers, wire).await }
+}
+
+/// The answers as server-sent events.
+fn send_events(answers: Answers, mut wire: impl Wire) -> Response {
+    struct Running<W> {
+        answers: Answers,
+        wire: W,
+        queue: VecDeque<Event>,
+        is_done: bool,
+    }
+    let queue = wire.begin().into();
+    let running = Running { answers, wire, queue, is_done: false };
+    let events = stream::unfold(running, |mut running| async move {
+        loop {
+            if let Some(event) = running.queue.pop_front() {
+                return Some((Ok::<_, Infallible>(event), running));
+            }
+            if running.is_done {
+                return None;
+            }
+            let next = running.answers.next().await;
+            running.is_done = matches!(next, Ok(AnswerEvent::Done(_)) | Err(_));
+            running.queue.extend(match next {
+                Ok(event) => running.wire.next(event),
+                Err(error) => running.wire.fail(error),
+            });
+        }
+    });
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// The answers as one object.
+async fn send_whole(mut answers: Answers, wire: impl Wire) -> Result<Response, ApiError> {
+    let mut whole: Vec<WholeAnswer> = (0..answers.count()).map(|_| WholeAnswer::default()).collect();
+    let usage = loop {
+        match answers.next().await? {
+            AnswerEvent::Step { answer, deltas, tokens, .. } => {
+                whole[answer].add(deltas);
+                let asked_for = tokens.into_iter().filter(|token| token.logprobs.is_some());
+                whole[answer].tokens.extend(asked_for);
+            }
+            AnswerEvent::End { answer, deltas, reason } => {
+                whole[answer].add(deltas);
+                whole[answer].reason = Some(reason);
+            }
+            AnswerEvent::Done(usage) => break usage,
+        }
+    };
+    Ok(Json(wire.whole(whole, &usage)).into_response())
+}
+
+impl WholeAnswer {
+    fn add(&mut self, deltas: Vec<Delta>) {
+        for delta in deltas {
+            match delta {
+                Delta::Text(text) => self.text += &text,
+                Delta::ToolCall { name, arguments } => self.calls.push((name, arguments)),
+            }
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! Answers as `chat.completion` and `chat.completion.chunk`s.
+
+use std::sync::Arc;
+
+use axum::response::sse::Event;
+use serde_json::{Value, json};
+
+use super::fields::Delivery;
+use super::{done, event, failed, logprobs, trace, usage};
+use crate::api::delivery::{WholeAnswer, Wire};
+use crate::error::ApiError;
+use crate::generation::{AnswerEvent, Delta, EndReason, Usage};
+use crate::ids;
+use crate::served::Served;
+use crate::worker::AnswerToken;
+
+/// Writes the answers to a chat.
+pub(super) struct ChatWire {
+    model: Arc<Served>,
+    delivery: Delivery,
+    has_logprobs: bool,
+    id: String,
+    created: u64,
+    /// Calls in each answer until now.
+    calls: Vec<usize>,
+}
+
+impl ChatWire {
+    /// Of so many answers.
+    pub(super) fn new(model: Arc<Served>, delivery: Delivery, has_logprobs: bool, answers: usize) -> Self {
+        let (id, created) = (ids::new_id("chatcmpl-"), ids::unix_seconds());
+        Self { model, delivery, has_logprobs, id, created, calls: vec![0; answers] }
+    }
+
+    fn object(&self, kind: &str, choices: &[Value]) -> Value {
+        json!({
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model.name(),
+            "system_fingerprint": null,
+            "choices": choices,
+        })
+    }
+
+    /// A chunk of the stream. A usage that is asked for is null until it is known.
+    fn chunk(&self, choices: &[Value]) -> Value {
+        let mut chunk = self.object("chat.completion.chunk", choices);
+        if self.delivery.include_usage {
+            chunk["usage"] = Value::Null;
+        }
+        chunk
+    }
+
+    fn delta(&self, answer: usize, delta: &Value, finish_reason: Option<&str>) -> Value {
+        let choice = json!({
+            "index": answer, "delta": delta, "logprobs": null, "finish_reason": finish_reason,
+        });
+        self.chunk(&[choice])
+    }
+
+    /// The chunks of pieces of an answer.
+    fn deltas(&mut self, answer: usize, deltas: Vec<Delta>) -> Vec<Value> {
+        let mut chunks = Vec::with_capacity(deltas.len());
+        for delta in deltas {
+            let delta = match delta {
+                Delta::Text(text) => json!({ "content": text }),
+                Delta::ToolCall { name, arguments } => {
+                    let mut call = call(&name, &arguments);
+                    call["index"] = self.calls[answer].into();
+                    self.calls[answer] += 1;
+                    json!({ "tool_calls": [call] })
+                }
+            };
+            chunks.push(self.delta(answer, &delta, None));
+        }
+        chunks
+    }
+
+    fn logprobs(&self, tokens: &[AnswerToken]) -> Value {
+        if !self.has_logprobs {
+            return Value::Null;
+        }
+        let of_token = |token| logprobs::of_chat(self.model.tokenizer(), token);
+        json!({ "content": tokens.iter().filter_map(of_token).collect::<Vec<_>>(), "refusal": null })
+    }
+}
+
+fn call(name: &str, arguments: &str) -> Value {
+    json!({
+        "id": ids::new_id("call_"),
+        "type": "function",
+        "function": { "name": name, "arguments": arguments },
+    })
+}
+
+fn finish_reason(reason: EndReason) -> &'static str {
+    match reason {
+        EndReason::Stop => "stop",
+        EndReason::Length => "length",
+        EndReason::ToolCalls => "tool_calls",
+    }
+}
+
+impl Wire for ChatWire {
+    fn begin(&mut self) -> Vec<Event> {
+        let first = |answer| self.delta(answer, &json!({ "role": "assistant", "content": "" }), None);
+        (0..self.calls.len()).map(|answer| event(&first(answer))).collect()
+    }
+
+    fn next(&mut self, next: AnswerEvent) -> Vec<Event> {
+        let chunks = match next {
+            AnswerEvent::Step { answer, deltas, tokens, drafted } => {
+                let mut chunks = self.deltas(answer, deltas);
+                if chunks.is_empty() && (self.delivery.trace || self.has_logprobs) {
+                    chunks.push(self.delta(answer, &json!({}), None)); // its tokens are told all the same
+                }
+                if let Some(first) = chunks.first_mut() {
+                    first["choices"][0]["logprobs"] = self.logprobs(&tokens);
+                    if self.delivery.trace {
+                        first["lookahead"] = trace(&tokens, drafted);
+                    }
+                }
+                chunks
+            }
+            AnswerEvent::End { answer, deltas, reason } => {
+                let mut chunks = self.deltas(answer, deltas);
+                chunks.push(self.delta(answer, &json!({}), Some(finish_reason(reason))));
+                chunks
+            }
+            AnswerEvent::Done(usage) => {
+                let mut events = Vec::new();
+                if self.delivery.include_usage {
+                    let mut last = self.chunk(&[]);
+                    last["usage"] = usage::object(&usage);
+                    events.push(event(&last));
+                }
+                events.push(done());
+                return events;
+            }
+        };
+        chunks.iter().map(event).collect()
+    }
+
+    fn fail(&mut self, error: ApiError) -> Vec<Event> {
+        failed(error)
+    }
+
+    fn whole(self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value {
+        let choice = |(index, answer): (usize, WholeAnswer)| {
+            // A message that calls functions and says nothing has no content.
+            let has_content = !answer.text.is_empty() || answer.calls.is_empty();
+            let content = has_content.then_some(answer.text);
+            let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+            if !answer.calls.is_empty() {
+                let calls = answer.calls.iter().map(|(name, arguments)| call(name, arguments));
+                message["tool_calls"] = calls.collect();
+            }
+            json!({
+                "index": index,
+                "message": message,
+                "logprobs": self.logprobs(&answer.tokens),
+                "finish_reason": answer.reason.map(finish_reason),
+            })
+        };
+        let choices: Vec<Value> = answers.into_iter().enumerate().map(choice).collect();
+        let mut object = self.object("chat.completion", &choices);
+        object["usage"] = usage::object(usage);
+        object
+    }
+}

@@ -1,0 +1,172 @@
+//! `POST /v1/completions`
+
+use std::iter;
+use std::sync::Arc;
+
+use axum::extract::{self, Extension, Request};
+use axum::response::Response;
+use lookahead_model::TokenId;
+use lookahead_model::tokenizer::DecodeOptions;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::completions_wire::CompletionWire;
+use super::fields::{SamplingFields, limit, or_default};
+use super::logprobs;
+use super::structure::StructureFields;
+use crate::api::body::Fields;
+use crate::api::delivery::{self, Translated};
+use crate::api::{Shared, Tenant};
+use crate::error::{ApiError, BodyErrors, GenerationErrors};
+use crate::generation::{AnswerRequest, Answers, Input, Prompt};
+use crate::state::State;
+use crate::worker::Received;
+
+/// Tokens of an answer where the request does not say: OpenAI's default for texts.
+const DEFAULT_MAX_TOKENS: usize = 16;
+
+/// Prompts of a request, at most.
+const MAX_PROMPTS: usize = 64;
+
+/// A text to be continued.
+#[derive(Debug, Deserialize, ToSchema)]
+struct CompletionFields {
+    /// The text, several, or their tokens.
+    prompt: Prompts,
+    /// The most tokens of an answer; 16 if it is not given, as many as the context holds if it is -1.
+    #[serde(default, alias = "n_predict", deserialize_with = "limit")]
+    max_tokens: Option<usize>,
+    /// Whether the answer repeats the prompt in front.
+    #[serde(default, deserialize_with = "or_default")]
+    echo: bool,
+    /// How many of the most likely tokens to give with each token, and its own log probability.
+    logprobs: Option<usize>,
+    /// Must be what `n` is: the best of more answers is not looked for.
+    best_of: Option<usize>,
+    /// Not supported.
+    suffix: Option<String>,
+}
+
+/// A text completion request.
+#[derive(ToSchema)]
+struct CompletionRequest {
+    #[schema(inline)]
+    #[serde(flatten)]
+    completion: CompletionFields,
+    #[schema(inline)]
+    #[serde(flatten)]
+    structure: StructureFields,
+    #[schema(inline)]
+    #[serde(flatten)]
+    sampling: SamplingFields,
+}
+
+/// Prompts in any of OpenAI's forms.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+enum Prompts {
+    /// A text.
+    Text(String),
+    /// Texts.
+    Texts(Vec<String>),
+    /// The tokens of a text.
+    Tokens(Vec<TokenId>),
+    /// The tokens of several.
+    ManyTokens(Vec<Vec<TokenId>>),
+}
+
+/// Continue a text
+///
+/// Names of control tokens in the text become those tokens. The answer has the shape of OpenAI's `text_completion`.
+#[utoipa::path(
+    post,
+    path = "/v1/completions",
+    tag = "Generation",
+    request_body = CompletionRequest,
+    responses(
+        (status = 200, description = "The answer, or a stream of its pieces", body = Object),
+        BodyErrors,
+        GenerationErrors,
+    )
+)]
+pub(in crate::api) async fn complete(
+    extract::State(state): Shared,
+    Extension(tenant): Extension<Tenant>,
+    Extension(received): Extension<Received>,
+    request: Request,
+) -> Result<Response, ApiError> {
+    delivery::answer(state, tenant, received, request, read).await
+}
+
+/// Reads a request.
+fn read(
+    state: &State,
+    tenant: &str,
+    body: &[u8],
+) -> Result<Translated<impl FnOnce(&Answers) -> CompletionWire + Send + use<>>, ApiError> {
+    let CompletionRequest { completion, structure, sampling } = CompletionRequest::parse(body)?;
+    let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
+    let choices = sampling.choices()?;
+    if completion.suffix.is_some_and(|suffix| !suffix.is_empty()) {
+        let message =
+            "suffix is not supported; write the model's own fill-in-the-middle tokens into the prompt";
+        return Err(ApiError::unsupported("suffix", message));
+    }
+    if completion.best_of.is_some_and(|best_of| best_of != choices) {
+        return Err(ApiError::unsupported("best_of", "best_of is supported where it equals n only"));
+    }
+    let logprobs = completion.logprobs.map(|count| logprobs::check_top("logprobs", count)).transpose()?;
+    if completion.echo && logprobs.is_some() {
+        let message = "echo and logprobs cannot be used together: a prompt has no log probabilities here";
+        return Err(ApiError::unsupported("echo", message));
+    }
+    let request = AnswerRequest {
+        max_tokens: Some(completion.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
+        logprobs,
+        structure: structure.read()?,
+        ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read()?))?
+    };
+    let (delivery, has_echo) = (sampling.delivery(), completion.echo);
+    let wire = {
+        let model = Arc::clone(&model);
+        move |answers: &Answers| {
+            let echo = |prompt: &Arc<[TokenId]>| {
+                let text = if has_echo {
+                    model.tokenizer().decode(prompt, DecodeOptions::default())
+                } else {
+                    String::new()
+                };
+                iter::repeat_n(Arc::from(text), choices)
+            };
+            let echoes = answers.prompts().iter().flat_map(echo).collect();
+            CompletionWire::new(model, delivery, echoes, logprobs.is_some())
+        }
+    };
+    Ok(Translated { model, request, is_stream: delivery.is_stream, wire })
+}
+
+impl CompletionRequest {
+    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let mut fields = Fields::parse(body)?;
+        let request =
+            Self { completion: fields.part()?, structure: fields.part()?, sampling: fields.part()? };
+        fields.refuse_unknown()?;
+        Ok(request)
+    }
+}
+
+impl Prompts {
+    fn read(self) -> Result<Vec<Prompt>, ApiError> {
+        let prompts: Vec<Prompt> = match self {
+            Self::Text(text) => vec![Prompt::Text(text)],
+            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
+            Self::ManyTokens(prompts) => prompts.into_iter().map(Prompt::Tokens).collect(),
+        };
+        if !(1..=MAX_PROMPTS).contains(&prompts.len()) {
+            let message = format!("prompt: 1 to {MAX_PROMPTS} prompts, not {}", prompts.len());
+            return Err(ApiError::invalid("prompt", message));
+        }
+        Ok(prompts)
+    }
+}

@@ -1,0 +1,136 @@
+//! Answers as `text_completion`s.
+
+use std::sync::Arc;
+
+use axum::response::sse::Event;
+use serde_json::{Value, json};
+
+use super::fields::Delivery;
+use super::logprobs::TextLogprobs;
+use super::{done, event, failed, trace, usage};
+use crate::api::delivery::{WholeAnswer, Wire};
+use crate::error::ApiError;
+use crate::generation::{AnswerEvent, Delta, EndReason, Usage};
+use crate::ids;
+use crate::served::Served;
+use crate::worker::AnswerToken;
+
+/// Writes the answers to texts.
+pub(super) struct CompletionWire {
+    model: Arc<Served>,
+    delivery: Delivery,
+    /// What stands in front of each answer.
+    echoes: Vec<Arc<str>>,
+    /// Log probabilities of each answer, if they are asked for.
+    logprobs: Option<Vec<TextLogprobs>>,
+    id: String,
+    created: u64,
+}
+
+impl CompletionWire {
+    /// Of as many answers as there are `echoes`.
+    pub(super) fn new(
+        model: Arc<Served>,
+        delivery: Delivery,
+        echoes: Vec<Arc<str>>,
+        has_logprobs: bool,
+    ) -> Self {
+        let logprobs = has_logprobs.then(|| echoes.iter().map(|_| TextLogprobs::default()).collect());
+        let (id, created) = (ids::new_id("cmpl-"), ids::unix_seconds());
+        Self { model, delivery, echoes, logprobs, id, created }
+    }
+
+    fn object(&self, choices: &[Value]) -> Value {
+        json!({
+            "id": self.id,
+            "object": "text_completion",
+            "created": self.created,
+            "model": self.model.name(),
+            "system_fingerprint": null,
+            "choices": choices,
+        })
+    }
+
+    fn piece(&self, answer: usize, text: &str, logprobs: &Value, finish_reason: Option<&str>) -> Value {
+        let choice = json!({
+            "index": answer, "text": text, "logprobs": logprobs, "finish_reason": finish_reason,
+        });
+        self.object(&[choice])
+    }
+
+    /// The log probabilities of an answer's next tokens, if they are asked for.
+    fn logprobs_of(&mut self, answer: usize, tokens: &[AnswerToken]) -> Value {
+        let Some(logprobs) = &mut self.logprobs else { return Value::Null };
+        for token in tokens {
+            logprobs[answer].push(self.model.tokenizer(), token);
+        }
+        logprobs[answer].take()
+    }
+}
+
+/// The text of pieces: there are no calls in text completions.
+fn text_of(deltas: Vec<Delta>) -> String {
+    let text = |delta| if let Delta::Text(text) = delta { Some(text) } else { None };
+    deltas.into_iter().filter_map(text).collect()
+}
+
+fn finish_reason(reason: EndReason) -> &'static str {
+    if reason == EndReason::Length { "length" } else { "stop" }
+}
+
+impl Wire for CompletionWire {
+    fn begin(&mut self) -> Vec<Event> {
+        let echoed = self.echoes.iter().enumerate().filter(|(_, echo)| !echo.is_empty());
+        echoed.map(|(answer, echo)| event(&self.piece(answer, echo, &Value::Null, None))).collect()
+    }
+
+    fn next(&mut self, next: AnswerEvent) -> Vec<Event> {
+        match next {
+            AnswerEvent::Step { answer, deltas, tokens, drafted } => {
+                let text = text_of(deltas);
+                if text.is_empty() && !self.delivery.trace && self.logprobs.is_none() {
+                    return Vec::new();
+                }
+                let logprobs = self.logprobs_of(answer, &tokens);
+                let mut piece = self.piece(answer, &text, &logprobs, None);
+                if self.delivery.trace {
+                    piece["lookahead"] = trace(&tokens, drafted);
+                }
+                vec![event(&piece)]
+            }
+            AnswerEvent::End { answer, deltas, reason } => {
+                let reason = Some(finish_reason(reason));
+                vec![event(&self.piece(answer, &text_of(deltas), &Value::Null, reason))]
+            }
+            AnswerEvent::Done(usage) => {
+                let mut events = Vec::new();
+                if self.delivery.include_usage {
+                    let mut last = self.object(&[]);
+                    last["usage"] = usage::object(&usage);
+                    events.push(event(&last));
+                }
+                events.push(done());
+                events
+            }
+        }
+    }
+
+    fn fail(&mut self, error: ApiError) -> Vec<Event> {
+        failed(error)
+    }
+
+    fn whole(mut self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value {
+        let mut choices = Vec::with_capacity(answers.len());
+        for (index, answer) in answers.into_iter().enumerate() {
+            choices.push(json!({
+                "index": index,
+                "text": format!("{}{}", self.echoes[index], answer.text),
+                "logprobs": self.logprobs_of(index, &answer.tokens),
+                "finish_reason": answer.reason.map(finish_reason),
+            }));
+        }
+        let mut object = self.object(&choices);
+        object["usage"] = usage::object(usage);
+        object
+    }
+}

@@ -1,0 +1,241 @@
+//! From what is asked to jobs of the engine: what takes time before the first token, away from the engine's thread.
+
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
+use lookahead_engine::{
+    AnswerText, Constraint, Drafter, GenerationRequest, Namespace, NamespaceDrafter, NoDraft, RequestText,
+    SamplingParams, Submission,
+};
+use lookahead_grammar::Follower;
+use lookahead_model::TokenId;
+use lookahead_model::tokenizer::EncodeOptions;
+use tokio::sync::mpsc::unbounded_channel;
+
+use super::answers::{Answers, Asked};
+use super::request::{AnswerRequest, Drafting, Input, Prompt, Rule, Structure, Tools};
+use super::shared_constraint::SharedConstraint;
+use crate::admission::{Resource, Ticket};
+use crate::error::{ApiError, grammar_error};
+use crate::options::ServerOptions;
+use crate::served::Served;
+use crate::worker::{Job, JobTicket, Received};
+
+/// A prompt that is ready to be answered. Its answers share it while they wait.
+struct ReadyPrompt {
+    tokens: Arc<[TokenId]>,
+    /// The prompt and the prediction, indexed, where there are drafts.
+    text: Option<Arc<RequestText>>,
+    ticket: Arc<Ticket>,
+}
+
+impl Served {
+    /// Prepares a request and hands its answers to the engine. What `ticket` counts follows what is known of the request.
+    ///
+    /// # Errors
+    /// If something of the request is wrong, or it needs more than there is room for.
+    pub(crate) fn begin(
+        &self,
+        options: &ServerOptions,
+        request: &AnswerRequest,
+        mut ticket: Ticket,
+        received: &Received,
+    ) -> Result<Answers, ApiError> {
+        let AnswerRequest { input, choices, structure, drafting, .. } = request;
+        ticket.hold(Resource::Answers, input.prompts() * choices)?;
+        let constraint = self.constraint(structure.as_ref(), input)?;
+        let constraint = constraint.map(|follower| Arc::new(Mutex::new(follower)));
+        let tool_format = input.tools().map(|_| self.prompts.tool_format());
+        let prediction =
+            request.prediction.as_ref().map(|text| self.prediction(options, text)).transpose()?;
+        let tokens = self.encode(input)?;
+        let max_tokens = self.max_tokens(options, &tokens, request)?;
+        let has_drafts = drafting.policy.is_some();
+        let ready = ready_prompts(tokens, prediction.as_deref(), has_drafts, &mut ticket)?;
+        ticket.hold(Resource::BodyBytes, 0)?;
+        let namespace = self.namespace(&drafting.namespace)?;
+
+        let (sender, events) = unbounded_channel();
+        let cancel = Arc::new(AtomicBool::new(false));
+        let end_tokens = if request.ignore_eos { &[] } else { self.tokenizer().end_of_generation() };
+        let mut jobs = Vec::with_capacity(ready.len() * choices);
+        for prompt in &ready {
+            for choice in 0..*choices {
+                // Each answer to a prompt has random numbers of its own.
+                let seed = request.sampling.seed.wrapping_add(choice as u64);
+                let generation = GenerationRequest {
+                    prompt: Arc::clone(&prompt.tokens),
+                    max_tokens,
+                    sampling: SamplingParams { seed, ..request.sampling.clone() },
+                    end_tokens: end_tokens.to_vec(),
+                    logprobs: request.logprobs,
+                    cancel: Some(Arc::clone(&cancel)),
+                    ..GenerationRequest::default()
+                };
+                let constraint = constraint.as_ref().map(SharedConstraint::new);
+                jobs.push(Job {
+                    submission: Submission {
+                        request: generation,
+                        drafter: self.drafter(drafting, &namespace, prompt.text.as_ref()),
+                        constraint: constraint.map(|shared| Box::new(shared) as Box<dyn Constraint>),
+                        tenant: ticket.tenant().to_owned(),
+                        scope: drafting.namespace.clone(),
+                    },
+                    text: AnswerText::new(self.tokenizer(), request.stop.iter().cloned()),
+                    choice: jobs.len(),
+                    events: sender.clone(),
+                    received: received.clone(),
+                    ticket: JobTicket::new(ticket.split(Resource::Answers, 1), &prompt.ticket),
+                });
+            }
+        }
+        let prompts = ready.into_iter().map(|prompt| prompt.tokens).collect();
+        drop(constraint); // the last answer that begins need not copy what nobody else holds
+        let phase = self.worker.phase();
+        self.worker.submit(jobs)?;
+        let asked = Asked {
+            prompts,
+            choices: *choices,
+            prediction_tokens: prediction.map_or(0, |tokens| tokens.len()),
+            tool_format,
+        };
+        Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout))
+    }
+
+    /// The tokens of each prompt.
+    fn encode(&self, input: &Input) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let vocabulary_size = self.tokenizer().vocabulary_size();
+        let encode = |prompt: &Prompt| match prompt {
+            Prompt::Text(text) => {
+                let tokens = self.prompts.encode_text(text);
+                tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))
+            }
+            Prompt::Tokens(tokens) => match tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
+                None => Ok(tokens.clone()),
+                Some(unknown) => {
+                    let last = vocabulary_size - 1;
+                    let message = format!("prompt: {unknown} is no token id; there are 0 to {last}");
+                    Err(ApiError::invalid("prompt", message))
+                }
+            },
+        };
+        match input {
+            Input::Conversation(chat, _) => Ok(vec![self.prompts.encode_chat(chat)?]),
+            Input::Texts(prompts) => prompts.iter().map(encode).collect(),
+        }
+    }
+
+    /// The tokens of a predicted output.
+    fn prediction(&self, options: &ServerOptions, text: &str) -> Result<Vec<TokenId>, ApiError> {
+        let (bytes, most_bytes) = (text.len(), options.max_prediction_bytes);
+        if bytes > most_bytes {
+            let message = format!(
+                "prediction: {bytes} bytes; this server takes up to {most_bytes} (--max-prediction): predict the part \
+                 of the answer that comes first"
+            );
+            return Err(ApiError::invalid("prediction", message));
+        }
+        let tokens = self.tokenizer().encode(text, EncodeOptions::default());
+        let tokens = tokens.map_err(|error| ApiError::invalid("prediction", error.to_string()))?;
+        let most = options.max_prediction_tokens.min(self.context_length);
+        if tokens.len() > most {
+            let message = format!(
+                "prediction: {} tokens; this server takes up to {most} (--max-prediction-tokens, and what the context \
+                 holds): predict the part of the answer that comes first",
+                tokens.len()
+            );
+            return Err(ApiError::invalid("prediction", message));
+        }
+        Ok(tokens)
+    }
+
+    /// How many tokens an answer may have. Refuses prompts that do not fit.
+    fn max_tokens(
+        &self,
+        options: &ServerOptions,
+        prompts: &[Vec<TokenId>],
+        request: &AnswerRequest,
+    ) -> Result<usize, ApiError> {
+        let (param, context_length) = (request.input.param(), self.context_length);
+        let most = options.max_prompt_tokens.min(context_length - 1);
+        for prompt in prompts {
+            if prompt.is_empty() {
+                return Err(ApiError::invalid(param, format!("{param}: the prompt has no tokens")));
+            }
+            if prompt.len() > most {
+                let message = format!(
+                    "the prompt has {} tokens; this server takes up to {most}, and the context of {context_length} \
+                     tokens must hold the answer, too",
+                    prompt.len()
+                );
+                return Err(ApiError::context_length(param, message));
+            }
+        }
+        if request.max_tokens == Some(0) {
+            return Err(ApiError::invalid("max_tokens", "max_tokens is 0; it must be at least 1"));
+        }
+        Ok(request.max_tokens.unwrap_or(usize::MAX).min(options.max_completion_tokens))
+    }
+
+    /// What limits the answers, if anything.
+    fn constraint(&self, structure: Option<&Structure>, input: &Input) -> Result<Option<Follower>, ApiError> {
+        let grammars = &self.grammars;
+        match (structure, input.tools()) {
+            (Some(Structure { field, .. }), Some(_)) => {
+                let message = format!(
+                    "{field} and tools cannot be used together; set tool_choice to \"none\", or leave one of them out"
+                );
+                Err(ApiError::unsupported(field, message))
+            }
+            (Some(Structure { param, rule, .. }), None) => {
+                let follower = match rule {
+                    Rule::AnyJsonObject => grammars.json_object(),
+                    Rule::JsonSchema(schema) => grammars.json_schema(schema),
+                    Rule::Regex(pattern) => grammars.regex(pattern),
+                    Rule::Choice(texts) => grammars.choice(texts),
+                    Rule::Grammar(grammar) => grammars.lark(grammar),
+                };
+                follower.map_err(grammar_error(param)).map(Some)
+            }
+            (None, Some(Tools { specs, choice })) => {
+                let format = self.prompts.tool_format();
+                grammars.tools(specs, format, *choice).map_err(grammar_error("tools")).map(Some)
+            }
+            (None, None) => Ok(None),
+        }
+    }
+
+    /// A drafter for an answer to an indexed prompt.
+    fn drafter(
+        &self,
+        drafting: &Drafting,
+        namespace: &Arc<Namespace>,
+        text: Option<&Arc<RequestText>>,
+    ) -> Box<dyn Drafter> {
+        match (&drafting.policy, text) {
+            (Some(policy), Some(text)) => {
+                let drafter = NamespaceDrafter::new(Arc::clone(namespace), policy.clone());
+                self.drafts.drafter(drafter.with_text(Arc::clone(text)))
+            }
+            _ => Box::new(NoDraft),
+        }
+    }
+}
+
+/// Indexes prompts and the prediction if there are drafts, once there is room for them.
+fn ready_prompts(
+    prompts: Vec<Vec<TokenId>>,
+    prediction: Option<&[TokenId]>,
+    has_drafts: bool,
+    ticket: &mut Ticket,
+) -> Result<Vec<ReadyPrompt>, ApiError> {
+    let tokens_of = |prompt: &[TokenId]| prompt.len() + prediction.map_or(0, <[_]>::len);
+    ticket.hold(Resource::QueuedTokens, prompts.iter().map(|prompt| tokens_of(prompt)).sum())?;
+    let references = prediction.as_slice();
+    let ready = prompts.into_iter().map(|prompt| ReadyPrompt {
+        ticket: Arc::new(ticket.split(Resource::QueuedTokens, tokens_of(&prompt))),
+        text: has_drafts.then(|| Arc::new(RequestText::new(&prompt, references))),
+        tokens: prompt.into(),
+    });
+    Ok(ready.collect())
+}

@@ -1,0 +1,100 @@
+//! What is asked of a model, whatever wire format it came in.
+
+use lookahead_engine::{DraftPolicy, SamplingParams};
+use lookahead_grammar::{ToolChoice, ToolSpec};
+use lookahead_model::{Chat, TokenId};
+use serde_json::Value;
+
+/// What is asked of a model.
+pub(crate) struct AnswerRequest {
+    pub(crate) input: Input,
+    /// Answers to each prompt.
+    pub(crate) choices: usize,
+    /// The most tokens of an answer; what the context and the server allow if it is `None`.
+    pub(crate) max_tokens: Option<usize>,
+    pub(crate) sampling: SamplingParams,
+    /// Texts that end an answer.
+    pub(crate) stop: Vec<String>,
+    /// Whether answers go on behind the tokens that end one.
+    pub(crate) ignore_eos: bool,
+    /// How many of the most likely tokens come with each token, beside its own log probability; `None` for neither.
+    pub(crate) logprobs: Option<usize>,
+    pub(crate) structure: Option<Structure>,
+    /// A text that the answers will largely repeat.
+    pub(crate) prediction: Option<String>,
+    pub(crate) drafting: Drafting,
+}
+
+/// What is to be continued.
+pub(crate) enum Input {
+    /// A conversation, and the functions of it that may be called.
+    Conversation(Box<Chat>, Option<Tools>),
+    /// Texts, each by itself.
+    Texts(Vec<Prompt>),
+}
+
+/// A text to be continued as it stands.
+pub(crate) enum Prompt {
+    Text(String),
+    Tokens(Vec<TokenId>),
+}
+
+/// Functions that an answer may call.
+pub(crate) struct Tools {
+    pub(crate) specs: Vec<ToolSpec>,
+    pub(crate) choice: ToolChoice,
+}
+
+/// The form that answers have.
+pub(crate) struct Structure {
+    /// The field of the request that asks for it.
+    pub(crate) field: &'static str,
+    /// Where the rule stands.
+    pub(crate) param: &'static str,
+    pub(crate) rule: Rule,
+}
+
+/// What an answer follows.
+pub(crate) enum Rule {
+    AnyJsonObject,
+    JsonSchema(Value),
+    Regex(String),
+    /// One of these texts.
+    Choice(Vec<String>),
+    /// In llguidance's dialect of Lark.
+    Grammar(String),
+}
+
+/// How drafts are made.
+pub(crate) struct Drafting {
+    /// `None` for plain decoding.
+    pub(crate) policy: Option<DraftPolicy>,
+    /// The name of the namespace. Requests of one share prefixes, too.
+    pub(crate) namespace: String,
+}
+
+impl Input {
+    /// Prompts that are answered.
+    pub(crate) fn prompts(&self) -> usize {
+        match self {
+            Self::Conversation(..) => 1,
+            Self::Texts(prompts) => prompts.len(),
+        }
+    }
+
+    /// Functions that may be called.
+    pub(crate) fn tools(&self) -> Option<&Tools> {
+        match self {
+            Self::Conversation(_, tools) => tools.as_ref(),
+            Self::Texts(_) => None,
+        }
+    }
+
+    /// The field of a request that it stands in.
+    pub(crate) fn param(&self) -> &'static str {
+        match self {
+            Self::Conversation(..) => "messages",
+            Self::Texts(_) => "prompt",
+        }
+    }
+}

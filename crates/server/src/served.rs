@@ -1,0 +1,129 @@
+//! The models that are served.
+
+use std::sync::Arc;
+
+use lookahead_engine::{DraftPolicy, Engine, Scheduler, SchedulerOptions};
+use lookahead_grammar::Grammars;
+use lookahead_model::tokenizer::Tokenizer;
+use lookahead_model::{LanguageModel, PromptEncoder};
+use lookahead_trie::Namespace;
+
+use crate::ServeError;
+use crate::drafts::{DraftStore, DraftStoreError};
+use crate::error::ApiError;
+use crate::metrics::Metrics;
+use crate::options::{ServedModel, ServerOptions};
+use crate::worker::Worker;
+
+/// A model with all that belongs to it: its tokens, its grammars, its drafts, and the thread of its engine.
+pub(crate) struct Served {
+    /// What requests call it; at least one.
+    pub(crate) names: Vec<String>,
+    pub(crate) prompts: Arc<PromptEncoder>,
+    pub(crate) grammars: Arc<Grammars>,
+    pub(crate) drafts: DraftStore,
+    /// How requests draft that do not say.
+    pub(crate) policy: Option<DraftPolicy>,
+    pub(crate) worker: Worker,
+    /// The most tokens of prompt and answer together.
+    pub(crate) context_length: usize,
+    pub(crate) kv_total_tokens: usize,
+    namespace_bytes: usize,
+    metrics: Arc<Metrics>,
+}
+
+impl Served {
+    /// Starts the engine's thread.
+    pub(crate) fn start<M>(
+        engine: Engine<M>,
+        model: ServedModel,
+        options: &ServerOptions,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, ServeError>
+    where
+        M: LanguageModel + Send + 'static,
+        M::Cache: Send,
+    {
+        let ServedModel { names, prompts, drafts } = model;
+        let drafts = drafts.unwrap_or_else(|| options.drafts.clone());
+        let (policy, namespace_bytes) = (drafts.policy.clone(), drafts.namespace_bytes);
+        let tokenizer = prompts.tokenizer();
+        let grammars = Arc::new(Grammars::new(tokenizer, engine.model().vocabulary_size())?);
+        let drafts = DraftStore::new(drafts, tokenizer.fingerprint())?;
+        let context_length = engine.context_length();
+        let kv_total_tokens = engine.model().cache_memory().total_tokens();
+        let scheduler_options = SchedulerOptions {
+            max_sequences: options.parallel,
+            max_queue: usize::MAX, // admission turns requests away
+            prefix_cache: kv_total_tokens < usize::MAX,
+        };
+        let scheduler = Scheduler::new(engine, scheduler_options);
+        let worker = Worker::start(scheduler, Arc::clone(metrics)).map_err(ServeError::Thread)?;
+        let metrics = Arc::clone(metrics);
+        Ok(Self {
+            names,
+            prompts,
+            grammars,
+            drafts,
+            policy,
+            worker,
+            context_length,
+            kv_total_tokens,
+            namespace_bytes,
+            metrics,
+        })
+    }
+
+    /// The first of its names.
+    pub(crate) fn name(&self) -> &str {
+        self.names.first().map_or("", String::as_str)
+    }
+
+    pub(crate) fn tokenizer(&self) -> &Tokenizer {
+        self.prompts.tokenizer()
+    }
+
+    /// What a request drafts from. It is answered whatever becomes of files: where those of its namespace cannot be used, with
+    /// a namespace that is empty and its own.
+    pub(crate) fn namespace(&self, name: &str) -> Result<Arc<Namespace>, DraftStoreError> {
+        match self.drafts.get(name) {
+            Err(error @ (DraftStoreError::Trie(_) | DraftStoreError::Io { .. })) => {
+                tracing::error!(namespace = name, "a request drafts from nothing: {error}");
+                self.metrics.namespace_failures.inc();
+                Ok(Arc::new(Namespace::new(self.namespace_bytes)?))
+            }
+            namespace => namespace,
+        }
+    }
+}
+
+/// The models, by name.
+pub(crate) struct Models(Vec<Arc<Served>>);
+
+impl Models {
+    /// Of these models, at least one; the first is meant where a request names none.
+    pub(crate) fn new(models: Vec<Served>) -> Result<Self, ServeError> {
+        if models.is_empty() {
+            return Err(ServeError::NoModel);
+        }
+        Ok(Self(models.into_iter().map(Arc::new).collect()))
+    }
+
+    /// The model of this name, or the first.
+    ///
+    /// # Errors
+    /// If none has this name.
+    pub(crate) fn find(&self, name: Option<&str>) -> Result<&Arc<Served>, ApiError> {
+        let Some(name) = name else { return Ok(&self.0[0]) };
+        self.0.iter().find(|model| model.names.iter().any(|known| known == name)).ok_or_else(|| {
+            let names: Vec<&str> = self.iter().flat_map(|model| &model.names).map(String::as_str).collect();
+            let (names, are) = (names.join("`, `"), if self.0.len() == 1 { "is" } else { "are" });
+            let message = format!("the model `{name}` is not served here; `{names}` {are}");
+            ApiError::not_found("model_not_found", message).of_param("model")
+        })
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
+        self.0.iter()
+    }
+}
