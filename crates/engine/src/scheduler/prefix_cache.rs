@@ -153,7 +153,7 @@ mod tests {
         let mut prefixes = PrefixCache::default();
         insert(&mut prefixes, "a", &[1, 2, 3], 1);
         let sparse = Named { name: 2, step: 4 };
-        prefixes.insert("a".to_owned(), vec![1, 2, 3, 4, 5, 6], sparse);
+        prefixes.insert("tenant".into(), "a".to_owned(), vec![1, 2, 3, 4, 5, 6], sparse);
         assert_eq!(names(&prefixes), [1, 2], "the first can be forked where the second cannot");
         assert_eq!(longest(&mut prefixes, "a", &[1, 2, 3, 9]), Some((1, 3)));
         assert_eq!(longest(&mut prefixes, "a", &[1, 2, 3, 4, 5, 6, 7]), Some((2, 4)));
@@ -181,11 +181,16 @@ mod tests {
     #[test]
     fn a_tenant_that_keeps_much_takes_nothing_away_from_one_that_keeps_little() {
         let mut prefixes = PrefixCache::default();
-        prefixes.insert("modest".into(), "m".to_owned(), vec![1, 2], 0);
+        prefixes.insert("modest".into(), "m".to_owned(), vec![1, 2], Named { name: 0, step: 1 });
         for token in 0..2 * MAX_ENTRIES as u32 {
-            prefixes.insert("greedy".into(), format!("g{token}"), vec![token; 3], token);
+            prefixes.insert(
+                "greedy".into(),
+                format!("g{token}"),
+                vec![token; 3],
+                Named { name: token, step: 1 },
+            );
         }
-        assert_eq!(prefixes.longest("m", &[1, 2, 3]), Some((&0, 2)));
-        assert_eq!(prefixes.longest("g0", &[0]), None);
+        assert_eq!(longest(&mut prefixes, "m", &[1, 2, 3]), Some((0, 2)));
+        assert_eq!(longest(&mut prefixes, "g0", &[0]), None);
     }
 }
