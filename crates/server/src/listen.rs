@@ -24,7 +24,10 @@ const MAX_CONNECTIONS: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound address.
-pub struct Listener(TcpListener);
+pub struct Listener {
+    socket: TcpListener,
+    host: String,
+}
 
 impl Listener {
     /// Listens on `host` and `port`; port 0 takes one that is free.
@@ -33,7 +36,10 @@ impl Listener {
     /// If the address is taken or is none of this machine.
     pub async fn bind(host: &str, port: u16) -> Result<Self, ServeError> {
         let listener = TcpListener::bind((host, port)).await;
-        listener.map(Self).map_err(|source| ServeError::Listen { address: format!("{host}:{port}"), source })
+        match listener {
+            Ok(socket) => Ok(Self { socket, host: host.to_owned() }),
+            Err(source) => Err(ServeError::Listen { address: format!("{host}:{port}"), source }),
+        }
     }
 
     /// Where it listens.
@@ -41,14 +47,19 @@ impl Listener {
     /// # Errors
     /// If the system does not say.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
+    }
+
+    /// The address as it was asked for.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 }
 
 /// Serves `router` until `stop` is ready, saves snapshots meanwhile, and returns when all connections have ended or the time
 /// for that is over.
 pub(crate) async fn run(
-    Listener(listener): Listener,
+    Listener { socket, .. }: Listener,
     router: Router,
     state: &Arc<State>,
     stop: impl Future<Output = ()>,
@@ -60,7 +71,7 @@ pub(crate) async fn run(
     loop {
         let accepted = async {
             let place = Arc::clone(&places).acquire_owned().await;
-            (listener.accept().await, place)
+            (socket.accept().await, place)
         };
         let (stream, place) = tokio::select! {
             () = &mut stop => break,
@@ -81,7 +92,7 @@ pub(crate) async fn run(
             drop(place);
         });
     }
-    drop(listener);
+    drop(socket);
     state.begin_stopping();
     tracing::info!("stopping: finishing what was begun");
     let timeout = state.options.shutdown_timeout;

@@ -7,10 +7,9 @@ use std::time::Instant;
 use lookahead_engine::{Engine, Scheduler, SchedulerOptions};
 use lookahead_grammar::Grammars;
 use lookahead_model::LanguageModel;
-use lookahead_trie::Namespace;
 
 use crate::ServeError;
-use crate::drafts::{DraftStore, DraftStoreError};
+use crate::drafts::DraftStore;
 use crate::ids;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
@@ -44,11 +43,12 @@ impl State {
     {
         let tokenizer = model.prompts.tokenizer();
         let grammars = Arc::new(Grammars::new(tokenizer, engine.model().vocabulary_size())?);
-        let drafts = DraftStore::new(options.drafts.clone(), tokenizer.fingerprint())?;
+        let fingerprint = tokenizer.fingerprint();
         let context_length = engine.context_length();
         let kv_total_tokens = engine.model().cache_memory().total_tokens;
         let name = model.names.first().map_or("", String::as_str);
         let metrics = Arc::new(Metrics::new(name, options.max_queue, kv_total_tokens));
+        let drafts = DraftStore::new(options.drafts.clone(), fingerprint, Arc::clone(&metrics))?;
         let scheduler_options = SchedulerOptions {
             max_sequences: options.parallel,
             max_queue: usize::MAX, // the worker's handle turns requests away
@@ -69,19 +69,6 @@ impl State {
             created: ids::unix_seconds(),
             is_stopping: AtomicBool::new(false),
         }))
-    }
-
-    /// What a request drafts from. It is answered whatever becomes of files: where those of its namespace cannot be used, with
-    /// a namespace that is empty and its own.
-    pub(crate) fn namespace(&self, name: &str) -> Result<Arc<Namespace>, DraftStoreError> {
-        match self.drafts.get(name) {
-            Err(error @ (DraftStoreError::Trie(_) | DraftStoreError::Io { .. })) => {
-                tracing::error!(namespace = name, "a request drafts from nothing: {error}");
-                self.metrics.namespace_failures.inc();
-                Ok(Arc::new(Namespace::new(self.options.drafts.namespace_bytes)?))
-            }
-            namespace => namespace,
-        }
     }
 
     /// The name of the model.

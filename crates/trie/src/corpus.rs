@@ -15,6 +15,9 @@ use crate::{TokenId, TrieError};
 /// Contexts whose runners-up a corpus keeps while it is made.
 const PLACES: usize = 1 << 16;
 
+/// Tokens that are added at a time, between looks at how much memory they take.
+const PIECE: usize = 1 << 10;
+
 /// A file of drafts, open for reading: mapped into memory, which takes milliseconds however large it is. Its pages are shared
 /// with all that have it open.
 #[derive(Clone)]
@@ -47,6 +50,19 @@ impl CorpusBuilder {
     pub fn add(&mut self, tokens: &[TokenId]) {
         self.writer.begin_text(&self.log);
         self.writer.extend(&self.log, tokens);
+    }
+
+    /// Adds a text if texts and index take at most `max_bytes` then, in memory and, about, in the file; whether they do. If they
+    /// would not, a beginning of the text may have been added.
+    pub fn add_within(&mut self, tokens: &[TokenId], max_bytes: usize) -> bool {
+        self.writer.begin_text(&self.log);
+        tokens.chunks(PIECE).all(|piece| {
+            let is_room = self.writer.bytes_after(piece.len()) <= max_bytes;
+            if is_room {
+                self.writer.extend(&self.log, piece);
+            }
+            is_room
+        })
     }
 
     /// Adds all that a file knows; the trust learned there if none is known yet.

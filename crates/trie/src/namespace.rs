@@ -16,7 +16,7 @@ use crate::history::{History, Log, LogView, LogWriter, Occurrence, ShardId, cont
 use crate::journal::{self, Journal, Record};
 use crate::reliability::Reliability;
 use crate::runners_up::{RANKS, RunnersUp};
-use crate::sync::ArcSwap;
+use crate::sync::{ArcSwap, AtomicU64, Ordering};
 use crate::trust::Trust;
 use crate::{DraftTree, MIN_BYTES, TokenId, TrieError};
 
@@ -62,6 +62,7 @@ pub struct Namespace {
     shared: ArcSwap<Shared>,
     trust: ArcSwap<Trust>,
     runners_up: RunnersUp,
+    tokens_learned: AtomicU64,
     writer: Mutex<Writer>,
 }
 
@@ -81,7 +82,6 @@ struct Shared {
 struct Writer {
     /// Of the newer half.
     log: LogWriter,
-    tokens: u64,
     file: Option<DraftFile>,
 }
 
@@ -151,6 +151,7 @@ impl Namespace {
             shared: ArcSwap::default(),
             trust: ArcSwap::default(),
             runners_up: RunnersUp::new(SHARED_PLACES),
+            tokens_learned: AtomicU64::new(0),
             writer: Mutex::default(),
         })
     }
@@ -190,10 +191,8 @@ impl Namespace {
         for record in records {
             namespace.recall(record);
         }
-        let mut writer = namespace.writer();
-        writer.tokens = 0;
-        writer.file = journal.map(|journal| DraftFile { path: path.to_owned(), id, journal });
-        drop(writer);
+        namespace.tokens_learned.store(0, Ordering::Relaxed);
+        namespace.writer().file = journal.map(|journal| DraftFile { path: path.to_owned(), id, journal });
         Ok(namespace)
     }
 
@@ -395,9 +394,9 @@ impl Namespace {
         self.writer().file.is_some()
     }
 
-    /// How full it is.
+    /// How full it is. It waits for nobody: neither for who adds to it nor for a file that is written.
     pub fn stats(&self) -> NamespaceStats {
-        let tokens_learned = self.writer().tokens;
+        let tokens_learned = self.tokens_learned.load(Ordering::Relaxed);
         let shared = self.shared.load();
         let mapped = || shared.base.iter().chain(shared.corpora.iter().map(|(_, corpus)| corpus));
         NamespaceStats {
@@ -431,7 +430,7 @@ impl Namespace {
             }
             writer.log.extend(&shared.newer, piece);
         }
-        writer.tokens += tokens.len() as u64;
+        self.tokens_learned.fetch_add(tokens.len() as u64, Ordering::Relaxed);
     }
 
     /// Learns what a journal holds.

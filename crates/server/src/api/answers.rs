@@ -7,15 +7,15 @@ use std::time::Instant;
 
 use lookahead_engine::{
     AnswerText, Constraint, DraftOrigin, DraftPolicy, Drafter, FinishReason, GenerationRequest,
-    GenerationStats, NamespaceDrafter, NoDraft, SamplingParams, Submission,
+    GenerationStats, NoDraft, SamplingParams, Submission,
 };
 use lookahead_grammar::Follower;
 use lookahead_model::TokenId;
-use lookahead_trie::Namespace;
 use serde::Serialize;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use utoipa::ToSchema;
 
+use crate::drafts::UsedNamespace;
 use crate::error::ApiError;
 use crate::metrics::source_name;
 use crate::state::State;
@@ -37,7 +37,7 @@ pub(super) struct Order {
     /// What limits the answers, each from its beginning.
     pub(super) constraint: Option<Follower>,
     pub(super) policy: Option<DraftPolicy>,
-    pub(super) namespace: Arc<Namespace>,
+    pub(super) namespace: UsedNamespace,
     /// Whose prompts are told from others by how quickly they are read.
     pub(super) scope: String,
 }
@@ -128,7 +128,7 @@ impl State {
                 jobs.push(Job {
                     submission: Submission {
                         request,
-                        drafter: self.drafter(order),
+                        drafter: drafter_of(order),
                         constraint: order
                             .constraint
                             .clone()
@@ -147,12 +147,6 @@ impl State {
         let timeout = self.options.request_timeout;
         let (deadline, timeout_s) = (received.at + timeout, timeout.as_secs());
         Ok(Answers { events, cancel, deadline, timeout_s, left, prediction_tokens })
-    }
-
-    fn drafter(&self, order: &Order) -> Box<dyn Drafter> {
-        let Some(policy) = &order.policy else { return Box::new(NoDraft) };
-        let drafter = NamespaceDrafter::new(Arc::clone(&order.namespace), policy.clone());
-        self.drafts.drafter(drafter.with_references(order.prediction.iter().cloned().collect()))
     }
 
     /// Refuses a prompt that does not fit; how many tokens an answer to it may have, `asked` at most.
@@ -179,6 +173,11 @@ impl State {
         }
         Ok(asked.unwrap_or(usize::MAX).min(self.options.max_completion_tokens))
     }
+}
+
+fn drafter_of(order: &Order) -> Box<dyn Drafter> {
+    let Some(policy) = &order.policy else { return Box::new(NoDraft) };
+    order.namespace.drafter(policy.clone(), order.prediction.iter().cloned().collect())
 }
 
 /// What one answer comes to next.

@@ -68,11 +68,15 @@ pub(super) struct Fields {
 pub(super) async fn read(options: &ServerOptions, request: Request) -> Result<Vec<u8>, ApiError> {
     let (body, max_bytes) = (request.into_body(), options.max_body_bytes);
     if body.size_hint().lower() > max_bytes as u64 {
-        return Err(ApiError::too_large(max_bytes)); // before it is asked for
+        return Err(too_large(max_bytes)); // before it is asked for
     }
     tokio::time::timeout(options.client_timeout, collect(body, max_bytes))
         .await
         .unwrap_or_else(|_| Err(ApiError::client_timeout()))
+}
+
+fn too_large(max_bytes: usize) -> ApiError {
+    ApiError::too_large(format!("the request is larger than the {max_bytes} bytes of --max-body"))
 }
 
 /// Copies the pieces together as they come: a piece keeps the buffer that it was read into, and a client may send them byte
@@ -84,7 +88,7 @@ async fn collect(mut body: Body, max_bytes: usize) -> Result<Vec<u8>, ApiError> 
             .map_err(|error| ApiError::invalid("body", format!("the body could not be read: {error}")))?;
         let piece = frame.data_ref().map_or(&[][..], Bytes::as_ref);
         if piece.len() > max_bytes - bytes.len() {
-            return Err(ApiError::too_large(max_bytes));
+            return Err(too_large(max_bytes));
         }
         bytes.extend_from_slice(piece);
     }

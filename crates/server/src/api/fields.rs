@@ -10,7 +10,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::answers::Order;
-use crate::drafts::DraftStore;
+use crate::drafts::NamespaceName;
 use crate::error::ApiError;
 use crate::state::State;
 
@@ -167,7 +167,7 @@ impl SamplingFields {
         prompts: Vec<Vec<TokenId>>,
         max_tokens: usize,
     ) -> Result<Order, ApiError> {
-        let namespace = DraftStore::name(tenant, self.lookahead.namespace.as_deref())?;
+        let namespace = NamespaceName::new(tenant, self.lookahead.namespace.as_deref())?;
         Ok(Order {
             prompts,
             choices: self.choices()?,
@@ -179,8 +179,8 @@ impl SamplingFields {
             prediction: None,
             constraint: None,
             policy: self.lookahead.policy(state.options.drafts.policy.as_ref())?,
-            namespace: state.namespace(&namespace)?,
-            scope: namespace,
+            namespace: state.drafts.namespace(&namespace)?,
+            scope: namespace.to_string(),
         })
     }
 

@@ -47,10 +47,6 @@ pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health
     responses((status = 200, description = "All metrics", body = String, content_type = "application/openmetrics-text"))
 )]
 pub(super) async fn metrics(FromState(state): Shared) -> Result<impl IntoResponse, ApiError> {
-    let text = blocking(move || {
-        let namespaces: Vec<(u64, usize)> =
-            state.drafts.stats().into_iter().map(|(_, stats)| (stats.tokens, stats.bytes)).collect();
-        Ok(state.metrics.encode(&namespaces))
-    });
+    let text = blocking(move || Ok(state.metrics.encode(&state.drafts.stats())));
     Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text.await?))
 }

@@ -2,7 +2,9 @@
 
 #![allow(clippy::unwrap_used)] // a test's way to fail
 
+mod browsers;
 mod common;
+mod drafts;
 mod exactness;
 mod server;
 #[cfg(feature = "otel")]
