@@ -6,7 +6,6 @@ REQUESTS is how many malformed requests each generator sends (200).
 import contextlib
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal

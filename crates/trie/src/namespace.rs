@@ -560,3 +560,22 @@ impl Request {
         self.text.bytes() + self.runners_up.bytes()
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn its_numbers_wait_for_nobody_who_writes() {
+        let namespace = Arc::new(Namespace::new(MIN_BYTES).unwrap());
+        let _writing = namespace.writer();
+        let (tell, told) = channel();
+        let other = Arc::clone(&namespace);
+        thread::spawn(move || tell.send(other.stats()));
+        assert!(told.recv_timeout(Duration::from_secs(20)).is_ok());
+    }
+}

@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State as FromState};
-use axum::http::{HeaderMap, HeaderName, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderName, Method, Uri, header, uri};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -109,7 +109,7 @@ impl Gate {
     fn check_host(&self, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
         let Some(hosts) = &self.hosts else { return Ok(()) };
         let named = headers.get_all(header::HOST).iter().map(|host| host.to_str().unwrap_or_default());
-        for host in named.chain(uri.authority().map(|authority| authority.as_str())) {
+        for host in named.chain(uri.authority().map(uri::Authority::as_str)) {
             if !Authority::parse(host).is_some_and(|host| hosts.allow(&host)) {
                 return Err(ApiError::forbidden(
                     "forbidden_host",
