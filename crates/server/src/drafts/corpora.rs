@@ -135,13 +135,14 @@ impl CorpusFolder {
     }
 
     /// Removes what a process that was killed has left unfinished.
-    pub(super) fn sweep(&self) -> Result<(), DraftStoreError> {
-        for (path, modified) in self.unfinished()? {
-            if modified.elapsed().is_ok_and(|age| age > STALE) {
-                fs::remove_dir_all(&path).map_err(io_error(&path))?;
+    pub(super) fn sweep(&self) {
+        for (path, modified) in self.unfinished().unwrap_or_default() {
+            if modified.elapsed().is_ok_and(|age| age > STALE)
+                && let Err(error) = fs::remove_dir_all(&path)
+            {
+                tracing::warn!("cannot remove a corpus that was never finished: {}: {error}", path.display());
             }
         }
-        Ok(())
     }
 
     fn remove_if_empty(&self) {
@@ -177,7 +178,9 @@ impl CorpusFolder {
     fn entries(&self) -> Result<Vec<(PathBuf, fs::Metadata)>, DraftStoreError> {
         let entries = match fs::read_dir(&self.0) {
             Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+                return Ok(Vec::new());
+            }
             Err(error) => return Err(io_error(&self.0)(error)),
         };
         let mut found = Vec::new();

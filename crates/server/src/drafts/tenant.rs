@@ -142,8 +142,13 @@ impl Tenant {
             namespace.add_corpus(&format!("{SHARED}{}", corpus.path().display()), corpus.clone())?;
         }
         let folder = layout.corpora(name);
-        folder.sweep()?;
-        for corpus in folder.open_all(&namespace, *fingerprint)? {
+        folder.sweep();
+        let corpora = folder.open_all(&namespace, *fingerprint).unwrap_or_else(|error| {
+            tracing::error!(namespace = %name, "its corpora are passed over: {error}");
+            metrics.corpus_failures.inc();
+            Vec::new()
+        });
+        for corpus in corpora {
             if let Some(problem) = corpus.problem {
                 tracing::error!(namespace = %name, corpus = corpus.name, "a corpus is passed over: {problem}");
                 metrics.corpus_failures.inc();

@@ -4,6 +4,7 @@ use std::fs;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use crate::common::{Reply, TestServer, options, until};
 use crate::server::begin_stream;
@@ -145,6 +146,13 @@ fn a_damaged_corpus_is_told_of_stops_nothing_and_can_be_removed() {
     fs::write(folder.join("cut.drafts"), &whole[..whole.len() / 2]).unwrap();
     fs::write(folder.join("no drafts.drafts"), "hello").unwrap();
     fs::write(folder.join("empty.drafts"), "").unwrap();
+    fs::write(directory.path().join("default+odd.corpora"), "no folder").unwrap();
+    // What a process that was killed two hours ago has left of a corpus.
+    let unfinished = folder.join(".corpus-killed");
+    fs::create_dir(&unfinished).unwrap();
+    fs::write(unfinished.join("drafts"), &whole).unwrap();
+    let long_ago = SystemTime::now() - Duration::from_hours(2);
+    fs::File::open(&unfinished).unwrap().set_modified(long_ago).unwrap();
 
     let server = start(kept_in(directory.path()), &[]);
     let list = || server.get(CORPORA).json()["data"].as_array().unwrap().clone();
@@ -168,6 +176,8 @@ fn a_damaged_corpus_is_told_of_stops_nothing_and_can_be_removed() {
     }
     assert_eq!(server.delete(&format!("{CORPORA}/..%2Fdefault.corpora%2Fgood")).status, 404);
     assert_eq!(names_in(&folder), ["good.drafts"]);
+    ask(&server, None, Some("odd"));
+    assert_eq!(server.metric("lookahead_namespace_failures_total"), 0.0);
     // A new one of the same name works.
     assert_eq!(add(&server, None, "name=cut", "glass is made of sand").status, 200);
     assert_eq!(problems(&list()), [("cut".to_owned(), false), ("good".to_owned(), false)]);
