@@ -230,7 +230,7 @@ def test_corpora_come_are_used_and_go():
     question = [{"role": "user", "content": "Write one sentence about maps."}]
     read = {"lookahead": {"share": "read"}}
     answer = text_of(chat(question, client=client, extra_body=read))
-    added = httpx.post(url, params={"name": "maps"}, content=json.dumps({"text": answer}), headers=headers)
+    added = httpx.post(url, params={"name": "maps"}, json={"text": answer}, headers=headers)
     assert added.status_code == 200, added.text
     assert httpx.get(url, headers=headers).json()["data"][0]["name"] == "maps"
     assert lookahead_of(chat(question, client=client, extra_body=read))["accepted_by_source"]["corpus"] > 3

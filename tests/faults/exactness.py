@@ -72,7 +72,7 @@ def main(count):
             "accepted drafts": server.metric("lookahead_accepted_tokens_total"),
             "tokens": server.metric("lookahead_generated_tokens_total"),
         }
-    with Server("--decoding", "plain", "--max-namespaces", str(count)) as server:
+    with Server("--decoding", "plain") as server:
         alone = [ask(server, body, lookahead={"namespace": f"n{index}"}) for index, body in enumerate(bodies)]
     differ = [index for index in range(count) if loaded[index] != alone[index]]
     print(f"{count} requests, {len(differ)} differ;", ", ".join(f"{value:.0f} {name}" for name, value in counts.items()))

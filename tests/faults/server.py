@@ -3,6 +3,7 @@
 LOOKAHEAD is the program (target/release/lookahead), MODEL what it serves (the default model).
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -73,6 +74,10 @@ class Server:
         lines = self.client.get("/metrics").text.splitlines()
         return sum(float(line.rsplit(" ", 1)[1]) for line in lines if re.match(rf"{name}[ {{]", line))
 
+    def path(self, path):
+        """What the process sees at `path`, whatever is mounted for it."""
+        return pathlib.Path(f"/proc/{self.process.pid}/root{path}")
+
     def anonymous_bytes(self):
         """Memory that the process has for itself: what is mapped of the model's file is not in it."""
         status = pathlib.Path(f"/proc/{self.process.pid}/status").read_text()
@@ -81,3 +86,16 @@ class Server:
 
 def text_of(answer):
     return answer["choices"][0]["message"]["content"]
+
+
+def small_disk(path):
+    """A command that runs another with a disk of 1 MiB at `path`."""
+    mount = f'mount -t tmpfs -o size=1m none "{path}" && exec "$0" "$@"'
+    return ["unshare", "--mount", "--map-root-user", "sh", "-c", mount]
+
+
+def fill(path):
+    """Writes until the disk is full."""
+    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass

@@ -6,7 +6,6 @@ REQUESTS is how many malformed requests each generator sends (200).
 import contextlib
 import json
 import os
-import pathlib
 import random
 import shutil
 import signal
@@ -19,10 +18,15 @@ import time
 import httpx
 import pytest
 
-from server import PROMPTS, Server, text_of
+from server import PROMPTS, Server, fill, small_disk, text_of
 
 REQUESTS = int(os.environ.get("REQUESTS", "200"))
 QUESTION = "Explain how tides come about, in five sentences."
+
+
+def open_namespace(server):
+    """A request opens its namespace; looking at it does not. This one teaches it nothing."""
+    server.chat("Hi", max_tokens=1, lookahead={"share": "read"})
 
 
 def namespace_tokens(server):
@@ -59,6 +63,7 @@ def test_killed_under_load_it_has_its_last_snapshot_again(tmp_path):
         assert len(ends) == 8 and all(isinstance(end, httpx.TransportError) for end in ends), ends
 
     with Server(*flags) as server:
+        open_namespace(server)
         assert namespace_tokens(server) >= saved
         after = server.chat(QUESTION)
         assert text_of(after) == text_of(before)
@@ -67,11 +72,9 @@ def test_killed_under_load_it_has_its_last_snapshot_again(tmp_path):
 
 @pytest.mark.skipif(shutil.which("unshare") is None, reason="there is no unshare to mount a small disk with")
 def test_a_full_disk_costs_snapshots_and_no_answers(tmp_path):
-    mount = f'mount -t tmpfs -o size=1m none "{tmp_path}" && exec "$0" "$@"'
-    small_disk = ["unshare", "--mount", "--map-root-user", "sh", "-c", mount]
     flags = ["--drafts-dir", str(tmp_path), "--snapshot-interval", "1"]
-    with Server(*flags, wrapper=small_disk) as server:
-        disk = pathlib.Path(f"/proc/{server.process.pid}/root{tmp_path}")
+    with Server(*flags, wrapper=small_disk(tmp_path)) as server:
+        disk = server.path(tmp_path)
         filler = disk / "filler"
         fill(filler)
         first = server.chat(QUESTION)
@@ -97,6 +100,7 @@ def test_a_full_disk_costs_snapshots_and_no_answers(tmp_path):
         saved += namespace_tokens(server) - unsaved
         shutil.copytree(disk, tmp_path, dirs_exist_ok=True)
     with Server(*flags) as server:
+        open_namespace(server)
         assert namespace_tokens(server) >= saved, "what came before the disk was full, and after there was room again"
 
 
@@ -144,12 +148,6 @@ def received(connection):
         while part := connection.recv(65536):
             parts.append(part)
     return b"".join(parts)
-
-
-def fill(path):
-    with contextlib.suppress(OSError), path.open("wb", buffering=0) as file:
-        while file.write(bytes(4096)):
-            pass
 
 
 def mutated(chance, value):
@@ -248,7 +246,7 @@ def test_what_is_no_http_is_refused():
         chance = random.Random(9)
         for number in range(max(20, REQUESTS // 20)):
             with socket.create_connection(address, timeout=20) as connection:
-                head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nhello"
+                head = b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"
                 raw = bytearray(head if number % 2 else chance.randbytes(200))
                 for _ in range(chance.randint(1, 5)):
                     raw[chance.randrange(len(raw))] = chance.randrange(256)
@@ -281,7 +279,7 @@ def test_others_are_served_beside_slow_and_silent_clients():
         memory = server.anonymous_bytes()
         connections = [socket.create_connection((host, port)) for _ in range(silent + slow)]
         for connection in connections[silent:]:
-            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n")
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         began = time.monotonic()
         beside = []
         while time.monotonic() - began < 6:

@@ -9,7 +9,7 @@ use lookahead_model::chat_template::ChatTemplateError;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::drafts::DraftStoreError;
+use crate::drafts::{CorpusLimit, DraftStoreError};
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -49,12 +49,18 @@ pub(crate) enum BodyErrors {
     /// The key is missing or wrong
     #[response(status = 401)]
     Unauthorized(#[to_schema] ErrorBody),
+    /// A web page that may not use the server asks, or the server is called by a name that it does not know
+    #[response(status = 403)]
+    Forbidden(#[to_schema] ErrorBody),
     /// The request did not arrive in time
     #[response(status = 408)]
     ClientTimeout(#[to_schema] ErrorBody),
     /// The request is too large
     #[response(status = 413)]
     TooLarge(#[to_schema] ErrorBody),
+    /// The body is not said to be JSON
+    #[response(status = 415)]
+    MediaType(#[to_schema] ErrorBody),
 }
 
 /// Why the model may not answer a request that is right, for the document.
@@ -64,7 +70,7 @@ pub(crate) enum GenerationErrors {
     /// The model is not served here
     #[response(status = 404)]
     NotFound(#[to_schema] ErrorBody),
-    /// The key or the server has as much in hand as it may, or there are as many namespaces as may be
+    /// The key or the server has as much in hand as it may
     #[response(status = 429)]
     QueueFull(#[to_schema] ErrorBody),
     /// The server made a mistake
@@ -88,9 +94,9 @@ pub(crate) enum NamespaceErrors {
     /// The key is missing or wrong
     #[response(status = 401)]
     Unauthorized(#[to_schema] ErrorBody),
-    /// There are as many namespaces as may be
-    #[response(status = 429)]
-    TooMany(#[to_schema] ErrorBody),
+    /// A web page that may not use the server asks, or the server is called by a name that it does not know
+    #[response(status = 403)]
+    Forbidden(#[to_schema] ErrorBody),
     /// A file cannot be read or written
     #[response(status = 500)]
     Internal(#[to_schema] ErrorBody),
@@ -137,6 +143,17 @@ impl ApiError {
         Self::new(StatusCode::UNAUTHORIZED, "invalid_request_error", code, message.to_owned())
     }
 
+    /// A web page asks that may not, or the server is called by a name that it does not know.
+    pub(crate) fn forbidden(code: &'static str, message: String) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "invalid_request_error", Some(code), message)
+    }
+
+    /// The body is not said to be of a type that is read here.
+    pub(crate) fn unsupported_media_type(message: String) -> Self {
+        let code = Some("unsupported_media_type");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", code, message)
+    }
+
     /// There is no such thing.
     pub(crate) fn not_found(code: &'static str, message: String) -> Self {
         Self::new(StatusCode::NOT_FOUND, "invalid_request_error", Some(code), message)
@@ -149,8 +166,7 @@ impl ApiError {
     }
 
     /// The request is too large.
-    pub(crate) fn too_large(max_bytes: usize) -> Self {
-        let message = format!("the request is larger than the {max_bytes} bytes that this server takes");
+    pub(crate) fn too_large(message: String) -> Self {
         let code = Some("request_too_large");
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", code, message)
     }
@@ -173,11 +189,17 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, "invalid_request_error", code, message)
     }
 
-    /// The server has as many namespaces as it may.
-    pub(crate) fn too_many_namespaces(message: String) -> Self {
-        let code = Some("too_many_namespaces");
-        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, message)
-            .of_param("lookahead.namespace")
+    /// A corpus is more than its tenant may have.
+    fn quota(message: String) -> Self {
+        let code = Some("quota_exceeded");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "invalid_request_error", code, message)
+    }
+
+    /// The tenant sends a corpus already.
+    fn upload_in_progress(message: String) -> Self {
+        let code = Some("upload_in_progress");
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", code, message);
+        Self { retry_after_s: Some(1), ..error }
     }
 
     /// The answer took too long.
@@ -277,8 +299,12 @@ impl From<DraftStoreError> for ApiError {
         let message = error.to_string();
         match error {
             DraftStoreError::Name(_) => Self::invalid("lookahead.namespace", message),
-            DraftStoreError::TooMany(_) => Self::too_many_namespaces(message),
-            DraftStoreError::Trie(_) | DraftStoreError::Io { .. } => Self::internal(message),
+            DraftStoreError::TooMuch { limit: CorpusLimit::Size(_), .. } => Self::too_large(message),
+            DraftStoreError::TooMuch { .. } => Self::quota(message),
+            DraftStoreError::UploadInProgress => Self::upload_in_progress(message),
+            DraftStoreError::NotKept { .. } | DraftStoreError::Trie(_) | DraftStoreError::Io { .. } => {
+                Self::internal(message)
+            }
         }
     }
 }

@@ -29,7 +29,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use auth::{ApiKey, InvalidKey};
-pub use drafts::DraftStoreError;
+pub use drafts::{CorpusLimit, DraftStoreError};
 pub use listen::Listener;
 use lookahead_engine::Engine;
 use lookahead_model::LanguageModel;
@@ -80,7 +80,7 @@ where
     M::Cache: Send,
 {
     let state = State::new(models, options)?;
-    let router = api::router(Arc::clone(&state));
+    let router = api::router(Arc::clone(&state), listener.host());
     listen::run(listener, router, &state, stop, hurry).await;
     state.shut_down().await;
     Ok(())

@@ -24,7 +24,10 @@ const MAX_CONNECTIONS: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// A bound address.
-pub struct Listener(TcpListener);
+pub struct Listener {
+    socket: TcpListener,
+    host: String,
+}
 
 impl Listener {
     /// Listens on `host` and `port`; port 0 takes one that is free.
@@ -33,7 +36,10 @@ impl Listener {
     /// If the address is taken or is none of this machine.
     pub async fn bind(host: &str, port: u16) -> Result<Self, ServeError> {
         let listener = TcpListener::bind((host, port)).await;
-        listener.map(Self).map_err(|source| ServeError::Listen { address: format!("{host}:{port}"), source })
+        match listener {
+            Ok(socket) => Ok(Self { socket, host: host.to_owned() }),
+            Err(source) => Err(ServeError::Listen { address: format!("{host}:{port}"), source }),
+        }
     }
 
     /// Where it listens.
@@ -41,7 +47,12 @@ impl Listener {
     /// # Errors
     /// If the system does not say.
     pub fn address(&self) -> std::io::Result<SocketAddr> {
-        self.0.local_addr()
+        self.socket.local_addr()
+    }
+
+    /// The address as it was asked for.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
     }
 }
 
@@ -52,7 +63,7 @@ const LAST_WORDS: Duration = Duration::from_millis(500);
 /// that the options give them, or until `hurry` is ready; whoever comes meanwhile is told that the server stops. Returns when
 /// all connections have ended, or shortly after what was left is given up.
 pub(crate) async fn run(
-    Listener(listener): Listener,
+    Listener { socket, .. }: Listener,
     router: Router,
     state: &Arc<State>,
     stop: impl Future<Output = ()>,
@@ -61,7 +72,7 @@ pub(crate) async fn run(
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let snapshots = tokio::spawn(save_regularly(Arc::clone(state)));
-    let serve = accept(&listener, &places, |stream| {
+    let serve = accept(&socket, &places, |stream| {
         graceful.watch(connection(stream, &router, state.options.client_timeout, Keep::Alive))
     });
     tokio::select! {
@@ -71,7 +82,7 @@ pub(crate) async fn run(
     state.begin_stopping();
     tracing::info!("stopping: finishing what was begun");
     let timeout = state.options.shutdown_timeout;
-    let refuse = accept(&listener, &places, |stream| {
+    let refuse = accept(&socket, &places, |stream| {
         connection(stream, &router, state.options.client_timeout, Keep::Once)
     });
     let mut end = pin!(graceful.shutdown());

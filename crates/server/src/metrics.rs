@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64};
 use std::time::Duration;
 
 use lookahead_engine::{DraftOrigin, GenerationStats, OriginCounts, PassReport};
+use lookahead_trie::NamespaceStats;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -122,6 +123,8 @@ pub(crate) struct Metrics {
     trie_tokens: Gauge,
     namespaces: Gauge,
     pub(crate) namespace_failures: Counter,
+    pub(crate) namespace_fallbacks: Counter,
+    pub(crate) corpus_failures: Counter,
     pub(crate) snapshots: Counter,
     pub(crate) snapshot_failures: Counter,
     pub(crate) snapshot_timestamp: Gauge<f64, AtomicU64>,
@@ -161,6 +164,8 @@ impl Metrics {
             trie_tokens: Gauge::default(),
             namespaces: Gauge::default(),
             namespace_failures: Counter::default(),
+            namespace_fallbacks: Counter::default(),
+            corpus_failures: Counter::default(),
             snapshots: Counter::default(),
             snapshot_failures: Counter::default(),
             snapshot_timestamp: Gauge::default(),
@@ -228,6 +233,11 @@ impl Metrics {
         to.register("namespaces", "Open namespaces", self.namespaces.clone());
         let help = "Requests that drafted from nothing, as the files of their namespace could not be used";
         to.register("namespace_failures", help, self.namespace_failures.clone());
+        let help =
+            "Requests that drafted from nothing, as all namespaces that their key may have were in use";
+        to.register("namespace_fallbacks", help, self.namespace_fallbacks.clone());
+        let help = "Corpora that were passed over when a namespace was opened, as their files cannot be used";
+        to.register("corpus_failures", help, self.corpus_failures.clone());
         to.register("snapshots", "Snapshots of what was learned", self.snapshots.clone());
         to.register("snapshot_failures", "Snapshots that failed", self.snapshot_failures.clone());
         let help = "When the last snapshot succeeded, in seconds since 1970";
@@ -277,8 +287,8 @@ impl Metrics {
         count(&self.accepted_tokens, &stats.accepted_by_origin);
     }
 
-    /// All of it as text. `namespaces` are the tokens and bytes of each.
-    pub(crate) fn encode(&self, namespaces: &[(u64, usize)], in_hand: &InHand) -> String {
+    /// All of it as text. `namespaces` are those that are open.
+    pub(crate) fn encode(&self, namespaces: &[NamespaceStats], in_hand: &InHand) -> String {
         self.queue_depth.set(in_hand.waiting as i64);
         self.running.set(in_hand.running as i64);
         self.kv_used_tokens.set(in_hand.kv_used_tokens as i64);
@@ -287,8 +297,8 @@ impl Metrics {
         }
         self.preparations.set(in_hand.preparations as i64);
         self.namespaces.set(namespaces.len() as i64);
-        self.trie_tokens.set(namespaces.iter().map(|(tokens, _)| *tokens as i64).sum());
-        self.trie_bytes.set(namespaces.iter().map(|(_, bytes)| *bytes as i64).sum());
+        self.trie_tokens.set(namespaces.iter().map(|stats| stats.tokens as i64).sum());
+        self.trie_bytes.set(namespaces.iter().map(|stats| stats.bytes as i64).sum());
         if let Some(bytes) = resident_bytes() {
             self.resident_bytes.set(bytes);
         }

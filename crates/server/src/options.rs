@@ -28,6 +28,8 @@ pub struct ServerOptions {
     pub keys: Vec<ApiKey>,
     /// Origins of web pages that browsers may let use the server; `*` for all.
     pub cors_origins: Vec<String>,
+    /// Names, besides this machine's own, by which clients may call a server without keys: `NAME` or `NAME:PORT`; `*` for all.
+    pub allowed_hosts: Vec<String>,
     /// Sequences in one pass, at most.
     pub parallel: usize,
     /// Answers that wait, at most; more are refused.
@@ -53,7 +55,7 @@ pub struct ServerOptions {
     pub max_prediction_bytes: usize,
     /// Tokens of a predicted output, at most; never more than the context has.
     pub max_prediction_tokens: usize,
-    /// Bytes of a corpus that is sent, at most.
+    /// Bytes of a corpus that is sent, at most; and, with its index, of its file and of the memory that it takes meanwhile.
     pub max_corpus_bytes: usize,
     /// How long a request may take from its arrival to its end.
     pub request_timeout: Duration,
@@ -85,8 +87,14 @@ pub struct DraftOptions {
     pub directory: Option<PathBuf>,
     /// What the texts of a namespace may take in memory, in bytes.
     pub namespace_bytes: usize,
-    /// Namespaces, at most.
+    /// Namespaces of a tenant that are open at once, at most.
     pub max_namespaces: usize,
+    /// Namespaces of a tenant that are kept in the directory, at most; as many as may be open, at least.
+    pub max_kept_namespaces: usize,
+    /// Corpora that a tenant has sent, at most.
+    pub max_corpora: usize,
+    /// Bytes of the files of corpora that a tenant has sent, at most.
+    pub corpora_bytes: u64,
     /// What every namespace drafts from besides.
     pub corpora: Vec<Corpus>,
 }

@@ -6,10 +6,9 @@ use lookahead_engine::{DraftPolicy, Engine, Scheduler, SchedulerOptions};
 use lookahead_grammar::Grammars;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{LanguageModel, PromptEncoder};
-use lookahead_trie::Namespace;
 
 use crate::ServeError;
-use crate::drafts::{DraftStore, DraftStoreError};
+use crate::drafts::DraftStore;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
@@ -28,8 +27,6 @@ pub(crate) struct Served {
     /// The most tokens of prompt and answer together.
     pub(crate) context_length: usize,
     pub(crate) kv_total_tokens: usize,
-    namespace_bytes: usize,
-    metrics: Arc<Metrics>,
 }
 
 impl Served {
@@ -46,10 +43,10 @@ impl Served {
     {
         let ServedModel { names, prompts, drafts } = model;
         let drafts = drafts.unwrap_or_else(|| options.drafts.clone());
-        let (policy, namespace_bytes) = (drafts.policy.clone(), drafts.namespace_bytes);
+        let policy = drafts.policy.clone();
         let tokenizer = prompts.tokenizer();
         let grammars = Arc::new(Grammars::new(tokenizer, engine.model().vocabulary_size())?);
-        let drafts = DraftStore::new(drafts, tokenizer.fingerprint())?;
+        let drafts = DraftStore::new(drafts, tokenizer.fingerprint(), Arc::clone(metrics))?;
         let context_length = engine.context_length();
         let kv_total_tokens = engine.model().cache_memory().total_tokens();
         let scheduler_options = SchedulerOptions {
@@ -59,19 +56,7 @@ impl Served {
         };
         let scheduler = Scheduler::new(engine, scheduler_options);
         let worker = Worker::start(scheduler, Arc::clone(metrics)).map_err(ServeError::Thread)?;
-        let metrics = Arc::clone(metrics);
-        Ok(Self {
-            names,
-            prompts,
-            grammars,
-            drafts,
-            policy,
-            worker,
-            context_length,
-            kv_total_tokens,
-            namespace_bytes,
-            metrics,
-        })
+        Ok(Self { names, prompts, grammars, drafts, policy, worker, context_length, kv_total_tokens })
     }
 
     /// The first of its names.
@@ -81,19 +66,6 @@ impl Served {
 
     pub(crate) fn tokenizer(&self) -> &Tokenizer {
         self.prompts.tokenizer()
-    }
-
-    /// What a request drafts from. It is answered whatever becomes of files: where those of its namespace cannot be used, with
-    /// a namespace that is empty and its own.
-    pub(crate) fn namespace(&self, name: &str) -> Result<Arc<Namespace>, DraftStoreError> {
-        match self.drafts.get(name) {
-            Err(error @ (DraftStoreError::Trie(_) | DraftStoreError::Io { .. })) => {
-                tracing::error!(namespace = name, "a request drafts from nothing: {error}");
-                self.metrics.namespace_failures.inc();
-                Ok(Arc::new(Namespace::new(self.namespace_bytes)?))
-            }
-            namespace => namespace,
-        }
     }
 }
 

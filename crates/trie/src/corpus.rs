@@ -17,6 +17,9 @@ use crate::{TokenId, TrieError};
 /// Contexts whose runners-up a corpus keeps while it is made.
 const PLACES: usize = 1 << 16;
 
+/// Tokens that are added at a time, between looks at how much memory they take.
+const PIECE: usize = 1 << 10;
+
 /// A file of drafts, open for reading. What it holds is taken when it is opened: a small file is read, a larger one copied into
 /// the temporary directory (`TMPDIR`) and mapped there, so that whatever becomes of the file, drafts stay as they are and no
 /// page of it is ever missing. Clones share the copy.
@@ -50,6 +53,19 @@ impl CorpusBuilder {
     pub fn add(&mut self, tokens: &[TokenId]) {
         self.writer.begin_text(&self.log);
         self.writer.extend(&self.log, tokens);
+    }
+
+    /// Adds a text if texts and index take at most `max_bytes` then, in memory and, about, in the file; whether they do. If they
+    /// would not, a beginning of the text may have been added.
+    pub fn add_within(&mut self, tokens: &[TokenId], max_bytes: usize) -> bool {
+        self.writer.begin_text(&self.log);
+        tokens.chunks(PIECE).all(|piece| {
+            let is_room = self.writer.bytes_after(piece.len()) <= max_bytes;
+            if is_room {
+                self.writer.extend(&self.log, piece);
+            }
+            is_room
+        })
     }
 
     /// Adds all that a file and its journal know; the trust learned there if none is known yet.

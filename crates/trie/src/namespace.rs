@@ -19,7 +19,7 @@ use crate::request::{Request, Sharing};
 use crate::request_text::RequestText;
 use crate::runners_up::{RANKS, RunnersUp};
 use crate::shared::Shared;
-use crate::sync::ArcSwap;
+use crate::sync::{ArcSwap, AtomicU64, Ordering};
 use crate::trust::Trust;
 use crate::{DraftTree, MIN_BYTES, TokenId, TrieError};
 
@@ -56,6 +56,7 @@ pub struct Namespace {
     shared: ArcSwap<Shared>,
     trust: ArcSwap<Trust>,
     runners_up: RunnersUp,
+    tokens_learned: AtomicU64,
     writer: Mutex<Writer>,
 }
 
@@ -64,7 +65,6 @@ pub struct Namespace {
 struct Writer {
     /// Of the newer half.
     log: LogWriter,
-    tokens: u64,
     file: Option<DraftFile>,
 }
 
@@ -95,6 +95,7 @@ impl Namespace {
             shared: ArcSwap::default(),
             trust: ArcSwap::default(),
             runners_up: RunnersUp::new(PLACES),
+            tokens_learned: AtomicU64::new(0),
             writer: Mutex::default(),
         })
     }
@@ -121,10 +122,8 @@ impl Namespace {
         for record in records {
             namespace.recall(record);
         }
-        let mut writer = namespace.writer();
-        writer.tokens = 0;
-        writer.file = file;
-        drop(writer);
+        namespace.tokens_learned.store(0, Ordering::Relaxed);
+        namespace.writer().file = file;
         Ok(namespace)
     }
 
@@ -261,9 +260,9 @@ impl Namespace {
         self.writer().file.is_some()
     }
 
-    /// How full it is.
+    /// How full it is. It waits for nobody: neither for who adds to it nor for a file that is written.
     pub fn stats(&self) -> NamespaceStats {
-        let tokens_learned = self.writer().tokens;
+        let tokens_learned = self.tokens_learned.load(Ordering::Relaxed);
         let shared = self.shared.load();
         NamespaceStats {
             tokens_learned,
@@ -296,7 +295,7 @@ impl Namespace {
             }
             writer.log.extend(&shared.newer, piece);
         }
-        writer.tokens += tokens.len() as u64;
+        self.tokens_learned.fetch_add(tokens.len() as u64, Ordering::Relaxed);
     }
 
     /// Learns what a journal holds.
@@ -348,5 +347,24 @@ impl Writer {
     /// Writes a record to the journal, if there is one.
     fn record(&mut self, record: impl FnOnce() -> Record) -> Result<(), TrieError> {
         self.file.as_mut().map_or(Ok(()), |file| file.append(&record()))
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn its_numbers_wait_for_nobody_who_writes() {
+        let namespace = Arc::new(Namespace::new(MIN_BYTES).unwrap());
+        let _writing = namespace.writer();
+        let (tell, told) = channel();
+        let other = Arc::clone(&namespace);
+        thread::spawn(move || tell.send(other.stats()));
+        assert!(told.recv_timeout(Duration::from_secs(20)).is_ok());
     }
 }

@@ -99,6 +99,12 @@ pub(crate) struct NetworkArgs {
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',')]
     pub(crate) cors_origin: Vec<String>,
 
+    /// Answer to this name too, such as `llm.local`, where there are no keys; `*` for any; may be given several times. Without
+    /// keys, requests must be for localhost or the address that is listened at: a web page may give this machine a name of
+    /// its own
+    #[arg(long, value_name = "NAME[:PORT]", value_delimiter = ',')]
+    pub(crate) allowed_hosts: Vec<String>,
+
     /// What requests call the model; may be given several times [default: the file's name]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) model_name: Vec<String>,
@@ -162,7 +168,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N")]
     pub(crate) max_prediction_tokens: Option<usize>,
 
-    /// Bytes of a corpus that is sent, at most
+    /// Bytes of a corpus that is sent, at most; and of its file and the memory that making it takes, index included
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) max_corpus: ByteSize,
 
@@ -211,9 +217,21 @@ pub(crate) struct ServedDraftArgs {
     #[arg(long, value_name = "SIZE", default_value = "256MiB")]
     pub(crate) namespace_memory: ByteSize,
 
-    /// Namespaces, at most
-    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    /// Namespaces of a key that are open at once, at most. Others are closed, and saved if --drafts-dir keeps them
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
     pub(crate) max_namespaces: usize,
+
+    /// Namespaces of a key that --drafts-dir keeps, at most; those go that learned nothing for the longest time
+    #[arg(long, value_name = "N", default_value_t = 64, value_parser = at_least_one)]
+    pub(crate) max_kept_namespaces: usize,
+
+    /// Corpora that a key has sent, at most
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub(crate) max_corpora: usize,
+
+    /// Bytes of the files of all corpora that a key has sent, at most
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    pub(crate) corpora_quota: ByteSize,
 }
 
 /// What is logged.
@@ -273,6 +291,7 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let options = ServerOptions {
         keys,
         cors_origins: network.cors_origin,
+        allowed_hosts: network.allowed_hosts,
         parallel: limits.parallel,
         max_queue: limits.max_queue,
         max_body_memory: bytes(limits.max_body_memory),
@@ -393,6 +412,9 @@ fn draft_options(
         directory: arguments.drafts_dir.clone(),
         namespace_bytes: bytes(arguments.namespace_memory),
         max_namespaces: arguments.max_namespaces,
+        max_kept_namespaces: arguments.max_kept_namespaces,
+        max_corpora: arguments.max_corpora,
+        corpora_bytes: arguments.corpora_quota.as_u64(),
         corpora,
     };
     Ok((options, directory))

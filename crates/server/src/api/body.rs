@@ -79,7 +79,7 @@ pub(super) async fn read(
     let (body, max_bytes) = (request.into_body(), state.options.max_body_bytes);
     let size = body.size_hint();
     if size.lower() > max_bytes as u64 {
-        return Err(ApiError::too_large(max_bytes)); // before it is asked for
+        return Err(too_large(max_bytes)); // before it is asked for
     }
     let expected = size.upper().and_then(|bytes| usize::try_from(bytes).ok()).unwrap_or(max_bytes);
     let mut ticket = state.admission.admit(tenant, expected)?;
@@ -88,6 +88,10 @@ pub(super) async fn read(
         .unwrap_or_else(|_| Err(ApiError::client_timeout()))?;
     ticket.hold(Resource::BodyBytes, bytes.len())?;
     Ok((ticket, bytes))
+}
+
+fn too_large(max_bytes: usize) -> ApiError {
+    ApiError::too_large(format!("the request is larger than the {max_bytes} bytes of --max-body"))
 }
 
 /// Copies the pieces together as they come: a piece keeps the buffer that it was read into, and a client may send them byte
@@ -99,7 +103,7 @@ async fn collect(mut body: Body, expected: usize, max_bytes: usize) -> Result<Ve
             .map_err(|error| ApiError::invalid("body", format!("the body could not be read: {error}")))?;
         let piece = frame.data_ref().map_or(&[][..], Bytes::as_ref);
         if piece.len() > max_bytes - bytes.len() {
-            return Err(ApiError::too_large(max_bytes));
+            return Err(too_large(max_bytes));
         }
         bytes.extend_from_slice(piece);
     }

@@ -2,21 +2,26 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Extension, Path, Query, Request, State as FromState};
 use http_body_util::BodyExt as _;
 use lookahead_model::tokenizer::EncodeOptions;
-use lookahead_trie::CorpusBuilder;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::{Shared, Tenant, Url};
-use crate::drafts::{CorpusInfo, DraftStore};
+use crate::drafts::{CorpusInfo, NamespaceName, NamespaceReport, Upload};
 use crate::error::{ApiError, BodyErrors, ErrorBody, NamespaceErrors};
 use crate::served::Served;
 use crate::state::{State, blocking};
+
+/// Bytes of lines that are read before they are looked at together.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// Bytes of a line, at most. As JSON in memory it may take some thirty times that.
+const MAX_LINE_BYTES: usize = 4 << 20;
 
 /// Which corpus.
 #[derive(Deserialize, IntoParams)]
@@ -50,6 +55,9 @@ pub(super) struct CorpusObject {
     tokens: u64,
     /// Bytes of its file.
     bytes: u64,
+    /// Why it is not drafted from, if it is not: its file is damaged, or made for another model. It can be removed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 /// Corpora of a namespace.
@@ -87,23 +95,30 @@ struct KvStats {
     total_tokens: usize,
 }
 
-/// What a namespace holds.
+/// What a namespace holds. It is not opened for this: one that no request has used since it was closed has no tokens.
 #[derive(Serialize, ToSchema)]
 struct NamespaceObject {
     name: String,
+    /// Whether it is in memory: since a request used it, until its key's others need the room.
+    is_open: bool,
     /// Tokens that can be drafted from.
     tokens: u64,
-    /// Of those, the ones learned since the server was started.
+    /// Of those, the ones learned since it was opened.
     tokens_learned: u64,
     /// Memory.
     bytes: usize,
     /// Bytes of mapped files.
     mapped_bytes: u64,
+    /// Bytes of its own files, those of corpora not counted.
+    disk_bytes: u64,
+    /// Why its file cannot be used, if it is so: its requests draft from their own text alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    problem: Option<String>,
 }
 
 impl From<CorpusInfo> for CorpusObject {
-    fn from(CorpusInfo { name, tokens, bytes }: CorpusInfo) -> Self {
-        Self { name, object: "corpus", tokens, bytes }
+    fn from(CorpusInfo { name, tokens, bytes, problem }: CorpusInfo) -> Self {
+        Self { name, object: "corpus", tokens, bytes, problem }
     }
 }
 
@@ -119,7 +134,7 @@ impl From<CorpusInfo> for CorpusObject {
     request_body(content = String, content_type = "application/x-ndjson"),
     responses(
         (status = 200, description = "The corpus", body = CorpusObject),
-        (status = 429, description = "There are as many namespaces as may be", body = ErrorBody),
+        (status = 429, description = "Another corpus of this key is being sent", body = ErrorBody),
         (status = 500, description = "The corpus cannot be written", body = ErrorBody),
         BodyErrors,
     )
@@ -130,62 +145,103 @@ pub(super) async fn add_corpus(
     Url(Query(CorpusQuery { name, namespace, model })): Url<Query<CorpusQuery>>,
     request: Request,
 ) -> Result<Json<CorpusObject>, ApiError> {
-    let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
+    let namespace = NamespaceName::new(&tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
-    let texts = read_texts(&state, &model, request.into_body()).await?;
-    if texts.tokens() == 0 {
+    let max_bytes = state.options.max_corpus_bytes;
+    let upload = {
+        let model = Arc::clone(&model);
+        blocking(move || Ok(model.drafts.upload(namespace, name, max_bytes)?)).await?
+    };
+    // However slowly it comes: its place is wanted by the next one.
+    let reader =
+        Reader { state: &state, model, tenant, deadline: Instant::now() + state.options.request_timeout };
+    let received = tokio::time::timeout_at(reader.deadline.into(), reader.read_texts(upload, request));
+    let upload = received.await.unwrap_or_else(|_| Err(ApiError::client_timeout()))?;
+    if upload.tokens() == 0 {
         return Err(ApiError::invalid("body", "the corpus has no text to learn"));
     }
-    blocking(move || Ok(Json(model.drafts.add_corpus(&namespace, &name, texts)?.into()))).await
+    blocking(move || Ok(Json(upload.finish()?.into()))).await
 }
 
-/// Reads JSON lines as they come.
-async fn read_texts(state: &State, model: &Arc<Served>, mut body: Body) -> Result<CorpusBuilder, ApiError> {
-    let (mut texts, mut line, mut number, mut bytes) = (CorpusBuilder::default(), Vec::new(), 0, 0);
-    loop {
-        let frame = tokio::time::timeout(state.options.client_timeout, body.frame()).await;
-        let frame = match frame {
-            Err(_) => return Err(ApiError::client_timeout()),
-            Ok(Some(Err(error))) => {
-                return Err(ApiError::invalid("body", format!("the body could not be read: {error}")));
+/// Reads the lines of a corpus that is sent.
+struct Reader<'a> {
+    state: &'a State,
+    model: Arc<Served>,
+    tenant: Arc<str>,
+    deadline: Instant,
+}
+
+impl Reader<'_> {
+    /// Adds JSON lines as they come.
+    async fn read_texts(&self, mut upload: Upload, request: Request) -> Result<Upload, ApiError> {
+        let mut body = request.into_body();
+        let (mut lines, mut read, mut bytes) = (Vec::new(), 0, 0);
+        loop {
+            let frame = tokio::time::timeout(self.state.options.client_timeout, body.frame()).await;
+            let frame = match frame {
+                Err(_) => return Err(ApiError::client_timeout()),
+                Ok(Some(Err(error))) => {
+                    return Err(ApiError::invalid("body", format!("the body could not be read: {error}")));
+                }
+                Ok(Some(Ok(frame))) => frame,
+                Ok(None) => break,
+            };
+            let Ok(data) = frame.into_data() else { continue };
+            bytes += data.len();
+            upload.check_size(bytes)?;
+            lines.extend_from_slice(&data);
+            if lines.len() < BATCH_BYTES {
+                continue;
             }
-            Ok(Some(Ok(frame))) => frame,
-            Ok(None) => break,
-        };
-        let Ok(data) = frame.into_data() else { continue };
-        bytes += data.len();
-        if bytes > state.options.max_corpus_bytes {
-            return Err(ApiError::too_large(state.options.max_corpus_bytes));
+            if let Some(end) = lines.iter().rposition(|&byte| byte == b'\n') {
+                let rest = lines.split_off(end + 1);
+                (upload, read) = self.add_lines(upload, std::mem::replace(&mut lines, rest), read).await?;
+            }
+            if lines.len() > MAX_LINE_BYTES {
+                return Err(line_too_long(read + 1));
+            }
         }
-        let mut rest = &data[..];
-        while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
-            line.extend_from_slice(&rest[..end]);
-            rest = &rest[end + 1..];
-            number += 1;
-            texts = add_line(model, texts, std::mem::take(&mut line), number).await?;
-        }
-        line.extend_from_slice(rest);
+        (upload, _) = self.add_lines(upload, lines, read).await?;
+        Ok(upload)
     }
-    add_line(model, texts, line, number + 1).await
+
+    /// Adds the texts of whole lines, before which there were `read`, where requests are prepared. The upload, and how many lines
+    /// there have been.
+    async fn add_lines(
+        &self,
+        mut upload: Upload,
+        lines: Vec<u8>,
+        mut read: usize,
+    ) -> Result<(Upload, usize), ApiError> {
+        let model = Arc::clone(&self.model);
+        self.state
+            .prepare(&self.tenant, self.deadline, move || {
+                for line in lines.split(|&byte| byte == b'\n') {
+                    read += 1;
+                    if line.len() > MAX_LINE_BYTES {
+                        return Err(line_too_long(read));
+                    }
+                    let wrong =
+                        |problem: String| ApiError::invalid("body", format!("line {read}: {problem}"));
+                    let line = str::from_utf8(line).map_err(|error| wrong(error.to_string()))?;
+                    for text in
+                        lookahead_engine::learnable_texts(line).map_err(|error| wrong(error.to_string()))?
+                    {
+                        let tokens = model.tokenizer().encode(&text, EncodeOptions::default());
+                        upload.add(&tokens.map_err(|error| wrong(error.to_string()))?)?;
+                    }
+                }
+                // Behind the last line feed begins a line that is not there yet, or is empty at the end.
+                Ok((upload, if lines.ends_with(b"\n") { read - 1 } else { read }))
+            })
+            .await
+    }
 }
 
-async fn add_line(
-    model: &Arc<Served>,
-    mut texts: CorpusBuilder,
-    line: Vec<u8>,
-    number: usize,
-) -> Result<CorpusBuilder, ApiError> {
-    let model = Arc::clone(model);
-    blocking(move || {
-        let wrong = |problem: String| ApiError::invalid("body", format!("line {number}: {problem}"));
-        let line = str::from_utf8(&line).map_err(|error| wrong(error.to_string()))?;
-        for text in lookahead_engine::learnable_texts(line).map_err(|error| wrong(error.to_string()))? {
-            let tokens = model.tokenizer().encode(&text, EncodeOptions::default());
-            texts.add(&tokens.map_err(|error| wrong(error.to_string()))?);
-        }
-        Ok(texts)
-    })
-    .await
+fn line_too_long(number: usize) -> ApiError {
+    ApiError::too_large(format!(
+        "line {number} is longer than {MAX_LINE_BYTES} bytes; give its text in several lines"
+    ))
 }
 
 /// List corpora
@@ -204,7 +260,7 @@ pub(super) async fn list_corpora(
     Extension(Tenant(tenant)): Extension<Tenant>,
     Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<CorpusList>, ApiError> {
-    let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
+    let namespace = NamespaceName::new(&tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
         let data = model.drafts.corpora(&namespace)?.into_iter().map(Into::into).collect();
@@ -231,7 +287,7 @@ pub(super) async fn remove_corpus(
     Url(Path(name)): Url<Path<String>>,
     Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Deleted>, ApiError> {
-    let namespace = DraftStore::name(&tenant, namespace.as_deref())?;
+    let namespace = NamespaceName::new(&tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
         if model.drafts.remove_corpus(&namespace, &name)? {
@@ -259,10 +315,10 @@ pub(super) async fn stats(
     Extension(Tenant(tenant)): Extension<Tenant>,
     Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Stats>, ApiError> {
-    let name = DraftStore::name(&tenant, namespace.as_deref())?;
+    let name = NamespaceName::new(&tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
-        let stats = model.drafts.get(&name)?.stats();
+        let NamespaceReport { is_open, stats, disk_bytes, problem } = model.drafts.report(&name);
         let load = model.worker.load();
         Ok(Json(Stats {
             running: load.running.load(Ordering::Relaxed),
@@ -272,11 +328,14 @@ pub(super) async fn stats(
                 total_tokens: model.kv_total_tokens,
             },
             namespace: NamespaceObject {
-                name,
+                name: name.to_string(),
+                is_open,
                 tokens: stats.tokens,
                 tokens_learned: stats.tokens_learned,
                 bytes: stats.bytes,
                 mapped_bytes: stats.mapped_bytes,
+                disk_bytes,
+                problem,
             },
         }))
     })

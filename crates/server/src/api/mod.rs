@@ -7,6 +7,7 @@ mod lookahead;
 mod models;
 mod openai;
 mod operations;
+mod origin;
 mod tokens;
 
 use std::fmt::Display;
@@ -26,6 +27,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi;
 
+use self::origin::Gate;
 use crate::error::ApiError;
 use crate::metrics::{Metrics, Rejection};
 use crate::state::State;
@@ -66,8 +68,8 @@ struct Tenant(Arc<str>);
 struct Document;
 
 /// All routes.
-pub(crate) fn router(state: Arc<State>) -> Router {
-    let with_key = Router::new()
+pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
+    let json = Router::new()
         .route("/v1/chat/completions", post(openai::chat::complete))
         .route("/v1/completions", post(openai::completions::complete))
         .route("/v1/embeddings", post(models::embed))
@@ -75,19 +77,29 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         .route("/v1/models/{model}", get(models::get))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
-        .route("/v1/lookahead/corpora", post(lookahead::add_corpus).get(lookahead::list_corpora))
         .route("/v1/lookahead/corpora/{name}", delete(lookahead::remove_corpus))
         .route("/v1/lookahead/stats", get(lookahead::stats))
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&state), find_tenant));
+        .route_layer(middleware::from_fn(origin::check_json));
+    let json_lines = Router::new()
+        .route("/v1/lookahead/corpora", post(lookahead::add_corpus).get(lookahead::list_corpora))
+        .route_layer(middleware::from_fn(origin::check_json_lines));
+    let gate = Arc::new(Gate::new(&state.options, bound));
+    let guarded = json
+        .merge(json_lines)
+        .route_layer(middleware::from_fn_with_state(Arc::clone(&state), find_tenant))
+        .route_layer(middleware::from_fn_with_state(gate, origin::check))
+        .method_not_allowed_fallback(no_such_method)
+        .layer(cors(&state.options.cors_origins));
     let document = Document::openapi().to_pretty_json().unwrap_or_default();
     Router::new()
-        .merge(with_key)
+        .merge(guarded)
         .merge(pages::routes())
         .route("/health", get(operations::health))
         .route("/metrics", get(operations::metrics))
         .route(
             "/openapi.json",
-            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) }),
+            get(move || async move { ([(header::CONTENT_TYPE, "application/json")], document) })
+                .layer(cors(&state.options.cors_origins)),
         )
         .fallback(no_such_path)
         .method_not_allowed_fallback(no_such_method)
@@ -97,7 +109,6 @@ pub(crate) fn router(state: Arc<State>) -> Router {
         }))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), leftover::read))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
-        .layer(cors(&state.options.cors_origins))
         .with_state(state)
 }
 

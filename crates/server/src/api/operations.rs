@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::State as FromState;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
+use lookahead_trie::NamespaceStats;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -62,8 +63,8 @@ pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health
 )]
 pub(super) async fn metrics(FromState(state): Shared) -> Result<impl IntoResponse, ApiError> {
     let text = blocking(move || {
-        let stats = state.models.iter().flat_map(|model| model.drafts.stats());
-        let namespaces: Vec<(u64, usize)> = stats.map(|(_, stats)| (stats.tokens, stats.bytes)).collect();
+        let namespaces: Vec<NamespaceStats> =
+            state.models.iter().flat_map(|model| model.drafts.stats()).collect();
         let load = |of: fn(&Load) -> &AtomicUsize| -> usize {
             state.models.iter().map(|model| of(model.worker.load()).load(Ordering::Relaxed)).sum()
         };

@@ -4,8 +4,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use lookahead_engine::{
-    AnswerText, Constraint, Drafter, GenerationRequest, Namespace, NamespaceDrafter, NoDraft, RequestText,
-    SamplingParams, Submission,
+    AnswerText, Constraint, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams, Submission,
 };
 use lookahead_grammar::Follower;
 use lookahead_model::TokenId;
@@ -16,6 +15,7 @@ use super::answers::{Answers, Asked};
 use super::request::{AnswerRequest, Drafting, Input, Prompt, Rule, Structure, Tools};
 use super::shared_constraint::SharedConstraint;
 use crate::admission::{Resource, Ticket};
+use crate::drafts::UsedNamespace;
 use crate::error::{ApiError, grammar_error};
 use crate::options::ServerOptions;
 use crate::served::Served;
@@ -53,7 +53,7 @@ impl Served {
         let has_drafts = drafting.policy.is_some();
         let ready = ready_prompts(tokens, prediction.as_deref(), has_drafts, &mut ticket)?;
         ticket.hold(Resource::BodyBytes, 0)?;
-        let namespace = self.namespace(&drafting.namespace)?;
+        let namespace = self.drafts.namespace(&drafting.namespace)?;
 
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
@@ -76,10 +76,10 @@ impl Served {
                 jobs.push(Job {
                     submission: Submission {
                         request: generation,
-                        drafter: self.drafter(drafting, &namespace, prompt.text.as_ref()),
+                        drafter: drafter(drafting, &namespace, prompt.text.as_ref()),
                         constraint: constraint.map(|shared| Box::new(shared) as Box<dyn Constraint>),
                         tenant: ticket.tenant().to_owned(),
-                        scope: drafting.namespace.clone(),
+                        scope: drafting.namespace.to_string(),
                     },
                     text: AnswerText::new(self.tokenizer(), request.stop.iter().cloned()),
                     choice: jobs.len(),
@@ -204,21 +204,17 @@ impl Served {
             (None, None) => Ok(None),
         }
     }
+}
 
-    /// A drafter for an answer to an indexed prompt.
-    fn drafter(
-        &self,
-        drafting: &Drafting,
-        namespace: &Arc<Namespace>,
-        text: Option<&Arc<RequestText>>,
-    ) -> Box<dyn Drafter> {
-        match (&drafting.policy, text) {
-            (Some(policy), Some(text)) => {
-                let drafter = NamespaceDrafter::new(Arc::clone(namespace), policy.clone());
-                self.drafts.drafter(drafter.with_text(Arc::clone(text)))
-            }
-            _ => Box::new(NoDraft),
-        }
+/// A drafter for an answer to an indexed prompt.
+fn drafter(
+    drafting: &Drafting,
+    namespace: &UsedNamespace,
+    text: Option<&Arc<RequestText>>,
+) -> Box<dyn Drafter> {
+    match (&drafting.policy, text) {
+        (Some(policy), Some(text)) => namespace.drafter(policy.clone(), Arc::clone(text)),
+        _ => Box::new(NoDraft),
     }
 }
 

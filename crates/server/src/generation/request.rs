@@ -5,6 +5,8 @@ use lookahead_grammar::{ToolChoice, ToolSpec};
 use lookahead_model::{Chat, TokenId};
 use serde_json::Value;
 
+use crate::drafts::NamespaceName;
+
 /// What is asked of a model.
 pub(crate) struct AnswerRequest {
     pub(crate) input: Input,
@@ -70,7 +72,7 @@ pub(crate) struct Drafting {
     /// `None` for plain decoding.
     pub(crate) policy: Option<DraftPolicy>,
     /// The name of the namespace. Requests of one share prefixes, too.
-    pub(crate) namespace: String,
+    pub(crate) namespace: NamespaceName,
 }
 
 impl Input {

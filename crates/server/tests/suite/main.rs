@@ -3,7 +3,9 @@
 #![allow(clippy::unwrap_used, unreachable_pub)] // tests, and what they share
 
 mod admission;
+mod browsers;
 mod common;
+mod drafts;
 mod exactness;
 mod fairness;
 mod models;

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use lookahead_trie::{Corpus, DraftParams, DraftTree, FileProblem, Namespace, Sharing, TokenId, TrieError};
+use lookahead_trie::{
+    Corpus, CorpusBuilder, DraftParams, DraftTree, FileProblem, Namespace, Sharing, TokenId, TrieError,
+};
 
 const FINGERPRINT: u64 = 7;
 const MAX_BYTES: usize = 64 << 20;
@@ -336,4 +338,24 @@ fn a_process_killed_at_any_moment_has_lost_nothing_that_it_finished() {
     // How often depends on the machine; some kills must fall into it.
     assert!(generations > 5, "the file was rewritten {generations} times only");
     println!("{kills} kills, {all_finished} answers, {generations} generations of files");
+}
+
+#[test]
+fn a_corpus_takes_no_more_than_it_may_in_memory_and_in_its_file() {
+    let directory = tempfile::tempdir().unwrap();
+    let max_bytes = 300_000;
+    let mut corpus = CorpusBuilder::default();
+    let text = |number: u32| (0..100).map(|token| token * 31 % (number + 7)).collect::<Vec<_>>();
+    let added = (0..).take_while(|&number| corpus.add_within(&text(number), max_bytes)).count();
+    assert!(added > 10, "{added}");
+    assert!(
+        !corpus.add_within(&(0..1_000_000).collect::<Vec<_>>(), max_bytes),
+        "a text is not added piece by piece"
+    );
+    let written = corpus.write(&directory.path().join("corpus"), 7).unwrap();
+    assert!(
+        (max_bytes as u64 / 4..max_bytes as u64 + 1000).contains(&written.bytes()),
+        "{}",
+        written.bytes()
+    );
 }

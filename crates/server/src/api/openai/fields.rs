@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::drafts::DraftStore;
+use crate::drafts::NamespaceName;
 use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Drafting, Input};
 use crate::served::Served;
@@ -182,7 +182,7 @@ impl SamplingFields {
             prediction: None,
             drafting: Drafting {
                 policy: self.lookahead.policy(model.policy.as_ref())?,
-                namespace: DraftStore::name(tenant, self.lookahead.namespace.as_deref())?,
+                namespace: NamespaceName::new(tenant, self.lookahead.namespace.as_deref())?,
             },
         })
     }

@@ -34,28 +34,29 @@ pub struct TestServer {
 }
 
 /// An answer: status, headers and body.
-pub struct Reply {
-    pub status: u16,
-    pub headers: ureq::http::HeaderMap,
-    pub text: String,
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) text: String,
 }
 
 impl Reply {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("{error}: {}", self.text))
     }
 }
 
 /// Drafts by a curve of which a pass over some tokens is cheap.
-pub fn policy() -> DraftPolicy {
+pub(crate) fn policy() -> DraftPolicy {
     let points = [(1, 1.0), (8, 1.2), (32, 2.0)].map(|(tokens, ms)| CostPoint { tokens, ms });
     DraftPolicy::adaptive(Arc::new(CostCurve::new(points.to_vec()).unwrap()))
 }
 
-pub fn options() -> ServerOptions {
+pub(crate) fn options() -> ServerOptions {
     ServerOptions {
         keys: Vec::new(),
         cors_origins: Vec::new(),
+        allowed_hosts: Vec::new(),
         parallel: 8,
         max_queue: 1000,
         max_body_memory: 64 << 20,
@@ -78,6 +79,9 @@ pub fn options() -> ServerOptions {
             directory: None,
             namespace_bytes: 16 << 20,
             max_namespaces: 8,
+            max_kept_namespaces: 16,
+            max_corpora: 8,
+            corpora_bytes: 64 << 20,
             corpora: Vec::new(),
         },
     }
@@ -110,7 +114,7 @@ fn engine<M: LanguageModel>(model: M) -> Engine<M> {
 }
 
 impl TestServer {
-    pub fn start(options: ServerOptions) -> Self {
+    pub(crate) fn start(options: ServerOptions) -> Self {
         Self::with_kv_tokens(options, 8192)
     }
 
@@ -156,7 +160,7 @@ impl TestServer {
         Self { name, base, stop, hurry, thread: Some(thread), agent }
     }
 
-    pub fn base(&self) -> &str {
+    pub(crate) fn base(&self) -> &str {
         &self.base
     }
 
@@ -172,25 +176,58 @@ impl TestServer {
         read(self.agent.get(format!("{}{path}", self.base)).call())
     }
 
-    pub fn delete(&self, path: &str) -> Reply {
-        read(self.agent.delete(format!("{}{path}", self.base)).call())
+    pub(crate) fn delete(&self, path: &str) -> Reply {
+        self.delete_as(path, None)
     }
 
-    pub fn post(&self, path: &str, body: &Value) -> Reply {
+    pub(crate) fn post(&self, path: &str, body: &Value) -> Reply {
         self.post_as(path, None, &body.to_string())
     }
 
     /// Posts `body` with an API key.
-    pub fn post_as(&self, path: &str, key: Option<&str>, body: &str) -> Reply {
-        let mut request = self.agent.post(format!("{}{path}", self.base));
+    pub(crate) fn post_as(&self, path: &str, key: Option<&str>, body: &str) -> Reply {
+        let authorization = key.map(|key| format!("Bearer {key}"));
+        let authorization = authorization.as_deref().map(|value| ("Authorization", value));
+        let headers: Vec<_> =
+            authorization.into_iter().chain([("Content-Type", "application/json")]).collect();
+        self.post_with(path, &headers, body)
+    }
+
+    /// Posts `body` with these headers, and a type of text where they name none.
+    pub(crate) fn post_with(&self, path: &str, headers: &[(&str, &str)], body: &str) -> Reply {
+        let request = self.agent.post(format!("{}{path}", self.base));
+        read(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).send(body))
+    }
+
+    pub(crate) fn get_as(&self, path: &str, key: Option<&str>) -> Reply {
+        let authorization = key.map(|key| format!("Bearer {key}"));
+        let headers: Vec<_> = authorization.iter().map(|value| ("Authorization", &**value)).collect();
+        self.get_with(path, &headers)
+    }
+
+    pub(crate) fn delete_as(&self, path: &str, key: Option<&str>) -> Reply {
+        let mut request = self.agent.delete(format!("{}{path}", self.base));
         if let Some(key) = key {
             request = request.header("Authorization", format!("Bearer {key}"));
         }
-        read(request.send(body))
+        read(request.call())
+    }
+
+    /// Asks whether a page of `origin` may post to `path`.
+    pub(crate) fn preflight(&self, path: &str, origin: &str) -> Reply {
+        let request = self.agent.options(format!("{}{path}", self.base));
+        let request = request.header("Origin", origin).header("Access-Control-Request-Method", "POST");
+        read(request.header("Access-Control-Request-Headers", "content-type").call())
+    }
+
+    /// Gets `path` with these headers.
+    pub(crate) fn get_with(&self, path: &str, headers: &[(&str, &str)]) -> Reply {
+        let request = self.agent.get(format!("{}{path}", self.base));
+        read(headers.iter().fold(request, |request, (name, value)| request.header(*name, *value)).call())
     }
 
     /// The value of a metric, or the sum over its labels.
-    pub fn metric(&self, name: &str) -> f64 {
+    pub(crate) fn metric(&self, name: &str) -> f64 {
         let text = self.get("/metrics").text;
         let lines = text.lines().filter(|line| {
             line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ') || rest.starts_with('{'))
@@ -199,7 +236,7 @@ impl TestServer {
     }
 
     /// Tells the server to stop and waits until it has.
-    pub fn stop(&mut self) {
+    pub(crate) fn stop(&mut self) {
         self.stop.notify_one();
         if let Some(thread) = self.thread.take() {
             thread.join().unwrap();
@@ -207,7 +244,7 @@ impl TestServer {
     }
 
     /// Tells the server to stop, and goes on.
-    pub fn begin_stopping(&self) {
+    pub(crate) fn begin_stopping(&self) {
         self.stop.notify_one();
     }
 
@@ -314,7 +351,7 @@ fn read(response: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> Repl
 }
 
 /// Waits until `is_so`, for a while at most.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+pub(crate) fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let began = Instant::now();
     while !is_so() {
         assert!(began.elapsed() < Duration::from_secs(20), "not within 20 s: {what}");

@@ -1,0 +1,45 @@
+//! Names of namespaces.
+
+use std::fmt;
+
+use super::DraftStoreError;
+use crate::auth::is_name;
+
+/// A tenant's namespace: its own, or one within it that its requests name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NamespaceName {
+    tenant: String,
+    within: Option<String>,
+}
+
+impl NamespaceName {
+    /// The namespace `within` that of `tenant`, or that itself.
+    pub(crate) fn new(tenant: &str, within: Option<&str>) -> Result<Self, DraftStoreError> {
+        match within {
+            Some(name) if !is_name(name) => Err(DraftStoreError::Name(name.to_owned())),
+            within => Ok(Self { tenant: tenant.to_owned(), within: within.map(str::to_owned) }),
+        }
+    }
+
+    /// Whose it is.
+    pub(crate) fn tenant(&self) -> &str {
+        &self.tenant
+    }
+
+    /// How its files begin. Names have no `+`.
+    pub(super) fn stem(&self) -> String {
+        match &self.within {
+            None => self.tenant.clone(),
+            Some(within) => format!("{}+{within}", self.tenant),
+        }
+    }
+}
+
+impl fmt::Display for NamespaceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.within {
+            None => f.write_str(&self.tenant),
+            Some(within) => write!(f, "{}/{within}", self.tenant),
+        }
+    }
+}
