@@ -56,7 +56,7 @@ impl Scout for Halves {
 }
 
 fn request(max_tokens: usize) -> GenerationRequest {
-    GenerationRequest { prompt: vec![1, 2, 3], max_tokens, ..GenerationRequest::default() }
+    GenerationRequest { prompt: [1, 2, 3].into(), max_tokens, ..GenerationRequest::default() }
 }
 
 fn engine() -> Engine<HashModel> {

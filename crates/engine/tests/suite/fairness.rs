@@ -11,7 +11,7 @@ use lookahead_engine::{
     Engine, EngineOptions, FinishReason, Generation, GenerationRequest, NoDraft, RequestId, SamplingParams,
     Scheduler, SchedulerOptions, StepReport, Submission,
 };
-use lookahead_model::{CacheMemory, ForwardError, LanguageModel, Logits, SequenceStep, TokenId};
+use lookahead_model::{Accepted, CacheMemory, ForwardError, LanguageModel, Logits, SequenceStep, TokenId};
 
 fn model() -> HashModel {
     HashModel::new(VOCABULARY, 2.0, 1)
@@ -234,6 +234,10 @@ impl LanguageModel for Panicking {
         assert!(!batch.iter().any(|step| step.tree.tokens().contains(&POISON)), "poison");
         Ok(())
     }
+
+    fn commit(&mut self, batch: &mut [Accepted<'_, Self::Cache>]) {
+        self.0.commit(batch);
+    }
 }
 
 #[test]
@@ -270,7 +274,7 @@ fn a_panic_costs_the_batch_and_those_that_wait_go_on() {
             // One gave its place up for the poisoned one; that and those that waited are left.
             let left: Vec<_> = scheduler.waiting().collect();
             assert!(left.len() == 3 && !left.contains(&poisoned), "{left:?}");
-            assert_eq!((scheduler.running(), scheduler.cache_memory().used_tokens), (0, 0));
+            assert_eq!((scheduler.running(), scheduler.cache_memory().used_tokens()), (0, 0));
             ids.retain(|id| left.contains(id));
         }
         let generations = drain(&mut scheduler);

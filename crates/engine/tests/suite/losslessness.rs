@@ -236,8 +236,12 @@ fn one_request_that_needs_whole_rows_does_not_make_others_keep_them() {
     let hot = SamplingParams { temperature: 1.0, ..greedy.clone() };
     let few = SamplingParams { top_k: 5, ..hot.clone() };
     let start = |sampling| {
-        let request =
-            GenerationRequest { prompt: vec![1, 2], max_tokens: 4, sampling, ..GenerationRequest::default() };
+        let request = GenerationRequest {
+            prompt: [1, 2].into(),
+            max_tokens: 4,
+            sampling,
+            ..GenerationRequest::default()
+        };
         engine.start(request, Box::new(NoDraft)).unwrap()
     };
     let mut sequences = [greedy, hot, few].map(start);
