@@ -112,15 +112,9 @@ impl<S: Simd, E: Element> Product<S> for Dense<'_, S, E> {
     fn tile<const V: usize, const T: usize>(self, vector: usize, tokens: Range<usize>, out: &mut Output<'_>) {
         let Self { simd, matrix, x, .. } = self;
         let last = tokens.end - 1;
-        let mut rows = [&[][..]; T];
-        for t in 0..T {
-            rows[t] = x.row((tokens.start + t).min(last));
-        }
+        let rows: [&[f32]; T] = std::array::from_fn(|t| x.row((tokens.start + t).min(last)));
         let (groups, parts) = matrix.vectors::<S, V>(vector);
-        let mut weights: [&[E::Lanes]; V] = [&[]; V];
-        for v in 0..V {
-            weights[v] = E::columns(groups[v]);
-        }
+        let weights: [&[E::Lanes]; V] = groups.map(E::columns);
         let block_bytes = BLOCK * size_of::<E::Lanes>();
         let is_first = is_first_tile(&tokens);
         let mut sums = [[simd.splat(0.0); T]; V];
@@ -129,19 +123,19 @@ impl<S: Simd, E: Element> Product<S> for Dense<'_, S, E> {
                 prefetch::<S, V>(simd, groups, first / BLOCK * block_bytes, block_bytes);
             }
             let mut block = [[simd.splat(0.0); T]; V];
-            // The length of a whole block is known, and nothing is checked column by column.
-            if matrix.columns - first >= BLOCK {
-                add_columns::<S, E, V, T>(simd, weights, parts, rows, first, BLOCK, &mut block);
+            // Whole blocks are arrays: nothing is checked column by column, and the loop is unrolled.
+            let block_rows = all(rows.map(|row| row[first..].first_chunk::<BLOCK>()));
+            let block_weights = all(weights.map(|w| w[first..].first_chunk::<BLOCK>()));
+            if let (Some(rows), Some(weights)) = (block_rows, block_weights) {
+                for i in 0..BLOCK {
+                    let (w, x) = (weights.map(|w| &w[i]), rows.map(|row| row[i]));
+                    add_column::<S, E, V, T>(simd, w, parts, x, &mut block);
+                }
             } else {
-                add_columns::<S, E, V, T>(
-                    simd,
-                    weights,
-                    parts,
-                    rows,
-                    first,
-                    matrix.columns - first,
-                    &mut block,
-                );
+                for i in first..matrix.columns {
+                    let (w, x) = (weights.map(|w| &w[i]), rows.map(|row| row[i]));
+                    add_column::<S, E, V, T>(simd, w, parts, x, &mut block);
+                }
             }
             for v in 0..V {
                 for t in 0..T {
@@ -157,33 +151,33 @@ impl<S: Simd, E: Element> Product<S> for Dense<'_, S, E> {
     }
 }
 
-/// Adds the products of `len` columns from `first` on.
+/// Adds the products of a column.
 #[inline(always)]
-fn add_columns<S: Simd, E: Element, const V: usize, const T: usize>(
+fn add_column<S: Simd, E: Element, const V: usize, const T: usize>(
     simd: S,
-    mut weights: [&[E::Lanes]; V],
+    weights: [&E::Lanes; V],
     parts: [usize; V],
-    mut rows: [&[f32]; T],
-    first: usize,
-    len: usize,
+    x: [f32; T],
     sums: &mut [[S::F32; T]; V],
 ) {
+    let mut w = [simd.splat(0.0); V];
     for v in 0..V {
-        weights[v] = &weights[v][first..][..len];
+        w[v] = E::load(simd, weights[v], parts[v]);
     }
     for t in 0..T {
-        rows[t] = &rows[t][first..][..len];
-    }
-    for i in 0..len {
-        let mut w = [simd.splat(0.0); V];
+        let x = simd.splat(x[t]);
         for v in 0..V {
-            w[v] = E::load(simd, &weights[v][i], parts[v]);
-        }
-        for t in 0..T {
-            let x = simd.splat(rows[t][i]);
-            for v in 0..V {
-                sums[v][t] = simd.fma(w[v], x, sums[v][t]);
-            }
+            sums[v][t] = simd.fma(w[v], x, sums[v][t]);
         }
     }
+}
+
+/// All of them, or none.
+#[inline(always)]
+fn all<T: Copy, const N: usize>(options: [Option<T>; N]) -> Option<[T; N]> {
+    let mut all = [options[0]?; N];
+    for i in 1..N {
+        all[i] = options[i]?;
+    }
+    Some(all)
 }

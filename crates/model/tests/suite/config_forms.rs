@@ -93,8 +93,8 @@ fn yarn_scales_slow_pairs_and_all_lengths() {
 
 #[test]
 fn magnitudes_have_the_bits_of_libm_on_every_platform() {
-    for tenths in (11..400).step_by(9) {
-        let factor = f64::from(tenths) / 10.0;
+    // Factors for which the logarithm of the GNU C library has other bits.
+    for factor in [18.8, 23.2, 40.2, 41.7, 42.4] {
         let rope = describe("qwen3", |config| {
             config["rope_parameters"] = json!({ "rope_type": "yarn", "rope_theta": 1e6, "factor": factor,
                                                 "original_max_position_embeddings": 64 });
