@@ -345,7 +345,8 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
             self.engine.step(&mut sequences, |_, _| ControlFlow::Continue(()))?;
         }
         let decode = began.elapsed();
-        let generations: Vec<_> = sequences.into_iter().map(Sequence::into_generation).collect();
+        let generations = sequences.into_iter().map(Sequence::into_generation);
+        let generations = generations.collect::<Result<Vec<_>, _>>()?;
         let is_cancelled = generations.iter().any(|one| one.finish_reason == FinishReason::Cancelled);
         Ok((!is_cancelled).then_some((generations, decode)))
     }

@@ -53,7 +53,7 @@ impl Tally {
 
             let tree = token_tree(&draft, history[history.len() - 1]);
             let choose = |_, history: &[TokenId]| {
-                output_ids.get(history.len() - prompt_ids.len()).copied().unwrap_or(NO_TOKEN)
+                Some(output_ids.get(history.len() - prompt_ids.len()).copied().unwrap_or(NO_TOKEN))
             };
             let verified = verify(&tree, 0, choose, &mut history);
             let produced = verified.tokens.len().min(output_ids.len() - at);
