@@ -88,7 +88,10 @@ impl Constrained {
             question.completion.truncate(completion.len());
             question.completion.extend_from_slice(&completion[question.completion.len()..]);
             question.took = None;
-            self.begun = Some((threads.begin(question), Instant::now()));
+            match threads.begin(question) {
+                Ok(begun) => self.begun = Some((begun, Instant::now())),
+                Err(question) => self.here = Some(question),
+            }
         }
     }
 
@@ -105,7 +108,9 @@ impl Constrained {
         budget: MaskBudget,
     ) -> Option<Result<&[u32], ConstraintError>> {
         if let Some((begun, since)) = self.begun.take() {
-            match begun.take((!budget.waits).then(|| budget.until())) {
+            // What is quick is computed here where the threads are busy with others.
+            let until = (!budget.waits).then(|| budget.until());
+            match begun.take(budget.waits || !self.masks.is_slow(), until) {
                 Ok(question) => {
                     self.masks.record(question.took.unwrap_or_default());
                     self.here = Some(question);
@@ -157,9 +162,7 @@ impl Constrained {
             path.truncate(completion.len());
             path.extend(tree.path_to(node)[1..].iter().map(|&node| tree.tokens()[node as usize]));
             let last = path.len() - 1;
-            is_known(tree, node)
-                && Instant::now() < until
-                && self.scout.accepted(&path[..last], &path[last..]) == 1
+            is_known(tree, node) && self.scout.accepted(&path[..last], &path[last..], until) == 1
         });
         self.looks.record(began.elapsed());
         draft

@@ -25,16 +25,16 @@ pub trait Constraint: Send {
 
 /// Looks ahead for drafts. No token depends on what it says: a scout that does not know, or is wrong, costs drafts.
 ///
-/// Completions are such as the constraint allows.
+/// Completions are such as the constraint allows. A scout looks until a point in time, and says what it has found.
 pub trait Scout: Send {
-    /// The tokens that must follow `completion`, as far as they are found until a point in time, or are very likely to:
-    /// drafts that cost no guess. Often none.
+    /// The tokens that must follow `completion`, as far as they are known, or are very likely to: drafts that cost no
+    /// guess. Often none.
     fn forced(&mut self, _completion: &[TokenId], _until: Instant) -> Vec<TokenId> {
         Vec::new()
     }
 
     /// How many of `tokens` may follow `completion` one after the other.
-    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId]) -> usize;
+    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId], until: Instant) -> usize;
 }
 
 /// Why a constraint cannot tell what may follow.

@@ -1,7 +1,7 @@
 //! Masks of constraints that are computed beside the forward pass.
 //!
 //! A constraint goes to a thread together with the completion that it will be asked about next, and comes back when its
-//! mask is needed. What no thread has begun by then is taken back, so that no mask waits behind those of others.
+//! mask is needed. What is quick and no thread has begun by then is taken back, so that it does not wait behind others.
 
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -75,13 +75,15 @@ impl Begun {
         matches!(*self.0.stage(), Stage::Answered(_))
     }
 
-    /// Takes the question back: as it is if no thread has begun it, else answered. Gives up at `until`, if it is given.
-    pub(crate) fn take(self, until: Option<Instant>) -> Result<Question, Self> {
+    /// Takes the question back: answered, or as it is if no thread has begun it and `unanswered` will do. Gives up at
+    /// `until`, if it is given.
+    pub(crate) fn take(self, unanswered: bool, until: Option<Instant>) -> Result<Question, Self> {
         let mut stage = self.0.stage();
         loop {
             match mem::replace(&mut *stage, Stage::Taken) {
-                Stage::Waiting(question) | Stage::Answered(question) => return Ok(question),
-                running => *stage = running,
+                Stage::Answered(question) => return Ok(question),
+                Stage::Waiting(question) if unanswered => return Ok(question),
+                other => *stage = other,
             }
             let left = until.map_or(LONGEST_WAIT, |until| until.saturating_duration_since(Instant::now()));
             if left.is_zero() {
@@ -103,13 +105,16 @@ pub(crate) struct MaskThreads {
 }
 
 impl MaskThreads {
-    /// Hands a question to the threads.
-    pub(crate) fn begin(&mut self, question: Question) -> Begun {
+    /// Hands a question to the threads, or back if none could be started.
+    pub(crate) fn begin(&mut self, question: Question) -> Result<Begun, Question> {
+        let questions = self.questions.get_or_insert_with(|| start(&mut self.threads));
+        if self.threads.is_empty() {
+            return Err(question);
+        }
         let slot =
             Arc::new(Slot { stage: Mutex::new(Stage::Waiting(question)), is_answered: Condvar::new() });
-        // Where no thread could be started the question waits until it is taken back.
-        let _ = self.questions.get_or_insert_with(|| start(&mut self.threads)).send(Arc::clone(&slot));
-        Begun(slot)
+        let _ = questions.send(Arc::clone(&slot)); // the threads end after the sender
+        Ok(Begun(slot))
     }
 }
 
@@ -184,19 +189,20 @@ mod tests {
         let mut threads = MaskThreads::default();
         let closed = gate.lock().unwrap();
         // As many as there are threads are begun and wait for the gate; those behind them are not.
-        let begun: Vec<_> = (0..100).map(|_| threads.begin(question())).collect();
+        let begun: Vec<_> = (0..100).filter_map(|_| threads.begin(question()).ok()).collect();
         let (first, last): (Vec<_>, Vec<_>) =
             begun.into_iter().enumerate().partition(|&(at, _)| at < threads.threads.len());
         assert!(
-            last.into_iter().all(|(_, begun)| begun.take(None).is_ok_and(|question| question.took.is_none()))
+            last.into_iter()
+                .all(|(_, begun)| begun.take(true, None).is_ok_and(|question| question.took.is_none()))
         );
         // Those that were begun are waited for as long as is said, and stay begun.
         let soon = || Some(Instant::now() + Duration::from_millis(1));
-        let begun = first.into_iter().filter_map(|(_, begun)| begun.take(soon()).err());
+        let begun = first.into_iter().filter_map(|(_, begun)| begun.take(true, soon()).err());
         let begun: Vec<_> = begun.collect();
         drop(closed);
         for begun in begun {
-            assert_eq!(begun.take(None).map(|question| question.completion).ok(), Some(vec![1, 2]));
+            assert_eq!(begun.take(false, None).map(|question| question.completion).ok(), Some(vec![1, 2]));
         }
         assert!(asked.load(Ordering::Relaxed) <= threads.threads.len());
     }

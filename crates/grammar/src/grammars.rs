@@ -32,7 +32,7 @@ const STACK: usize = 64 << 20;
 /// Most intersections in a grammar: work multiplies by each, out of the reach of llguidance's limits.
 const MOST_INTERSECTIONS: usize = 3;
 
-/// Compiled grammars that are kept, and their bytes: of sources and lexers.
+/// Compiled grammars that are kept, and their bytes.
 const MOST_KEPT: usize = 256;
 const MOST_KEPT_BYTES: usize = 64 << 20;
 

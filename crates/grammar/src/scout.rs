@@ -24,15 +24,21 @@ impl Scout {
         Self { endings, walker, taken: Vec::new() }
     }
 
-    /// Takes the parser behind `completion`.
-    fn follow(&mut self, completion: &[TokenId]) -> Result<(), String> {
+    /// Takes the parser behind `completion`. Returns whether it is there in time; if not, it is on the way.
+    fn follow(&mut self, completion: &[TokenId], until: Instant) -> Result<bool, String> {
         let common = self.taken.iter().zip(completion).take_while(|(a, b)| a == b).count();
         let back = self.taken.len() - common;
         if back > 0 {
             self.walker.give_back(back)?;
             self.taken.truncate(common);
         }
-        completion[common..].iter().try_for_each(|&token| self.take(token))
+        for &token in &completion[common..] {
+            if Instant::now() >= until {
+                return Ok(false);
+            }
+            self.take(token)?;
+        }
+        Ok(Instant::now() < until)
     }
 
     fn take(&mut self, token: TokenId) -> Result<(), String> {
@@ -62,7 +68,9 @@ impl Scout {
         forced: &mut Vec<TokenId>,
         until: Instant,
     ) -> Result<(), String> {
-        self.follow(completion)?;
+        if !self.follow(completion, until)? {
+            return Ok(());
+        }
         while forced.len() < LONGEST_FORCED && Instant::now() < until {
             // Behind each token the rest may be spelt in another way.
             let Some(&token) = self.walker.forced()?.first() else { break };
@@ -75,10 +83,12 @@ impl Scout {
         Ok(())
     }
 
-    fn count(&mut self, completion: &[TokenId], tokens: &[TokenId]) -> Result<usize, String> {
-        self.follow(completion)?;
+    fn count(&mut self, completion: &[TokenId], tokens: &[TokenId], until: Instant) -> Result<usize, String> {
+        if !self.follow(completion, until)? {
+            return Ok(0);
+        }
         for (count, &token) in tokens.iter().enumerate() {
-            if !self.permits(token)? {
+            if Instant::now() >= until || !self.permits(token)? {
                 return Ok(count);
             }
             if self.endings.contains(token) {
@@ -102,10 +112,10 @@ impl lookahead_engine::Scout for Scout {
         forced
     }
 
-    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId]) -> usize {
+    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId], until: Instant) -> usize {
         if completion.iter().any(|&token| self.endings.contains(token)) {
             return tokens.iter().take_while(|&&token| self.endings.contains(token)).count();
         }
-        self.count(completion, tokens).unwrap_or(tokens.len())
+        self.count(completion, tokens, until).unwrap_or(tokens.len())
     }
 }

@@ -313,3 +313,18 @@ impl From<DraftStoreError> for ApiError {
 pub(crate) fn grammar_error(param: &'static str) -> impl Fn(GrammarError) -> ApiError {
     move |error| ApiError::invalid(param, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use lookahead_engine::ConstraintError;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_that_meets_a_limit_of_its_grammar_is_the_requests_fault() {
+        let limit = ConstraintError("behind 7 tokens of the answer: too many states".to_owned());
+        let error = ApiError::from(EngineError::Constraint(limit));
+        assert_eq!((error.status, error.error.code), (StatusCode::BAD_REQUEST, Some("grammar_too_complex")));
+        assert!(error.error.message.contains("too many states"), "{}", error.error.message);
+    }
+}

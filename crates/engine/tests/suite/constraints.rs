@@ -3,7 +3,7 @@
 use std::ops::ControlFlow;
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::common::HashModel;
 use lookahead_engine::{
@@ -49,7 +49,7 @@ impl Constraint for Halves {
 }
 
 impl Scout for Halves {
-    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId]) -> usize {
+    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId], _: Instant) -> usize {
         let places = completion.len()..;
         places.zip(tokens).take_while(|&(place, &token)| token as usize % 2 == place % 2).count()
     }

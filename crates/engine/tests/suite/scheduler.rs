@@ -40,7 +40,7 @@ impl Scout for Thirds {
         if completion.len() % 5 == 4 { vec![4] } else { Vec::new() }
     }
 
-    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId]) -> usize {
+    fn accepted(&mut self, completion: &[TokenId], tokens: &[TokenId], _: Instant) -> usize {
         let places = completion.len() as u32..;
         places.zip(tokens).take_while(|&(place, &token)| allows(place, token)).count()
     }

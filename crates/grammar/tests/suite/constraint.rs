@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::common::{CONTROL, Model, Random, allowed, ends, forced, tokens};
+use crate::common::{CONTROL, Model, Random, accepted, allowed, ends, forced, tokens};
 use lookahead_grammar::{Constraint, Follower, GrammarError, Grammars, ToolChoice, ToolSpec};
 use lookahead_model::ToolFormat;
 use lookahead_model::{
@@ -84,7 +84,7 @@ proptest! {
                 // Scouts are asked about completions that are allowed.
                 0 | 1 if fresh.allowed(completion).is_err() => {}
                 0 => prop_assert_eq!(forced(&mut *scout, completion), forced(&mut *fresh.scout(), completion)),
-                1 => prop_assert_eq!(scout.accepted(completion, rest), fresh.scout().accepted(completion, rest)),
+                1 => prop_assert_eq!(accepted(&mut *scout, completion, rest), accepted(&mut *fresh.scout(), completion, rest)),
                 _ => prop_assert_eq!(asked.allowed(completion), fresh.allowed(completion), "{:?}", model.decode(completion)),
             }
         }
@@ -108,10 +108,10 @@ proptest! {
                 let mut follows = (0..rest.len()).take_while(|&next| {
                     allowed(&mut walked, &completion[..at + next]).contains(&rest[next])
                 });
-                prop_assert_eq!(scout.accepted(before, rest), follows.by_ref().count());
+                prop_assert_eq!(accepted(&mut *scout, before, rest), follows.by_ref().count());
 
                 let forced = forced(&mut *scout, before);
-                prop_assert_eq!(scout.accepted(before, &forced), forced.len());
+                prop_assert_eq!(accepted(&mut *scout, before, &forced), forced.len());
                 let mut longer = before.to_vec();
                 for token in forced {
                     let allowed = allowed(&mut walked, &longer);
@@ -161,10 +161,10 @@ fn behind_the_end_only_ends_are_allowed() {
     assert_eq!(allowed(&mut asked, &ended), all_ends);
     let mut scout = asked.scout();
     assert!(forced(&mut *scout, &ended).is_empty());
-    assert_eq!(scout.accepted(&ended, &[end, a[0]]), 1);
-    assert_eq!(scout.accepted(&a, &[end, a[0]]), 1);
+    assert_eq!(accepted(&mut *scout, &ended, &[end, a[0]]), 1);
+    assert_eq!(accepted(&mut *scout, &a, &[end, a[0]]), 1);
     // An end too early is one nevertheless.
-    assert_eq!(scout.accepted(&[], &[end]), 0);
+    assert_eq!(accepted(&mut *scout, &[], &[end]), 0);
     assert_eq!(allowed(&mut asked, &[end]), all_ends);
 }
 
@@ -194,8 +194,8 @@ fn forced_text_has_one_spelling() {
     let forced = forced(&mut *scout, &[]);
     let byte = model.tokenizer.encode(" ", EncodeOptions::default()).unwrap()[0];
     assert_ne!(forced[0], byte);
-    assert_eq!(scout.accepted(&[], &forced), forced.len());
-    assert_eq!(scout.accepted(&[], &[byte]), 0);
+    assert_eq!(accepted(&mut *scout, &[], &forced), forced.len());
+    assert_eq!(accepted(&mut *scout, &[], &[byte]), 0);
     assert_eq!(allowed(&mut asked, &[]), forced[..1]);
 }
 

@@ -2,8 +2,9 @@
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
+use std::time::Instant;
 
-use crate::common::{Model, Random, allowed};
+use crate::common::{Model, Random, accepted, allowed};
 use lookahead_engine::{
     AdversarialDrafter, Draft, DraftLimits, DraftPolicy, Drafter, Engine, EngineError, EngineOptions,
     FinishReason, GeneratedToken, GenerationRequest, Namespace, NamespaceDrafter, NoDraft, SamplingParams,
@@ -226,5 +227,16 @@ fn an_answer_that_meets_a_limit_spoils_no_other() {
     assert_eq!(failure(&mut constraint), Some((at, error.clone())));
     assert_eq!(failure(&mut constraint.clone()), Some((at, error)));
     assert!(allowed(&mut constraint, &[]).contains(&b));
-    assert_eq!(constraint.scout().accepted(&[], &[b]), 1);
+    assert_eq!(accepted(&mut *constraint.scout(), &[], &[b]), 1);
+}
+
+#[test]
+fn a_scout_without_time_is_on_its_way() {
+    let model = Model::byte_level();
+    let mut constraint = model.grammars.regex("[a-z]*").unwrap();
+    let a = model.tokenizer.encode("a", EncodeOptions::default())[0];
+    let (mut scout, now, long) = (constraint.scout(), Instant::now(), vec![a; 30]);
+    assert_eq!(scout.accepted(&long, &[a], now), 0);
+    assert!(scout.forced(&long, now).is_empty());
+    assert_eq!(accepted(&mut *scout, &long, &[a, a]), 2);
 }

@@ -138,7 +138,16 @@ pub(crate) fn allowed(constraint: &mut dyn Constraint, completion: &[TokenId]) -
 
 /// All that is forced behind `completion`.
 pub(crate) fn forced(scout: &mut dyn Scout, completion: &[TokenId]) -> Vec<TokenId> {
-    scout.forced(completion, Instant::now() + Duration::from_mins(1))
+    scout.forced(completion, late())
+}
+
+/// How many of `tokens` may follow.
+pub(crate) fn accepted(scout: &mut dyn Scout, completion: &[TokenId], tokens: &[TokenId]) -> usize {
+    scout.accepted(completion, tokens, late())
+}
+
+fn late() -> Instant {
+    Instant::now() + Duration::from_mins(1)
 }
 
 /// The tokens of a mask.
