@@ -24,7 +24,7 @@ use crate::{
     gguf::{GgufError, GgufFile},
     tokenizer::{
         EncodeError, Tokenizer,
-        published::{TOKENIZER_CONFIG, token_name},
+        checkpoint_files::{TOKENIZER_CONFIG, token_name},
     },
     tool_calls::ToolFormat,
 };

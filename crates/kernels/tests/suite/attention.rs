@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use half::f16;
 use lookahead_kernels::{
-    AttentionScratch, AttentionShape, Isa, Kernels, KvLayout, KvPage, KvType, PAGE_ROWS, VisibleRows,
-    attention, exp,
+    AttentionScratch, AttentionShape, Isa, Kernels, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS,
+    VisibleRows, attention, exp,
 };
 use proptest::prelude::*;
 

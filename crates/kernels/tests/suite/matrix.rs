@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use half::{bf16, f16};
 use lookahead_kernels::{
-    Activations, BestScratch, Candidate, Isa, Kernels, Matrix, WeightArena, WeightType, add, dequantize_row,
-    multiply, multiply_best, quantize_row,
+    Activations, Candidate, Isa, Keep, Kept, KeptScratch, Kernels, Matrix, WeightArena, WeightType, add,
+    dequantize_row, multiply, multiply_kept, quantize_row,
 };
 use proptest::prelude::*;
 

@@ -10,10 +10,11 @@
 mod byte_level;
 mod byte_pair;
 mod byte_strings;
+pub(crate) mod checkpoint_files;
 mod merging;
 mod model_file;
 mod pre_tokenizer;
-pub(crate) mod published;
+mod published;
 mod sentence_piece;
 mod special_tokens;
 mod stream;

@@ -5,12 +5,11 @@
 
 use prost::Message;
 
-use super::published::{TOKENIZER_CONFIG, token_name};
+use super::checkpoint_files::{TOKENIZER_CONFIG, TOKENIZER_MODEL, token_name};
 use super::vocabulary::Vocabulary;
 use super::{Tokenizer, TokenizerError};
 use crate::{Checkpoint, TokenId};
 
-pub(super) const TOKENIZER_MODEL: &str = "tokenizer.model";
 /// Tokens that the checkpoint adds, in older ones.
 const ADDED_TOKENS: &str = "added_tokens.json";
 

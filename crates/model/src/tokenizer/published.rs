@@ -8,18 +8,15 @@ use std::fmt;
 use std::sync::OnceLock;
 
 use serde_json::Value;
-
-use super::model_file::TOKENIZER_MODEL;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl};
 
+use super::checkpoint_files::{TOKENIZER_CONFIG, TOKENIZER_MODEL, token_name};
 use super::vocabulary::{END_OF_GENERATION, Spelling, TokenKind, Vocabulary, byte_token};
 use super::word_splits::WordSplits;
 use super::{EncodeError, Encoder, Tokenizer, TokenizerError};
 use crate::{Checkpoint, TokenId};
 
 const TOKENIZER: &str = "tokenizer.json";
-/// Names of special tokens, and the chat template.
-pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 /// Which tokens end an answer.
 const GENERATION_CONFIG: &str = "generation_config.json";
 
@@ -188,11 +185,6 @@ fn begins_with(tokenizer: &Library, bos: TokenId) -> bool {
     let first =
         |special| tokenizer.encode_fast("a", special).ok().and_then(|found| found.get_ids().first().copied());
     first(true) == Some(bos) && first(false) != Some(bos)
-}
-
-/// The text of a token in `tokenizer_config.json`: a text, or an object with one.
-pub(crate) fn token_name(value: &Value) -> Option<&str> {
-    value.as_str().or_else(|| value.get("content")?.as_str())
 }
 
 /// A number or a list of them.
