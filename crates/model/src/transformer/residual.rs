@@ -84,7 +84,9 @@ impl<'a> Residual<'a> {
             kept += nodes.len();
         }
         stream.truncate(kept * hidden);
-        results.iter_mut().for_each(|result| result.truncate(kept * hidden));
+        for result in results {
+            result.truncate(kept * hidden);
+        }
     }
 
     /// `stream += post_norm(result)` for the results of the blocks before, then `to = norm(stream)`.

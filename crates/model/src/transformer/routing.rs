@@ -20,15 +20,15 @@ pub(super) struct Routes {
     /// Its groups of experts, best first.
     groups: Vec<usize>,
     /// By expert, then by token.
-    routes: Vec<Route>,
+    ways: Vec<Route>,
 }
 
 impl Routes {
     /// The ways of all tokens, by expert, then by token. `scores` are the router's outputs, `[token][expert]`, and are
     /// overwritten. Of equal scores the lower number counts as the greater.
     pub(super) fn choose(&mut self, spec: &Experts, scores: &mut [f32]) -> &[Route] {
-        let Self { ranking, groups, routes } = self;
-        routes.clear();
+        let Self { ranking, groups, ways } = self;
+        ways.clear();
         for (token, scores) in scores.chunks_exact_mut(spec.count).enumerate() {
             let sum = score(spec.routing.scores, scores);
             let by_score = |a: f32, b: f32| b.total_cmp(&a);
@@ -53,13 +53,13 @@ impl Routes {
             } else {
                 sum
             };
-            routes.extend(ranking.iter().map(|&expert| {
+            ways.extend(ranking.iter().map(|&expert| {
                 let weight = scores[expert] / divisor * spec.routing.scale;
                 Route { expert, token, weight }
             }));
         }
-        routes.sort_unstable_by_key(|route| (route.expert, route.token));
-        routes
+        ways.sort_unstable_by_key(|route| (route.expert, route.token));
+        ways
     }
 }
 

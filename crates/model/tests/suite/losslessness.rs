@@ -33,11 +33,9 @@ fn weights() -> impl Strategy<Value = Weights> {
     let types = WeightType::WRITABLE.map(Some).into_iter().chain([None]).collect::<Vec<_>>();
     let golden = (prop::sample::select(Golden::NAMES.to_vec()), prop::sample::select(types));
     prop_oneof![
-        3 => (gguf, prop::bool::weighted(0.2)).prop_map(|((architecture, weight_type), is_wide)| match is_wide {
-            true => Weights::WideValues(architecture, weight_type),
-            false => Weights::Gguf(architecture, weight_type),
-        }),
-        3 => golden.prop_map(|(name, quantize)| Weights::Golden(name, quantize)),
+        4 => gguf.clone().prop_map(|(architecture, weight_type)| Weights::Gguf(architecture, weight_type)),
+        1 => gguf.prop_map(|(architecture, weight_type)| Weights::WideValues(architecture, weight_type)),
+        5 => golden.prop_map(|(name, quantize)| Weights::Golden(name, quantize)),
     ]
 }
 
