@@ -40,6 +40,9 @@ fn files_of_the_first_version_hold_what_was_put_into_them() {
     assert_eq!(texts, answers());
 }
 
+/// A prompt, and the draft behind it: tokens, parents and probabilities.
+type Expected = (&'static [TokenId], [TokenId; 7], [u32; 7], [f32; 7]);
+
 #[test]
 fn files_of_the_first_version_are_drafted_from_as_they_were() {
     let directory = tempfile::tempdir().unwrap();
@@ -47,7 +50,6 @@ fn files_of_the_first_version_are_drafted_from_as_they_were() {
     let namespace = Namespace::open(&path, FINGERPRINT, MAX_BYTES).unwrap();
     assert!(namespace.is_saved());
     // Drafts, with the trust and the runners-up in the files, as the first version made them.
-    type Expected = (&'static [TokenId], [TokenId; 7], [u32; 7], [f32; 7]);
     let expected: [Expected; 5] = [
         (
             &[1003, 1004],
