@@ -315,7 +315,7 @@ def test_corpora_are_built_added_replaced_merged_and_removed(tmp_path):
         DraftTrie().add_corpus("manual", first)
     with pytest.raises(FileNotFoundError, match="nothing-here"):
         trie.add_corpus("manual", tmp_path / "nothing-here")
-    with pytest.raises(ValueError, match="files is empty"):
+    with pytest.raises(ValueError, match="no files of drafts to merge"):
         merge_corpora(merged, [])
     (tmp_path / "text").write_text("no drafts at all, but long enough for a header of a file, or two of them" * 9)
     for act in (inspect_corpus, lambda path: merge_corpora(merged, [path])):

@@ -66,7 +66,7 @@ mod tests {
     #[test]
     fn bytes_are_those_of_the_file_from_where_it_stands_however_many() {
         for len in [1, 5000, MAX_READ_BYTES as usize + 3, MAX_READ_BYTES as usize + 4, 3 << 20] {
-            let content: Vec<u8> = (0..len).map(|index| (index * 31 >> 3) as u8).collect();
+            let content: Vec<u8> = (0..len).map(|index| ((index * 31) >> 3) as u8).collect();
             let mut file = tempfile::tempfile().unwrap();
             file.write_all(&content).unwrap();
             for start in [0, len / 3] {

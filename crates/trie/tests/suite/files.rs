@@ -4,7 +4,9 @@ use std::fs::{self, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use lookahead_trie::{Corpus, CorpusBuilder, DraftParams, DraftTree, Namespace, Sharing, TokenId};
+use lookahead_trie::{
+    Corpus, CorpusBuilder, DraftParams, DraftTree, Namespace, Sharing, TokenId, TrieError, merge_corpora,
+};
 
 /// Where files of earlier versions lie, and how they were made: `files/README.md`.
 const FILES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/files");
@@ -38,6 +40,9 @@ fn files_of_the_first_version_hold_what_was_put_into_them() {
     assert_eq!(texts, answers());
 }
 
+/// A prompt, and the draft behind it: tokens, parents and probabilities.
+type Expected = (&'static [TokenId], [TokenId; 7], [u32; 7], [f32; 7]);
+
 #[test]
 fn files_of_the_first_version_are_drafted_from_as_they_were() {
     let directory = tempfile::tempdir().unwrap();
@@ -45,7 +50,6 @@ fn files_of_the_first_version_are_drafted_from_as_they_were() {
     let namespace = Namespace::open(&path, FINGERPRINT, MAX_BYTES).unwrap();
     assert!(namespace.is_saved());
     // Drafts, with the trust and the runners-up in the files, as the first version made them.
-    type Expected = (&'static [TokenId], [TokenId; 7], [u32; 7], [f32; 7]);
     let expected: [Expected; 5] = [
         (
             &[1003, 1004],
@@ -99,6 +103,31 @@ fn files_of_the_first_version_are_drafted_from_as_they_were() {
     drop(namespace);
     let corpus = Corpus::open(&path, Some(FINGERPRINT)).unwrap();
     assert_eq!(corpus.journaled().unwrap().last(), Some(&vec![70, 71, 72]));
+}
+
+#[test]
+fn files_are_merged_with_their_journals_in_their_order_and_one_of_them_may_be_replaced() {
+    let directory = tempfile::tempdir().unwrap();
+    let first = copy_of("version_1", directory.path());
+    let second = directory.path().join("second.trie");
+    let mut builder = CorpusBuilder::default();
+    builder.add(&[70, 71]);
+    builder.write(&second, FINGERPRINT).unwrap();
+    let merged = merge_corpora(&[&second, &first], &first).unwrap();
+    let expected = [&[vec![70, 71]][..], &answers()].concat();
+    assert_eq!((merged.path(), merged.fingerprint()), (&*first, FINGERPRINT));
+    assert_eq!(merged.texts().collect::<Vec<_>>(), expected);
+    // What was in its journal is in the file now, and there once.
+    let again = Corpus::open(&first, Some(FINGERPRINT)).unwrap();
+    assert_eq!(again.texts().chain(again.journaled().unwrap()).collect::<Vec<_>>(), expected);
+
+    let other = directory.path().join("other.trie");
+    CorpusBuilder::default().write(&other, 8).unwrap();
+    let error = merge_corpora(&[&first, &other], &second).err().unwrap().to_string();
+    assert!(error.contains("other.trie: made with another tokenizer"), "{error}");
+    let nothing = merge_corpora::<PathBuf>(&[], &second).err();
+    assert!(matches!(nothing, Some(TrieError::NothingToMerge)));
+    assert_eq!(Corpus::open(&second, None).unwrap().texts().count(), 1, "it is as it was");
 }
 
 /// Tokens of a text that no other is like.
