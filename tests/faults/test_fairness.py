@@ -37,6 +37,10 @@ def long_prompt(chance):
     return chat(" ".join(str(chance.random()) for _ in range(300)), max_tokens=1)
 
 
+def long_context(chance):
+    return long_prompt(chance) | {"max_tokens": 500}
+
+
 def long_prediction(chance):
     words = " ".join(str(chance.random()) for _ in range(3000))
     return chat(chance.choice(PROMPTS), prediction={"type": "content", "content": words}, max_tokens=200)
@@ -90,10 +94,11 @@ def timed_beside(server, request, clients):
     return statistics.median(times), statuses
 
 
-@pytest.mark.parametrize("hostile", [flood, long_prompt, long_prediction, costly_grammar, namespaces])
+@pytest.mark.parametrize("hostile", [flood, long_prompt, long_context, long_prediction, costly_grammar, namespaces])
 def test_another_key_hardly_notices(hostile):
     with Server(*KEYS) as server:
         beside_one, _ = timed_beside(server, ordinary, 1)
         beside_many, statuses = timed_beside(server, hostile, CLIENTS)
         print(f"{hostile.__name__}: {beside_one:.2f} s beside one, {beside_many:.2f} s beside many ({statuses})")
         assert beside_many <= 2 * beside_one + NOISE_S
+        assert set(statuses) <= {200, 400, 429}, "what is too much is refused, and nothing fails"

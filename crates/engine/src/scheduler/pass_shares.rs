@@ -2,12 +2,18 @@
 //!
 //! The tenant that asks for the least sets the measure. With it and others, a pass takes no longer than it would take alone
 //! times the number of tenants, so that neither long prompts nor many answers of one tenant hold up the answer of another.
-//! No token depends on it: only how much of a prompt or of a draft a pass runs.
+//! Shares are counted in *units*: the time of a row, of which a row behind a long context takes several. A tenant whose share
+//! is too small for its next row saves it for the passes to come (deficit round robin). No token depends on any of this:
+//! only how much of a prompt or of a draft a pass runs.
 
 use crate::CostCurve;
 
 /// Rows in which a pass takes twice the time of a pass over one, where no cost curve is known: what CPUs take.
 const ROWS_OF_A_PASS: f64 = 16.0;
+
+/// Positions of a context for which attention takes about as long as the rest of the model takes for a further row: 300 for a
+/// model of 135 million parameters on a CPU, 5,000 for one of 7 billion.
+const POSITIONS_OF_A_UNIT: usize = 1024;
 
 /// What a sequence could run in the next pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +30,8 @@ pub(super) struct Candidate {
     /// The number of its tenant: tenants are numbered from 0 on.
     pub(super) tenant: usize,
     pub(super) wish: Wish,
+    /// Tokens that its rows see.
+    pub(super) context: usize,
     /// The pass that it last took part in.
     pub(super) last_pass: u64,
 }
@@ -41,24 +49,37 @@ impl Wish {
     }
 }
 
+impl Candidate {
+    /// Units of one of its rows.
+    fn weight(&self) -> usize {
+        1 + self.context / POSITIONS_OF_A_UNIT
+    }
+}
+
 /// The rows that each of the `candidates`, which are by age, may run in a pass; 0 for those that sit out. Prompts run
-/// `prefill_chunk` rows together, at most.
-pub(super) fn share(candidates: &[Candidate], prefill_chunk: usize, cost: Option<&CostCurve>) -> Vec<usize> {
-    let tenants = candidates.iter().map(|candidate| candidate.tenant + 1).max().unwrap_or(0);
+/// `prefill_chunk` rows together, at most. `saved` are the units that each tenant has left of earlier passes.
+pub(super) fn share(
+    candidates: &[Candidate],
+    prefill_chunk: usize,
+    cost: Option<&CostCurve>,
+    saved: &mut [usize],
+) -> Vec<usize> {
+    let tenants = saved.len();
     let wishes = share_prefill(candidates, tenants, prefill_chunk);
-    let sums = |rows: &dyn Fn(Wish) -> usize| {
+    let units = |rows: &dyn Fn(Wish) -> usize| {
         let mut sums = vec![0; tenants];
-        candidates.iter().zip(&wishes).for_each(|(candidate, &wish)| sums[candidate.tenant] += rows(wish));
+        for (candidate, &wish) in candidates.iter().zip(&wishes) {
+            sums[candidate.tenant] += rows(wish) * candidate.weight();
+        }
         sums
     };
-    let needs = sums(&|wish| if wish.is_prefill() { wish.rows() } else { 1 });
+    let needs = units(&|wish| if wish.is_prefill() { wish.rows() } else { 1 });
     let least = needs.iter().copied().filter(|&need| need > 0).min().unwrap_or(1);
-    let wanted = sums(&Wish::rows);
-    let rows = rows_within(tenants, least, wanted.iter().sum(), cost);
-    let grants = max_min(rows, &wanted);
+    let wanted = units(&Wish::rows);
+    let grants = max_min(units_within(tenants, least, wanted.iter().sum(), cost), &wanted);
     let mut shares = vec![0; candidates.len()];
-    for (tenant, grant) in grants.into_iter().enumerate() {
-        share_among_own(candidates, &wishes, tenant, grant, &mut shares);
+    for (tenant, saved) in saved.iter_mut().enumerate() {
+        *saved = share_among_own(candidates, &wishes, tenant, grants[tenant] + *saved, &mut shares);
     }
     shares
 }
@@ -83,12 +104,12 @@ fn share_prefill(candidates: &[Candidate], tenants: usize, prefill_chunk: usize)
     candidates.iter().map(cut).collect()
 }
 
-/// How many rows, of the `wanted`, a pass of several tenants may have: as many as take no longer than the `least` that one of
+/// How many units, of the `wanted`, a pass of several tenants may have: as many as take no longer than the `least` that one of
 /// them needs, times the `tenants`.
-fn rows_within(tenants: usize, least: usize, wanted: usize, cost: Option<&CostCurve>) -> usize {
-    let time = |rows: usize| match cost {
-        Some(cost) => cost.ms(rows),
-        None => ROWS_OF_A_PASS + rows.saturating_sub(1) as f64,
+fn units_within(tenants: usize, least: usize, wanted: usize, cost: Option<&CostCurve>) -> usize {
+    let time = |units: usize| match cost {
+        Some(cost) => cost.ms(units),
+        None => ROWS_OF_A_PASS + units.saturating_sub(1) as f64,
     };
     let (bound, fewest) = (tenants as f64 * time(least), tenants * least);
     if wanted <= fewest {
@@ -103,23 +124,32 @@ fn rows_within(tenants: usize, least: usize, wanted: usize, cost: Option<&CostCu
     fits
 }
 
-/// Shares `grant` rows out among the sequences of `tenant`: to each that gets any an equal part of what it wishes for. Where
-/// there are more sequences than rows, those that have sat out the longest come first.
+/// Shares `units` out among the sequences of `tenant`: a row to each, then more by equal parts. Where that is too little, those
+/// that have sat out the longest come first, and what is left is returned for the next pass.
 fn share_among_own(
     candidates: &[Candidate],
     wishes: &[Wish],
     tenant: usize,
-    grant: usize,
+    units: usize,
     shares: &mut [usize],
-) {
+) -> usize {
     let mut own: Vec<usize> =
         (0..candidates.len()).filter(|&i| candidates[i].tenant == tenant && wishes[i].rows() > 0).collect();
     own.sort_by_key(|&i| (candidates[i].last_pass, wishes[i].is_prefill())); // stable: then by age
-    own.truncate(grant);
-    let wanted: Vec<usize> = own.iter().map(|&i| wishes[i].rows()).collect();
-    for (index, rows) in own.into_iter().zip(max_min(grant, &wanted)) {
-        shares[index] = rows;
+    let (mut left, mut runs) = (units, 0);
+    for &index in &own {
+        let Some(less) = left.checked_sub(candidates[index].weight()) else { break };
+        left = less;
+        runs += 1;
     }
+    let sits_out = runs < own.len();
+    own.truncate(runs);
+    let wanted: Vec<usize> = own.iter().map(|&i| (wishes[i].rows() - 1) * candidates[i].weight()).collect();
+    for (index, more) in own.into_iter().zip(max_min(left, &wanted)) {
+        shares[index] = 1 + more / candidates[index].weight();
+    }
+    // Whoever waits for the units of a row does not spend them on others; nobody else saves.
+    if sits_out && runs == 0 { left } else { 0 }
 }
 
 /// Shares `total` out so that nobody gets more than is `wanted`, and whoever gets less gets no less than another. What does
@@ -144,7 +174,12 @@ mod tests {
     use crate::CostPoint;
 
     fn candidates(of: &[(usize, Wish)]) -> Vec<Candidate> {
-        of.iter().map(|&(tenant, wish)| Candidate { tenant, wish, last_pass: 0 }).collect()
+        of.iter().map(|&(tenant, wish)| Candidate { tenant, wish, context: 0, last_pass: 0 }).collect()
+    }
+
+    /// The shares of two tenants who have saved nothing.
+    fn share_of(candidates: &[Candidate], prefill_chunk: usize, cost: Option<&CostCurve>) -> Vec<usize> {
+        share(candidates, prefill_chunk, cost, &mut [0, 0])
     }
 
     /// A pass over one token takes 10 ms, each more 1 ms.
@@ -155,7 +190,7 @@ mod tests {
 
     #[test]
     fn shares_are_equal_where_they_are_not_smaller_by_choice() {
-        assert_eq!(max_min(10, &[3, 100, 4]), [3, 3, 4]);
+        assert_eq!(max_min(10, &[3, 100, 4]), [3, 4, 3]);
         assert_eq!(max_min(12, &[1, 100, 100]), [1, 5, 6]);
         assert_eq!(max_min(100, &[3, 4]), [3, 4]);
         assert_eq!(max_min(0, &[3, 4]), [0, 0]);
@@ -164,19 +199,19 @@ mod tests {
 
     #[test]
     fn a_long_prompt_takes_no_more_time_than_the_answer_beside_it() {
-        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, Some(&curve()));
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, Some(&curve()));
         assert_eq!(shares, [10, 1], "20 ms, of which 10 are the answer's");
-        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Decode(4))]), 256, Some(&curve()));
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(4))]), 256, Some(&curve()));
         assert_eq!(shares, [6, 5]);
-        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, None);
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, None);
         assert_eq!(shares, [16, 1], "without a curve");
     }
 
     #[test]
     fn a_short_prompt_is_computed_beside_a_long_one() {
-        let shares = share(&candidates(&[(0, Prefill(100_000)), (1, Prefill(20))]), 256, Some(&curve()));
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Prefill(20))]), 256, Some(&curve()));
         assert_eq!(shares, [29, 20], "58 ms: twice those of 20 rows");
-        let both = share(&candidates(&[(0, Prefill(9999)), (1, Prefill(9999))]), 256, Some(&curve()));
+        let both = share_of(&candidates(&[(0, Prefill(9999)), (1, Prefill(9999))]), 256, Some(&curve()));
         assert_eq!(both, [128, 128], "together no more than a chunk");
     }
 
@@ -187,7 +222,7 @@ mod tests {
         let mut candidates = candidates(&of);
         let mut turns = vec![0; 31];
         for pass in 1..=30 {
-            let shares = share(&candidates, 256, Some(&curve()));
+            let shares = share_of(&candidates, 256, Some(&curve()));
             assert_eq!((shares.iter().sum::<usize>(), shares[30]), (11, 1));
             for ((candidate, turns), rows) in candidates.iter_mut().zip(&mut turns).zip(shares) {
                 if rows > 0 {
@@ -202,12 +237,25 @@ mod tests {
     #[test]
     fn nobody_sits_out_where_all_ask_for_as_much() {
         let of: Vec<_> = (0..32).map(|index| (index % 2, Decode(0))).collect();
-        assert_eq!(share(&candidates(&of), 256, Some(&curve())), [1; 32]);
-        let shares = share(
+        assert_eq!(share_of(&candidates(&of), 256, Some(&curve())), [1; 32]);
+        let shares = share_of(
             &candidates(&[(0, Prefill(50)), (0, Prefill(50)), (0, Decode(0)), (1, Decode(0))]),
             60,
             None,
         );
         assert!(shares[2..] == [1, 1] && shares[0] > 0, "{shares:?}");
+    }
+    #[test]
+    fn an_answer_behind_a_long_context_runs_as_often_as_its_time_allows() {
+        let mut candidates = candidates(&[(0, Decode(0)), (1, Decode(0))]);
+        candidates[0].context = 16 * POSITIONS_OF_A_UNIT;
+        let (mut saved, mut turns) = ([0, 0], [0, 0]);
+        for _ in 0..100 {
+            let shares = share(&candidates, 256, Some(&curve()), &mut saved);
+            turns[0] += shares[0];
+            turns[1] += shares[1];
+        }
+        assert_eq!(turns[1], 100);
+        assert!((45..60).contains(&turns[0]), "{turns:?}: 17 units for a row, of 10 a pass");
     }
 }

@@ -63,7 +63,7 @@ impl<C: Cache> PrefixCache<C> {
     /// How many tokens of the beginning of `prompt` a cache holds, at most. That is no use of it.
     pub(super) fn longest_len(&self, scope: &str, prompt: &[TokenId]) -> usize {
         let of_scope = self.entries.iter().filter(|entry| entry.scope == scope);
-        of_scope.map(|entry| common_prefix(&entry.tokens, prompt)).max().unwrap_or(0)
+        of_scope.map(|entry| entry.cache.forkable(common_prefix(&entry.tokens, prompt))).max().unwrap_or(0)
     }
 
     /// Forgets all.

@@ -9,7 +9,8 @@ use std::sync::Arc;
 
 use lookahead_model::{Cache, ForwardError, LanguageModel, OutOfCacheMemory};
 
-use super::{Begun, Place, STEP_ROWS, Scheduler, StepReport};
+use super::requests::{Begun, Place};
+use super::{STEP_ROWS, Scheduler, StepReport};
 use crate::{EngineError, Sequence};
 
 /// Passes after which a request that memory was refused to, or taken from, comes first and keeps what it gets. Long enough

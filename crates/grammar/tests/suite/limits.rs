@@ -7,7 +7,8 @@ use std::time::Instant;
 use crate::common::{Model, Random, accepted, allowed};
 use lookahead_engine::{
     AdversarialDrafter, Draft, DraftLimits, DraftPolicy, Drafter, Engine, EngineError, EngineOptions,
-    FinishReason, GeneratedToken, GenerationRequest, Namespace, NamespaceDrafter, NoDraft, SamplingParams,
+    FinishReason, GeneratedToken, GenerationRequest, Namespace, NamespaceDrafter, NoDraft, RequestText,
+    SamplingParams,
 };
 use lookahead_fixtures::{TinyModel, tiny_model};
 use lookahead_grammar::{Constraint, Follower, GrammarError, GrammarLimits, Grammars};
@@ -165,7 +166,7 @@ fn a_limit_is_met_at_the_same_token_whatever_is_drafted() {
         let Ok(follower) = follower(&grammars, case, &mut random) else { continue };
         run_so_far += 1;
         let request = GenerationRequest {
-            prompt: prompt.clone(),
+            prompt: prompt.clone().into(),
             max_tokens: MOST_TOKENS,
             sampling: SamplingParams {
                 temperature: if case % 3 == 0 { 0.0 } else { 1.5 },
@@ -182,7 +183,7 @@ fn a_limit_is_met_at_the_same_token_whatever_is_drafted() {
         let namespace = Arc::new(Namespace::new(1 << 20).unwrap());
         let lookahead = || -> Box<dyn Drafter> {
             let drafter = NamespaceDrafter::new(Arc::clone(&namespace), DraftPolicy::default());
-            Box::new(drafter.with_references(vec![whole.clone()]))
+            Box::new(drafter.with_text(Arc::new(RequestText::new(&prompt, &[&whole]))))
         };
         let adversary = |seed| -> Box<dyn Drafter> {
             Box::new(AdversarialDrafter::new(512, 12, seed).with_reference(whole.clone()))
@@ -234,7 +235,7 @@ fn an_answer_that_meets_a_limit_spoils_no_other() {
 fn a_scout_without_time_is_on_its_way() {
     let model = Model::byte_level();
     let mut constraint = model.grammars.regex("[a-z]*").unwrap();
-    let a = model.tokenizer.encode("a", EncodeOptions::default())[0];
+    let a = model.tokenizer.encode("a", EncodeOptions::default()).unwrap()[0];
     let (mut scout, now, long) = (constraint.scout(), Instant::now(), vec![a; 30]);
     assert_eq!(scout.accepted(&long, &[a], now), 0);
     assert!(scout.forced(&long, now).is_empty());

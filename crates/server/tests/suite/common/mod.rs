@@ -155,7 +155,9 @@ impl TestServer {
                 serve(listener, models, options, told.notified(), hurried.notified()).await.unwrap();
             });
         });
-        let agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        // A connection that is kept may end under the next request when the server stops.
+        let agent =
+            ureq::Agent::config_builder().http_status_as_error(false).max_idle_connections(0).build().into();
         let base = format!("http://{}", address.recv().unwrap());
         Self { name, base, stop, hurry, thread: Some(thread), agent }
     }
