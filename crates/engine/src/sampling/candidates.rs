@@ -4,7 +4,7 @@
 
 use lookahead_model::{Candidate, TokenId};
 
-use super::SamplingParams;
+use super::params::SamplingParams;
 use super::weight::{FULL_WEIGHT, total_weight, weight};
 
 /// The highest logit and the lowest token that has it; `None` if every logit is NaN.

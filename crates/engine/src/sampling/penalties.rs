@@ -2,7 +2,7 @@
 
 use lookahead_model::TokenId;
 
-use super::SamplingParams;
+use super::params::SamplingParams;
 
 /// Whether any penalty changes any logit.
 pub(super) fn are_on(params: &SamplingParams) -> bool {

@@ -2,7 +2,8 @@
 
 use lookahead_model::{Candidate, Keep, TokenId};
 
-use super::{SamplingError, SamplingParams, candidates, penalties, philox, weight};
+use super::params::{SamplingError, SamplingParams};
+use super::{candidates, penalties, philox, weight};
 use crate::constraint::allows;
 
 /// Candidates of a row that are asked for instead of the whole row, at most. Of 150,000 logits, to find so many takes half as long
