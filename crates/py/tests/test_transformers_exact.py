@@ -3,6 +3,7 @@ length, recurrent states, and processors and criteria that look at the whole bat
 
 from __future__ import annotations
 
+import copy
 import random
 import warnings
 
@@ -14,6 +15,7 @@ transformers = pytest.importorskip("transformers")
 from transformers import (  # noqa: E402
     AutoConfig,
     AutoModelForCausalLM,
+    DynamicCache,
     LogitsProcessor,
     LogitsProcessorList,
     RepetitionPenaltyLogitsProcessor,
@@ -258,3 +260,69 @@ def test_options_see_the_batch_as_plain_generate_shows_it(option, rows, eos):
                 torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
         return
     assert actual.tolist() == expected.tolist()
+
+
+@pytest.mark.parametrize("family", ["llama", "mistral with a window"])
+def test_a_row_that_is_last_does_not_see_what_others_left(family):
+    model = make(family)
+    ids, mask = prompts(3)
+    given = {"attention_mask": mask, "max_new_tokens": 50, "eos_token_id": None}
+    given |= {"return_dict_in_generate": True, "output_logits": True}
+    expected = model.generate(ids, **given)
+    loop = lookahead(nearly(expected.sequences[1:]), cost_curve=None, share="read", min_probability=0.0)
+    actual = model.generate(ids, **given, custom_generate=loop)
+    assert actual.sequences.tolist() == expected.sequences.tolist()
+    for one, other in zip(expected.logits, actual.logits, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize("family", ["mistral with a window", "llama 4 with chunks", "lfm 2", "qwen 3 next", "granite 4"])
+def test_a_cache_goes_on_in_the_next_answer(family):
+    model = make(family)
+    ids, _ = prompts(1)
+    answers = []
+    for tokens in (20, 23, 26):
+        for drafts in (False, True):
+            last = model.generate(ids, max_new_tokens=tokens, eos_token_id=None, return_dict_in_generate=True)
+            loop = lookahead(nearly(last.sequences), cost_curve=None, share="off", min_probability=0.0)
+            first = model.generate(
+                ids,
+                max_new_tokens=tokens,
+                eos_token_id=None,
+                return_dict_in_generate=True,
+                custom_generate=loop if drafts else None,
+            )
+            more = torch.cat([first.sequences, ids[:, :5]], dim=-1)
+            for own in (None, loop):  # plain generation goes on with a cache that drafts were verified with
+                cache = copy.deepcopy(first.cache)
+                answer = model.generate(more, cache=cache, max_new_tokens=15, eos_token_id=None, custom_generate=own)
+                answers.append((tokens, answer.tolist()))
+    assert all(one == other for one, other in zip(answers, answers[1:]) if one[0] == other[0])
+
+
+def test_a_batch_goes_on_with_its_cache_and_new_tokens_alone():
+    model = make("llama")
+    ids, mask = prompts(3)
+    given = {"max_new_tokens": 20, "eos_token_id": None, "do_sample": True}
+    answers = []
+    for drafts in (False, True):
+        cache = DynamicCache()
+        with torch.no_grad():
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            model(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], cache=cache)
+        loop = lookahead(nearly(ids), cost_curve=None, share="off", min_probability=0.0) if drafts else None
+        torch.manual_seed(2)
+        answer = model.generate(ids[:, -1:], attention_mask=mask, cache=cache, custom_generate=loop, **given)
+        answers.append(answer.tolist())
+    assert answers[0] == answers[1]
+
+
+def test_a_model_that_is_generated_plainly_says_so_once():
+    model = make("mamba")
+    ids, _ = prompts(1)
+    loop = lookahead(DraftTrie())
+    with pytest.warns(UserWarning, match="MambaForCausalLM is generated plainly, without drafts: its passes over several"):
+        model.generate(ids, max_new_tokens=3, custom_generate=loop)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        model.generate(ids, max_new_tokens=3, custom_generate=loop)

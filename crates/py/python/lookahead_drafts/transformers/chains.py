@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import DynamicCache, cache_utils
 
@@ -68,8 +69,8 @@ class Chains:
         text = torch.cat([row.text for row in rows])
         kwargs = dict(self.kwargs)
         if size > 1:
-            drafts = [tree.tokens[1:size] for tree in trees]
-            text = torch.cat([text, torch.tensor(drafts, device=text.device)], dim=-1)
+            drafts = np.stack([tree.tokens[1:size] for tree in trees])
+            text = torch.cat([text, torch.from_numpy(drafts).to(text.device)], dim=-1)
             kwargs = self.model._update_model_kwargs_for_generation({}, kwargs, num_new_tokens=size - 1)
             if not self.can_crop:
                 self.before = [_copied(layer) for layer in self.cache.layers]
@@ -102,6 +103,17 @@ class Chains:
     def drop_done(self, rows: list[Row]) -> None:
         raise AssertionError("rows that advance in step stay until all are done")
 
+    def finish(self, rows: list[Row]) -> None:
+        """A cache that outlives the call has all tokens but the last, and goes on to forget what plain `generate` forgets."""
+        if self.pending and (self.config.return_dict_in_generate or getattr(self.cache, "_is_user_defined", False)):
+            text = torch.cat([row.text for row in rows])
+            length = text.shape[-1]
+            kwargs = {name: value[..., :-1] if _is_as_long(value, length) else value for name, value in self.kwargs.items()}
+            self.model(**self.model.prepare_inputs_for_generation(text[:, :-1], next_sequence_length=self.pending, **kwargs))
+        for layer in self.cache.layers:
+            if hasattr(layer, "record_past"):
+                layer.record_past = False
+
     def _adopt(self) -> None:
         """Takes the cache that the model has handed back: what it forgets is recorded from now on, not during a long prompt."""
         self.cache = self.kwargs["cache"]
@@ -115,6 +127,10 @@ def _copied(layer: Any) -> dict[str, Any]:
     if type(layer) in RECURRENT:
         state |= {name: _cloned(value) for name, value in state.items() if isinstance(value, dict)}
     return state
+
+
+def _is_as_long(value: Any, length: int) -> bool:
+    return isinstance(value, torch.Tensor) and value.shape[-1:] == (length,)
 
 
 def _cloned(states: dict[Any, Any]) -> dict[Any, Any]:

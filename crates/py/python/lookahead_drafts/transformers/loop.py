@@ -223,6 +223,7 @@ class _Run:
                         row.request.append(gained[index])
                         self.count(row, trees[first + index], sizes[first + index], walked[index], gained[index])
             self.passes.keep(rows, paths)
+        self.passes.finish([row for group in self.groups for row in group.rows])
 
     def drop_done(self, groups: list[Group]) -> list[Group]:
         """The groups that go on; the cache is theirs alone, unless none does."""

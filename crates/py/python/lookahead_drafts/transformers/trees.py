@@ -106,21 +106,28 @@ class Trees:
                     to.append(row.cached)
                     of.append(before + node)
                 row.cached += 1
-        end = max(row.cached for row in rows)
         device = self.layers[0].keys.device
         index_at, index_to, index_of = (torch.tensor(numbers, device=device) for numbers in (at, to, of))
-        for layer in self.layers:
-            for name in ("keys", "values"):
-                held = getattr(layer, name)
-                if at:
-                    here = index_at if held.device == device else index_at.to(held.device)
-                    held[here, :, index_to.to(held.device)] = held[here, :, index_of.to(held.device)]
-                setattr(layer, name, held[:, :, :end])
+        for layer in self.layers if at else []:
+            for held in (layer.keys, layer.values):
+                here = index_at if held.device == device else index_at.to(held.device)
+                held[here, :, index_to.to(held.device)] = held[here, :, index_of.to(held.device)]
+        self._crop(rows)
 
     def drop_done(self, rows: list[Row]) -> None:
         """The cache is left to the rows that go on."""
         going = [index for index, row in enumerate(rows) if not row.is_done]
         self.cache.batch_select_indices(torch.tensor(going, device=self.layers[0].keys.device))
+        self._crop([rows[index] for index in going])
+
+    def finish(self, rows: list[Row]) -> None:
+        """Nothing is left to do: the cache has each row's tokens but the last."""
+
+    def _crop(self, rows: list[Row]) -> None:
+        """No column is left behind that of the longest row: a pass without a mask sees them all."""
+        end = max(row.cached for row in rows)
+        for layer in self.layers:
+            layer.keys, layer.values = layer.keys[:, :, :end], layer.values[:, :, :end]
 
 
 def _whole(layer: Any) -> Any:

@@ -30,7 +30,7 @@ def verifier(model: Any, input_ids: Any, config: Any, kwargs: dict[str, Any], pr
     reason = _needs_plain(model, config, kwargs)
     if reason is None:
         alone = len(input_ids) == 1 or look_at_one_row(processors, criteria)
-        if alone and _is_plain_text(kwargs, input_ids) and trees_are_exact(model, int(config.max_length)):
+        if alone and _is_plain_text(kwargs, input_ids, config) and trees_are_exact(model, int(config.max_length)):
             return Trees(model, kwargs, config)
         if takes_chains(model):
             return Chains(model, kwargs, config)
@@ -66,7 +66,7 @@ def _unknown_windows(text: Any) -> list[str]:
     ]
 
 
-def _is_plain_text(kwargs: dict[str, Any], input_ids: Any) -> bool:
+def _is_plain_text(kwargs: dict[str, Any], input_ids: Any, config: Any) -> bool:
     """Whether each row is a text behind padding, with nothing beside it."""
     if any(value is not None for name, value in kwargs.items() if name not in _TEXT):
         return False
@@ -75,11 +75,15 @@ def _is_plain_text(kwargs: dict[str, Any], input_ids: Any) -> bool:
         return False
     if mask is not None and (bool((mask.diff(dim=-1) < 0).any()) or not bool(mask[:, -1].all())):
         return False
-    if cache is not None and getattr(cache, "_is_user_defined", False):
-        return all(type(layer) is DynamicLayer for layer in cache.layers) and (
-            len(input_ids) == 1 or cache.get_seq_length() == 0
-        )
-    return True
+    if cache is None:
+        return True
+    if not getattr(cache, "_is_user_defined", False):
+        return not cache.offloading
+    if not all(type(layer) is DynamicLayer for layer in cache.layers):
+        return False
+    # The tokens that are cached may not be among those given; their mask is.
+    whole = mask.shape[1] if mask is not None else getattr(config, "_mask_length", input_ids.shape[1])
+    return cache.get_seq_length() == 0 or (len(input_ids) == 1 and whole == input_ids.shape[1])
 
 
 def _needs_plain(model: Any, config: Any, kwargs: dict[str, Any]) -> str | None:
