@@ -192,6 +192,15 @@ def test_ids_are_those_of_plain_generate(family, rows, sampled):
     assert family not in PLAIN or stats.passes == 0
 
 
+@pytest.mark.parametrize("family", ["llama", "llama 4 with chunks", "lfm 2", "qwen 3 next", "mpt"])
+def test_a_measured_cost_changes_no_token(family):
+    model = make(family)
+    ids, mask = prompts(3)
+    given = {"attention_mask": mask, "max_new_tokens": 50, "eos_token_id": [2, 3, 4], "prefix_allowed_tokens_fn": rows_of}
+    same_as_plain(model, ids, given, cost_curve="measure")
+    same_as_plain(model, ids[:1], {"max_new_tokens": 50, "do_sample": True}, cost_curve="measure")
+
+
 class ValuesPerRow(LogitsProcessor):
     def __init__(self) -> None:
         self.temperature = torch.tensor([[0.5], [1.0], [2.0]])

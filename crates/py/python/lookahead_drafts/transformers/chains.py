@@ -101,7 +101,7 @@ class Chains:
         self.before = []
 
     def drop_done(self, rows: list[Row]) -> None:
-        raise AssertionError("rows that advance in step stay until all are done")
+        """Rows that advance in step stay until all are done."""
 
     def finish(self, rows: list[Row]) -> None:
         """A cache that outlives the call has all tokens but the last, and goes on to forget what plain `generate` forgets."""
@@ -109,7 +109,8 @@ class Chains:
             text = torch.cat([row.text for row in rows])
             length = text.shape[-1]
             kwargs = {name: value[..., :-1] if _is_as_long(value, length) else value for name, value in self.kwargs.items()}
-            self.model(**self.model.prepare_inputs_for_generation(text[:, :-1], next_sequence_length=self.pending, **kwargs))
+            inputs = self.model.prepare_inputs_for_generation(text[:, :-1], next_sequence_length=self.pending, **kwargs)
+            self.model(**inputs, return_dict=True)
         for layer in self.cache.layers:
             if hasattr(layer, "record_past"):
                 layer.record_past = False

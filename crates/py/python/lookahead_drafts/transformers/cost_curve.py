@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 
 from lookahead_drafts.transformers.chains import Chains
+from lookahead_drafts.transformers.limits import positions_of
 from lookahead_drafts.transformers.proof import Rehearsal
 from lookahead_drafts.transformers.trees import Trees
 from lookahead_drafts.transformers.ways import trees_are_exact
@@ -80,8 +81,8 @@ def _measure(model: Any, with_trees: bool, sizes: Sequence[int] = CURVE_SIZES) -
         seconds[index] = min(seconds[index], seconds[index + 1])
     one = seconds[0]
     costs = tuple(second / one for second in seconds)
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or LONG + 64
-    long = min(LONG, int(positions) - max(LONG_SIZES))
+    # Each pass leaves a token or two behind.
+    long = min(LONG, positions_of(model) - max(LONG_SIZES) - 2 * (CURVE_PASSES + 1))
     if long <= 2 * SHORT:
         return CostCurve(tuple(sizes), costs)
 

@@ -43,8 +43,14 @@ def _is_off_by_default(model: Any) -> bool:
 
 def longest_text(model: Any, config: Any) -> int:
     """Tokens that a text may have, padding included: the answer's bound and the model's."""
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return min(int(config.max_length), int(positions) if positions else sys.maxsize)
+    return min(int(config.max_length), positions_of(model))
+
+
+def positions_of(model: Any) -> int:
+    """Positions that a model has."""
+    text = model.config.get_text_config(decoder=True)
+    known = (getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    return next((int(positions) for positions in known if positions), sys.maxsize)
 
 
 class Switches:
@@ -54,8 +60,7 @@ class Switches:
     def __init__(self, model: Any) -> None:
         self.once: set[int] = set()
         self.growing = sys.maxsize
-        text = model.config.get_text_config(decoder=True)
-        for kind, length in _frequencies(text):
+        for kind, length in _frequencies(model):
             if kind == "longrope":
                 self.once.add(length)
             elif "dynamic" in kind:
@@ -75,11 +80,12 @@ class Switches:
         return max(room, 0)
 
 
-def _frequencies(text: Any) -> list[tuple[str, int]]:
+def _frequencies(model: Any) -> list[tuple[str, int]]:
     """The kinds of rotary frequencies of all layers, with the length that they were made for."""
+    text = model.config.get_text_config(decoder=True)
+    positions = positions_of(model)
     given = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
     each = [given, *(value for value in given.values() if isinstance(value, dict))]
-    positions = int(getattr(text, "max_position_embeddings", None) or sys.maxsize)
     found = []
     for parameters in each:
         kind = parameters.get("rope_type", parameters.get("type"))

@@ -49,7 +49,7 @@ class Trees:
 
     def verify(self, rows: list[Row], trees: Any, size: int) -> Any:
         """Logits of each node, shape (rows, size, vocabulary). Rows with fewer nodes are filled up."""
-        device = rows[0].ids.device
+        device = self.model.device
         tokens = np.zeros((len(rows), size), dtype=np.int64)
         depths = np.zeros((len(rows), size), dtype=np.int64)
         sees = np.zeros((len(rows), size, size), dtype=bool)
