@@ -335,3 +335,30 @@ def test_a_model_that_is_generated_plainly_says_so_once():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         model.generate(ids, max_new_tokens=3, custom_generate=loop)
+
+
+def test_rows_advance_in_step_only_where_something_looks_at_all_of_them():
+    model = make("llama")
+    ids, mask = prompts(3)
+    given = {"attention_mask": mask, "max_new_tokens": 50, "eos_token_id": None}
+    for processors in ([], [MeanOfTheBatch()]):
+        expected = model.generate(ids, **given, logits_processor=LogitsProcessorList(processors))
+        passes = [0, 0, 0]
+        trie = nearly(expected[1:])
+        loop = lookahead(
+            trie, cost_curve=None, share="read", observer=lambda step: passes.__setitem__(step.row, passes[step.row] + 1)
+        )  # noqa: B023
+        actual = model.generate(ids, **given, logits_processor=LogitsProcessorList(processors), custom_generate=loop)
+        assert actual.tolist() == expected.tolist()
+        assert (max(passes) == min(passes)) == bool(processors), passes
+
+
+def test_a_model_with_an_encoder_is_generated_plainly():
+    torch.manual_seed(3)
+    small = {"vocab_size": VOCABULARY, "d_model": 32, "d_kv": 8, "d_ff": 64, "num_layers": 2, "num_heads": 4}
+    model = transformers.T5ForConditionalGeneration(transformers.T5Config(**small, decoder_start_token_id=0)).eval()
+    ids, mask = prompts(3)
+    given = {"attention_mask": mask, "max_new_tokens": 20}
+    with pytest.warns(UserWarning, match="it has an encoder"):
+        actual = model.generate(ids, **given, custom_generate=lookahead(DraftTrie()))
+    assert actual.tolist() == model.generate(ids, **given).tolist()
