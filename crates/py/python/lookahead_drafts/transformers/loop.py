@@ -396,6 +396,6 @@ def _result(groups: list[Group], config: Any, cache: Any) -> Any:
         return tuple(torch.cat([own[step] if step < len(own) else nothing for own in kept]) for step in range(count))
 
     whole: Any = sequences
-    # The cache of a batch is no longer that of all of its rows.
-    last = cache if len(sequences) == 1 else None
+    # A cache that rows have left is no longer that of all of them.
+    last = cache if len(groups) == 1 else None
     return GenerateDecoderOnlyOutput(sequences=whole, scores=steps("scores"), logits=steps("logits"), cache=last)
