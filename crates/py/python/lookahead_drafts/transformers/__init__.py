@@ -8,7 +8,8 @@ its own ancestors), chooses at each node as plain `generate` would, follows the 
 cache rows of that path. The model's logits processors, stopping criteria and `GenerationConfig` hold as ever; sampling draws the
 same random numbers as plain `generate` does with the same seed.
 
-Models that take no 4D mask or no positions get chains instead of trees, row by row; models with a recurrent state are refused.
+Where a tree's mask cannot be known to be the model's own, and where options look at the whole batch, drafts are chains that all
+rows verify in step. A model whose passes over several tokens are not those over one after the other is generated plainly.
 """
 
 from lookahead_drafts.transformers.cost_curve import CostCurve, measure_cost

@@ -9,8 +9,12 @@ from typing import Any
 
 import torch
 
-from lookahead_drafts._native import CostCurve, DraftTrie
-from lookahead_drafts.transformers.forward import Forward, Row, StandIn, takes_trees
+from lookahead_drafts._native import CostCurve
+from lookahead_drafts.transformers.chains import Chains
+from lookahead_drafts.transformers.limits import positions_of
+from lookahead_drafts.transformers.proof import Rehearsal
+from lookahead_drafts.transformers.trees import Trees
+from lookahead_drafts.transformers.ways import trees_are_exact
 
 __all__ = ["CostCurve", "measure_cost", "measured_cost"]
 
@@ -27,7 +31,7 @@ _curves: weakref.WeakKeyDictionary[Any, CostCurve] = weakref.WeakKeyDictionary()
 
 def measure_cost(model: Any, sizes: Sequence[int] = CURVE_SIZES) -> CostCurve:
     """What a pass of `model` over so many tokens costs: a second or two for a small model."""
-    return _measure(model, takes_trees(model), sizes)
+    return _measure(model, trees_are_exact(model, 0), sizes)
 
 
 def measured_cost(model: Any, with_trees: bool) -> CostCurve:
@@ -38,41 +42,39 @@ def measured_cost(model: Any, with_trees: bool) -> CostCurve:
 
 @torch.no_grad()
 def _measure(model: Any, with_trees: bool, sizes: Sequence[int] = CURVE_SIZES) -> CostCurve:
-    forward = Forward(model, with_trees)
-    seconds = [_seconds(forward, size, SHORT) for size in sizes]
+    way = Trees if with_trees else Chains
+    seconds = [_seconds(model, way, size, SHORT) for size in sizes]
     # A pass over more tokens that was faster tells that the one over fewer was disturbed.
     for index in reversed(range(len(seconds) - 1)):
         seconds[index] = min(seconds[index], seconds[index + 1])
     one = seconds[0]
     costs = tuple(second / one for second in seconds)
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None) or LONG + 64
-    long = min(LONG, int(positions) - max(LONG_SIZES))
+    # Each pass leaves a token or two behind.
+    long = min(LONG, positions_of(model) - max(LONG_SIZES) - 2 * (CURVE_PASSES + 1))
     if long <= 2 * SHORT:
         return CostCurve(tuple(sizes), costs)
 
     def slope(size: int) -> float:
-        more = _seconds(forward, size, long) - _seconds(forward, size, SHORT)
+        more = _seconds(model, way, size, long) - _seconds(model, way, size, SHORT)
         return max(more / (long - SHORT) / one, 0.0)
 
     alone, several = (slope(size) for size in LONG_SIZES)
     return CostCurve(tuple(sizes), costs, (alone, max(alone, several)))
 
 
-def _seconds(forward: Forward, size: int, length: int) -> float:
+def _seconds(model: Any, way: type[Trees] | type[Chains], size: int, length: int) -> float:
     """The fastest of some passes over so many tokens behind a context of this length."""
-    trie = DraftTrie()
-    context = torch.ones((1, length), dtype=torch.long, device=forward.model.device)
-    row = Row(0, trie.start([1]), 0, context, length=length + 1, cached=length)
-    tree: Any = StandIn([1] * size, [max(node - 1, 0) for node in range(size)])
-    _, cache = forward.prefill(context, None, None)
+    rehearsal = Rehearsal(model, way, rows=1, length=length)
     best = float("inf")
     for _ in range(CURVE_PASSES + 1):
-        _synchronize(forward.model.device)
+        _synchronize(model.device)
         start = time.perf_counter()
-        forward.verify([row], ([tree], [size]), size, cache)
-        _synchronize(forward.model.device)
+        rehearsal.verify([1], [1] * (size - 1), [max(node - 1, 0) for node in range(size)])
+        _synchronize(model.device)
         best = min(best, time.perf_counter() - start)
-        cache.crop(-size)
+        rehearsal.keep([[]], [[]])
+        if not rehearsal.passes.may_draft:
+            rehearsal.plain(1)
     return best
 
 

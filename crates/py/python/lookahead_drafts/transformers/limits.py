@@ -1,4 +1,4 @@
-"""What lookahead cannot do in Transformers, told before anything is generated."""
+"""What lookahead cannot do in Transformers, told before anything is generated; and how long texts and drafts may be."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import sys
 from typing import Any
 
 from transformers import DynamicCache
-from transformers.cache_utils import DynamicLayer
 
 
 class UnsupportedError(ValueError):
@@ -14,29 +13,20 @@ class UnsupportedError(ValueError):
 
 
 def refuse(model: Any, config: Any, kwargs: dict[str, Any], input_ids: Any, synced_gpus: bool, streamer: Any) -> None:
-    """Raises for what would go wrong later."""
-    if model.config.is_encoder_decoder:
-        raise UnsupportedError("lookahead needs a decoder-only model; this one has an encoder: leave custom_generate out")
-    cache = DynamicCache(config=model.config)
-    if getattr(model, "_is_stateful", False) or not all(isinstance(layer, DynamicLayer) for layer in cache.layers):
+    """Raises for options that would go wrong later."""
+    if input_ids.numel() == 0:
         raise UnsupportedError(
-            f"{type(model).__name__} has a recurrent state, which cannot go back behind rejected drafts: leave "
-            "custom_generate out"
+            f"input_ids is empty (shape {tuple(input_ids.shape)}): at least one token is needed to go on from"
         )
     if config.num_beams > 1:
         raise UnsupportedError(f"lookahead has no beam search: num_beams is {config.num_beams}, 1 is needed")
-    if config.use_cache is False:
+    if config.use_cache is False and not _is_off_by_default(model):
         raise UnsupportedError("lookahead needs the cache: leave use_cache=False out")
     if synced_gpus:
         raise UnsupportedError("lookahead does not run with synced_gpus (DeepSpeed ZeRO 3): set synced_gpus=False")
-    given = kwargs.get("past_key_values")
-    if given is not None and not isinstance(given, DynamicCache):
+    given = kwargs.get("cache")
+    if given is not None and not isinstance(given, DynamicCache) and not model.config.is_encoder_decoder:
         raise UnsupportedError(f"lookahead needs a DynamicCache, not a {type(given).__name__}: leave cache_implementation out")
-    if given is not None and given.get_seq_length() > 0:
-        if any(getattr(layer, "is_sliding", False) for layer in given.layers):
-            raise UnsupportedError("a cache with sliding layers cannot be gone on with: pass DynamicCache() to both calls")
-        if len(input_ids) > 1:
-            raise UnsupportedError("a cache can be gone on with for one text at a time, not for a batch")
     if kwargs.get("inputs_embeds") is not None:
         raise UnsupportedError("lookahead drafts from token ids: pass input_ids, not inputs_embeds")
     if config.return_dict_in_generate and (config.output_attentions or config.output_hidden_states):
@@ -45,7 +35,61 @@ def refuse(model: Any, config: Any, kwargs: dict[str, Any], input_ids: Any, sync
         raise UnsupportedError(f"a streamer takes one text at a time, and the batch has {len(input_ids)}")
 
 
+def _is_off_by_default(model: Any) -> bool:
+    """Whether the model's own settings leave the cache out, as MPT's do."""
+    own = model.generation_config.use_cache, getattr(model.config.get_text_config(decoder=True), "use_cache", None)
+    return False in own
+
+
 def longest_text(model: Any, config: Any) -> int:
     """Tokens that a text may have, padding included: the answer's bound and the model's."""
-    positions = getattr(model.config.get_text_config(decoder=True), "max_position_embeddings", None)
-    return min(int(config.max_length), int(positions) if positions else sys.maxsize)
+    return min(int(config.max_length), positions_of(model))
+
+
+def positions_of(model: Any) -> int:
+    """Positions that a model has."""
+    text = model.config.get_text_config(decoder=True)
+    known = (getattr(text, name, None) for name in ("max_position_embeddings", "max_seq_len"))
+    return next((int(positions) for positions in known if positions), sys.maxsize)
+
+
+class Switches:
+    """Lengths at which a model's frequencies change for a whole pass: at one with LongRoPE, at each beyond one with dynamic
+    scaling. A draft that crossed it would change the tokens in front of it."""
+
+    def __init__(self, model: Any) -> None:
+        self.once: set[int] = set()
+        self.growing = sys.maxsize
+        for kind, length in _frequencies(model):
+            if kind == "longrope":
+                self.once.add(length)
+            elif "dynamic" in kind:
+                self.growing = min(self.growing, length)
+
+    def are_below(self, length: int) -> bool:
+        """Whether a text of this length has met one."""
+        return any(switch < length for switch in self.once) or self.growing < length
+
+    def longest_draft(self, lengths: list[int]) -> int:
+        """Tokens that may be drafted behind texts of these lengths; a text counts with and without its padding."""
+        room = self.growing - max(lengths)
+        for switch in self.once:
+            for length in lengths:
+                if length <= switch + 1:  # the pass behind the switch may read all of the text again
+                    room = min(room, switch - length)
+        return max(room, 0)
+
+
+def _frequencies(model: Any) -> list[tuple[str, int]]:
+    """The kinds of rotary frequencies of all layers, with the length that they were made for."""
+    text = model.config.get_text_config(decoder=True)
+    positions = positions_of(model)
+    given = getattr(text, "rope_parameters", None) or getattr(text, "rope_scaling", None) or {}
+    each = [given, *(value for value in given.values() if isinstance(value, dict))]
+    found = []
+    for parameters in each:
+        kind = parameters.get("rope_type", parameters.get("type"))
+        length = parameters.get("original_max_position_embeddings") or getattr(text, "original_max_position_embeddings", None)
+        if kind is not None:
+            found.append((str(kind), min(int(length or positions), positions)))
+    return found

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 from transformers.generation.utils import GenerateDecoderOnlyOutput
 
 from lookahead_drafts._native import DraftTree, DraftTrie
+from lookahead_drafts.transformers.chains import Chains
 from lookahead_drafts.transformers.cost_curve import CostCurve, measured_cost
-from lookahead_drafts.transformers.forward import Forward, Row, drop_done, keep_paths, takes_trees
-from lookahead_drafts.transformers.limits import longest_text, refuse
+from lookahead_drafts.transformers.limits import Switches, longest_text, refuse
+from lookahead_drafts.transformers.rows import Group, Row, StandIn
+from lookahead_drafts.transformers.trees import Trees
+from lookahead_drafts.transformers.ways import verifier
 
 
 def lookahead(
@@ -79,34 +83,32 @@ class Lookahead:
     ) -> Any:
         """Called by `generate`, which has prepared all of it.
 
-        Raises `UnsupportedError` for a model or an option that it cannot serve.
+        A model whose drafts cannot be verified exactly is generated plainly, with a warning. Raises `UnsupportedError` for an
+        option that it cannot serve.
         """
         streamer = streamer or _streamer_of_generate()
         if self._streamer is not None and streamer is None:
             streamer = self._streamer
             streamer.put(input_ids.cpu())
         refuse(model, generation_config, model_kwargs, input_ids, synced_gpus, streamer)
-        with_trees = takes_trees(model)
+        passes = verifier(model, input_ids, generation_config, model_kwargs, logits_processor, stopping_criteria)
+        if passes is None:
+            return model._sample(
+                input_ids,
+                logits_processor=logits_processor,
+                stopping_criteria=stopping_criteria,
+                generation_config=generation_config,
+                streamer=streamer,
+                **model_kwargs,
+            )
         curve = self._cost_curve
         if isinstance(curve, str):
-            curve = measured_cost(model, with_trees)
-        mask = model_kwargs.get("attention_mask")
-        batches = [input_ids] if with_trees or len(input_ids) == 1 else list(input_ids.split(1))
-        run = _Run(self, model, logits_processor, stopping_criteria, generation_config, streamer, with_trees, curve)
-        rows: list[Row] = []
+            curve = measured_cost(model, isinstance(passes, Trees))
+        groups = self._begin(input_ids, model_kwargs.get("attention_mask"), generation_config, isinstance(passes, Chains))
+        run = _Run(self, passes, logits_processor, stopping_criteria, generation_config, streamer, curve, groups)
+        rows = [row for group in groups for row in group.rows]
         try:
-            cache = None
-            for batch in batches:
-                first = len(rows)
-                cache = model_kwargs.get("past_key_values")
-                own_mask = None if mask is None else mask[first : first + len(batch)]
-                stripped = 0
-                if not with_trees and own_mask is not None:
-                    stripped = int(own_mask[0].argmax())
-                    batch, own_mask = batch[:, stripped:], None
-                begun = self._begin(batch, own_mask, first, stripped, generation_config)
-                rows += begun
-                cache = run.decode(begun, batch, own_mask, cache if len(batches) == 1 else None)
+            run.decode(input_ids)
         except BaseException:
             for row in rows:
                 row.request.cancel()
@@ -115,19 +117,19 @@ class Lookahead:
             row.request.finish()
         if streamer is not None:
             streamer.end()
-        return _result(rows, input_ids, generation_config, cache if len(rows) == 1 else None)
+        return _result(groups, generation_config, passes.cache)
 
-    def _begin(self, input_ids: Any, mask: Any, first: int, stripped: int, config: Any) -> list[Row]:
-        longest = max(int(config.max_length), input_ids.shape[1]) + 1
+    def _begin(self, input_ids: Any, mask: Any, config: Any, in_step: bool) -> list[Group]:
+        count, length = input_ids.shape
+        ids = torch.empty((count, max(int(config.max_length), length) + 1), dtype=torch.long, device=input_ids.device)
+        ids[:, :length] = input_ids
         rows = []
-        for index, ids in enumerate(input_ids):
+        for index in range(count):
             pad = 0 if mask is None else int(mask[index].argmax())
-            room = torch.empty((1, longest), dtype=torch.long, device=input_ids.device)
-            room[0, : len(ids)] = ids
-            prompt = ids[pad:].cpu().numpy()
+            prompt = input_ids[index, pad:].cpu().numpy()
             request = self._trie.start(prompt, namespace=self._namespace, share=self._share)
-            rows.append(Row(first + index, request, pad, room, len(ids), stripped))
-        return rows
+            rows.append(Row(index, request, pad, ids[index : index + 1], length, length))
+        return [Group(rows, ids)] if in_step else [Group([row], row.ids) for row in rows]
 
 
 @dataclass
@@ -167,127 +169,178 @@ class _Run:
     def __init__(
         self,
         owner: Lookahead,
-        model: Any,
+        passes: Trees | Chains,
         logits_processor: Any,
         stopping_criteria: Any,
         config: Any,
         streamer: Any,
-        with_trees: bool,
         curve: CostCurve | None,
+        groups: list[Group],
     ) -> None:
         self.owner = owner
-        self.forward = Forward(model, with_trees)
-        self.with_trees = with_trees
+        self.passes = passes
         self.curve = curve
         self.processors = logits_processor
         self.criteria = stopping_criteria
         self.config = config
         self.streamer = streamer
+        self.groups = groups
         self.is_plain_greedy = not config.do_sample and not logits_processor
+        self.has_end = any(hasattr(criterion, "eos_token_id") for criterion in stopping_criteria)
         self.keeps_scores = bool(config.return_dict_in_generate and config.output_scores)
         self.keeps_logits = bool(config.return_dict_in_generate and config.output_logits)
         self.noise: list[Any] = []
-        self.rows = 0
-        self.prompt_length = 0
-        self.longest = longest_text(model, config)
+        self.prompt_length = groups[0].rows[0].length
+        self.longest = longest_text(passes.model, config)
+        self.switches = Switches(passes.model)
 
-    def decode(self, rows: list[Row], input_ids: Any, mask: Any, cache: Any) -> Any:
-        """Until all rows are done; returns the cache."""
-        self.rows = len(rows)
-        self.noise = []
-        self.prompt_length = input_ids.shape[1]
-        logits, cache = self.forward.prefill(input_ids, mask, cache)
-        for index, row in enumerate(rows):
-            row.cached = row.length
-            greedy = logits[index].argmax(-1).tolist() if self.is_plain_greedy else None
-            gained = self.walk(row, logits[index], greedy, {})[1]
-            row.request.append(gained)
-        active = drop_done(rows, cache)
-        while active:
-            trees = self.draft(active)
-            size = max(trees[1])
-            logits = self.forward.verify(active, trees, size, cache)
-            greedy_rows = logits.argmax(-1).tolist() if self.is_plain_greedy else [None] * len(active)
-            paths = []
-            for row, tree, own, scores, greedy in zip(active, *trees, logits, greedy_rows):
-                path, gained = self.walk(row, scores, greedy, _children(tree, own))
-                paths.append(path)
-                row.request.append(gained)
-                self.count(row, tree, own, path, gained)
-            keep_paths(active, paths, size, cache)
-            active = drop_done(active, cache)
-        return cache
+    def decode(self, input_ids: Any) -> None:
+        """Until all rows are done."""
+        logits = self.passes.prefill(input_ids)
+        if self.curve is not None and self.passes.reads_again:
+            # A rejected draft costs another pass, which gains one token.
+            again = self.curve(2) - 1.0
+            costs = (cost + again * (size > 1) for size, cost in zip(self.curve.sizes, self.curve.costs))
+            self.curve = replace(self.curve, costs=tuple(costs))
+        groups = self.groups
+        for group, own in zip(groups, _split(logits, groups)):
+            _, gained = self.walk(group, own, [{} for _ in group.rows])
+            for row, tokens in zip(group.rows, gained):
+                row.request.append(tokens)
+        while groups := self.drop_done(groups):
+            rows = [row for group in groups for row in group.rows]
+            trees, sizes = self.draft(rows)
+            logits = self.passes.verify(rows, trees, max(sizes))
+            children = [_children(tree, size) for tree, size in zip(trees, sizes)]
+            paths: list[list[int]] = []
+            for group, own in zip(groups, _split(logits, groups)):
+                first = len(paths)
+                were_done = [row.is_done for row in group.rows]
+                walked, gained = self.walk(group, own, children[first : first + len(group.rows)])
+                paths += walked
+                for index, row in enumerate(group.rows):
+                    if not were_done[index]:
+                        row.request.append(gained[index])
+                        self.count(row, trees[first + index], sizes[first + index], walked[index], gained[index])
+            self.passes.keep(rows, paths)
+        self.passes.finish([row for group in self.groups for row in group.rows])
 
-    def draft(self, active: list[Row]) -> tuple[list[DraftTree], list[int]]:
+    def drop_done(self, groups: list[Group]) -> list[Group]:
+        """The groups that go on; the cache is theirs alone, unless none does."""
+        going = [group for group in groups if not group.is_done]
+        if going and len(going) < len(groups):
+            self.passes.drop_done([row for group in groups for row in group.rows])
+        return going
+
+    def draft(self, rows: list[Row]) -> tuple[list[DraftTree], list[int]]:
         """A tree for each row, and how many of its nodes to verify."""
         owner = self.owner
+        longest = max(row.length for row in rows)
         # A step gains one token more than its path is deep.
-        depth = max(min(self.longest - row.length for row in active) - 1, 0)
+        room = self.switches.longest_draft([longest, longest - min(row.pad for row in rows)])
+        depth = max(min(self.longest - longest - 1, room, owner._draft_length), 0) if self.passes.may_draft else 0
+        going = [row for row in rows if not row.is_done]
         batch = owner._trie.draft_trees(
-            [row.request for row in active],
+            [row.request for row in going],
             owner._draft_length if depth else 0,
-            depth=min(depth, owner._draft_length),
+            depth=depth,
             min_probability=owner._min_probability,
-            shape="hierarchical" if self.with_trees else "single",
+            shape=self.passes.shape,
         )
-        trees = [batch[index] for index in range(len(active))]
-        size = max(len(tree) for tree in trees)
-        if self.curve is not None:
-            context = sum(row.length for row in active)
-            size = min(size, self.curve.best_size([tree.probabilities for tree in trees], context))
+        trees = [batch[index] for index in range(len(going))]
+        in_step = len(self.groups) == 1
+        size = (min if in_step else max)(len(tree) for tree in trees)
+        if self.curve is not None and size > 1:
+            probabilities = [tree.probabilities for tree in trees]
+            if in_step:  # all of them have to be right
+                probabilities = [np.prod([each[:size] for each in probabilities], axis=0)] * len(rows)
+            size = min(size, self.curve.best_size(probabilities, sum(row.length for row in rows)))
+        if len(going) < len(rows):
+            trees, size = self.with_done(rows, trees, size)
         return trees, [min(len(tree), size) for tree in trees]
 
-    def walk(
-        self, row: Row, logits: Any, greedy: list[int] | None, children: dict[int, dict[int, int]]
-    ) -> tuple[list[int], list[int]]:
-        """Follows the model's choices from the root as far as the draft has them: nodes passed, and tokens gained."""
-        node = 0
-        path: list[int] = []
-        gained: list[int] = []
-        while True:
-            token = greedy[node] if greedy is not None else self.choose(row, logits[node])
-            if greedy is not None and (self.keeps_scores or self.keeps_logits):
-                self.keep(row, logits[node].float()[None], logits[node].float()[None])
-            gained.append(token)
-            row.ids[0, row.length] = token
-            row.length += 1
-            row.is_done = bool(self.criteria(row.text, None).item())
-            if self.streamer is not None:
-                self.streamer.put(torch.tensor([token]))
-            child = children.get(node, {}).get(token)
-            if row.is_done or child is None:
-                return path, gained
-            path.append(child)
-            node = child
+    def with_done(self, rows: list[Row], trees: list[DraftTree], size: int) -> tuple[list[Any], int]:
+        """Trees for rows that are done as well, which wait for others: nothing but padding comes there."""
+        if not self.has_end:
+            size = 1  # plain generation goes on behind their ends
+        pad = int(self.config._pad_token_tensor) if self.has_end else 0
+        drafted = iter(trees)
+        every: list[Any] = []
+        for row in rows:
+            root = int(row.ids[0, row.length - 1])
+            padding = StandIn([root, *[pad] * (size - 1)], [max(node - 1, 0) for node in range(size)])
+            every.append(padding if row.is_done else next(drafted))
+        return every, size
 
-    def choose(self, row: Row, logits: Any) -> int:
-        """The token that plain `generate` would choose behind the row's text."""
-        scores = logits[None].to(copy=True, dtype=torch.float32, device=row.ids.device)
+    def walk(
+        self, group: Group, logits: Any, children: list[dict[int, dict[int, int]]]
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """Follows the model's choices from the roots as far as the drafts of all rows have them: for each row the nodes passed
+        and the tokens gained."""
+        rows = group.rows
+        each = range(len(rows))
+        greedy = logits.argmax(-1).tolist() if self.is_plain_greedy else None
+        nodes = [0 for _ in rows]
+        paths: list[list[int]] = [[] for _ in rows]
+        gained: list[list[int]] = [[] for _ in rows]
+        while True:
+            if greedy is not None:
+                tokens = [greedy[index][nodes[index]] for index in each]
+                if self.keeps_scores or self.keeps_logits:
+                    scores = logits[each, nodes].float()
+                    self.keep(group, scores, scores)
+            else:
+                tokens = self.choose(group, logits[each, nodes])
+            if self.has_end:
+                tokens = [self.padding if row.is_done else token for row, token in zip(rows, tokens)]
+            group.append(torch.tensor(tokens, device=group.ids.device))
+            if self.streamer is not None:
+                self.streamer.put(torch.tensor(tokens))
+            ends = self.criteria(group.text, tuple(group.scores) if self.keeps_scores else None).tolist()
+            for row, own, token, is_end in zip(rows, gained, tokens, ends):
+                if not row.is_done:
+                    own.append(token)
+                row.is_done |= is_end
+            following = [children[index].get(nodes[index], {}).get(tokens[index]) for index in each]
+            if group.is_done or None in following:
+                return paths, gained
+            nodes = [node for node in following if node is not None]
+            for path, node in zip(paths, nodes):
+                path.append(node)
+
+    def choose(self, group: Group, logits: Any) -> list[int]:
+        """The tokens that plain `generate` would choose behind the group's text."""
+        scores = logits.to(copy=True, dtype=torch.float32, device=group.ids.device)
         raw = scores.clone() if self.keeps_logits else None
-        scores = self.processors(row.text, scores)
-        self.keep(row, scores, raw)
+        scores = self.processors(group.text, scores)
+        self.keep(group, scores, raw)
         if not self.config.do_sample:
-            return int(scores.argmax(-1).item())
+            return list(scores.argmax(-1).tolist())
         probabilities = torch.nn.functional.softmax(scores, dim=-1)
+        if len(self.groups) == 1:
+            return list(torch.multinomial(probabilities, num_samples=1).squeeze(1).tolist())
         # What torch.multinomial does for one sample, with the noise of this step of the batch and of this row.
+        row = group.rows[0]
         noise = self.noise_of(row.length - self.prompt_length, probabilities)
-        return int((probabilities[0] / noise[row.index % self.rows]).argmax().item())
+        return [int((probabilities[0] / noise[row.index]).argmax().item())]
 
     def noise_of(self, step: int, probabilities: Any) -> Any:
         """The random numbers of all rows at a step: drawn in the order of steps, as plain `generate` draws them."""
         while len(self.noise) <= step:
-            shape = (self.rows, probabilities.shape[-1])
+            shape = (len(self.groups), probabilities.shape[-1])
             noise = torch.empty(shape, dtype=probabilities.dtype, device=probabilities.device)
             self.noise.append(noise.exponential_(1))
-            if self.rows == 1 and len(self.noise) > 1:
-                self.noise[-2] = None  # no other row needs it
         return self.noise[step]
 
-    def keep(self, row: Row, scores: Any, raw: Any) -> None:
+    @property
+    def padding(self) -> int:
+        return int(self.config._pad_token_tensor)
+
+    def keep(self, group: Group, scores: Any, raw: Any) -> None:
         if self.keeps_scores:
-            row.scores.append(scores)
+            group.scores.append(scores)
         if self.keeps_logits:
-            row.logits.append(raw)
+            group.logits.append(raw)
 
     def count(self, row: Row, tree: DraftTree, size: int, path: list[int], gained: list[int]) -> None:
         stats = self.owner.stats
@@ -297,6 +350,10 @@ class _Run:
         stats.accepted += len(path)
         if self.owner._observer is not None:
             self.owner._observer(DraftStep(row.index, tree, size, tuple(path), tuple(gained)))
+
+
+def _split(logits: Any, groups: list[Group]) -> Any:
+    return logits.split([len(group.rows) for group in groups])
 
 
 def _children(tree: DraftTree, size: int) -> dict[int, dict[int, int]]:
@@ -320,31 +377,25 @@ def _streamer_of_generate() -> Any:
     return None
 
 
-def _result(rows: list[Row], input_ids: Any, config: Any, cache: Any) -> Any:
+def _result(groups: list[Group], config: Any, cache: Any) -> Any:
     """What plain `generate` returns: shorter rows are filled up with the padding token."""
-    prompt = input_ids.shape[1]
-    answers = [row.ids[0, row.length - _gained(row, input_ids) : row.length] for row in rows]
-    longest = max(len(answer) for answer in answers)
+    texts = [group.text for group in groups]
+    longest = max(text.shape[1] for text in texts)
     pad = config._pad_token_tensor
     fill = int(pad) if pad is not None else 0
-    sequences = torch.full((len(rows), prompt + longest), fill, dtype=torch.long, device=input_ids.device)
-    sequences[:, :prompt] = input_ids
-    for index, answer in enumerate(answers):
-        sequences[index, prompt : prompt + len(answer)] = answer
+    sequences = torch.cat([torch.nn.functional.pad(text, (0, longest - text.shape[1]), value=fill) for text in texts])
     if not config.return_dict_in_generate:
         return sequences
 
     def steps(name: str) -> tuple[Any, ...] | None:
-        kept = [getattr(row, name) for row in rows]
+        kept = [getattr(group, name) for group in groups]
         if not kept[0]:
             return None
         nothing = torch.zeros_like(kept[0][0])
-        return tuple(torch.cat([own[step] if step < len(own) else nothing for own in kept]) for step in range(longest))
+        count = max(len(own) for own in kept)
+        return tuple(torch.cat([own[step] if step < len(own) else nothing for own in kept]) for step in range(count))
 
     whole: Any = sequences
-    return GenerateDecoderOnlyOutput(sequences=whole, scores=steps("scores"), logits=steps("logits"), past_key_values=cache)
-
-
-def _gained(row: Row, input_ids: Any) -> int:
-    # A row that was decoded alone has lost its padding.
-    return int(row.length - (input_ids.shape[1] - row.stripped))
+    # A cache that rows have left is no longer that of all of them.
+    last = cache if len(groups) == 1 else None
+    return GenerateDecoderOnlyOutput(sequences=whole, scores=steps("scores"), logits=steps("logits"), cache=last)
