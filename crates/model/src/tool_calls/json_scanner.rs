@@ -82,10 +82,8 @@ impl JsonScanner {
                 Some(Container::Object) => Key,
                 _ => Value,
             },
-            (FirstKey, '}') => return self.leave(Container::Object),
-            (FirstValue, ']') => return self.leave(Container::Array),
-            (Separator | InScalar, '}') => return self.leave(Container::Object),
-            (Separator | InScalar, ']') => return self.leave(Container::Array),
+            (FirstKey | Separator | InScalar, '}') => return self.leave(Container::Object),
+            (FirstValue | Separator | InScalar, ']') => return self.leave(Container::Array),
             _ => return Progress::Broken,
         };
         Progress::Open

@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn the_greatest_scores_are_taken_and_weigh_as_the_routing_says() {
         // Probabilities 0.1, 0.4, 0.2, 0.3.
-        let outputs = [0.1f32, 0.4, 0.2, 0.3].map(f32::ln);
+        let outputs = [0.1f32, 0.4, 0.2, 0.3].map(libm::logf);
         assert_routes(&routes(4, 2, SOFTMAX, &outputs), &[(1, 0.4), (3, 0.3)]);
         let normalised = Routing { normalised: true, ..SOFTMAX };
         assert_routes(&routes(4, 2, normalised, &outputs), &[(1, 4.0 / 7.0), (3, 3.0 / 7.0)]);
@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn experts_come_from_the_best_groups_only() {
-        let outputs = [0.3f32, 0.25, 0.01, 0.34, 0.05, 0.05].map(f32::ln);
+        let outputs = [0.3f32, 0.25, 0.01, 0.34, 0.05, 0.05].map(libm::logf);
         let grouped = |active| Routing { groups: Some([3, active]), ..SOFTMAX };
         assert_routes(&routes(6, 2, SOFTMAX, &outputs), &[(0, 0.3), (3, 0.34)]);
         assert_routes(&routes(6, 2, grouped(1), &outputs), &[(2, 0.01), (3, 0.34)]);
