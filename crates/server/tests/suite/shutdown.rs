@@ -64,7 +64,7 @@ fn a_long_queue_delays_the_end_by_nothing() {
 #[test]
 fn while_it_stops_a_server_says_so_to_whoever_comes_and_ends_what_it_has_begun() {
     let directory = tempfile::tempdir().unwrap();
-    let mut server = server(&directory, Duration::from_secs(60));
+    let mut server = server(&directory, Duration::from_mins(1));
     let more = json!({ "stream": true, "max_tokens": 60, "lookahead": { "enabled": false } });
     let running = server.send("/v1/chat/completions", None, &chat("A story.", &more));
     until("it runs", || server.metric("lookahead_running_sequences") == 1.0);
