@@ -309,20 +309,22 @@ def test_a_cache_goes_on_in_the_next_answer(family):
     assert all(one == other for one, other in zip(answers, answers[1:]) if one[0] == other[0])
 
 
-def test_a_batch_goes_on_with_its_cache_and_new_tokens_alone():
-    model = make("llama")
+@pytest.mark.parametrize("family", ["llama", "phi 3 with a switch of frequencies", "llama with frequencies that grow"])
+def test_a_batch_goes_on_with_its_cache_and_new_tokens_alone(family):
+    model = make(family)
     ids, mask = prompts(3)
-    given = {"max_new_tokens": 20, "eos_token_id": None, "do_sample": True}
-    answers = []
+    given = {"max_new_tokens": 40, "eos_token_id": None, "do_sample": True}
+    answers: list = []
     for drafts in (False, True):
         cache = DynamicCache()
         with torch.no_grad():
             positions = (mask.cumsum(-1) - 1).clamp(min=0)
             model(ids[:, :-1], attention_mask=mask[:, :-1], position_ids=positions[:, :-1], cache=cache)
-        loop = lookahead(nearly(ids), cost_curve=None, share="off", min_probability=0.0) if drafts else None
+        loop = lookahead(nearly(answers[0]), cost_curve=None, share="read", min_probability=0.0) if drafts else None
         torch.manual_seed(2)
         answer = model.generate(ids[:, -1:], attention_mask=mask, cache=cache, custom_generate=loop, **given)
         answers.append(answer.tolist())
+        assert loop is None or loop.stats.edl > 1.0
     assert answers[0] == answers[1]
 
 

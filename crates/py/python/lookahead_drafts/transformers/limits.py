@@ -41,11 +41,6 @@ def _is_off_by_default(model: Any) -> bool:
     return False in own
 
 
-def longest_text(model: Any, config: Any) -> int:
-    """Tokens that a text may have, padding included: the answer's bound and the model's."""
-    return min(int(config.max_length), positions_of(model))
-
-
 def positions_of(model: Any) -> int:
     """Positions that a model has."""
     text = model.config.get_text_config(decoder=True)

@@ -14,7 +14,7 @@ from transformers.generation.utils import GenerateDecoderOnlyOutput
 from lookahead_drafts._native import DraftTree, DraftTrie
 from lookahead_drafts.transformers.chains import Chains
 from lookahead_drafts.transformers.cost_curve import CostCurve, measured_cost
-from lookahead_drafts.transformers.limits import Switches, longest_text, refuse
+from lookahead_drafts.transformers.limits import Switches, positions_of, refuse
 from lookahead_drafts.transformers.rows import Group, Row, StandIn
 from lookahead_drafts.transformers.trees import Trees
 from lookahead_drafts.transformers.ways import verifier
@@ -191,7 +191,11 @@ class _Run:
         self.keeps_logits = bool(config.return_dict_in_generate and config.output_logits)
         self.noise: list[Any] = []
         self.prompt_length = groups[0].rows[0].length
-        self.longest = longest_text(passes.model, config)
+        # Tokens in front that a cache has and the ids given do not; the mask has them.
+        mask = passes.kwargs.get("attention_mask")
+        whole = int(mask.shape[1]) if mask is not None else getattr(config, "_mask_length", self.prompt_length)
+        self.unseen = whole - self.prompt_length
+        self.longest = min(int(config.max_length), positions_of(passes.model) - self.unseen)
         self.switches = Switches(passes.model)
 
     def decode(self, input_ids: Any) -> None:
@@ -235,10 +239,11 @@ class _Run:
     def draft(self, rows: list[Row]) -> tuple[list[DraftTree], list[int]]:
         """A tree for each row, and how many of its nodes to verify."""
         owner = self.owner
-        longest = max(row.length for row in rows)
+        length = max(row.length for row in rows)
+        text = length + self.unseen
+        room = self.switches.longest_draft([text, text - min(row.pad for row in rows)])
         # A step gains one token more than its path is deep.
-        room = self.switches.longest_draft([longest, longest - min(row.pad for row in rows)])
-        depth = max(min(self.longest - longest - 1, room, owner._draft_length), 0) if self.passes.may_draft else 0
+        depth = max(min(self.longest - length - 1, room, owner._draft_length), 0) if self.passes.may_draft else 0
         going = [row for row in rows if not row.is_done]
         batch = owner._trie.draft_trees(
             [row.request for row in going],
