@@ -20,6 +20,15 @@ const PLACES: usize = 1 << 16;
 /// Tokens that are added at a time, between looks at how much memory they take.
 const PIECE: usize = 1 << 10;
 
+/// What the header of a file of drafts tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CorpusSummary {
+    /// Tokens of its texts, and one between each two.
+    pub tokens: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+}
+
 /// A file of drafts, open for reading. What it holds is taken when it is opened: a small file is read, a larger one copied into
 /// the temporary directory (`TMPDIR`) and mapped there, so that whatever becomes of the file, drafts stay as they are and no
 /// page of it is ever missing. Clones share the copy.
@@ -147,6 +156,22 @@ impl Corpus {
             .and_then(|mut file| Shard::read(&mut file, fingerprint))
             .map_err(|problem| problem.of(path))?;
         Ok(Self { path: path.to_owned(), shard: Arc::new(shard) })
+    }
+
+    /// What there is to say of the file at `path` without opening it: reads its header alone, in the same time however large the
+    /// file is.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open). Damage behind the header is not found.
+    pub fn inspect(path: &Path, fingerprint: Option<u64>) -> Result<CorpusSummary, TrieError> {
+        let read = |mut file: File| {
+            let (header, found) = (Header::read(&mut file, fingerprint)?, file.metadata()?.len());
+            if found < header.file_bytes() {
+                return Err(FileProblem::Truncated { expected: header.file_bytes(), found });
+            }
+            Ok(CorpusSummary { tokens: u64::from(header.len()), bytes: found })
+        };
+        File::open(path).map_err(FileProblem::Io).and_then(read).map_err(|problem| problem.of(path))
     }
 
     /// Where it is.

@@ -62,7 +62,7 @@ mod sync;
 mod token;
 mod trust;
 
-pub use corpus::{Corpus, CorpusBuilder, merge_corpora};
+pub use corpus::{Corpus, CorpusBuilder, CorpusSummary, merge_corpora};
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
 pub use draft_origin::DraftOrigin;
 pub use draft_params::{DraftParams, DraftShape, DraftSource};

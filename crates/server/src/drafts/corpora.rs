@@ -73,6 +73,18 @@ impl CorpusFolder {
         Ok(self.files()?.into_iter().map(open).collect())
     }
 
+    /// All corpora by their headers, with what is wrong with those that cannot be used. None is opened.
+    pub(super) fn list(&self, fingerprint: u64) -> Result<Vec<CorpusInfo>, DraftStoreError> {
+        let inspect = |CorpusFile { name, path, bytes }: CorpusFile| {
+            let (tokens, problem) = match Corpus::inspect(&path, Some(fingerprint)) {
+                Ok(summary) => (summary.tokens, None),
+                Err(error) => (0, Some(error.to_string())),
+            };
+            CorpusInfo { name, tokens, bytes, problem }
+        };
+        Ok(self.files()?.into_iter().map(inspect).collect())
+    }
+
     /// How many corpora there are, and what they and unfinished ones take.
     pub(super) fn usage(&self) -> Result<Usage, DraftStoreError> {
         let unfinished =

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lookahead_engine::{DraftPolicy, Drafter, NamespaceDrafter, RequestText};
-use lookahead_trie::{Corpus, CorpusBuilder, MIN_BYTES, Namespace, NamespaceStats, TrieError};
+use lookahead_trie::{Corpus, CorpusBuilder, Namespace, NamespaceStats, TrieError};
 use tokio::sync::Semaphore;
 
 use super::corpora::{CorpusInfo, Usage};
@@ -183,7 +183,7 @@ impl Tenant {
         let problem = layout
             .drafts(name)
             .filter(|path| stats.is_none() && path.exists())
-            .and_then(|path| Corpus::open(&path, Some(*fingerprint)).err().map(|error| error.to_string()));
+            .and_then(|path| Corpus::inspect(&path, Some(*fingerprint)).err().map(|error| error.to_string()));
         NamespaceReport {
             is_open: stats.is_some(),
             stats: stats.unwrap_or_default(),
@@ -221,9 +221,7 @@ impl Tenant {
 
     /// The corpora that were sent to a namespace, those that cannot be used among them. It is not opened.
     pub(super) fn corpora(&self, name: &NamespaceName) -> Result<Vec<CorpusInfo>, DraftStoreError> {
-        // Whether they can be used is found out by a namespace that nobody drafts from.
-        let unused = Namespace::new(MIN_BYTES)?;
-        self.settings.layout.corpora(name).open_all(&unused, self.settings.fingerprint)
+        self.settings.layout.corpora(name).list(self.settings.fingerprint)
     }
 
     /// What the corpora of all namespaces take.

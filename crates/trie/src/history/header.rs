@@ -79,6 +79,11 @@ impl Header {
         }
     }
 
+    /// Tokens, breaks included.
+    pub(crate) fn len(&self) -> u32 {
+        self.len
+    }
+
     fn from_bytes(bytes: &[u8]) -> Result<Self, FileProblem> {
         if !bytes.starts_with(MAGIC) {
             return Err(FileProblem::NotADraftFile);
@@ -144,7 +149,7 @@ impl Header {
     }
 
     /// Bytes of the whole file, at least.
-    pub(super) fn file_bytes(&self) -> u64 {
+    pub(crate) fn file_bytes(&self) -> u64 {
         let ends = self.sections.iter().map(|section| section.offset.saturating_add(section.bytes));
         ends.max().unwrap_or(0).max(HEADER_BYTES as u64)
     }

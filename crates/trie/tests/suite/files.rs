@@ -228,3 +228,18 @@ fn where_there_is_no_room_for_a_copy_the_error_names_the_file_its_size_and_the_w
         [text(200_000), vec![1, 2, 3]]
     );
 }
+
+#[test]
+fn a_file_is_inspected_by_its_header_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("corpus");
+    let mut texts = CorpusBuilder::default();
+    texts.add(&(0..5_000).collect::<Vec<_>>());
+    let corpus = texts.write(&path, 7).unwrap();
+    let summary = Corpus::inspect(&path, Some(7)).unwrap();
+    assert_eq!((summary.tokens, summary.bytes), (corpus.tokens(), corpus.bytes()));
+    assert!(Corpus::inspect(&path, Some(8)).is_err(), "another tokenizer's");
+    std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(corpus.bytes() - 1).unwrap();
+    let problem = Corpus::inspect(&path, Some(7)).unwrap_err().to_string();
+    assert!(problem.contains("corpus"), "{problem}");
+}
