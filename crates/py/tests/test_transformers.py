@@ -134,7 +134,8 @@ def test_ids_are_those_of_plain_generate(family, rows):
             torch.manual_seed(5)
             actual = model.generate(**given, custom_generate=loop)
             same(model, ids, mask, expected, actual)
-            assert loop.stats.edl > 1.2, "without accepted drafts this shows nothing"
+            in_step = rows > 1 and family in CHAINS  # all rows have to be right
+            assert loop.stats.edl > 1.2 or in_step, "without accepted drafts this shows nothing"
             rejected += loop.stats.drafted - loop.stats.accepted
     assert rejected > 0 or family in CHAINS, "without rejected drafts this shows nothing"
 

@@ -127,7 +127,7 @@ FAMILIES = {
     ),
 }
 # A recurrence that starts anew with each pass over several tokens; attention that chooses among equal scores.
-PLAIN = {"mamba", "deepseek v3.2", "glm with sparse attention"}
+PLAIN = {"mamba", "jamba", "deepseek v3.2", "glm with sparse attention"}
 LONG = {"long_factor": [4.0] * 4, "attention_factor": 1.1, "original_max_position_embeddings": 40}
 FAMILIES["phi 3 with a switch of frequencies"][1]["rope_parameters"].update(LONG)
 

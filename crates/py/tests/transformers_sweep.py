@@ -174,7 +174,7 @@ KINDS = {
     "lfm3": "chains",
     "openai-gpt": "chains",
     "rwkv": "plain",
-    "xlm": "chains",
+    "xlm": "plain",
 }
 
 
