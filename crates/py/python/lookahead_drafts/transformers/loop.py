@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -204,8 +204,8 @@ class _Run:
         if self.curve is not None and self.passes.reads_again:
             # A rejected draft costs another pass, which gains one token.
             again = self.curve(2) - 1.0
-            costs = (cost + again * (size > 1) for size, cost in zip(self.curve.sizes, self.curve.costs))
-            self.curve = replace(self.curve, costs=tuple(costs))
+            costs = [cost + again * (size > 1) for size, cost in zip(self.curve.sizes, self.curve.costs)]
+            self.curve = CostCurve(self.curve.sizes, costs, self.curve.context)
         groups = self.groups
         for group, own in zip(groups, _split(logits, groups)):
             _, gained = self.walk(group, own, [{} for _ in group.rows])
