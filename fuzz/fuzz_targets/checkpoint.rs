@@ -28,7 +28,7 @@ fuzz_target!(|bytes: &[u8]| {
     if is_tokenizer {
         write("tokenizer.model", other);
         if let Ok(tokenizer) = Tokenizer::from_checkpoint(&checkpoint) {
-            let ids = tokenizer.encode("The answer's 42: día 日本", EncodeOptions::default());
+            let ids = tokenizer.encode("The answer's 42: día 日本", EncodeOptions::default()).unwrap();
             assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocabulary_size()));
         }
         return;

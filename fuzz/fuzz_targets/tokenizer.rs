@@ -21,7 +21,7 @@ fuzz_target!(|bytes: &[u8]| {
     };
     let size = tokenizer.vocabulary_size() as u32;
     for (add_bos, parse_special) in [(false, false), (true, true)] {
-        let ids = tokenizer.encode(&text, EncodeOptions { add_bos, parse_special });
+        let ids = tokenizer.encode(&text, EncodeOptions { add_bos, parse_special }).unwrap();
         assert!(ids.iter().all(|&id| id < size), "{ids:?} of {size}");
         let bytes: Vec<u8> = ids.iter().flat_map(|&id| tokenizer.token_bytes(id)).copied().collect();
         let all = DecodeOptions { show_special: true, continuation: true };
