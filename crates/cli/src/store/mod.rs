@@ -15,13 +15,11 @@ mod hub;
 mod list;
 mod model_store;
 mod partial;
-mod pull;
+pub(crate) mod pull;
 mod pypi;
 mod reference;
-mod source;
+pub(crate) mod source;
 
 pub(crate) use list::Listed;
 pub(crate) use model_store::ModelStore;
-pub(crate) use pull::{Standing, resolve_model};
 pub(crate) use reference::Reference;
-pub(crate) use source::Source;
