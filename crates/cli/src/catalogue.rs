@@ -3,7 +3,7 @@
 //! Only files that their makers publish (or the maintainers of the GGUF format). A digest is listed where we
 //! have had the file in our hands; for the others the hub's own digest of the file is checked.
 
-use crate::store::Source;
+use crate::store::source::Source;
 
 /// The model of every command that is not told another.
 pub(crate) const DEFAULT_MODEL: &str = "smollm2-135m";

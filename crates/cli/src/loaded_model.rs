@@ -15,7 +15,7 @@ use lookahead_model::{Chat, CpuModel, OpenModel, PromptEncoder, TokenId};
 use crate::arguments::{LoadArgs, PrecisionArgs};
 use crate::progress;
 use crate::prompts::PromptContent;
-use crate::store::resolve_model;
+use crate::store::pull::resolve_model;
 
 /// Everything that a model file holds, loaded.
 #[derive(Debug)]

@@ -9,7 +9,7 @@ use lookahead_model::chat_template::ChatTemplateError;
 use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
-use crate::drafts::{CorpusLimit, DraftStoreError};
+use crate::drafts::error::{CorpusLimit, DraftStoreError};
 
 /// Why a request was not answered.
 #[derive(Debug)]

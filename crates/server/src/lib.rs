@@ -20,6 +20,7 @@ mod metrics;
 mod options;
 mod pages;
 mod preparations;
+mod serve_error;
 mod served;
 mod state;
 mod traces;
@@ -29,38 +30,14 @@ use std::future::Future;
 use std::sync::Arc;
 
 pub use auth::{ApiKey, InvalidKey};
-pub use drafts::{CorpusLimit, DraftStoreError};
+pub use drafts::error::{CorpusLimit, DraftStoreError};
 pub use listen::Listener;
 use lookahead_engine::Engine;
 use lookahead_model::LanguageModel;
 pub use options::{DraftOptions, ServedModel, ServerOptions};
+pub use serve_error::ServeError;
 
 use crate::state::State;
-
-/// Why the server could not start or go on.
-#[derive(Debug, thiserror::Error)]
-pub enum ServeError {
-    /// The address is taken or is none of this machine.
-    #[error("cannot listen on {address}: {source}")]
-    Listen {
-        /// Where to listen.
-        address: String,
-        /// What the system says.
-        source: std::io::Error,
-    },
-    /// Grammars cannot be made for the model's tokenizer.
-    #[error("structured outputs: {0}")]
-    Grammar(#[from] lookahead_grammar::GrammarError),
-    /// What drafts are made from cannot be used.
-    #[error(transparent)]
-    Drafts(#[from] DraftStoreError),
-    /// There is nothing to serve.
-    #[error("no model to serve")]
-    NoModel,
-    /// The thread of the engine could not be started.
-    #[error("cannot start the engine's thread: {0}")]
-    Thread(std::io::Error),
-}
 
 /// Answers requests on `listener` with `models`, each on its own engine, until `stop` is ready. A request that names no model is
 /// answered by the first. Then it finishes the answers that it has begun, for as

@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 
-use crate::ServeError;
+use crate::serve_error::ServeError;
 use crate::state::State;
 
 /// Connections at once. Others wait in the system's queue.

@@ -8,7 +8,7 @@ use lookahead_engine::DraftPolicy;
 use lookahead_model::PromptEncoder;
 use lookahead_trie::Corpus;
 
-use crate::ApiKey;
+use crate::auth::ApiKey;
 
 /// The model as clients see it.
 pub struct ServedModel {

@@ -7,11 +7,11 @@ use lookahead_grammar::Grammars;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{LanguageModel, PromptEncoder};
 
-use crate::ServeError;
 use crate::drafts::DraftStore;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
+use crate::serve_error::ServeError;
 use crate::worker::Worker;
 
 /// A model with all that belongs to it: its tokens, its grammars, its drafts, and the thread of its engine.

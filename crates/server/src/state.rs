@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 use lookahead_engine::Engine;
 use lookahead_model::LanguageModel;
 
-use crate::ServeError;
 use crate::admission::Admission;
 use crate::error::ApiError;
 use crate::ids;
 use crate::metrics::Metrics;
 use crate::options::{ServedModel, ServerOptions};
 use crate::preparations::Preparations;
+use crate::serve_error::ServeError;
 use crate::served::{Models, Served};
 
 /// How long the end of the server waits for the end of a forward pass.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::loaded_model::weight_file_bytes;
 use crate::output;
-use crate::store::resolve_model;
+use crate::store::pull::resolve_model;
 
 const HELP: &str = "\
 Examples:

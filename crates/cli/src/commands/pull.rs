@@ -7,7 +7,8 @@ use clap::Args;
 
 use crate::output;
 use crate::progress;
-use crate::store::{ModelStore, Reference, Standing};
+use crate::store::pull::Standing;
+use crate::store::{ModelStore, Reference};
 
 const HELP: &str = "\
 Examples:

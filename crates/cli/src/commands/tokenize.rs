@@ -9,7 +9,7 @@ use lookahead_model::tokenizer::EncodeOptions;
 use lookahead_model::{OpenModel, TokenId};
 
 use crate::output;
-use crate::store::resolve_model;
+use crate::store::pull::resolve_model;
 
 const HELP: &str = "\
 Examples:

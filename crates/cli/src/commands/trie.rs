@@ -12,7 +12,7 @@ use lookahead_trie::{Corpus, CorpusBuilder, merge_corpora};
 use serde_json::{Value, json};
 
 use crate::arguments::ModelArgs;
-use crate::store::resolve_model;
+use crate::store::pull::resolve_model;
 use crate::warm_up::learn_file;
 use crate::{output, progress};
 

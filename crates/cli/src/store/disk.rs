@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::bail;
 use indicatif::DecimalBytes;
 
-use super::CACHE_VARIABLE;
+use super::model_store::CACHE_VARIABLE;
 
 /// Whether `error` can only come from writing to a disk, not from a network.
 pub(super) fn is_disk_error(error: &io::Error) -> bool {

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::model_store::ModelStore;
 use super::reference::is_gguf;
-use super::source::CHECKPOINT;
-use super::{ModelStore, Source};
+use super::source::{CHECKPOINT, Source};
 use crate::catalogue::{self, Entry};
 use crate::loaded_model::weight_file_bytes;
 

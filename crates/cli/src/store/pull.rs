@@ -10,10 +10,11 @@ use indicatif::DecimalBytes;
 use super::digest::Digest;
 use super::fetched::Fetched;
 use super::hub::Choice;
+use super::model_store::ModelStore;
 use super::partial::Partial;
-use super::reference::{is_gguf, is_safe_path};
-use super::source::CHECKPOINT;
-use super::{ModelStore, Reference, Source, disk, hub, pypi};
+use super::reference::{Reference, is_gguf, is_safe_path};
+use super::source::{CHECKPOINT, Source};
+use super::{disk, hub, pypi};
 use crate::catalogue;
 use crate::progress;
 

@@ -17,8 +17,9 @@ use sha2::{Digest as _, Sha256};
 use zip::ZipArchive;
 
 use super::digest::{CHUNK_BYTES, Digest};
+use super::disk;
 use super::fetched::Fetched;
-use super::{CACHE_VARIABLE, disk};
+use super::model_store::CACHE_VARIABLE;
 use crate::interrupt::{self, After};
 use crate::progress;
 

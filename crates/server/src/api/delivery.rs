@@ -11,7 +11,8 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde_json::Value;
 
-use super::{Tenant, body};
+use super::body;
+use super::extract::Tenant;
 use crate::error::ApiError;
 use crate::generation::{AnswerEvent, AnswerRequest, Answers, Delta, EndReason, Usage};
 use crate::served::Served;

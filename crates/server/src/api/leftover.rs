@@ -15,7 +15,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Frame, SizeHint};
 use tokio::sync::oneshot;
 
-use super::Shared;
+use super::extract::Shared;
 
 /// The most that is read for nothing. A client that sends more has to notice the end of the connection.
 const MAX_BYTES: u64 = 64 << 20;

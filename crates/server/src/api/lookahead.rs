@@ -11,7 +11,7 @@ use lookahead_model::tokenizer::EncodeOptions;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::{Shared, Tenant, Url};
+use super::extract::{Shared, Tenant, Url};
 use crate::drafts::{CorpusInfo, NamespaceName, NamespaceReport, Upload};
 use crate::error::{ApiError, BodyErrors, ErrorBody, NamespaceErrors};
 use crate::served::Served;

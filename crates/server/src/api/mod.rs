@@ -2,6 +2,7 @@
 
 mod body;
 mod delivery;
+mod extract;
 mod leftover;
 mod lookahead;
 mod models;
@@ -10,14 +11,12 @@ mod operations;
 mod origin;
 mod tokens;
 
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{FromRequestParts, MatchedPath, Request};
-use axum::http::request::Parts;
+use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +26,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
 use utoipa::OpenApi;
 
+use self::extract::{Shared, Tenant};
 use self::origin::Gate;
 use crate::error::ApiError;
 use crate::metrics::{Metrics, Rejection};
@@ -34,13 +34,6 @@ use crate::state::State;
 use crate::traces::RequestTrace;
 use crate::worker::Received;
 use crate::{auth, ids, pages};
-
-/// What handlers get of the state.
-type Shared = axum::extract::State<Arc<State>>;
-
-/// Whose request it is: the name of a namespace.
-#[derive(Clone, Debug)]
-struct Tenant(Arc<str>);
 
 #[derive(OpenApi)]
 #[openapi(
@@ -195,16 +188,4 @@ async fn no_such_path(request: Request) -> ApiError {
 async fn no_such_method(request: Request) -> ApiError {
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     ApiError::method_not_allowed(format!("{path} does not take {method}; /docs lists what it takes"))
-}
-
-/// What another extractor takes out of a URL, but what is wrong with it is told as clients know it.
-struct Url<E>(E);
-
-impl<S: Sync, E: FromRequestParts<S, Rejection: Display>> FromRequestParts<S> for Url<E> {
-    type Rejection = ApiError;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        let extracted = E::from_request_parts(parts, state).await;
-        extracted.map(Self).map_err(|wrong| ApiError::invalid("url", wrong.to_string()))
-    }
 }

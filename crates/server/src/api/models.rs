@@ -7,7 +7,7 @@ use axum::extract::{Path, State as FromState};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Shared, Url};
+use super::extract::{Shared, Url};
 use crate::error::{ApiError, ErrorBody};
 use crate::served::Served;
 

@@ -10,7 +10,7 @@ use lookahead_trie::NamespaceStats;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::Shared;
+use super::extract::Shared;
 use crate::admission::Resource;
 use crate::error::ApiError;
 use crate::metrics::InHand;

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{self, Fields};
-use super::{Shared, Tenant};
+use super::extract::{Shared, Tenant};
 use crate::admission::Resource;
 use crate::error::{ApiError, BodyErrors, ErrorBody};
 use crate::state::State;

@@ -11,8 +11,10 @@ use std::time::{Duration, SystemTime};
 use lookahead_trie::{Corpus, CorpusBuilder, Namespace};
 use tempfile::TempDir;
 
-use super::layout::EXTENSION;
-use super::{DraftStoreError, io_error};
+use super::error::{DraftStoreError, io_error};
+
+/// How files of namespaces and of corpora end.
+pub(super) const EXTENSION: &str = "drafts";
 
 /// How the folders begin that corpora are written in.
 const UNFINISHED: &str = ".corpus-";

@@ -9,12 +9,9 @@ use std::time::SystemTime;
 
 use tempfile::TempDir;
 
-use super::corpora::CorpusFolder;
+use super::corpora::{CorpusFolder, EXTENSION};
+use super::error::{DraftStoreError, io_error};
 use super::name::NamespaceName;
-use super::{DraftStoreError, io_error};
-
-/// How files of namespaces and of corpora end.
-pub(super) const EXTENSION: &str = "drafts";
 
 const JOURNAL: &str = ".journal";
 const CORPORA: &str = "corpora";

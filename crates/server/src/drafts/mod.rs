@@ -5,112 +5,34 @@
 //! make room, or its own request does without; no tenant is refused anything because of another.
 
 mod corpora;
+pub(crate) mod error;
 mod layout;
 mod lessons;
 mod name;
+mod settings;
 mod tenant;
 mod upload;
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use lookahead_trie::{MIN_BYTES, NamespaceStats, TrieError};
 
 pub(crate) use self::corpora::CorpusInfo;
+use self::error::DraftStoreError;
 use self::layout::Layout;
 pub(crate) use self::name::NamespaceName;
+use self::settings::Settings;
 pub(crate) use self::tenant::{NamespaceReport, UsedNamespace};
 use self::tenant::{Tenant, lock};
 pub(crate) use self::upload::Upload;
 use crate::metrics::Metrics;
 use crate::options::DraftOptions;
 
-/// What stands in front of the names of corpora that the operator gave.
-const SHARED: &str = "shared:";
-
-/// Why drafts cannot be made or kept.
-#[derive(Debug, thiserror::Error)]
-pub enum DraftStoreError {
-    /// A name with other characters than names may have.
-    #[error("{0:?} is no name: up to 64 letters, digits, `-`, `_` and `.` are")]
-    Name(String),
-    /// A corpus is more than its tenant may send.
-    #[error("the corpus {corpus:?} is refused: {limit}")]
-    TooMuch {
-        /// Its name.
-        corpus: String,
-        /// What it would break.
-        limit: CorpusLimit,
-    },
-    /// The tenant sends a corpus already.
-    #[error("another corpus of this key is being sent; send one after the other")]
-    UploadInProgress,
-    /// A corpus could not be written.
-    #[error("the corpus {corpus:?} cannot be kept: {problem}")]
-    NotKept {
-        /// Its name.
-        corpus: String,
-        /// What went wrong.
-        problem: Box<DraftStoreError>,
-    },
-    /// A file of drafts cannot be read or written.
-    #[error(transparent)]
-    Trie(#[from] TrieError),
-    /// Another file or a directory.
-    #[error("{path}: {source}", path = path.display())]
-    Io {
-        /// Which.
-        path: PathBuf,
-        /// What the system says.
-        source: io::Error,
-    },
-}
-
-/// What bounds a tenant's corpora.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum CorpusLimit {
-    /// Bytes of one of them, with its index.
-    Size(usize),
-    /// Bytes of all of them.
-    Disk(u64),
-    /// How many there may be.
-    Number(usize),
-}
-
-impl fmt::Display for CorpusLimit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Size(bytes) => write!(
-                f,
-                "with its index it would take more than the {bytes} bytes of --max-corpus; send it in parts"
-            ),
-            Self::Disk(bytes) => write!(
-                f,
-                "the corpora of this key would take more than the {bytes} bytes of --corpora-quota; remove some"
-            ),
-            Self::Number(most) => {
-                write!(f, "this key has {most} corpora, as many as --max-corpora allows; remove some")
-            }
-        }
-    }
-}
-
 /// All namespaces.
 pub(crate) struct DraftStore {
     settings: Arc<Settings>,
     tenants: Mutex<BTreeMap<String, Arc<Tenant>>>,
-}
-
-/// What is the same for all tenants.
-struct Settings {
-    options: DraftOptions,
-    /// Of the tokenizer.
-    fingerprint: u64,
-    layout: Layout,
-    metrics: Arc<Metrics>,
 }
 
 impl DraftStore {
@@ -205,9 +127,4 @@ impl DraftStore {
         tenants.insert(name.to_owned(), Arc::clone(&tenant));
         tenant
     }
-}
-
-fn io_error(path: &Path) -> impl Fn(io::Error) -> DraftStoreError {
-    let path = path.to_owned();
-    move |source| DraftStoreError::Io { path: path.clone(), source }
 }

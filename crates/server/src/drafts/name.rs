@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::DraftStoreError;
+use super::error::DraftStoreError;
 use crate::auth::is_name;
 
 /// A tenant's namespace: its own, or one within it that its requests name.

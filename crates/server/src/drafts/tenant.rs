@@ -9,9 +9,13 @@ use lookahead_trie::{Corpus, CorpusBuilder, Namespace, NamespaceStats, TrieError
 use tokio::sync::Semaphore;
 
 use super::corpora::{CorpusInfo, Usage};
+use super::error::DraftStoreError;
 use super::lessons::Lessons;
 use super::name::NamespaceName;
-use super::{DraftStoreError, SHARED, Settings};
+use super::settings::Settings;
+
+/// What stands in front of the names of corpora that the operator gave.
+const SHARED: &str = "shared:";
 
 /// What a tenant has.
 pub(super) struct Tenant {

@@ -7,9 +7,9 @@ use lookahead_trie::CorpusBuilder;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::corpora::CorpusInfo;
+use super::error::{CorpusLimit, DraftStoreError};
 use super::name::NamespaceName;
 use super::tenant::Tenant;
-use super::{CorpusLimit, DraftStoreError};
 use crate::auth::is_name;
 
 /// A corpus that is being sent. Each tenant sends one at a time; dropped, it leaves nothing behind.

@@ -3,7 +3,7 @@
 
 use axum::extract::Request;
 
-use super::AnswerTimes;
+use super::answer_times::AnswerTimes;
 
 /// The trace of a request: none.
 #[derive(Clone, Debug)]

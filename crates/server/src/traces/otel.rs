@@ -10,7 +10,7 @@ use opentelemetry::propagation::Extractor;
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt as _, Tracer as _};
 use opentelemetry::{Context, KeyValue, global};
 
-use super::AnswerTimes;
+use super::answer_times::AnswerTimes;
 
 /// Whose spans they are.
 const TRACER: &str = "lookahead";

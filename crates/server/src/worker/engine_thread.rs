@@ -14,11 +14,11 @@ use lookahead_engine::{FinishReason, RequestId, Scheduler};
 use lookahead_model::LanguageModel;
 use tokio::sync::watch;
 
-use super::Phase;
 use super::active::Active;
 use super::job::{Failure, Job};
 use super::load::{Load, QueuePlace};
 use super::panics::Panics;
+use super::phase::Phase;
 use crate::metrics::Metrics;
 
 /// Jobs of a request with their places in the queue.

@@ -8,6 +8,7 @@ mod engine_thread;
 mod job;
 mod load;
 mod panics;
+mod phase;
 
 use std::collections::HashMap;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -24,18 +25,8 @@ pub(crate) use self::job::{AnswerToken, Ending, Event, Failure, Job, JobTicket, 
 pub(crate) use self::load::Load;
 pub(crate) use self::panics::Condition;
 use self::panics::Panics;
+pub(crate) use self::phase::Phase;
 use crate::metrics::Metrics;
-
-/// What the engine's thread takes on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// All that comes.
-    Open,
-    /// No more than it has begun.
-    Closing,
-    /// Nothing: what it has begun is given up.
-    Ended,
-}
 
 /// The engine's thread, as handlers see it.
 pub(crate) struct Worker {

@@ -16,7 +16,7 @@ use super::structure::StructureFields;
 use super::{logprobs, tools};
 use crate::api::body::Fields;
 use crate::api::delivery::{self, Translated};
-use crate::api::{Shared, Tenant};
+use crate::api::extract::{Shared, Tenant};
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input};
 use crate::state::State;

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use axum::response::sse::Event;
 use serde_json::{Value, json};
 
+use super::events::{done, event, failed, trace};
 use super::fields::Delivery;
-use super::{done, event, failed, logprobs, trace, usage};
+use super::{logprobs, usage};
 use crate::api::delivery::{WholeAnswer, Wire};
 use crate::error::ApiError;
 use crate::generation::{AnswerEvent, Delta, EndReason, Usage};

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use axum::response::sse::Event;
 use serde_json::{Value, json};
 
+use super::events::{done, event, failed, trace};
 use super::fields::Delivery;
 use super::logprobs::TextLogprobs;
-use super::{done, event, failed, trace, usage};
+use super::usage;
 use crate::api::delivery::{WholeAnswer, Wire};
 use crate::error::ApiError;
 use crate::generation::{AnswerEvent, Delta, EndReason, Usage};
