@@ -76,7 +76,7 @@ fn while_it_stops_a_server_says_so_to_whoever_comes_and_ends_what_it_has_begun()
     let running = server.send("/v1/chat/completions", None, &chat("A story.", &more));
     until("it runs", || server.metric("lookahead_running_sequences") == 1.0);
     server.begin_stopping();
-    until("it says so", || server.get("/health").json()["status"] == "stopping");
+    until("it says so", || server.health().as_deref() == Some("stopping"));
     let refused = server.post("/v1/chat/completions", &chat("One more.", &json!({})));
     assert_eq!(
         (refused.status, refused.headers.contains_key("retry-after")),

@@ -178,6 +178,13 @@ impl TestServer {
         read(self.agent.get(format!("{}{path}", self.base)).call())
     }
 
+    /// What `/health` says; nothing where the connection is closed just then, as by a server that begins to stop.
+    pub(crate) fn health(&self) -> Option<String> {
+        let mut response = self.agent.get(format!("{}/health", self.base)).call().ok()?;
+        let health: Value = serde_json::from_str(&response.body_mut().read_to_string().ok()?).ok()?;
+        health["status"].as_str().map(str::to_owned)
+    }
+
     pub(crate) fn delete(&self, path: &str) -> Reply {
         self.delete_as(path, None)
     }
