@@ -27,7 +27,7 @@ impl Endings {
 ///
 /// It goes forward only, and at each place does the same: it computes the mask, then takes the token that was chosen.
 /// Whatever is drafted or asked in between, its parser sees the same steps, and so meets a limit at the same token. Drafts
-/// are a [`Scout`]'s matter, which has a parser of its own. A completion that does not continue the last one is followed
+/// are a `Scout`'s matter, which has a parser of its own. A completion that does not continue the last one is followed
 /// from the beginning, step by step as before.
 ///
 /// Tokens that end an answer never reach the parser: where the grammar may stop they are allowed, and behind them

@@ -5,7 +5,7 @@
 //! Earley parser, run over a trie of the vocabulary.
 //!
 //! - **Masks.** Where text is forced, its one spelling by the model's own tokenizer is allowed and no other, so models see
-//!   the tokens that they were trained on, and [`Constraint::forced`] drafts them without a guess. Control tokens, such as
+//!   the tokens that they were trained on, and [`Scout::forced`] drafts them without a guess. Control tokens, such as
 //!   the end of a turn, are no text: no schema, pattern or text of a grammar allows one. Tokens that end an answer are
 //!   allowed where the grammar may stop.
 //! - **JSON** has one layout, that of Python's `json.dumps`: `{"a": 1, "b": [2, 3]}`. Small models loop in whitespace

@@ -63,7 +63,8 @@ impl ApiKey {
 /// Whether `name` may name a tenant or a namespace.
 pub(crate) fn is_name(name: &str) -> bool {
     let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_allowed)
+    let is_path = name.chars().all(|c| c == '.'); // of folders, in URLs as well
+    (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_allowed) && !is_path
 }
 
 /// Finds out whose key the request bears. Every key is compared, however early one fits.
@@ -119,7 +120,9 @@ mod tests {
     fn keys_that_cannot_be_used_are_refused_and_secrets_are_not_shown() {
         assert_eq!(ApiKey::parse("").unwrap_err(), InvalidKey::Empty);
         assert_eq!(ApiKey::parse("name:").unwrap_err(), InvalidKey::Empty);
-        assert_eq!(ApiKey::parse("a/b:x").unwrap_err(), InvalidKey::Name("a/b".to_owned()));
+        for name in ["a/b", ".", ".."] {
+            assert_eq!(ApiKey::parse(&format!("{name}:x")).unwrap_err(), InvalidKey::Name(name.to_owned()));
+        }
         assert!(!format!("{:?}", ApiKey::parse("n:topsecret").unwrap()).contains("topsecret"));
     }
 }
