@@ -3,8 +3,8 @@
 //! Quantization is per token and per block of 32: `scale = max|x| / 127`, `code = round(x * (127 / max|x|))`, ties to
 //! even. What a token's codes are depends on that token alone.
 
-use crate::Kernels;
 use crate::disjoint::{Disjoint, DisjointRows};
+use crate::kernels::Kernels;
 use crate::simd::simd_fn;
 
 /// The most tokens that a kernel takes at once.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use memmap2::Advice;
 use memmap2::{MmapMut, MmapRaw};
 
-use crate::MatrixError;
+use crate::matrix_error::MatrixError;
 
 /// What is mapped at once. Pages are taken from the system only when they are written.
 const PIECE_BYTES: usize = 256 << 20;

@@ -9,7 +9,7 @@
 
 use half::f16;
 
-use crate::WeightType;
+use crate::weight_type::WeightType;
 
 /// 32 consecutive weights of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

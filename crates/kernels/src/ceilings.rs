@@ -2,10 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use crate::arena::WeightArena;
 use crate::disjoint::Disjoint;
+use crate::kernels::Kernels;
 use crate::matrix::PREFETCH_BYTES;
+use crate::matrix_error::MatrixError;
 use crate::simd::{GROUP, MAX_PARTS, simd_fn};
-use crate::{Kernels, MatrixError, WeightArena};
 
 /// Bytes that are read: more than the caches hold.
 const MEMORY_BYTES: usize = 256 << 20;
@@ -160,7 +162,7 @@ simd_fn! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Isa;
+    use crate::simd::Isa;
 
     #[test]
     fn every_instruction_set_does_the_arithmetic_that_is_counted() {

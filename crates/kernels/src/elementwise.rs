@@ -193,7 +193,7 @@ simd_fn! {
 #[allow(clippy::disallowed_methods, reason = "the platform's functions are good enough to compare with")]
 mod tests {
     use super::*;
-    use crate::Isa;
+    use crate::simd::Isa;
 
     #[test]
     fn softmax_numerators_are_a_softmax_but_for_the_division() {

@@ -1,8 +1,8 @@
 //! What every operator runs on: an instruction set and a pool of threads.
 
-use crate::Isa;
 use crate::disjoint::DisjointRows;
 use crate::pool::Pool;
+use crate::simd::Isa;
 
 /// Multiply-adds below which a job is not worth sharing out: about a microsecond of one core.
 const SERIAL_WORK: usize = 16 << 10;

@@ -32,6 +32,7 @@ mod elementwise;
 mod kernels;
 mod math;
 mod matrix;
+mod matrix_error;
 mod pool;
 mod quantize;
 mod rope;
@@ -56,7 +57,8 @@ pub use elementwise::{
 };
 pub use kernels::Kernels;
 pub use math::{exp, exp_unfused};
-pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, MatrixError, multiply, multiply_kept};
+pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, multiply, multiply_kept};
+pub use matrix_error::MatrixError;
 pub use quantize::quantize_row;
 pub use rope::{RopePairs, RopeTable, rope_frequencies};
 pub use simd::Isa;

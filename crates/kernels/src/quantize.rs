@@ -1,12 +1,12 @@
-//! Floats to blocks of quantized weights, in the layouts that [`dequantize_row`](crate::dequantize_row) reads.
+//! Floats to blocks of quantized weights, in the layouts that [`dequantize_row`](crate::block::dequantize_row) reads.
 //!
 //! `Q8_0` and `Q4_0` are rounded as llama.cpp's reference does (`quantize_row_q8_0_ref`, `quantize_row_q4_0_ref`), to the bit.
 //! `Q4_K` fits scale and minimum of each 32 weights by least squares, over some twenty ways to round them.
 
 use half::{bf16, f16};
 
-use crate::WeightType;
 use crate::simd::simd_fn;
+use crate::weight_type::WeightType;
 
 /// Weights that share a scale.
 const BLOCK: usize = 32;

@@ -1,8 +1,7 @@
 //! Rotary position embeddings (Su et al., 2021): pairs of a head's dimensions are turned by an angle that grows with
 //! the position, at a frequency that falls with the pair.
 
-use crate::Isa;
-use crate::simd::simd_fn;
+use crate::simd::{Isa, simd_fn};
 
 /// Which dimensions form a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

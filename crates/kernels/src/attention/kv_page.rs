@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use memmap2::MmapMut;
 
-use super::CHUNK;
 use super::kv_type::{Byte, Half, KvElement, KvType, Single};
 use crate::simd::GROUP;
 
@@ -20,8 +19,8 @@ pub(super) const TILE_ROWS: usize = 2 * GROUP;
 /// Rows of a page. More of them would waste more of a sequence's last page; fewer gain nothing.
 pub const PAGE_ROWS: usize = 64;
 
-// Neither a tile nor a page goes over a border of the larger unit.
-const _: () = assert!(PAGE_ROWS.is_multiple_of(TILE_ROWS) && CHUNK.is_multiple_of(PAGE_ROWS));
+// No tile goes over the border of a page.
+const _: () = assert!(PAGE_ROWS.is_multiple_of(TILE_ROWS));
 
 /// Keys and values of all layers for [`PAGE_ROWS`] rows.
 #[derive(Debug)]

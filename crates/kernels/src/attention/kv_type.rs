@@ -23,7 +23,7 @@ pub enum KvType {
     /// Half precision, rounded to nearest: half the memory.
     #[default]
     F16,
-    /// Signed bytes with a half-precision scale for 32 dimensions, as in [`WeightType::Q8_0`](crate::WeightType::Q8_0), but
+    /// Signed bytes with a half-precision scale for 32 dimensions, as in [`WeightType::Q8_0`](crate::weight_type::WeightType::Q8_0), but
     /// rounded to nearest even: about a quarter of the memory.
     Q8_0,
 }
@@ -169,7 +169,7 @@ impl KvElement for Half {
 pub(super) struct Byte;
 
 /// Scale and codes of up to 32 values: `max|x| / 127`, and `x * (127 / max|x|)` rounded to nearest, ties to even, as activations
-/// are. [`quantize_row`](crate::quantize_row) multiplies by the inverse of the scale instead and rounds ties away from zero, as the
+/// are. [`quantize_row`](crate::quantize::quantize_row) multiplies by the inverse of the scale instead and rounds ties away from zero, as the
 /// writers of files do; so some of its codes are another by one.
 fn to_bytes(values: &[f32]) -> (f16, [u8; BLOCK]) {
     let largest = values.iter().fold(0.0f32, |largest, value| largest.max(value.abs()));
@@ -227,7 +227,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Isa, WeightType, quantize_row};
+    use crate::quantize::quantize_row;
+    use crate::simd::Isa;
+    use crate::weight_type::WeightType;
 
     /// The signed codes.
     fn codes_of(values: &[f32]) -> (f16, [i8; BLOCK]) {

@@ -25,12 +25,15 @@ use self::kv_type::{Byte, Half, KvElement, Single};
 pub use self::kv_type::{KvType, UnknownKvType};
 use crate::disjoint::Disjoint;
 use crate::elementwise::{add_scaled, soft_cap, softmax_numerators};
+use crate::kernels::Kernels;
 use crate::math::exp;
-use crate::simd::{self, GROUP, MAX_PARTS, Simd, simd_fn};
-use crate::{Isa, Kernels};
+use crate::simd::{self, GROUP, Isa, MAX_PARTS, Simd, simd_fn};
 
 /// Positions whose part of the result is computed alone: long contexts have work for many threads.
 const CHUNK: usize = 512;
+
+// No page goes over the border of a chunk.
+const _: () = assert!(CHUNK.is_multiple_of(PAGE_ROWS));
 
 /// Queries of a task: they read the same keys and values, which then come from the cache.
 const TASK_QUERIES: usize = 16;

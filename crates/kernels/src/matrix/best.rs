@@ -7,10 +7,13 @@
 use std::cmp::Ordering;
 use std::ops::Range;
 
-use super::{Matrix, Output, multiply_groups};
+use super::output::Output;
+use super::packed::Matrix;
+use super::product::multiply_groups;
+use crate::activations::Activations;
 use crate::disjoint::Disjoint;
+use crate::kernels::Kernels;
 use crate::simd::{GROUP, simd_fn};
-use crate::{Activations, Kernels};
 
 /// A token of the vocabulary and its logit.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -75,7 +78,7 @@ pub struct KeptScratch {
 
 /// Multiplies `x` (tokens by columns) with `matrix` and writes of each token's outputs what is to be kept to `kept`. `finish`
 /// makes them final first: it is given some of a token's outputs and the rows of `matrix` that they belong to. They have
-/// the bits of [`multiply`](super::multiply). A NaN is never among the greatest.
+/// the bits of [`multiply`](super::product::multiply). A NaN is never among the greatest.
 ///
 /// # Panics
 /// If `kept` has not the sizes that it says, or those of `x` and `matrix` do not agree.

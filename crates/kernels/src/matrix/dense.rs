@@ -7,10 +7,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::output::Output;
+use super::packed::Matrix;
+use super::prefetch::prefetch;
 use super::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
-use super::{Matrix, Output, prefetch};
+use crate::activations::Activations;
+use crate::block::dequantize_row;
 use crate::simd::{GROUP, Simd, simd_fn};
-use crate::{Activations, WeightType};
+use crate::weight_type::WeightType;
 
 /// Columns that are summed before the sum is added to the element.
 const BLOCK: usize = 32;
@@ -35,7 +39,7 @@ pub(super) fn pack_group(weight_type: WeightType, rows: &[&[u8]], packed: &mut [
 pub(super) fn unpack_row(weight_type: WeightType, group: &[u8], row: usize, out: &mut [f32]) {
     let size = element_bytes(weight_type);
     for (lanes, out) in group.chunks_exact(GROUP * size).zip(out) {
-        crate::block::dequantize_row(weight_type, &lanes[row * size..][..size], std::slice::from_mut(out));
+        dequantize_row(weight_type, &lanes[row * size..][..size], std::slice::from_mut(out));
     }
 }
 

@@ -11,12 +11,14 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
+use super::output::Output;
+use super::packed::Matrix;
+use super::prefetch::prefetch;
 use super::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
-use super::{Matrix, Output, prefetch};
-use crate::activations;
+use crate::activations::{self, Activations};
 use crate::block::{Block, decode_block};
-use crate::simd::{GROUP, Simd, first, simd_fn};
-use crate::{Activations, Isa, WeightType};
+use crate::simd::{GROUP, Isa, Simd, first, simd_fn};
+use crate::weight_type::WeightType;
 
 /// Bytes of a vector: sixteen rows by four columns.
 const VECTOR: usize = 4 * GROUP;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Output;
+use super::output::Output;
 use crate::simd::Simd;
 
 /// Tokens that a task multiplies all its rows with before it turns to the next: their activations stay in the cache

@@ -2,15 +2,16 @@
 
 use std::arch::x86_64::*;
 
-use super::{GROUP, Simd};
+use super::avx2::Avx2;
+use super::vector::{GROUP, Simd};
 
-/// Proof that the CPU has AVX-512F, BW, VL, DQ and VNNI, and what [`Avx2`](super::Avx2) proves.
+/// Proof that the CPU has AVX-512F, BW, VL, DQ and VNNI, and what [`Avx2`] proves.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Avx512(());
 
 impl Avx512 {
     pub(crate) fn detect() -> Option<Self> {
-        (super::Avx2::detect().is_some()
+        (Avx2::detect().is_some()
             && is_x86_feature_detected!("avx512f")
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512vl")

@@ -6,7 +6,7 @@
 use std::arch::aarch64::*;
 use std::arch::{asm, is_aarch64_feature_detected};
 
-use super::{GROUP, Simd};
+use super::vector::{GROUP, Simd};
 
 /// Proof that the CPU has NEON.
 #[derive(Clone, Copy, Debug)]

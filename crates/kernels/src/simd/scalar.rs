@@ -4,7 +4,7 @@ use std::array::from_fn;
 
 use half::{bf16, f16};
 
-use super::{GROUP, Simd};
+use super::vector::{GROUP, Simd};
 
 /// Portable code.
 #[derive(Clone, Copy, Debug)]

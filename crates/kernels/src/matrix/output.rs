@@ -1,0 +1,50 @@
+//! Where a product is written.
+
+use std::ops::Range;
+
+use crate::disjoint::Disjoint;
+use crate::simd::{GROUP, Simd};
+
+/// Where a task's part of a product goes: some groups of rows, for all tokens.
+pub(super) struct Output<'a> {
+    /// `[token][row]`, for the rows `rows`.
+    values: &'a Disjoint<'a, f32>,
+    rows: Range<usize>,
+    groups: Range<usize>,
+}
+
+impl<'a> Output<'a> {
+    /// The part `groups` of a product; `values` are for its rows `rows`, those of the groups among them.
+    ///
+    /// # Safety
+    /// No other part of the same `values` in use has one of these groups.
+    pub(super) unsafe fn new(
+        values: &'a Disjoint<'a, f32>,
+        rows: Range<usize>,
+        groups: Range<usize>,
+    ) -> Self {
+        Self { values, rows, groups }
+    }
+
+    /// The vectors of rows of this part: `PARTS` a group.
+    pub(super) fn vectors<S: Simd>(&self) -> Range<usize> {
+        self.groups.start * S::PARTS..self.groups.end * S::PARTS
+    }
+
+    /// Writes a vector of rows for one token.
+    #[inline(always)]
+    pub(super) fn store<S: Simd>(&mut self, simd: S, token: usize, vector: usize, values: S::F32) {
+        assert!(self.groups.contains(&(vector / S::PARTS)), "a group of this part");
+        let first = vector * S::LANES;
+        if first >= self.rows.end {
+            // The last group is filled up.
+            return;
+        }
+        let mut lanes = [0.0; GROUP];
+        simd.store(values, &mut lanes, 0);
+        let len = S::LANES.min(self.rows.end - first);
+        // SAFETY: only this part has the group (`new`), and it is borrowed mutably.
+        let out = unsafe { self.values.part(token * self.rows.len() + first - self.rows.start, len) };
+        out.copy_from_slice(&lanes[..len]);
+    }
+}
