@@ -13,8 +13,9 @@ use toktrie::TokEnv;
 
 use crate::{
     compiled::{Cache, Compiled},
+    endings::Endings,
     error::{GrammarError, readable},
-    follower::{Endings, Follower},
+    follower::Follower,
     json,
     tools::{self, ToolChoice, ToolSpec},
     vocabulary::Vocabulary,

@@ -37,6 +37,7 @@
 //! ```
 
 mod compiled;
+mod endings;
 mod error;
 mod follower;
 mod grammars;

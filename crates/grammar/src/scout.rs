@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Instant};
 
 use lookahead_model::TokenId;
 
-use crate::{follower::Endings, walker::Walker};
+use crate::{endings::Endings, walker::Walker};
 
 /// Most tokens that are forced at once: more than a pass takes.
 const LONGEST_FORCED: usize = 64;

@@ -4,6 +4,7 @@
 //! control tokens in messages, results of tools and definitions of tools stay text. So no one ends a turn or
 //! speaks as the system who is not to.
 
+mod chat;
 mod control_names;
 #[cfg(test)]
 mod tests;
@@ -14,8 +15,9 @@ use std::mem;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
+pub use self::chat::Chat;
 use self::control_names::ControlNames;
 use crate::{
     TokenId,
@@ -33,30 +35,6 @@ pub struct PromptEncoder {
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     control_names: ControlNames,
-}
-
-/// A conversation for a model.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Chat {
-    /// What has been said.
-    pub messages: Vec<Message>,
-    /// The tools that the model may call, each a JSON object as in OpenAI's API:
-    /// `{"type": "function", "function": {"name", "description", "parameters"}}`.
-    pub tools: Vec<Value>,
-    /// Variables that the model's template has besides: `enable_thinking` and the like.
-    pub variables: Map<String, Value>,
-    /// Whether the prompt ends where the assistant's answer begins.
-    pub add_generation_prompt: bool,
-    /// Whether the prompt ends with the content of the last message, which the model continues; no answer begins
-    /// then, whatever `add_generation_prompt` says.
-    pub continue_final_message: bool,
-}
-
-impl Chat {
-    /// A conversation without tools that is to be answered.
-    pub fn new(messages: Vec<Message>) -> Self {
-        Self { messages, add_generation_prompt: true, ..Self::default() }
-    }
 }
 
 impl PromptEncoder {

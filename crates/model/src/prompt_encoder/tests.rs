@@ -162,7 +162,7 @@ fn a_template_that_knows_no_tools_is_given_them_as_text() {
 fn variables_of_a_template_are_no_way_to_control_tokens() {
     let encoder = encoder("llama", Some("{{ note }}<|im_end|>"));
     let chat = |note: &str| Chat {
-        variables: Map::from_iter([("note".to_owned(), json!({"a": note})["a"].clone())]),
+        variables: serde_json::Map::from_iter([("note".to_owned(), json!({"a": note})["a"].clone())]),
         ..Chat::new(vec![Message::new("user", "x")])
     };
     let end = encoder

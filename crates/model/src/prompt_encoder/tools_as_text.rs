@@ -6,7 +6,7 @@ use std::mem;
 
 use serde_json::{Value, json};
 
-use super::Chat;
+use super::chat::Chat;
 use crate::chat_template::{Message, json::python_json};
 use crate::tool_calls::{CALL_BEGIN, CALL_END};
 

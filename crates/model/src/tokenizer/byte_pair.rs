@@ -5,8 +5,8 @@ use std::{cmp::Reverse, hash::BuildHasher as _};
 use hashbrown::{DefaultHashBuilder, HashTable};
 
 use super::{
-    TokenizerError,
     byte_level::{self, ALPHABET},
+    error::TokenizerError,
     merging::Merger,
     pre_tokenizer::{PreTokenizer, Split, cut},
     text_index::TextIndex,

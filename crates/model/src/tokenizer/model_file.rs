@@ -5,9 +5,10 @@
 
 use prost::Message;
 
+use super::Tokenizer;
 use super::checkpoint_files::{TOKENIZER_CONFIG, TOKENIZER_MODEL, token_name};
+use super::error::TokenizerError;
 use super::vocabulary::Vocabulary;
-use super::{Tokenizer, TokenizerError};
 use crate::{Checkpoint, TokenId};
 
 /// Tokens that the checkpoint adds, in older ones.

@@ -6,7 +6,7 @@
 use std::cmp::Ordering;
 
 use super::{
-    TokenizerError,
+    error::TokenizerError,
     merging::Merger,
     text_index::TextIndex,
     vocabulary::{SENTENCE_PIECE_SPACE, TokenKind, Vocabulary, byte_token, field},

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::{TokenizerError, byte_level, byte_strings::ByteStrings, text_index::TextIndex};
+use super::{byte_level, byte_strings::ByteStrings, error::TokenizerError, text_index::TextIndex};
 use crate::{
     TokenId,
     gguf::{GgufError, GgufFile},
