@@ -1,4 +1,4 @@
-"""What one key can do to another: its requests take twice as long as beside an ordinary request of that key, at most, and never fail.
+"""What one key can do to another: make its requests take longer than beside an ordinary request of that key, but never fail.
 
 Each test is a way to be hostile, of CLIENTS at once. ROUNDS is how many requests of the other key are timed (5).
 """
@@ -17,8 +17,8 @@ from server import PROMPTS, Server
 CLIENTS = 16
 ROUNDS = int(os.environ.get("ROUNDS", "5"))
 KEYS = ["--api-key", "hostile:h", "--api-key", "other:o"]
-# A quiet machine shows twice as long at most, and the printed numbers tell. Machines that do something else meanwhile, as those that run
-# all tests, double that and add their noise.
+# The aim is twice as long at most; the printed numbers tell. Machines that do something else meanwhile, as those that run all tests, double
+# that and add their noise.
 MOST, NOISE_S = 4, 0.2
 
 
