@@ -97,6 +97,9 @@ pub(crate) enum NamespaceErrors {
     /// A web page that may not use the server asks, or the server is called by a name that it does not know
     #[response(status = 403)]
     Forbidden(#[to_schema] ErrorBody),
+    /// The model is not served here
+    #[response(status = 404)]
+    NotFound(#[to_schema] ErrorBody),
     /// A file cannot be read or written
     #[response(status = 500)]
     Internal(#[to_schema] ErrorBody),

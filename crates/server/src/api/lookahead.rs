@@ -134,6 +134,7 @@ impl From<CorpusInfo> for CorpusObject {
     request_body(content = String, content_type = "application/x-ndjson"),
     responses(
         (status = 200, description = "The corpus", body = CorpusObject),
+        (status = 404, description = "The model is not served here", body = ErrorBody),
         (status = 429, description = "Another corpus of this key is being sent", body = ErrorBody),
         (status = 500, description = "The corpus cannot be written", body = ErrorBody),
         BodyErrors,
