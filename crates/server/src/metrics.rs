@@ -103,7 +103,9 @@ pub(crate) struct Metrics {
     queue_depth: Gauge,
     running: Gauge,
     /// Of each [`Resource`].
-    admitted: [Gauge; Resource::ALL.len()],
+    answers_in_hand: Gauge,
+    body_bytes: Gauge,
+    queued_tokens: Gauge,
     preparations: Gauge,
     pass_sequences: Histogram,
     pass_tokens: Histogram,
@@ -144,7 +146,9 @@ impl Metrics {
             queue_seconds: histogram(&WAIT_BUCKETS),
             queue_depth: Gauge::default(),
             running: Gauge::default(),
-            admitted: Default::default(),
+            answers_in_hand: Gauge::default(),
+            body_bytes: Gauge::default(),
+            queued_tokens: Gauge::default(),
             preparations: Gauge::default(),
             pass_sequences: histogram(&COUNT_BUCKETS),
             pass_tokens: histogram(&COUNT_BUCKETS),
@@ -196,18 +200,12 @@ impl Metrics {
         to.register_with_unit("queue_wait", "Time in the queue", Unit::Seconds, self.queue_seconds.clone());
         to.register("queue_depth", "Requests that wait", self.queue_depth.clone());
         to.register("running_sequences", "Sequences that are being answered", self.running.clone());
-        for resource in Resource::ALL {
-            let (name, help) = match resource {
-                Resource::Answers => {
-                    ("answers_in_hand", "Answers that wait or run, and requests that are read or prepared")
-                }
-                Resource::BodyBytes => {
-                    ("body_bytes", "Bytes of requests that are read or wait to be prepared")
-                }
-                Resource::QueuedTokens => ("queued_tokens", "Tokens of prompts and predictions that wait"),
-            };
-            to.register(name, help, self.admitted[resource as usize].clone());
-        }
+        let help = "Answers that wait or run, and requests that are read or prepared";
+        to.register("answers_in_hand", help, self.answers_in_hand.clone());
+        let help = "Bytes of requests that are read or wait to be prepared";
+        to.register("body_bytes", help, self.body_bytes.clone());
+        let help = "Tokens of prompts and predictions that wait";
+        to.register("queued_tokens", help, self.queued_tokens.clone());
         to.register("preparations", "Requests that are being prepared", self.preparations.clone());
         to.register("pass_sequences", "Sequences of a forward pass", self.pass_sequences.clone());
         to.register("pass_tokens", "Tokens of a forward pass", self.pass_tokens.clone());
@@ -292,8 +290,13 @@ impl Metrics {
         self.queue_depth.set(in_hand.waiting as i64);
         self.running.set(in_hand.running as i64);
         self.kv_used_tokens.set(in_hand.kv_used_tokens as i64);
-        for (gauge, amount) in self.admitted.iter().zip(in_hand.admitted) {
-            gauge.set(amount as i64);
+        for resource in Resource::ALL {
+            let gauge = match resource {
+                Resource::Answers => &self.answers_in_hand,
+                Resource::BodyBytes => &self.body_bytes,
+                Resource::QueuedTokens => &self.queued_tokens,
+            };
+            gauge.set(in_hand.admitted[resource as usize] as i64);
         }
         self.preparations.set(in_hand.preparations as i64);
         self.namespaces.set(namespaces.len() as i64);
