@@ -45,6 +45,8 @@ pub struct Message {
     pub role: String,
     /// What they say; empty where an assistant only calls tools.
     pub content: String,
+    /// What an assistant thought before it spoke.
+    pub reasoning: Option<String>,
     /// The name of who speaks, or of the tool that answers.
     pub name: Option<String>,
     /// The calls of tools that an assistant made: `{"id", "type", "function": {"name", "arguments"}}`.
@@ -58,6 +60,8 @@ pub struct Message {
 struct WrittenMessage {
     role: String,
     content: Option<String>,
+    #[serde(alias = "reasoning")]
+    reasoning_content: Option<String>,
     name: Option<String>,
     tool_calls: Option<Vec<serde_json::Value>>,
     tool_call_id: Option<String>,
@@ -67,12 +71,13 @@ impl TryFrom<WrittenMessage> for Message {
     type Error = &'static str;
 
     fn try_from(written: WrittenMessage) -> Result<Self, Self::Error> {
-        let WrittenMessage { role, content, name, tool_calls, tool_call_id } = written;
+        let WrittenMessage { role, content, reasoning_content: reasoning, name, tool_calls, tool_call_id } =
+            written;
         let tool_calls = tool_calls.unwrap_or_default();
         if content.is_none() && tool_calls.is_empty() {
             return Err("a message needs `content` unless it has `tool_calls`");
         }
-        Ok(Self { role, content: content.unwrap_or_default(), name, tool_calls, tool_call_id })
+        Ok(Self { role, content: content.unwrap_or_default(), reasoning, name, tool_calls, tool_call_id })
     }
 }
 
@@ -85,10 +90,11 @@ impl Message {
     /// The message as templates see it: what is absent is not there, except that `content` is none beside
     /// calls. Templates ask for it.
     fn to_value(&self) -> Value {
-        let Self { role, content, name, tool_calls, tool_call_id } = self;
+        let Self { role, content, reasoning, name, tool_calls, tool_call_id } = self;
         let only_calls = content.is_empty() && !tool_calls.is_empty();
         let content = if only_calls { Value::from(()) } else { Value::from(content.as_str()) };
         let mut fields = vec![("role", Value::from(role.as_str())), ("content", content)];
+        fields.extend(reasoning.as_deref().map(|text| ("reasoning_content", Value::from(text))));
         fields.extend(name.as_deref().map(|name| ("name", Value::from(name))));
         if !tool_calls.is_empty() {
             fields.push(("tool_calls", Value::from(Serde(tool_calls))));

@@ -135,9 +135,10 @@ fn unused_characters(chat: &mut Chat) -> impl Iterator<Item = char> + use<> {
 /// Shows every string of `chat` to `visit`, wherever it stands.
 fn visit_strings(chat: &mut Chat, visit: &mut impl FnMut(&mut String)) {
     for message in &mut chat.messages {
-        let Message { role, content, name, tool_calls, tool_call_id } = message;
+        let Message { role, content, reasoning, name, tool_calls, tool_call_id } = message;
         visit(role);
         visit(content);
+        reasoning.iter_mut().for_each(&mut *visit);
         name.iter_mut().for_each(&mut *visit);
         tool_call_id.iter_mut().for_each(&mut *visit);
         for call in tool_calls {

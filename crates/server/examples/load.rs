@@ -3,7 +3,7 @@
 //!     cargo run --release -p lookahead-server --example load -- PROMPTS.jsonl \
 //!         ours=http://127.0.0.1:8080 plain=http://127.0.0.1:8080#plain llama.cpp=http://127.0.0.1:8081
 //!
-//! `#plain` asks a server of ours to decode plainly. Each run has a namespace of its own, so that every one starts knowing
+//! `#plain` asks a server of ours to decode plainly, `#json` asks for a JSON object. Each run has a namespace of its own, so that every one starts knowing
 //! nothing; a run's answers may draft its later ones. Greedy, streamed. TTFT is the time to the first text of an answer, TPOT
 //! the time for each token after it.
 #![allow(clippy::unwrap_used, clippy::print_stdout)] // a measurement: what goes wrong ends it
@@ -25,6 +25,7 @@ struct Server {
     name: String,
     url: String,
     is_plain: bool,
+    is_json: bool,
 }
 
 /// One answer.
@@ -77,8 +78,14 @@ fn main() {
 
 fn parse(argument: &str) -> Server {
     let (name, url) = argument.split_once('=').expect("NAME=URL");
-    let (url, is_plain) = url.strip_suffix("#plain").map_or((url, false), |url| (url, true));
-    Server { name: name.to_owned(), url: format!("{url}/v1/chat/completions"), is_plain }
+    let (url, how) = url.split_once('#').unwrap_or((url, ""));
+    assert!(["", "plain", "json"].contains(&how), "#{how}: plain or json");
+    Server {
+        name: name.to_owned(),
+        url: format!("{url}/v1/chat/completions"),
+        is_plain: how == "plain",
+        is_json: how == "json",
+    }
 }
 
 /// What each line asks: the first of `messages`, or `prompt`.
@@ -122,6 +129,7 @@ fn ask(agent: &ureq::Agent, server: &Server, messages: &Value, namespace: &str) 
         "messages": messages, "temperature": 0, "max_tokens": MAX_TOKENS, "stream": true,
         "stream_options": { "include_usage": true }, "cache_prompt": false,
         "lookahead": { "enabled": !server.is_plain, "namespace": namespace },
+        "response_format": { "type": if server.is_json { "json_object" } else { "text" } },
     });
     let began = Instant::now();
     // Some servers close a connection behind a stream without saying so.

@@ -37,8 +37,9 @@ pub(super) trait Wire: Send + 'static {
 /// An answer that is complete.
 #[derive(Default)]
 pub(super) struct WholeAnswer {
+    pub(super) reasoning: String,
     pub(super) text: String,
-    /// Names of functions that it calls, and their arguments.
+    /// Names of functions that it calls, and the JSON texts of their arguments: the last is cut off where the answer is.
     pub(super) calls: Vec<(String, String)>,
     /// Its tokens, if their log probabilities are asked for.
     pub(super) tokens: Vec<AnswerToken>,
@@ -136,7 +137,13 @@ impl WholeAnswer {
         for delta in deltas {
             match delta {
                 Delta::Text(text) => self.text += &text,
-                Delta::ToolCall { name, arguments } => self.calls.push((name, arguments)),
+                Delta::Reasoning(text) => self.reasoning += &text,
+                Delta::Call { name } => self.calls.push((name, String::new())),
+                Delta::Arguments(text) => {
+                    if let Some((_, arguments)) = self.calls.last_mut() {
+                        *arguments += &text;
+                    }
+                }
             }
         }
     }

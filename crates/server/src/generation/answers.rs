@@ -16,14 +16,14 @@ use crate::worker::{AnswerToken, Ending, Event, Failure, Phase, Step};
 /// A piece of an answer.
 #[derive(Debug)]
 pub(crate) enum Delta {
+    /// What the model thinks before it answers, never empty.
+    Reasoning(String),
     /// Text for the user, never empty.
     Text(String),
-    /// A call of a function.
-    ToolCall {
-        name: String,
-        /// The JSON text of an object.
-        arguments: String,
-    },
+    /// A call of a function begins.
+    Call { name: String },
+    /// More of the JSON text of the object that the last call is given.
+    Arguments(String),
 }
 
 /// Why an answer ended.
@@ -181,14 +181,17 @@ impl Answer {
     }
 
     fn take(&mut self, found: Vec<ToolDelta>) -> Vec<Delta> {
-        let deltas = found.into_iter().map(|delta| match delta {
-            ToolDelta::Content(text) => Delta::Text(text),
-            ToolDelta::Call { name, arguments } => {
-                self.has_calls = true;
-                Delta::ToolCall { name, arguments }
+        let mut deltas = Vec::with_capacity(found.len());
+        for delta in found {
+            match delta {
+                ToolDelta::Content(text) => deltas.push(Delta::Text(text)),
+                ToolDelta::Call { name, arguments } => {
+                    self.has_calls = true;
+                    deltas.extend([Delta::Call { name }, Delta::Arguments(arguments)]);
+                }
             }
-        });
-        deltas.collect()
+        }
+        deltas
     }
 }
 

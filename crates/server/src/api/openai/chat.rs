@@ -82,6 +82,9 @@ struct ChatMessage {
     role: String,
     /// What they say.
     content: Option<Content>,
+    /// What the assistant thought before.
+    #[serde(alias = "reasoning")]
+    reasoning_content: Option<String>,
     /// Who it is, of several with one role.
     name: Option<String>,
     /// Functions that the assistant called.
@@ -201,7 +204,8 @@ impl ChatMessage {
             }
         };
         let (name, tool_call_id) = (self.name, self.tool_call_id);
-        Ok(Message { role: role.to_owned(), content, name, tool_calls, tool_call_id })
+        let reasoning = self.reasoning_content;
+        Ok(Message { role: role.to_owned(), content, reasoning, name, tool_calls, tool_call_id })
     }
 }
 

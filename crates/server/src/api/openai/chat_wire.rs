@@ -66,11 +66,17 @@ impl ChatWire {
         for delta in deltas {
             let delta = match delta {
                 Delta::Text(text) => json!({ "content": text }),
-                Delta::ToolCall { name, arguments } => {
-                    let mut call = call(&name, &arguments);
+                // vLLM's name and DeepSeek's: clients look for one of them.
+                Delta::Reasoning(text) => json!({ "reasoning_content": text, "reasoning": text }),
+                Delta::Call { name } => {
+                    let mut call = call(&name, "");
                     call["index"] = self.calls[answer].into();
                     self.calls[answer] += 1;
                     json!({ "tool_calls": [call] })
+                }
+                Delta::Arguments(text) => {
+                    let index = self.calls[answer].saturating_sub(1);
+                    json!({ "tool_calls": [{ "index": index, "function": { "arguments": text } }] })
                 }
             };
             chunks.push(self.delta(answer, &delta, None));
@@ -153,6 +159,10 @@ impl Wire for ChatWire {
             let has_content = !answer.text.is_empty() || answer.calls.is_empty();
             let content = has_content.then_some(answer.text);
             let mut message = json!({ "role": "assistant", "content": content, "refusal": null });
+            if !answer.reasoning.is_empty() {
+                message["reasoning_content"] = answer.reasoning.as_str().into();
+                message["reasoning"] = answer.reasoning.into();
+            }
             if !answer.calls.is_empty() {
                 let calls = answer.calls.iter().map(|(name, arguments)| call(name, arguments));
                 message["tool_calls"] = calls.collect();
