@@ -5,18 +5,19 @@ use std::sync::Arc;
 use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::Chat;
-use lookahead_model::chat_template::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::chat_wire::ChatWire;
-use super::fields::{Content, SamplingFields, limit, or_default};
+use super::fields::{SamplingFields, limit, or_default};
+use super::logprobs;
 use super::structure::StructureFields;
-use super::{logprobs, tools};
 use crate::api::body::Fields;
+use crate::api::conversation::{ChatMessage, Said, ToolFields, name_results, set_thinking};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
+use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input};
 use crate::state::State;
@@ -38,18 +39,12 @@ struct ChatFields {
     logprobs: bool,
     /// How many of the most likely tokens to give with each token, 0 to 20; wants `logprobs`.
     top_logprobs: Option<usize>,
-    /// Functions that the model may call.
-    #[schema(value_type = Option<Vec<Object>>)]
-    tools: Option<Vec<Value>>,
-    /// `none`, `auto`, `required`, or a function: `{"type": "function", "function": {"name": …}}`.
-    #[schema(value_type = Option<Object>)]
-    tool_choice: Option<Value>,
-    /// Whether several functions may be called at once.
-    parallel_tool_calls: Option<bool>,
     /// A text that the answer will largely repeat: its tokens are drafts.
     prediction: Option<Prediction>,
     /// `["text"]` is all there is.
     modalities: Option<Vec<String>>,
+    /// How much the model thinks: a variable of chat templates that read it; `none` is not at all.
+    reasoning_effort: Option<String>,
     /// Variables of the model's chat template, such as `enable_thinking`, as vLLM's and llama.cpp's.
     #[serde(default, deserialize_with = "or_default")]
     #[schema(value_type = Option<Object>)]
@@ -69,29 +64,13 @@ struct ChatRequest {
     chat: ChatFields,
     #[schema(inline)]
     #[serde(flatten)]
+    tools: ToolFields,
+    #[schema(inline)]
+    #[serde(flatten)]
     structure: StructureFields,
     #[schema(inline)]
     #[serde(flatten)]
     sampling: SamplingFields,
-}
-
-/// What someone says.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-struct ChatMessage {
-    /// `system` (or `developer`), `user`, `assistant` or `tool`.
-    role: String,
-    /// What they say.
-    content: Option<Content>,
-    /// What the assistant thought before.
-    #[serde(alias = "reasoning")]
-    reasoning_content: Option<String>,
-    /// Who it is, of several with one role.
-    name: Option<String>,
-    /// Functions that the assistant called.
-    #[schema(value_type = Option<Vec<Object>>)]
-    tool_calls: Option<Vec<Value>>,
-    /// The call that a tool answers.
-    tool_call_id: Option<String>,
 }
 
 /// A text that the answer will largely repeat.
@@ -101,7 +80,8 @@ struct Prediction {
     #[serde(rename = "type")]
     kind: String,
     /// The text.
-    content: Content,
+    #[schema(value_type = Object)]
+    content: Value,
 }
 
 /// Continue a chat
@@ -134,7 +114,8 @@ fn read(
     tenant: &str,
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> ChatWire + Send + use<>>, ApiError> {
-    let ChatRequest { chat, structure, sampling } = ChatRequest::parse(body)?;
+    let ChatRequest { chat, tools, structure, sampling } = ChatRequest::parse(body)?;
+    let mut warnings = Warnings::default();
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     if chat.modalities.iter().flatten().any(|modality| modality != "text") {
         return Err(ApiError::unsupported("modalities", "modalities: this model answers with text only"));
@@ -143,14 +124,18 @@ fn read(
     if top_logprobs > 0 && !chat.logprobs {
         return Err(ApiError::invalid("top_logprobs", "top_logprobs wants logprobs to be true"));
     }
-    let one_at_a_time = chat.parallel_tool_calls == Some(false);
-    let tools = tools::read(chat.tools.unwrap_or_default(), chat.tool_choice.as_ref(), one_at_a_time)?;
-    let messages = chat.messages.into_iter().enumerate().map(|(index, message)| message.read(index));
-    let (definitions, tools) = tools.unzip();
+    let has_older_calls = tools.is_older_form();
+    let (definitions, tools) = tools.read(&mut warnings)?;
+    let messages = chat.messages.into_iter().enumerate();
+    let messages = messages.map(|(at, message)| message.read(&format!("messages[{at}]"), &mut warnings));
+    let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
+    name_results(&mut messages);
+    let mut variables = chat.chat_template_kwargs;
+    set_thinking(&mut variables, None, chat.reasoning_effort.as_deref());
     let conversation = Chat {
-        messages: messages.collect::<Result<_, _>>()?,
-        tools: definitions.unwrap_or_default(),
-        variables: chat.chat_template_kwargs,
+        messages,
+        tools: definitions,
+        variables,
         add_generation_prompt: chat.add_generation_prompt.unwrap_or(true),
         continue_final_message: chat.continue_final_message,
     };
@@ -167,45 +152,24 @@ fn read(
     let (delivery, has_logprobs) = (sampling.delivery(), chat.logprobs);
     let wire = {
         let model = Arc::clone(&model);
-        move |answers: &Answers| ChatWire::new(model, delivery, has_logprobs, answers.count())
+        move |answers: &Answers| {
+            ChatWire::new(model, delivery, has_logprobs, has_older_calls, answers.count())
+        }
     };
-    Ok(Translated { model, request, is_stream: delivery.is_stream, wire })
+    Ok(Translated { model, request, is_stream: delivery.is_stream, warnings, wire })
 }
 
 impl ChatRequest {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let request = Self { chat: fields.part()?, structure: fields.part()?, sampling: fields.part()? };
+        let request = Self {
+            chat: fields.part()?,
+            tools: fields.part()?,
+            structure: fields.part()?,
+            sampling: fields.part()?,
+        };
         fields.refuse_unknown()?;
         Ok(request)
-    }
-}
-
-impl ChatMessage {
-    fn read(self, index: usize) -> Result<Message, ApiError> {
-        let param = format!("messages[{index}]");
-        let role = match self.role.as_str() {
-            "developer" => "system", // what reasoning models call it
-            role @ ("system" | "user" | "assistant" | "tool") => role,
-            other => {
-                let message = format!(
-                    "{param}.role: {other:?} is no role; there are system, developer, user, assistant and tool"
-                );
-                return Err(ApiError::invalid(format!("{param}.role"), message));
-            }
-        };
-        let tool_calls = self.tool_calls.unwrap_or_default();
-        let content = match self.content {
-            Some(content) => content.into_text(&format!("{param}.content"))?,
-            None if role == "assistant" && !tool_calls.is_empty() => String::new(),
-            None => {
-                let message = format!("{param}.content is missing");
-                return Err(ApiError::invalid(format!("{param}.content"), message));
-            }
-        };
-        let (name, tool_call_id) = (self.name, self.tool_call_id);
-        let reasoning = self.reasoning_content;
-        Ok(Message { role: role.to_owned(), content, reasoning, name, tool_calls, tool_call_id })
     }
 }
 
@@ -215,6 +179,6 @@ impl Prediction {
             let message = format!("prediction.type is {:?}; there is only \"content\"", self.kind);
             return Err(ApiError::invalid("prediction.type", message));
         }
-        self.content.into_text("prediction.content")
+        Ok(Said::read(&self.content, "prediction.content")?.text)
     }
 }
