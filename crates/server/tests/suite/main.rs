@@ -8,6 +8,7 @@ mod common;
 mod drafts;
 mod exactness;
 mod fairness;
+mod habits;
 mod models;
 mod panics;
 mod server;

@@ -110,6 +110,8 @@ fn finish_reason(reason: EndReason) -> &'static str {
 }
 
 impl Wire for ChatWire {
+    type Piece = Event;
+
     fn begin(&mut self) -> Vec<Event> {
         let first = |answer| self.delta(answer, &json!({ "role": "assistant", "content": "" }), None);
         (0..self.calls.len()).map(|answer| event(&first(answer))).collect()
