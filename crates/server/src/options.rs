@@ -65,6 +65,8 @@ pub struct ServerOptions {
     pub shutdown_timeout: Duration,
     /// How often what was learned is saved.
     pub snapshot_interval: Duration,
+    /// Whether fields that this server would pass over are refused.
+    pub strict_fields: bool,
     /// Whether prompts and answers are logged.
     pub log_prompts: bool,
     /// What drafts are made from.

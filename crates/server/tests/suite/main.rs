@@ -9,10 +9,13 @@ mod conversations;
 mod drafts;
 mod exactness;
 mod fairness;
+mod habits;
 mod messages;
 mod models;
 mod panics;
+mod responses;
 mod server;
 mod shutdown;
 #[cfg(feature = "otel")]
 mod traces;
+mod wires;
