@@ -28,8 +28,15 @@ const FORMATS: [ReasoningFormat; 9] = [
 ];
 
 impl ReasoningFormat {
-    /// The format of a name.
+    /// The format of a name: one of [`names`](Self::names), or what other servers call it.
     pub fn named(name: &str) -> Option<Self> {
+        let name = match name {
+            "seed_oss" => "seed",
+            "gemma4" => "gemma",
+            "deepseek-r1" | "deepseek_r1" | "deepseek_v3" | "ernie45" | "glm45" | "hunyuan" | "kimi_k2"
+            | "minimax_m2" | "nemotron" | "qwen3" => "deepseek",
+            name => name,
+        };
         FORMATS.into_iter().find(|format| format.name == name)
     }
 

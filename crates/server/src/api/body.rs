@@ -18,7 +18,7 @@ const MAX_VALUES: usize = 1 << 20;
 
 /// Fields of other servers that ask for nothing that changes an answer: they are ignored, as there. So are the settings of
 /// samplers that [`is_at_rest`] lets pass only while they are off.
-const HARMLESS: [&str; 20] = [
+const HARMLESS: [&str; 19] = [
     "user",
     "store",
     "metadata",
@@ -27,7 +27,6 @@ const HARMLESS: [&str; 20] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "verbosity",
-    "reasoning_effort",
     "cache_prompt",
     "id_slot",
     "timings_per_token",

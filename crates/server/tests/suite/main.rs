@@ -12,5 +12,6 @@ mod models;
 mod panics;
 mod server;
 mod shutdown;
+mod thinking;
 #[cfg(feature = "otel")]
 mod traces;

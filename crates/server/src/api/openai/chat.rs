@@ -12,6 +12,7 @@ use utoipa::ToSchema;
 
 use super::chat_wire::ChatWire;
 use super::fields::{Content, SamplingFields, limit, or_default};
+use super::reasoning::ReasoningFields;
 use super::structure::StructureFields;
 use super::{logprobs, tools};
 use crate::api::body::Fields;
@@ -70,6 +71,9 @@ struct ChatRequest {
     #[schema(inline)]
     #[serde(flatten)]
     structure: StructureFields,
+    #[schema(inline)]
+    #[serde(flatten)]
+    reasoning: ReasoningFields,
     #[schema(inline)]
     #[serde(flatten)]
     sampling: SamplingFields,
@@ -134,7 +138,7 @@ fn read(
     tenant: &str,
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> ChatWire + Send + use<>>, ApiError> {
-    let ChatRequest { chat, structure, sampling } = ChatRequest::parse(body)?;
+    let ChatRequest { chat, structure, reasoning, sampling } = ChatRequest::parse(body)?;
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     if chat.modalities.iter().flatten().any(|modality| modality != "text") {
         return Err(ApiError::unsupported("modalities", "modalities: this model answers with text only"));
@@ -147,10 +151,12 @@ fn read(
     let tools = tools::read(chat.tools.unwrap_or_default(), chat.tool_choice.as_ref(), one_at_a_time)?;
     let messages = chat.messages.into_iter().enumerate().map(|(index, message)| message.read(index));
     let (definitions, tools) = tools.unzip();
+    let mut variables = chat.chat_template_kwargs;
+    let thinking_budget = reasoning.read(&mut variables)?;
     let conversation = Chat {
         messages: messages.collect::<Result<_, _>>()?,
         tools: definitions.unwrap_or_default(),
-        variables: chat.chat_template_kwargs,
+        variables,
         add_generation_prompt: chat.add_generation_prompt.unwrap_or(true),
         continue_final_message: chat.continue_final_message,
     };
@@ -161,6 +167,7 @@ fn read(
         max_tokens: chat.max_completion_tokens.or(chat.max_tokens),
         logprobs: chat.logprobs.then_some(top_logprobs),
         structure: structure.read()?,
+        thinking_budget,
         prediction: chat.prediction.map(Prediction::read).transpose()?,
         ..sampling.request(&model, tenant, Input::Conversation(Box::new(conversation), tools))?
     };
@@ -175,7 +182,12 @@ fn read(
 impl ChatRequest {
     fn parse(body: &[u8]) -> Result<Self, ApiError> {
         let mut fields = Fields::parse(body)?;
-        let request = Self { chat: fields.part()?, structure: fields.part()?, sampling: fields.part()? };
+        let request = Self {
+            chat: fields.part()?,
+            structure: fields.part()?,
+            reasoning: fields.part()?,
+            sampling: fields.part()?,
+        };
         fields.refuse_unknown()?;
         Ok(request)
     }

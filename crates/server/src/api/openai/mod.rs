@@ -7,6 +7,7 @@ mod completions_wire;
 mod events;
 mod fields;
 mod logprobs;
+mod reasoning;
 mod structure;
 mod tools;
 mod usage;
