@@ -132,7 +132,7 @@ impl ReasoningParser {
                 }
             }
             Place::Beginning => {
-                parted.content = std::mem::take(&mut self.blank) + &std::mem::take(&mut self.mark)
+                parted.content = std::mem::take(&mut self.blank) + &std::mem::take(&mut self.mark);
             }
             Place::Behind | Place::Content => {}
         }
