@@ -142,7 +142,9 @@ impl Constraint for ThinkFirst {
         };
         self.joined.clear();
         self.joined.extend_from_slice(allowed);
-        more.iter().for_each(|&id| set(&mut self.joined, id));
+        for &id in more {
+            set(&mut self.joined, id);
+        }
         Ok(&self.joined)
     }
 

@@ -50,6 +50,12 @@ impl ReasoningFormat {
         FORMATS.into_iter().find(|format| source.contains(format.open) || source.contains(format.close))
     }
 
+    /// The control tokens that its marks may be made of: the text of an answer must show them.
+    pub fn control_tokens(&self) -> [&'static str; 3] {
+        let name = self.open.rfind('>').map_or(self.open, |end| &self.open[..=end]);
+        [self.open, name, self.close]
+    }
+
     /// Whether a text ends inside thinking: it has a mark that begins it behind the last one that ends it.
     pub fn is_open_in(&self, text: &str) -> bool {
         text.rfind(self.open).is_some_and(|open| !text[open..].contains(self.close))

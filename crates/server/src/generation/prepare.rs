@@ -62,6 +62,12 @@ impl Served {
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let end_tokens = if request.ignore_eos { &[] } else { self.tokenizer().end_of_generation() };
+        let markers = reasoning.map(|(format, _)| format.control_tokens());
+        let text = AnswerText::showing(
+            self.tokenizer(),
+            request.stop.iter().cloned(),
+            markers.as_ref().map_or(&[], |markers| markers.as_slice()),
+        );
         let mut jobs = Vec::with_capacity(ready.len() * choices);
         for prompt in &ready {
             for choice in 0..*choices {
@@ -89,7 +95,7 @@ impl Served {
                         tenant: ticket.tenant().to_owned(),
                         scope: drafting.namespace.to_string(),
                     },
-                    text: AnswerText::new(self.tokenizer(), request.stop.iter().cloned()),
+                    text: text.clone(),
                     choice: jobs.len(),
                     events: sender.clone(),
                     received: received.clone(),
