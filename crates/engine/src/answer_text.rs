@@ -49,6 +49,11 @@ impl AnswerText {
         check
     }
 
+    /// The stop string that has ended the answer, if one has.
+    pub fn stop_string(&self) -> Option<&str> {
+        self.stop.found()
+    }
+
     /// The text still held back, once no more tokens will come.
     pub fn finish(&mut self) -> String {
         if self.stopped {

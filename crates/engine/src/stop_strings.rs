@@ -8,6 +8,7 @@
 pub struct StopStrings {
     strings: Vec<String>,
     held: String,
+    found: Option<String>,
 }
 
 /// What came of a piece of text.
@@ -23,7 +24,7 @@ impl StopStrings {
     /// Watches for `strings`; empty ones are ignored.
     pub fn new(strings: impl IntoIterator<Item = String>) -> Self {
         let strings = strings.into_iter().filter(|string| !string.is_empty()).collect();
-        Self { strings, held: String::new() }
+        Self { strings, held: String::new(), found: None }
     }
 
     /// Takes the next piece of text.
@@ -33,8 +34,9 @@ impl StopStrings {
             let start = self.held.find(stop.as_str())?;
             Some((start + stop.len(), start))
         });
-        if let Some((_, start)) = matches.min() {
+        if let Some((end, start)) = matches.min() {
             let mut text = std::mem::take(&mut self.held);
+            self.found = Some(text[start..end].to_owned());
             text.truncate(start);
             return StopCheck { text, stopped: true };
         }
@@ -44,6 +46,11 @@ impl StopStrings {
         let hold_from = boundaries.clone().find(may_begin_a_stop).unwrap_or(self.held.len());
         let rest = self.held.split_off(hold_from);
         StopCheck { text: std::mem::replace(&mut self.held, rest), stopped: false }
+    }
+
+    /// The stop string that was complete first.
+    pub fn found(&self) -> Option<&str> {
+        self.found.as_deref()
     }
 
     /// The text still held back, once no more will come: it turned out to be no stop string.
@@ -87,6 +94,19 @@ mod tests {
         ];
         for (stops, pieces, shown, stopped) in cases {
             assert_eq!(stream(stops, pieces), (shown.to_string(), *stopped), "{stops:?} in {pieces:?}");
+        }
+    }
+
+    #[test]
+    fn the_stop_string_that_was_complete_first_is_told() {
+        for (text, found) in [("xabcd", Some("bc")), ("a", None), ("abd", None), ("été", Some("été"))] {
+            let mut stop_strings = StopStrings::new(["abcd", "bc", "c", "été"].map(str::to_owned));
+            for letter in text.chars() {
+                if stop_strings.push(&letter.to_string()).stopped {
+                    break;
+                }
+            }
+            assert_eq!(stop_strings.found(), found, "{text}");
         }
     }
 

@@ -1,12 +1,15 @@
 //! Who asks: API keys, each a tenant with a namespace of its own.
 
-use axum::http::{HeaderMap, header};
+use axum::http::{HeaderMap, HeaderName, header};
 use subtle::ConstantTimeEq as _;
 
 use crate::error::ApiError;
 
 /// The tenant that everyone is where there are no keys.
 const EVERYONE: &str = "default";
+
+/// Where Anthropic's clients send their key.
+pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
 /// Characters of a tenant's name, at most.
 const MAX_NAME: usize = 64;
@@ -67,25 +70,33 @@ pub(crate) fn is_name(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name.chars().all(is_allowed) && !is_path
 }
 
-/// Finds out whose key the request bears. Every key is compared, however early one fits.
+/// Finds out whose key the request bears: as OpenAI's clients send it, or as Anthropic's. Every key is compared, however early
+/// one fits.
 pub(crate) fn tenant_of(keys: &[ApiKey], headers: &HeaderMap) -> Result<String, ApiError> {
     if keys.is_empty() {
         return Ok(EVERYONE.to_owned());
     }
-    let bearer = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let Some(secret) = bearer.and_then(|value| value.strip_prefix("Bearer ")) else {
+    let value = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+    let bearer = value(&header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let sent: Vec<&str> = bearer.into_iter().chain(value(&API_KEY)).collect();
+    if sent.is_empty() {
         return Err(ApiError::unauthorized(
-            "this server wants an API key: send the header `Authorization: Bearer KEY`",
+            "this server wants an API key: send the header `Authorization: Bearer KEY`, or `x-api-key: KEY`",
         ));
-    };
-    let hash = *blake3::hash(secret.trim().as_bytes()).as_bytes();
+    }
+    let tenant = sent.into_iter().find_map(|secret| owner_of(keys, secret.trim()));
+    tenant.ok_or_else(|| ApiError::unauthorized("this API key is not one of this server's"))
+}
+
+fn owner_of(keys: &[ApiKey], secret: &str) -> Option<String> {
+    let hash = *blake3::hash(secret.as_bytes()).as_bytes();
     let mut tenant = None;
     for key in keys {
         if bool::from(key.hash.ct_eq(&hash)) {
             tenant = Some(&key.tenant);
         }
     }
-    tenant.cloned().ok_or_else(|| ApiError::unauthorized("this API key is not one of this server's"))
+    tenant.cloned()
 }
 
 #[cfg(test)]
@@ -114,6 +125,27 @@ mod tests {
             assert_eq!(tenant(&keys, wrong), None, "{wrong:?}");
         }
         assert_eq!(tenant(&[], None).as_deref(), Some("default"));
+    }
+
+    #[test]
+    fn a_key_may_come_in_either_header() {
+        let keys = ["alice:a", "bob:b"].map(|key| ApiKey::parse(key).unwrap());
+        for (authorization, api_key, owner) in [
+            (None, Some("a"), Some("alice")),
+            (None, Some("c"), None),
+            (Some("Bearer c"), Some("b"), Some("bob")),
+            (Some("Bearer a"), Some("b"), Some("alice")),
+            (Some("Bearer c"), Some("Bearer a"), None),
+        ] {
+            let sent = [(header::AUTHORIZATION, authorization), (API_KEY, api_key)];
+            let sent =
+                sent.into_iter().filter_map(|(name, value)| Some((name, HeaderValue::from_static(value?))));
+            assert_eq!(
+                tenant_of(&keys, &sent.collect()).ok().as_deref(),
+                owner,
+                "{authorization:?}, {api_key:?}"
+            );
+        }
     }
 
     #[test]

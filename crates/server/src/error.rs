@@ -26,7 +26,7 @@ pub(crate) struct ErrorBody {
 }
 
 /// What went wrong.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorObject {
     /// What is wrong, and what to do about it.
     message: String,
@@ -103,6 +103,13 @@ pub(crate) enum NamespaceErrors {
     /// A file cannot be read or written
     #[response(status = 500)]
     Internal(#[to_schema] ErrorBody),
+}
+
+impl ErrorObject {
+    /// What is wrong, and what to do about it.
+    pub(crate) fn message(&self) -> &str {
+        &self.message
+    }
 }
 
 impl ApiError {
@@ -243,7 +250,12 @@ impl ApiError {
         self
     }
 
-    #[cfg(test)]
+    /// The status of an answer that is this error.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// What is wrong, and what to do about it.
     pub(crate) fn message(&self) -> &str {
         &self.error.message
     }
@@ -255,9 +267,11 @@ impl ApiError {
 }
 
 impl IntoResponse for ApiError {
+    /// In OpenAI's form. The error goes along, so that other wires can write it in theirs.
     fn into_response(self) -> Response {
-        let (status, retry_after_s) = (self.status, self.retry_after_s);
+        let (status, retry_after_s, error) = (self.status, self.retry_after_s, self.error.clone());
         let mut response = (status, Json(self.into_body())).into_response();
+        response.extensions_mut().insert(error);
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use super::body;
 use super::extract::Tenant;
+use super::warnings::Warnings;
 use crate::error::ApiError;
 use crate::generation::{AnswerEvent, AnswerRequest, Answers, Delta, EndReason, Usage};
 use crate::served::Served;
@@ -44,6 +45,8 @@ pub(super) struct WholeAnswer {
     /// Its tokens, if their log probabilities are asked for.
     pub(super) tokens: Vec<AnswerToken>,
     pub(super) reason: Option<EndReason>,
+    /// The stop string that has ended it.
+    pub(super) stop_string: Option<String>,
 }
 
 /// A request that was read from a wire format.
@@ -52,6 +55,8 @@ pub(super) struct Translated<B> {
     pub(super) request: AnswerRequest,
     /// Whether the answer comes in events, as it is made.
     pub(super) is_stream: bool,
+    /// What was passed over of the request.
+    pub(super) warnings: Warnings,
     /// Makes the [`Wire`] that the answers are written in.
     pub(super) wire: B,
 }
@@ -72,15 +77,18 @@ pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
             if state.options.log_prompts {
                 tracing::info!(tenant = &*tenant, request = %String::from_utf8_lossy(&bytes), "asked");
             }
-            let Translated { model, request, is_stream, wire } = translate(&state, &tenant, &bytes)?;
+            let Translated { model, request, is_stream, warnings, wire } =
+                translate(&state, &tenant, &bytes)?;
             drop(bytes);
             let answers = model.begin(&state.options, &request, ticket, &received)?;
             let wire = wire(&answers);
-            Ok((answers, wire, is_stream))
+            Ok((answers, wire, is_stream, warnings))
         }
     };
-    let (answers, wire, is_stream) = state.prepare(&tenant, deadline, prepare).await?;
-    if is_stream { Ok(send_events(answers, wire)) } else { send_whole(answers, wire).await }
+    let (answers, wire, is_stream, warnings) = state.prepare(&tenant, deadline, prepare).await?;
+    let mut response = if is_stream { send_events(answers, wire) } else { send_whole(answers, wire).await? };
+    warnings.tell(&mut response);
+    Ok(response)
 }
 
 /// The answers as server-sent events.
@@ -122,9 +130,10 @@ async fn send_whole(mut answers: Answers, wire: impl Wire) -> Result<Response, A
                 let asked_for = tokens.into_iter().filter(|token| token.logprobs.is_some());
                 whole[answer].tokens.extend(asked_for);
             }
-            AnswerEvent::End { answer, deltas, reason } => {
+            AnswerEvent::End { answer, deltas, reason, stop_string } => {
                 whole[answer].add(deltas);
                 whole[answer].reason = Some(reason);
+                whole[answer].stop_string = stop_string;
             }
             AnswerEvent::Done(usage) => break usage,
         }

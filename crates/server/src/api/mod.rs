@@ -1,6 +1,8 @@
-//! The HTTP interface: OpenAI's, with a few routes of llama.cpp's server and our own.
+//! The HTTP interface: OpenAI's and Anthropic's, with a few routes of llama.cpp's server and our own.
 
+mod anthropic;
 mod body;
+mod conversation;
 mod delivery;
 mod extract;
 mod leftover;
@@ -10,6 +12,7 @@ mod openai;
 mod operations;
 mod origin;
 mod tokens;
+mod warnings;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -45,6 +48,8 @@ use crate::{auth, ids, pages};
     paths(
         openai::chat::complete,
         openai::completions::complete,
+        anthropic::messages::create,
+        anthropic::messages::count_tokens,
         models::list,
         models::get,
         models::embed,
@@ -77,11 +82,18 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         .route("/v1/lookahead/corpora", post(lookahead::add_corpus).get(lookahead::list_corpora))
         .route_layer(middleware::from_fn(origin::check_json_lines));
     let gate = Arc::new(Gate::new(&state.options, bound));
-    let guarded = json
-        .merge(json_lines)
-        .route_layer(middleware::from_fn_with_state(Arc::clone(&state), find_tenant))
-        .route_layer(middleware::from_fn_with_state(gate, origin::check))
-        .method_not_allowed_fallback(no_such_method)
+    let anthropic = Router::new()
+        .route("/v1/messages", post(anthropic::messages::create))
+        .route("/v1/messages/count_tokens", post(anthropic::messages::count_tokens))
+        .route_layer(middleware::from_fn(origin::check_json));
+    let guard = |routes: Router<Arc<State>>| {
+        routes
+            .route_layer(middleware::from_fn_with_state(Arc::clone(&state), find_tenant))
+            .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), origin::check))
+            .method_not_allowed_fallback(no_such_method)
+    };
+    let guarded = guard(json.merge(json_lines))
+        .merge(guard(anthropic).layer(middleware::map_response(anthropic::errors::rewrite)))
         .layer(cors(&state.options.cors_origins));
     let document = Document::openapi().to_pretty_json().unwrap_or_default();
     Router::new()
@@ -115,7 +127,14 @@ fn cors(origins: &[String]) -> CorsLayer {
     CorsLayer::new()
         .allow_origin(origin)
         .allow_methods([Method::GET, Method::POST, Method::DELETE])
-        .allow_headers([header::AUTHORIZATION, header::CONTENT_TYPE])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            auth::API_KEY,
+            HeaderName::from_static("anthropic-version"),
+            HeaderName::from_static("anthropic-beta"),
+            HeaderName::from_static("anthropic-dangerous-direct-browser-access"),
+        ])
 }
 
 async fn find_tenant(state: Shared, mut request: Request, next: Next) -> Result<Response, ApiError> {

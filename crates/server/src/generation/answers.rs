@@ -50,8 +50,8 @@ pub(crate) enum AnswerEvent {
         /// Tokens that were drafted for the pass.
         drafted: u64,
     },
-    /// The end of an answer, and what was held back until then.
-    End { answer: usize, deltas: Vec<Delta>, reason: EndReason },
+    /// The end of an answer, what was held back until then, and the stop string that has ended it, if one has.
+    End { answer: usize, deltas: Vec<Delta>, reason: EndReason, stop_string: Option<String> },
     /// The end of all.
     Done(Usage),
 }
@@ -178,7 +178,7 @@ impl Answers {
             _ if answer.has_calls => EndReason::ToolCalls,
             _ => EndReason::Stop,
         };
-        AnswerEvent::End { answer: index, deltas, reason }
+        AnswerEvent::End { answer: index, deltas, reason, stop_string: ending.stop_string.clone() }
     }
 }
 

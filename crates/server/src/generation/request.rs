@@ -44,6 +44,7 @@ pub(crate) enum Prompt {
 }
 
 /// Functions that an answer may call.
+#[derive(Debug)]
 pub(crate) struct Tools {
     pub(crate) specs: Vec<ToolSpec>,
     pub(crate) choice: ToolChoice,

@@ -106,7 +106,9 @@ impl Active {
             finish_reason,
             stats: &stats,
         });
-        let ending = Ending { rest: self.text.finish(), finish_reason, stats };
+        let rest = self.text.finish();
+        let stop_string = self.text.stop_string().map(str::to_owned);
+        let ending = Ending { rest, stop_string, finish_reason, stats };
         let _ = self.events.send((self.choice, Event::End(Ok(Box::new(ending)))));
     }
 

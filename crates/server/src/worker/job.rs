@@ -80,6 +80,8 @@ pub(crate) struct AnswerToken {
 pub(crate) struct Ending {
     /// Text that was held back.
     pub(crate) rest: String,
+    /// The stop string that has ended it.
+    pub(crate) stop_string: Option<String>,
     pub(crate) finish_reason: FinishReason,
     pub(crate) stats: GenerationStats,
 }

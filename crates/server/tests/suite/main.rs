@@ -5,9 +5,11 @@
 mod admission;
 mod browsers;
 mod common;
+mod conversations;
 mod drafts;
 mod exactness;
 mod fairness;
+mod messages;
 mod models;
 mod panics;
 mod server;

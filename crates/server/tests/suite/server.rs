@@ -139,10 +139,10 @@ fn what_is_wrong_with_a_request_is_named() {
         (json!({ "logprobs": true, "top_logprobs": 30 }), 400, "top_logprobs", "0 to 20"),
         (json!({ "n": 0 }), 400, "n", "1 to"),
         (json!({ "best_friend": 1 }), 400, "best_friend", "no argument"),
-        (json!({ "functions": [{}] }), 400, "functions", "no argument"),
+        (json!({ "functions": [{}] }), 400, "functions[0]", "no function"),
         (json!({ "messages": [] }), 400, "messages", "empty"),
         (json!({ "messages": [{ "role": "boss", "content": "x" }] }), 400, "messages[0].role", "boss"),
-        (json!({ "messages": [{ "role": "user" }] }), 400, "messages[0].content", "missing"),
+        (json!({ "messages": [{ "role": "user", "content": 3 }] }), 400, "messages[0].content", "a text"),
         (
             json!({ "messages": [{ "role": "user", "content": [{ "type": "image_url" }] }] }),
             400,

@@ -5,19 +5,20 @@ use std::sync::Arc;
 use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::Chat;
-use lookahead_model::chat_template::Message;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::chat_wire::ChatWire;
-use super::fields::{Content, SamplingFields, limit, or_default};
+use super::fields::{SamplingFields, limit, or_default};
+use super::logprobs;
 use super::reasoning::ReasoningFields;
 use super::structure::StructureFields;
-use super::{logprobs, tools};
 use crate::api::body::Fields;
+use crate::api::conversation::{ChatMessage, Said, ToolFields, name_results};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
+use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input};
 use crate::state::State;
@@ -39,14 +40,6 @@ struct ChatFields {
     logprobs: bool,
     /// How many of the most likely tokens to give with each token, 0 to 20; wants `logprobs`.
     top_logprobs: Option<usize>,
-    /// Functions that the model may call.
-    #[schema(value_type = Option<Vec<Object>>)]
-    tools: Option<Vec<Value>>,
-    /// `none`, `auto`, `required`, or a function: `{"type": "function", "function": {"name": …}}`.
-    #[schema(value_type = Option<Object>)]
-    tool_choice: Option<Value>,
-    /// Whether several functions may be called at once.
-    parallel_tool_calls: Option<bool>,
     /// A text that the answer will largely repeat: its tokens are drafts.
     prediction: Option<Prediction>,
     /// `["text"]` is all there is.
@@ -70,6 +63,9 @@ struct ChatRequest {
     chat: ChatFields,
     #[schema(inline)]
     #[serde(flatten)]
+    tools: ToolFields,
+    #[schema(inline)]
+    #[serde(flatten)]
     structure: StructureFields,
     #[schema(inline)]
     #[serde(flatten)]
@@ -79,25 +75,6 @@ struct ChatRequest {
     sampling: SamplingFields,
 }
 
-/// What someone says.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-struct ChatMessage {
-    /// `system` (or `developer`), `user`, `assistant` or `tool`.
-    role: String,
-    /// What they say.
-    content: Option<Content>,
-    /// What the assistant thought before.
-    #[serde(alias = "reasoning")]
-    reasoning_content: Option<String>,
-    /// Who it is, of several with one role.
-    name: Option<String>,
-    /// Functions that the assistant called.
-    #[schema(value_type = Option<Vec<Object>>)]
-    tool_calls: Option<Vec<Value>>,
-    /// The call that a tool answers.
-    tool_call_id: Option<String>,
-}
-
 /// A text that the answer will largely repeat.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
 struct Prediction {
@@ -105,7 +82,8 @@ struct Prediction {
     #[serde(rename = "type")]
     kind: String,
     /// The text.
-    content: Content,
+    #[schema(value_type = Object)]
+    content: Value,
 }
 
 /// Continue a chat
@@ -138,7 +116,8 @@ fn read(
     tenant: &str,
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> ChatWire + Send + use<>>, ApiError> {
-    let ChatRequest { chat, structure, reasoning, sampling } = ChatRequest::parse(body)?;
+    let ChatRequest { chat, tools, structure, reasoning, sampling } = ChatRequest::parse(body)?;
+    let mut warnings = Warnings::default();
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     if chat.modalities.iter().flatten().any(|modality| modality != "text") {
         return Err(ApiError::unsupported("modalities", "modalities: this model answers with text only"));
@@ -147,15 +126,17 @@ fn read(
     if top_logprobs > 0 && !chat.logprobs {
         return Err(ApiError::invalid("top_logprobs", "top_logprobs wants logprobs to be true"));
     }
-    let one_at_a_time = chat.parallel_tool_calls == Some(false);
-    let tools = tools::read(chat.tools.unwrap_or_default(), chat.tool_choice.as_ref(), one_at_a_time)?;
-    let messages = chat.messages.into_iter().enumerate().map(|(index, message)| message.read(index));
-    let (definitions, tools) = tools.unzip();
+    let has_older_calls = tools.is_older_form();
+    let (definitions, tools) = tools.read(&mut warnings)?;
+    let messages = chat.messages.into_iter().enumerate();
+    let messages = messages.map(|(at, message)| message.read(&format!("messages[{at}]"), &mut warnings));
+    let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
+    name_results(&mut messages);
     let mut variables = chat.chat_template_kwargs;
     let thinking_budget = reasoning.read(&mut variables)?;
     let conversation = Chat {
-        messages: messages.collect::<Result<_, _>>()?,
-        tools: definitions.unwrap_or_default(),
+        messages,
+        tools: definitions,
         variables,
         add_generation_prompt: chat.add_generation_prompt.unwrap_or(true),
         continue_final_message: chat.continue_final_message,
@@ -174,9 +155,11 @@ fn read(
     let (delivery, has_logprobs) = (sampling.delivery(), chat.logprobs);
     let wire = {
         let model = Arc::clone(&model);
-        move |answers: &Answers| ChatWire::new(model, delivery, has_logprobs, answers.count())
+        move |answers: &Answers| {
+            ChatWire::new(model, delivery, has_logprobs, has_older_calls, answers.count())
+        }
     };
-    Ok(Translated { model, request, is_stream: delivery.is_stream, wire })
+    Ok(Translated { model, request, is_stream: delivery.is_stream, warnings, wire })
 }
 
 impl ChatRequest {
@@ -184,6 +167,7 @@ impl ChatRequest {
         let mut fields = Fields::parse(body)?;
         let request = Self {
             chat: fields.part()?,
+            tools: fields.part()?,
             structure: fields.part()?,
             reasoning: fields.part()?,
             sampling: fields.part()?,
@@ -193,40 +177,12 @@ impl ChatRequest {
     }
 }
 
-impl ChatMessage {
-    fn read(self, index: usize) -> Result<Message, ApiError> {
-        let param = format!("messages[{index}]");
-        let role = match self.role.as_str() {
-            "developer" => "system", // what reasoning models call it
-            role @ ("system" | "user" | "assistant" | "tool") => role,
-            other => {
-                let message = format!(
-                    "{param}.role: {other:?} is no role; there are system, developer, user, assistant and tool"
-                );
-                return Err(ApiError::invalid(format!("{param}.role"), message));
-            }
-        };
-        let tool_calls = self.tool_calls.unwrap_or_default();
-        let content = match self.content {
-            Some(content) => content.into_text(&format!("{param}.content"))?,
-            None if role == "assistant" && !tool_calls.is_empty() => String::new(),
-            None => {
-                let message = format!("{param}.content is missing");
-                return Err(ApiError::invalid(format!("{param}.content"), message));
-            }
-        };
-        let (name, tool_call_id) = (self.name, self.tool_call_id);
-        let reasoning = self.reasoning_content;
-        Ok(Message { role: role.to_owned(), content, reasoning, name, tool_calls, tool_call_id })
-    }
-}
-
 impl Prediction {
     fn read(self) -> Result<String, ApiError> {
         if self.kind != "content" {
             let message = format!("prediction.type is {:?}; there is only \"content\"", self.kind);
             return Err(ApiError::invalid("prediction.type", message));
         }
-        self.content.into_text("prediction.content")
+        Ok(Said::read(&self.content, "prediction.content")?.text)
     }
 }

@@ -20,6 +20,8 @@ pub(super) struct ChatWire {
     model: Arc<Served>,
     delivery: Delivery,
     has_logprobs: bool,
+    /// Whether calls are told in OpenAI's older form, one an answer.
+    has_older_calls: bool,
     id: String,
     created: u64,
     /// Calls in each answer until now.
@@ -28,9 +30,15 @@ pub(super) struct ChatWire {
 
 impl ChatWire {
     /// Of so many answers.
-    pub(super) fn new(model: Arc<Served>, delivery: Delivery, has_logprobs: bool, answers: usize) -> Self {
+    pub(super) fn new(
+        model: Arc<Served>,
+        delivery: Delivery,
+        has_logprobs: bool,
+        has_older_calls: bool,
+        answers: usize,
+    ) -> Self {
         let (id, created) = (ids::new_id("chatcmpl-"), ids::unix_seconds());
-        Self { model, delivery, has_logprobs, id, created, calls: vec![0; answers] }
+        Self { model, delivery, has_logprobs, has_older_calls, id, created, calls: vec![0; answers] }
     }
 
     fn object(&self, kind: &str, choices: &[Value]) -> Value {
@@ -68,6 +76,12 @@ impl ChatWire {
                 Delta::Text(text) => json!({ "content": text }),
                 // vLLM's name and DeepSeek's: clients look for one of them.
                 Delta::Reasoning(text) => json!({ "reasoning_content": text, "reasoning": text }),
+                Delta::Call { name } if self.has_older_calls => {
+                    json!({ "function_call": { "name": name, "arguments": "" } })
+                }
+                Delta::Arguments(text) if self.has_older_calls => {
+                    json!({ "function_call": { "arguments": text } })
+                }
                 Delta::Call { name } => {
                     let mut call = call(&name, "");
                     call["index"] = self.calls[answer].into();
@@ -82,6 +96,15 @@ impl ChatWire {
             chunks.push(self.delta(answer, &delta, None));
         }
         chunks
+    }
+
+    fn finish_reason(&self, reason: EndReason) -> &'static str {
+        match reason {
+            EndReason::Stop => "stop",
+            EndReason::Length => "length",
+            EndReason::ToolCalls if self.has_older_calls => "function_call",
+            EndReason::ToolCalls => "tool_calls",
+        }
     }
 
     fn logprobs(&self, tokens: &[AnswerToken]) -> Value {
@@ -99,14 +122,6 @@ fn call(name: &str, arguments: &str) -> Value {
         "type": "function",
         "function": { "name": name, "arguments": arguments },
     })
-}
-
-fn finish_reason(reason: EndReason) -> &'static str {
-    match reason {
-        EndReason::Stop => "stop",
-        EndReason::Length => "length",
-        EndReason::ToolCalls => "tool_calls",
-    }
 }
 
 impl Wire for ChatWire {
@@ -130,9 +145,9 @@ impl Wire for ChatWire {
                 }
                 chunks
             }
-            AnswerEvent::End { answer, deltas, reason } => {
+            AnswerEvent::End { answer, deltas, reason, .. } => {
                 let mut chunks = self.deltas(answer, deltas);
-                chunks.push(self.delta(answer, &json!({}), Some(finish_reason(reason))));
+                chunks.push(self.delta(answer, &json!({}), Some(self.finish_reason(reason))));
                 chunks
             }
             AnswerEvent::Done(usage) => {
@@ -163,7 +178,9 @@ impl Wire for ChatWire {
                 message["reasoning_content"] = answer.reasoning.as_str().into();
                 message["reasoning"] = answer.reasoning.into();
             }
-            if !answer.calls.is_empty() {
+            if let Some((name, arguments)) = answer.calls.first().filter(|_| self.has_older_calls) {
+                message["function_call"] = json!({ "name": name, "arguments": arguments });
+            } else if !answer.calls.is_empty() {
                 let calls = answer.calls.iter().map(|(name, arguments)| call(name, arguments));
                 message["tool_calls"] = calls.collect();
             }
@@ -171,7 +188,7 @@ impl Wire for ChatWire {
                 "index": index,
                 "message": message,
                 "logprobs": self.logprobs(&answer.tokens),
-                "finish_reason": answer.reason.map(finish_reason),
+                "finish_reason": answer.reason.map(|reason| self.finish_reason(reason)),
             })
         };
         let choices: Vec<Value> = answers.into_iter().enumerate().map(choice).collect();

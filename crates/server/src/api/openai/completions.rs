@@ -17,6 +17,7 @@ use super::structure::StructureFields;
 use crate::api::body::Fields;
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
+use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input, Prompt};
 use crate::state::State;
@@ -142,7 +143,7 @@ fn read(
             CompletionWire::new(model, delivery, echoes, logprobs.is_some())
         }
     };
-    Ok(Translated { model, request, is_stream: delivery.is_stream, wire })
+    Ok(Translated { model, request, is_stream: delivery.is_stream, warnings: Warnings::default(), wire })
 }
 
 impl CompletionRequest {

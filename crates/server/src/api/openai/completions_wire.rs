@@ -99,7 +99,7 @@ impl Wire for CompletionWire {
                 }
                 vec![event(&piece)]
             }
-            AnswerEvent::End { answer, deltas, reason } => {
+            AnswerEvent::End { answer, deltas, reason, .. } => {
                 let reason = Some(finish_reason(reason));
                 vec![event(&self.piece(answer, &text_of(deltas), &Value::Null, reason))]
             }

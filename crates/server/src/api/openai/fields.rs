@@ -6,7 +6,6 @@ use lookahead_engine::{DraftPolicy, SamplingParams, Sharing};
 use lookahead_model::TokenId;
 use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::drafts::NamespaceName;
@@ -29,7 +28,7 @@ const MAX_DRAFT_LENGTH: usize = 64;
 
 /// How tokens are chosen and how many answers there are.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(super) struct SamplingFields {
+pub(in crate::api) struct SamplingFields {
     /// Randomness: 0 always takes the likeliest token; the default, 1, samples from the model's own distribution.
     temperature: Option<f32>,
     /// Only the likeliest tokens that together reach this probability.
@@ -65,7 +64,7 @@ pub(super) struct SamplingFields {
     #[serde(default, deserialize_with = "or_default")]
     stream_options: StreamOptions,
     /// The model; `/v1/models` lists it.
-    pub(super) model: Option<String>,
+    pub(in crate::api) model: Option<String>,
     /// How lookahead is used; never changes the answer.
     #[serde(default, deserialize_with = "or_default")]
     lookahead: LookaheadFields,
@@ -115,9 +114,9 @@ enum Share {
 
 /// How an answer is sent.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Delivery {
+pub(in crate::api) struct Delivery {
     /// In pieces, as server-sent events.
-    pub(super) is_stream: bool,
+    pub(in crate::api) is_stream: bool,
     /// Whether a last piece tells how many tokens were used.
     pub(super) include_usage: bool,
     /// Whether pieces tell where each token came from.
@@ -144,14 +143,16 @@ impl OneOrMany {
 }
 
 /// `null` is what a field is without it.
-pub(super) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
+pub(in crate::api) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 /// A number of tokens; -1 is no limit, as clients of llama.cpp's server say.
-pub(super) fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+pub(in crate::api) fn limit<'de, D: serde::Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<usize>, D::Error> {
     match Option::<i64>::deserialize(deserializer)? {
         None => Ok(None),
         Some(-1) => Ok(Some(usize::MAX)),
@@ -162,9 +163,25 @@ pub(super) fn limit<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result
     }
 }
 
+/// Texts that end an answer, of which `param` is the place.
+pub(in crate::api) fn read_stop(param: &str, stop: Vec<String>) -> Result<Vec<String>, ApiError> {
+    if stop.len() > MAX_STOPS {
+        return Err(ApiError::invalid(
+            param,
+            format!("{param}: up to {MAX_STOPS} texts, not {}", stop.len()),
+        ));
+    }
+    let bytes: usize = stop.iter().map(String::len).sum();
+    if bytes > MAX_STOP_BYTES {
+        let message = format!("{param}: up to {MAX_STOP_BYTES} bytes in all, not {bytes}");
+        return Err(ApiError::invalid(param, message));
+    }
+    Ok(stop)
+}
+
 impl SamplingFields {
     /// What is to be answered to `input`, as far as these fields say.
-    pub(super) fn request(
+    pub(in crate::api) fn request(
         &self,
         model: &Served,
         tenant: &str,
@@ -229,22 +246,23 @@ impl SamplingFields {
 
     fn stop(&self) -> Result<Vec<String>, ApiError> {
         let stop = self.stop.clone().map_or_else(Vec::new, OneOrMany::into_vec);
-        if stop.len() > MAX_STOPS {
-            return Err(ApiError::invalid(
-                "stop",
-                format!("stop: up to {MAX_STOPS} texts, not {}", stop.len()),
-            ));
+        read_stop("stop", stop)
+    }
+
+    /// Refuses what a wire with one answer has no place for: several, and where each token came from.
+    pub(in crate::api) fn refuse_choices_and_traces(&self) -> Result<(), ApiError> {
+        if self.choices()? > 1 {
+            return Err(ApiError::unsupported("n", "n: this route gives one answer"));
         }
-        let bytes: usize = stop.iter().map(String::len).sum();
-        if bytes > MAX_STOP_BYTES {
-            let message = format!("stop: up to {MAX_STOP_BYTES} bytes in all, not {bytes}");
-            return Err(ApiError::invalid("stop", message));
+        if self.lookahead.trace {
+            let message = "lookahead.trace is told in chats and completions only";
+            return Err(ApiError::unsupported("lookahead.trace", message));
         }
-        Ok(stop)
+        Ok(())
     }
 
     /// Answers to each prompt.
-    pub(super) fn choices(&self) -> Result<usize, ApiError> {
+    pub(in crate::api) fn choices(&self) -> Result<usize, ApiError> {
         match self.n.unwrap_or(1) {
             n @ 1..=MAX_CHOICES => Ok(n),
             n => Err(ApiError::invalid("n", format!("n is {n}; it must be 1 to {MAX_CHOICES}"))),
@@ -252,7 +270,7 @@ impl SamplingFields {
     }
 
     /// How the answer is sent.
-    pub(super) fn delivery(&self) -> Delivery {
+    pub(in crate::api) fn delivery(&self) -> Delivery {
         Delivery {
             is_stream: self.stream,
             include_usage: self.stream_options.include_usage,
@@ -284,40 +302,5 @@ impl LookaheadFields {
                 format!("lookahead.draft_length is {length}; it must be 0 to {MAX_DRAFT_LENGTH}"),
             )),
         }
-    }
-}
-
-/// Text, or parts of it: what OpenAI's `content` may be.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
-pub(super) enum Content {
-    /// A text.
-    Text(String),
-    /// Parts, of which `{"type": "text", "text": …}` are understood.
-    #[schema(value_type = Vec<Object>)]
-    Parts(Vec<Value>),
-}
-
-impl Content {
-    /// The text; `param` is where it stands.
-    pub(super) fn into_text(self, param: &str) -> Result<String, ApiError> {
-        let parts = match self {
-            Self::Text(text) => return Ok(text),
-            Self::Parts(parts) => parts,
-        };
-        let texts = parts.iter().enumerate().map(|(index, part)| {
-            let text = part.get("text").and_then(Value::as_str);
-            match part.get("type").and_then(Value::as_str) {
-                Some("text" | "input_text" | "output_text") if text.is_some() => Ok(text.unwrap_or_default()),
-                kind => Err(ApiError::invalid(
-                    format!("{param}[{index}]"),
-                    format!(
-                        "{param}[{index}]: content of type {:?} is not supported; this model reads text",
-                        kind.unwrap_or("(none)")
-                    ),
-                )),
-            }
-        });
-        Ok(texts.collect::<Result<Vec<_>, _>>()?.concat())
     }
 }

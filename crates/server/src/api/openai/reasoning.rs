@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::fields::limit;
+use crate::api::conversation::set_thinking;
 use crate::error::ApiError;
 
 /// How a model thinks before it answers.
@@ -30,32 +31,7 @@ impl ReasoningFields {
     /// Adds the variables that chat templates read to those that the request names itself, and gives the most tokens that the
     /// model thinks.
     pub(super) fn read(self, variables: &mut Map<String, Value>) -> Result<Option<usize>, ApiError> {
-        let mut thinks = self.enable_thinking;
-        if let Some(effort) = self.reasoning_effort {
-            // Templates know three.
-            let told = match effort.as_str() {
-                "none" => None,
-                "minimal" | "low" => Some("low"),
-                "medium" => Some("medium"),
-                "high" | "xhigh" | "max" => Some("high"),
-                other => {
-                    let message = format!(
-                        "reasoning_effort is {other:?}; there are none, minimal, low, medium, high, xhigh and max"
-                    );
-                    return Err(ApiError::invalid("reasoning_effort", message));
-                }
-            };
-            match told {
-                Some(told) => drop(variables.entry("reasoning_effort").or_insert_with(|| told.into())),
-                None => thinks = thinks.or(Some(false)),
-            }
-        }
-        if let Some(thinks) = thinks {
-            // Qwen's name, GLM's and others', and that of DeepSeek, Granite and Kimi.
-            for name in ["enable_thinking", "thinking"] {
-                variables.entry(name).or_insert(Value::Bool(thinks));
-            }
-        }
+        set_thinking(variables, self.enable_thinking, self.reasoning_effort.as_deref(), "reasoning_effort")?;
         Ok(self.thinking_budget)
     }
 }

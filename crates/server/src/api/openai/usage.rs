@@ -8,11 +8,6 @@ use crate::metrics::source_name;
 
 /// The object; `lookahead` in it is an extension.
 pub(super) fn object(usage: &Usage) -> Value {
-    let accepted = DraftOrigin::ALL.into_iter().map(|origin| (origin, usage.accepted_by_origin.of(origin)));
-    let by_source: Map<String, Value> = accepted
-        .filter(|(_, accepted)| *accepted > 0)
-        .map(|(origin, accepted)| (source_name(origin).to_owned(), accepted.into()))
-        .collect();
     json!({
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
@@ -23,12 +18,22 @@ pub(super) fn object(usage: &Usage) -> Value {
             "accepted_prediction_tokens": usage.accepted_prediction_tokens,
             "rejected_prediction_tokens": usage.rejected_prediction_tokens,
         },
-        "lookahead": {
-            "steps": usage.steps,
-            "edl": usage.decode_tokens as f64 / usage.steps.max(1) as f64,
-            "drafted": usage.drafted,
-            "accepted": usage.accepted,
-            "accepted_by_source": by_source,
-        },
+        "lookahead": lookahead(usage),
+    })
+}
+
+/// What lookahead did for the answers.
+pub(in crate::api) fn lookahead(usage: &Usage) -> Value {
+    let accepted = DraftOrigin::ALL.into_iter().map(|origin| (origin, usage.accepted_by_origin.of(origin)));
+    let by_source: Map<String, Value> = accepted
+        .filter(|(_, accepted)| *accepted > 0)
+        .map(|(origin, accepted)| (source_name(origin).to_owned(), accepted.into()))
+        .collect();
+    json!({
+        "steps": usage.steps,
+        "edl": usage.decode_tokens as f64 / usage.steps.max(1) as f64,
+        "drafted": usage.drafted,
+        "accepted": usage.accepted,
+        "accepted_by_source": by_source,
     })
 }

@@ -179,6 +179,10 @@ impl TestServer {
         read(self.agent.get(format!("{}{path}", self.base)).call())
     }
 
+    pub(crate) fn head(&self, path: &str) -> Reply {
+        read(self.agent.head(format!("{}{path}", self.base)).call())
+    }
+
     /// What `/health` says; nothing where the connection is closed just then, as by a server that begins to stop.
     pub(crate) fn health(&self) -> Option<String> {
         let mut response = self.agent.get(format!("{}/health", self.base)).call().ok()?;

@@ -1,0 +1,41 @@
+//! Conversations as clients send them, whatever wire they come by: roles, contents of text and parts, thinking, calls of
+//! functions and their results, definitions of functions and which of them may be called.
+//!
+//! Clients replay what servers have sent them, so all forms that are in use are read by all wires. What carries text is text,
+//! what carries thinking is reasoning, and what a model of text cannot read is refused by its name.
+
+mod calls;
+mod content;
+mod message;
+mod role;
+mod thinking;
+mod tool_choice;
+mod tools;
+
+use std::collections::HashMap;
+
+use lookahead_model::chat_template::Message;
+
+pub(in crate::api) use self::calls::call_of;
+pub(in crate::api) use self::content::{Part, Said, parts, result_text, unreadable};
+pub(in crate::api) use self::message::ChatMessage;
+pub(in crate::api) use self::role::read_role;
+pub(in crate::api) use self::thinking::set_thinking;
+pub(in crate::api) use self::tools::ToolFields;
+
+/// Gives results of functions the names of their functions where they only say which call they answer: some templates show
+/// names.
+pub(in crate::api) fn name_results(messages: &mut [Message]) {
+    let mut names = HashMap::new();
+    for message in messages {
+        for call in &message.tool_calls {
+            if let (Some(id), Some(name)) = (call["id"].as_str(), call["function"]["name"].as_str()) {
+                names.insert(id.to_owned(), name.to_owned());
+            }
+        }
+        if message.role == "tool" && message.name.is_none() {
+            let id = message.tool_call_id.as_deref();
+            message.name = id.and_then(|id| names.get(id)).cloned();
+        }
+    }
+}
