@@ -32,7 +32,7 @@ impl ReasoningFields {
     /// model thinks.
     pub(super) fn read(self, variables: &mut Map<String, Value>) -> Result<Option<usize>, ApiError> {
         set_thinking(variables, self.enable_thinking, self.reasoning_effort.as_deref(), "reasoning_effort")?;
-        Ok(self.thinking_budget)
+        Ok(self.thinking_budget.filter(|&budget| budget < usize::MAX))
     }
 }
 
