@@ -79,6 +79,8 @@ pub struct ServerOptions {
     pub snapshot_interval: Duration,
     /// Whether what models think is told from what they answer.
     pub reasoning: ReasoningMode,
+    /// Whether fields that this server would pass over are refused.
+    pub strict_fields: bool,
     /// Whether prompts and answers are logged.
     pub log_prompts: bool,
     /// What drafts are made from.

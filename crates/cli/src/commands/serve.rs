@@ -133,6 +133,11 @@ pub(crate) struct NetworkArgs {
     /// What requests call the model; may be given several times [default: the file's name]
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) model_name: Vec<String>,
+
+    /// Refuse requests with fields that would be passed over, as clients of other servers send them by habit: the header
+    /// `x-lookahead-ignored` of an answer names those that were
+    #[arg(long)]
+    pub(crate) strict_fields: bool,
 }
 
 /// How much.
@@ -334,6 +339,7 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         shutdown_timeout: Duration::from_secs(limits.shutdown_timeout),
         snapshot_interval: Duration::from_secs(lookahead.snapshot_interval),
         reasoning: conversation.reasoning,
+        strict_fields: network.strict_fields,
         log_prompts: log.log_prompts,
         drafts,
     };

@@ -156,7 +156,7 @@ mod tests {
             let total: u64 = ranked.iter().map(weight_of).sum();
             let mut before = 0;
             ranked.retain(|candidate| {
-                let stays = (before as f64) < f64::from(params.top_p) * total as f64;
+                let stays = before == 0 || (before as f64) < f64::from(params.top_p) * total as f64;
                 before += weight_of(candidate);
                 stays
             });
@@ -174,7 +174,7 @@ mod tests {
             steps in prop::collection::vec(-60i32..20, 1..300),
             scale in prop::sample::select(vec![0.05f32, 0.25, 1.0, 3.0]),
             top_k in prop::sample::select(vec![0usize, 1, 2, 7, 40, 1000]),
-            top_p in prop::sample::select(vec![1.0f32, 0.999, 0.9, 0.5, 1e-6]),
+            top_p in prop::sample::select(vec![1.0f32, 0.999, 0.9, 0.5, 1e-6, 0.0]),
             min_p in prop::sample::select(vec![0.0f32, 0.05, 0.5, 1.0]),
         ) {
             let logits: Vec<f32> = steps.iter().map(|&step| step as f32 * scale).collect();

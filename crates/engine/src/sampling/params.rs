@@ -68,7 +68,7 @@ impl SamplingParams {
     pub fn validate(&self) -> Result<(), SamplingError> {
         let checks = [
             ("temperature", self.temperature, self.temperature >= 0.0, "0 or more"),
-            ("top_p", self.top_p, self.top_p > 0.0 && self.top_p <= 1.0, "above 0 and at most 1"),
+            ("top_p", self.top_p, (0.0..=1.0).contains(&self.top_p), "0 to 1"),
             ("min_p", self.min_p, (0.0..=1.0).contains(&self.min_p), "0 to 1"),
             ("repetition_penalty", self.repetition_penalty, self.repetition_penalty > 0.0, "above 0"),
             ("presence_penalty", self.presence_penalty, self.presence_penalty.abs() <= 2.0, "-2 to 2"),
@@ -122,8 +122,8 @@ mod tests {
                 SamplingParams { temperature: f32::INFINITY, ..greedy() },
                 "temperature is inf; it must be 0 or more",
             ),
-            (SamplingParams { top_p: 0.0, ..greedy() }, "top_p is 0; it must be above 0 and at most 1"),
-            (SamplingParams { top_p: 1.5, ..greedy() }, "top_p is 1.5; it must be above 0 and at most 1"),
+            (SamplingParams { top_p: -0.1, ..greedy() }, "top_p is -0.1; it must be 0 to 1"),
+            (SamplingParams { top_p: 1.5, ..greedy() }, "top_p is 1.5; it must be 0 to 1"),
             (SamplingParams { min_p: 2.0, ..greedy() }, "min_p is 2; it must be 0 to 1"),
             (
                 SamplingParams { repetition_penalty: 0.0, ..greedy() },

@@ -5,10 +5,13 @@ use std::sync::Arc;
 
 use axum::body::{Body, Bytes, HttpBody as _};
 use axum::extract::Request;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::Response;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
+use super::known_fields::{Treatment, treatment};
 use crate::admission::{Resource, Ticket};
 use crate::error::ApiError;
 use crate::state::State;
@@ -16,56 +19,57 @@ use crate::state::State;
 /// Values of a body, at most. Parsed, each takes up to 150 bytes, even where it is two as text.
 const MAX_VALUES: usize = 1 << 20;
 
-/// Fields of other servers that ask for nothing that changes an answer: they are ignored, as there. So are the settings of
-/// samplers that [`is_at_rest`] lets pass only while they are off.
-const HARMLESS: [&str; 19] = [
-    "user",
-    "store",
-    "metadata",
-    "service_tier",
-    "safety_identifier",
-    "prompt_cache_key",
-    "prompt_cache_retention",
-    "verbosity",
-    "cache_prompt",
-    "id_slot",
-    "timings_per_token",
-    "dry_allowed_length",
-    "dry_base",
-    "dry_penalty_last_n",
-    "dry_sequence_breakers",
-    "dynatemp_exponent",
-    "mirostat_eta",
-    "mirostat_tau",
-    "xtc_threshold",
-];
+/// What some programs of Windows put in front of UTF-8.
+const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
 
-/// Whether a field that this server has not asks for nothing as it is. Clients of llama.cpp's server and of vLLM send all
-/// that those know, most of it switched off.
-fn is_at_rest(name: &str, value: &Value) -> bool {
-    match name {
-        "dry_multiplier" | "dynatemp_range" | "min_keep" | "min_tokens" | "mirostat" | "n_keep"
-        | "n_probs" | "prompt_logprobs" | "xtc_probability" => value.as_f64() == Some(0.0),
-        "length_penalty" | "typical_p" => value.as_f64() == Some(1.0),
-        "t_max_predict_ms" | "top_n_sigma" => value.as_f64().is_some_and(|number| number <= 0.0),
-        "echo"
-        | "include_stop_str_in_output"
-        | "post_sampling_probs"
-        | "return_progress"
-        | "return_tokens"
-        | "use_beam_search" => value == false,
-        "skip_special_tokens" | "spaces_between_special_tokens" => value == true,
-        "bad_words" | "functions" | "lora" | "stop_token_ids" => value.as_array().is_some_and(Vec::is_empty),
-        "grammar" => value == "",
-        _ => false,
-    }
-}
+/// The header of an answer that names the fields of its request that were passed over.
+const IGNORED: HeaderName = HeaderName::from_static("x-lookahead-ignored");
 
 /// A request, as an object of fields.
 pub(super) struct Fields {
     value: Value,
     /// Those that no part of the request has known so far.
     unknown: BTreeSet<String>,
+    /// What becomes of those that none knows in the end.
+    treatment: fn(&str, &Value) -> Treatment,
+    /// Where the object stands, for errors: empty, or a path with a dot behind it.
+    place: &'static str,
+}
+
+/// Names of the fields of a request that were left out of what was done.
+#[derive(Debug, Default)]
+pub(super) struct PassedOver(Vec<String>);
+
+impl PassedOver {
+    /// Refuses what is passed over, for a server that is strict.
+    pub(super) fn refuse_if(&self, is_strict: bool) -> Result<(), ApiError> {
+        match self.0.first().filter(|_| is_strict) {
+            None => Ok(()),
+            Some(name) => Err(ApiError::unsupported(
+                name,
+                format!(
+                    "`{name}` does nothing here; leave it out, or start the server without --strict-fields"
+                ),
+            )),
+        }
+    }
+
+    /// Adds those of another part of the request.
+    pub(super) fn join(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// Tells the client in a header, and the operator in the log.
+    pub(super) fn tell(&self, response: &mut Response) {
+        if self.0.is_empty() {
+            return;
+        }
+        let names = self.0.join(", ");
+        tracing::debug!(fields = names, "passed over");
+        if let Ok(names) = HeaderValue::from_str(&names) {
+            response.headers_mut().insert(IGNORED, names);
+        }
+    }
 }
 
 /// Asks for a tenant's request whether it may be taken in hand, and reads its whole body, if that is small enough and comes
@@ -75,6 +79,7 @@ pub(super) async fn read(
     tenant: &Arc<str>,
     request: Request,
 ) -> Result<(Ticket, Vec<u8>), ApiError> {
+    check_encoding(request.headers())?;
     let (body, max_bytes) = (request.into_body(), state.options.max_body_bytes);
     let size = body.size_hint();
     if size.lower() > max_bytes as u64 {
@@ -87,6 +92,19 @@ pub(super) async fn read(
         .unwrap_or_else(|_| Err(ApiError::client_timeout()))?;
     ticket.hold(Resource::BodyBytes, bytes.len())?;
     Ok((ticket, bytes))
+}
+
+/// Refuses a body in an encoding that is not read here: of one that is, the header has gone when its bytes come.
+fn check_encoding(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get(header::CONTENT_ENCODING) {
+        Some(encoding) if !encoding.as_bytes().eq_ignore_ascii_case(b"identity") => {
+            let message = format!(
+                "the body is said to be encoded as {encoding:?}; this server reads gzip and plain JSON"
+            );
+            Err(ApiError::unsupported_media_type(message))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn too_large(max_bytes: usize) -> ApiError {
@@ -112,6 +130,7 @@ async fn collect(mut body: Body, expected: usize, max_bytes: usize) -> Result<Ve
 impl Fields {
     /// The fields of a JSON object.
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, ApiError> {
+        let bytes = bytes.strip_prefix(BYTE_ORDER_MARK).unwrap_or(bytes);
         let values = count_values(bytes);
         if values > MAX_VALUES {
             let message = format!("the body has {values} values; this server takes up to {MAX_VALUES}");
@@ -119,17 +138,21 @@ impl Fields {
         }
         let value: Value = serde_json::from_slice(bytes)
             .map_err(|error| ApiError::invalid("body", format!("the body is not valid JSON: {error}")))?;
-        let Value::Object(fields) = &value else {
-            return Err(ApiError::invalid("body", "the body is not a JSON object"));
-        };
-        let unknown = fields
-            .iter()
-            .filter(|(name, value)| {
-                !(value.is_null() || HARMLESS.contains(&name.as_str()) || is_at_rest(name, value))
-            })
-            .map(|(name, _)| name.clone())
-            .collect();
-        Ok(Self { value, unknown })
+        match value {
+            Value::Object(fields) => Ok(Self::of(fields, treatment, "")),
+            _ => Err(ApiError::invalid("body", "the body is not a JSON object")),
+        }
+    }
+
+    /// The fields of an object that stands at `place`, such as `options.`.
+    pub(super) fn of(
+        fields: Map<String, Value>,
+        treatment: fn(&str, &Value) -> Treatment,
+        place: &'static str,
+    ) -> Self {
+        let asks = |(name, value): &(&String, &Value)| treatment(name, value) != Treatment::Passes;
+        let unknown = fields.iter().filter(asks).map(|(name, _)| name.clone()).collect();
+        Self { value: Value::Object(fields), unknown, treatment, place }
     }
 
     /// A part of the request: the fields that `T` has.
@@ -141,22 +164,32 @@ impl Fields {
             ignored.insert(path.to_string());
         });
         let part = part.map_err(|error: serde_json::Error| {
-            let param = track.path().to_string();
-            ApiError::invalid(param.clone(), format!("`{param}`: {error}"))
+            let param = match track.path().to_string().as_str() {
+                "." => self.place.trim_end_matches('.').to_owned(), // the object itself
+                path => format!("{}{path}", self.place),
+            };
+            let message = if param.is_empty() { error.to_string() } else { format!("`{param}`: {error}") };
+            ApiError::invalid(param, message)
         })?;
         self.unknown.retain(|name| ignored.contains(name));
         Ok(part)
     }
 
-    /// Refuses the request if there are fields that no part has known: what a client asks for is done or refused.
-    pub(super) fn refuse_unknown(&self) -> Result<(), ApiError> {
-        match self.unknown.first() {
-            None => Ok(()),
-            Some(name) => Err(ApiError::unsupported(
-                name,
-                format!("`{name}` is no argument of this request, or none that this server supports"),
-            )),
+    /// Refuses the request if there are fields that no part has known and that would change an answer: what a client asks for
+    /// is done or refused. The rest of them is passed over.
+    pub(super) fn refuse_unknown(&self) -> Result<PassedOver, ApiError> {
+        let mut passed_over = Vec::new();
+        for name in &self.unknown {
+            let (value, name) = (&self.value[name], format!("{}{name}", self.place));
+            match (self.treatment)(&name[self.place.len()..], value) {
+                Treatment::Passes => {}
+                Treatment::PassedOver => passed_over.push(name),
+                Treatment::Refused(reason) => {
+                    return Err(ApiError::unsupported(&name, format!("`{name}` {reason}")));
+                }
+            }
         }
+        Ok(PassedOver(passed_over))
     }
 }
 
@@ -201,17 +234,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_switched_off_may_be_sent_along() {
-        let off = br#"{"typical_p": 1.0, "mirostat": 0, "mirostat_tau": 5, "lora": [], "grammar": "", "echo": false}"#;
-        Fields::parse(off).unwrap().refuse_unknown().unwrap();
-        for on in [
-            r#"{"typical_p": 0.9}"#,
-            r#"{"mirostat": 2}"#,
-            r#"{"lora": [{}]}"#,
-            r#"{"skip_special_tokens": false}"#,
-        ] {
-            assert!(Fields::parse(on.as_bytes()).unwrap().refuse_unknown().is_err(), "{on}");
-        }
+    fn what_is_passed_over_is_told_and_refused_where_the_server_is_strict() {
+        let fields =
+            Fields::parse(br#"{"mode": "chat", "user": "me", "n_ctx": 4096, "typical_p": 1.0}"#).unwrap();
+        let passed_over = fields.refuse_unknown().unwrap();
+        let mut response = Response::default();
+        passed_over.tell(&mut response);
+        assert_eq!(response.headers()[IGNORED], "mode, n_ctx");
+        passed_over.refuse_if(false).unwrap();
+        let refused = passed_over.refuse_if(true).unwrap_err();
+        assert!(refused.message().starts_with("`mode` does nothing here"), "{}", refused.message());
+        let mut response = Response::default();
+        Fields::parse(b"{}").unwrap().refuse_unknown().unwrap().tell(&mut response);
+        assert!(response.headers().is_empty());
     }
 
     #[test]
@@ -228,6 +263,7 @@ mod tests {
         let mut fields = Fields::parse(br#"{"b": ["x", 3]}"#).unwrap();
         let error = fields.part::<Two>().unwrap_err();
         assert!(error.message().starts_with("`b[1]`: invalid type"), "{}", error.message());
+        assert_eq!(Fields::parse(b"\xEF\xBB\xBF{\"a\": 1}").unwrap().part::<One>().unwrap().a, Some(1.0));
         for bad in ["", "[]", "{", "3"] {
             assert!(Fields::parse(bad.as_bytes()).is_err(), "{bad}");
         }

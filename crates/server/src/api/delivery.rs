@@ -5,13 +5,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::Json;
+use axum::body::Body;
 use axum::extract::Request;
+use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::Value;
 
-use super::body;
+use super::body::{self, PassedOver};
 use super::extract::Tenant;
 use super::warnings::Warnings;
 use crate::error::ApiError;
@@ -20,16 +22,42 @@ use crate::served::Served;
 use crate::state::State;
 use crate::worker::{AnswerToken, Received};
 
+/// A piece of a streamed answer, in the framing of its wire format.
+pub(super) trait Piece: Sized + Send + 'static {
+    /// A response of these pieces.
+    fn respond(pieces: impl Stream<Item = Self> + Send + 'static) -> Response;
+}
+
+/// Server-sent events.
+impl Piece for Event {
+    fn respond(pieces: impl Stream<Item = Self> + Send + 'static) -> Response {
+        Sse::new(pieces.map(Ok::<_, Infallible>)).keep_alive(KeepAlive::default()).into_response()
+    }
+}
+
+/// A JSON object on a line of its own.
+pub(super) struct Line(pub(super) Value);
+
+impl Piece for Line {
+    fn respond(pieces: impl Stream<Item = Self> + Send + 'static) -> Response {
+        let lines = pieces.map(|Self(object)| Ok::<_, Infallible>(format!("{object}\n")));
+        ([(header::CONTENT_TYPE, "application/x-ndjson")], Body::from_stream(lines)).into_response()
+    }
+}
+
 /// Writes answers in a wire format.
 pub(super) trait Wire: Send + 'static {
-    /// The events of a stream before anything has come.
-    fn begin(&mut self) -> Vec<Event>;
+    /// What a stream is made of.
+    type Piece: Piece;
 
-    /// The events of a stream for what has come; [`AnswerEvent::Done`] is the last.
-    fn next(&mut self, event: AnswerEvent) -> Vec<Event>;
+    /// The pieces of a stream before anything has come.
+    fn begin(&mut self) -> Vec<Self::Piece>;
 
-    /// The last events of a stream that fails.
-    fn fail(&mut self, error: ApiError) -> Vec<Event>;
+    /// The pieces of a stream for what has come; [`AnswerEvent::Done`] is the last.
+    fn next(&mut self, event: AnswerEvent) -> Vec<Self::Piece>;
+
+    /// The last pieces of a stream that fails.
+    fn fail(&mut self, error: ApiError) -> Vec<Self::Piece>;
 
     /// The answers as one object.
     fn whole(self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value;
@@ -53,7 +81,9 @@ pub(super) struct WholeAnswer {
 pub(super) struct Translated<B> {
     pub(super) model: Arc<Served>,
     pub(super) request: AnswerRequest,
-    /// Whether the answer comes in events, as it is made.
+    /// Fields that were left out of it.
+    pub(super) passed_over: PassedOver,
+    /// Whether the answer comes in pieces, as it is made.
     pub(super) is_stream: bool,
     /// What was passed over of the request.
     pub(super) warnings: Warnings,
@@ -77,34 +107,36 @@ pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
             if state.options.log_prompts {
                 tracing::info!(tenant = &*tenant, request = %String::from_utf8_lossy(&bytes), "asked");
             }
-            let Translated { model, request, is_stream, warnings, wire } =
-                translate(&state, &tenant, &bytes)?;
+            let translated = translate(&state, &tenant, &bytes)?;
             drop(bytes);
+            let Translated { model, request, passed_over, is_stream, warnings, wire } = translated;
+            passed_over.refuse_if(state.options.strict_fields)?;
             let answers = model.begin(&state.options, &request, ticket, &received)?;
             let wire = wire(&answers);
-            Ok((answers, wire, is_stream, warnings))
+            Ok((answers, wire, is_stream, passed_over, warnings))
         }
     };
-    let (answers, wire, is_stream, warnings) = state.prepare(&tenant, deadline, prepare).await?;
-    let mut response = if is_stream { send_events(answers, wire) } else { send_whole(answers, wire).await? };
+    let (answers, wire, is_stream, passed_over, warnings) = state.prepare(&tenant, deadline, prepare).await?;
+    let mut response = if is_stream { send_stream(answers, wire) } else { send_whole(answers, wire).await? };
+    passed_over.tell(&mut response);
     warnings.tell(&mut response);
     Ok(response)
 }
 
-/// The answers as server-sent events.
-fn send_events(answers: Answers, mut wire: impl Wire) -> Response {
-    struct Running<W> {
+/// The answers as they are made.
+fn send_stream<W: Wire>(answers: Answers, mut wire: W) -> Response {
+    struct Running<W: Wire> {
         answers: Answers,
         wire: W,
-        queue: VecDeque<Event>,
+        queue: VecDeque<W::Piece>,
         is_done: bool,
     }
     let queue = wire.begin().into();
     let running = Running { answers, wire, queue, is_done: false };
-    let events = stream::unfold(running, |mut running| async move {
+    W::Piece::respond(stream::unfold(running, |mut running| async move {
         loop {
-            if let Some(event) = running.queue.pop_front() {
-                return Some((Ok::<_, Infallible>(event), running));
+            if let Some(piece) = running.queue.pop_front() {
+                return Some((piece, running));
             }
             if running.is_done {
                 return None;
@@ -116,8 +148,7 @@ fn send_events(answers: Answers, mut wire: impl Wire) -> Response {
                 Err(error) => running.wire.fail(error),
             });
         }
-    });
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    }))
 }
 
 /// The answers as one object.

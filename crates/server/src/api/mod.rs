@@ -5,12 +5,15 @@ mod body;
 mod conversation;
 mod delivery;
 mod extract;
+mod known_fields;
 mod leftover;
 mod lookahead;
 mod models;
+mod number;
 mod openai;
 mod operations;
 mod origin;
+mod paths;
 mod tokens;
 mod warnings;
 
@@ -27,6 +30,7 @@ use axum::routing::{delete, get, post};
 use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tower_http::decompression::RequestDecompressionLayer;
 use utoipa::OpenApi;
 
 use self::extract::{Shared, Tenant};
@@ -61,6 +65,7 @@ use crate::{auth, ids, pages};
         lookahead::stats,
         operations::health,
         operations::metrics,
+        operations::version,
     )
 )]
 struct Document;
@@ -73,6 +78,12 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         .route("/v1/embeddings", post(models::embed))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::get))
+        // For clients whose base URL has no `/v1`.
+        .route("/chat/completions", post(openai::chat::complete))
+        .route("/completions", post(openai::completions::complete))
+        .route("/embeddings", post(models::embed))
+        .route("/models", get(models::list))
+        .route("/models/{model}", get(models::get))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
         .route("/v1/lookahead/corpora/{name}", delete(lookahead::remove_corpus))
@@ -88,6 +99,7 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         .route_layer(middleware::from_fn(origin::check_json));
     let guard = |routes: Router<Arc<State>>| {
         routes
+            .route_layer(RequestDecompressionLayer::new().pass_through_unaccepted(true))
             .route_layer(middleware::from_fn_with_state(Arc::clone(&state), find_tenant))
             .route_layer(middleware::from_fn_with_state(Arc::clone(&gate), origin::check))
             .method_not_allowed_fallback(no_such_method)
@@ -96,10 +108,12 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         .merge(guard(anthropic).layer(middleware::map_response(anthropic::errors::rewrite)))
         .layer(cors(&state.options.cors_origins));
     let document = Document::openapi().to_pretty_json().unwrap_or_default();
-    Router::new()
+    let routes = Router::new()
         .merge(guarded)
         .merge(pages::routes())
         .route("/health", get(operations::health))
+        .route("/v1/health", get(operations::health))
+        .route("/version", get(operations::version))
         .route("/metrics", get(operations::metrics))
         .route(
             "/openapi.json",
@@ -114,7 +128,10 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         }))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), leftover::read))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
-        .with_state(state)
+        .with_state(state);
+    Router::new()
+        .fallback_service(routes)
+        .layer(middleware::map_request(|request| async { paths::normalize(request) }))
 }
 
 /// Which web pages of other origins may use the server: none, unless the operator says so.

@@ -54,6 +54,23 @@ pub(super) async fn health(FromState(state): Shared) -> (StatusCode, Json<Health
     (code, Json(Health { status }))
 }
 
+/// The server's version.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Version {
+    version: &'static str,
+}
+
+/// The server's version
+#[utoipa::path(
+    get,
+    path = "/version",
+    tag = "Operations",
+    responses((status = 200, description = "The version", body = Version))
+)]
+pub(super) async fn version() -> Json<Version> {
+    Json(Version { version: env!("CARGO_PKG_VERSION") })
+}
+
 /// Metrics, for Prometheus
 #[utoipa::path(
     get,

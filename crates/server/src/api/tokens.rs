@@ -12,7 +12,7 @@ use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::body::{self, Fields};
+use super::body::{self, Fields, PassedOver};
 use super::extract::{Shared, Tenant};
 use crate::admission::Resource;
 use crate::error::{ApiError, BodyErrors, ErrorBody};
@@ -74,12 +74,12 @@ pub(super) async fn tokenize(
 ) -> Result<Response, ApiError> {
     answer(state, tenant, received, request, |state, fields| {
         let TokenizeRequest { content, add_special, parse_special, model } = fields.part()?;
-        fields.refuse_unknown()?;
+        let passed_over = fields.refuse_unknown()?;
         let options = EncodeOptions { add_bos: add_special, parse_special: parse_special.unwrap_or(true) };
         let tokenizer = state.models.find(model.as_deref())?.tokenizer();
         let tokens = tokenizer.encode(&content, options);
         let tokens = tokens.map_err(|error| ApiError::invalid("content", error.to_string()))?;
-        Ok(Tokens { tokens })
+        Ok((Tokens { tokens }, passed_over))
     })
     .await
 }
@@ -105,10 +105,10 @@ pub(super) async fn detokenize(
 ) -> Result<Response, ApiError> {
     answer(state, tenant, received, request, |state, fields| {
         let DetokenizeRequest { tokens, model } = fields.part()?;
-        fields.refuse_unknown()?;
+        let passed_over = fields.refuse_unknown()?;
         let options = DecodeOptions { show_special: true, continuation: true };
         let tokenizer = state.models.find(model.as_deref())?.tokenizer();
-        Ok(Text { content: tokenizer.decode(&tokens, options) })
+        Ok((Text { content: tokenizer.decode(&tokens, options) }, passed_over))
     })
     .await
 }
@@ -120,7 +120,7 @@ pub(super) async fn answer<T: Serialize + 'static>(
     Tenant(tenant): Tenant,
     received: Received,
     request: Request,
-    work: impl FnOnce(&State, &mut Fields) -> Result<T, ApiError> + Send + 'static,
+    work: impl FnOnce(&State, &mut Fields) -> Result<(T, PassedOver), ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (mut ticket, bytes) = body::read(&state, &tenant, request).await?;
     let deadline = received.at + state.options.request_timeout;
@@ -129,16 +129,19 @@ pub(super) async fn answer<T: Serialize + 'static>(
         move || {
             let mut fields = Fields::parse(&bytes)?;
             drop(bytes);
-            let object = work(&state, &mut fields)?;
+            let (object, passed_over) = work(&state, &mut fields)?;
+            passed_over.refuse_if(state.options.strict_fields)?;
             let json = serde_json::to_vec(&object).map_err(|error| ApiError::internal(error.to_string()))?;
             ticket.hold(Resource::BodyBytes, json.len())?;
-            Ok((ticket, json))
+            Ok((ticket, json, passed_over))
         }
     };
-    let (ticket, json) = state.prepare(&tenant, deadline, prepare).await?;
+    let (ticket, json, passed_over) = state.prepare(&tenant, deadline, prepare).await?;
     let body = Body::from(json).map_frame(move |frame| {
         let _until_the_body_ends = &ticket;
         frame
     });
-    Ok(([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response())
+    let mut response = ([(header::CONTENT_TYPE, "application/json")], Body::new(body)).into_response();
+    passed_over.tell(&mut response);
+    Ok(response)
 }

@@ -9,6 +9,7 @@ mod conversations;
 mod drafts;
 mod exactness;
 mod fairness;
+mod habits;
 mod messages;
 mod models;
 mod panics;

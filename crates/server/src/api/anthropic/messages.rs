@@ -11,11 +11,12 @@ use utoipa::ToSchema;
 
 use super::blocks::{self, Turn};
 use super::wire::MessagesWire;
-use crate::api::body::Fields;
+use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::{ToolFields, set_thinking};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
-use crate::api::openai::fields::{SamplingFields, limit, or_default, read_stop};
+use crate::api::number::limit;
+use crate::api::openai::fields::{SamplingFields, or_default, read_stop};
 use crate::api::tokens;
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
@@ -53,7 +54,7 @@ struct MessageFields {
 /// Fields that are known, and ask for nothing that would change an answer here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code)] // they are only known
-struct PassedOver {
+struct HabitualFields {
     /// Passed over: what begins alike is computed once anyway.
     #[schema(value_type = Option<Object>)]
     cache_control: Option<Value>,
@@ -118,7 +119,7 @@ struct MessageRequest {
     #[schema(inline)]
     #[serde(flatten)]
     #[allow(dead_code)] // for the names of its fields
-    passed_over: PassedOver,
+    passed_over: HabitualFields,
 }
 
 /// The length of a prompt.
@@ -171,10 +172,10 @@ pub(in crate::api) async fn count_tokens(
     request: Request,
 ) -> Result<Response, ApiError> {
     tokens::answer(state, tenant, received, request, |state, fields| {
-        let MessageRequest { message, tools, sampling, .. } = MessageRequest::of(fields)?;
+        let (MessageRequest { message, tools, sampling, .. }, passed_over) = MessageRequest::of(fields)?;
         let model = state.models.find(sampling.model.as_deref())?;
         let (chat, _) = message.conversation(tools, &mut Warnings::default())?;
-        Ok(TokenCount { input_tokens: model.prompts.encode_chat(&chat)?.len() })
+        Ok((TokenCount { input_tokens: model.prompts.encode_chat(&chat)?.len() }, passed_over))
     })
     .await
 }
@@ -185,7 +186,8 @@ fn read(
     tenant: &str,
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> MessagesWire + Send + use<>>, ApiError> {
-    let MessageRequest { mut message, tools, sampling, .. } = MessageRequest::of(&mut Fields::parse(body)?)?;
+    let (request, passed_over) = MessageRequest::of(&mut Fields::parse(body)?)?;
+    let MessageRequest { mut message, tools, sampling, .. } = request;
     let mut warnings = Warnings::default();
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     sampling.refuse_choices_and_traces()?;
@@ -204,19 +206,19 @@ fn read(
             MessagesWire::new(model, answers.prompts().iter().map(|prompt| prompt.len()).sum())
         }
     };
-    Ok(Translated { model, request, is_stream, warnings, wire })
+    Ok(Translated { model, request, passed_over, is_stream, warnings, wire })
 }
 
 impl MessageRequest {
-    fn of(fields: &mut Fields) -> Result<Self, ApiError> {
+    fn of(fields: &mut Fields) -> Result<(Self, PassedOver), ApiError> {
         let request = Self {
             message: fields.part()?,
             tools: fields.part()?,
             sampling: fields.part()?,
             passed_over: fields.part()?,
         };
-        fields.refuse_unknown()?;
-        Ok(request)
+        let passed_over = fields.refuse_unknown()?;
+        Ok((request, passed_over))
     }
 }
 

@@ -139,6 +139,8 @@ fn usage_object(usage: &Usage) -> Value {
 }
 
 impl Wire for MessagesWire {
+    type Piece = Event;
+
     fn begin(&mut self) -> Vec<Event> {
         let prompt = Usage { prompt_tokens: self.prompt_tokens, ..Usage::default() };
         let message = self.message(&[], &usage_object(&prompt));

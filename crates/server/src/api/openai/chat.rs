@@ -10,14 +10,15 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::chat_wire::ChatWire;
-use super::fields::{SamplingFields, limit, or_default};
+use super::fields::{SamplingFields, either, or_default};
 use super::logprobs;
 use super::reasoning::ReasoningFields;
 use super::structure::StructureFields;
-use crate::api::body::Fields;
+use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::{ChatMessage, Said, ToolFields, name_results};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
+use crate::api::number::{count, limit};
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input};
@@ -30,8 +31,11 @@ struct ChatFields {
     /// What has been said.
     messages: Vec<ChatMessage>,
     /// The older name of `max_completion_tokens`.
-    #[serde(default, alias = "n_predict", deserialize_with = "limit")]
+    #[serde(default, deserialize_with = "limit")]
     max_tokens: Option<usize>,
+    /// llama.cpp's name of `max_tokens`.
+    #[serde(default, deserialize_with = "limit")]
+    n_predict: Option<usize>,
     /// The most tokens of an answer; as many as the context holds where it is -1 or not given.
     #[serde(default, deserialize_with = "limit")]
     max_completion_tokens: Option<usize>,
@@ -39,6 +43,7 @@ struct ChatFields {
     #[serde(default, deserialize_with = "or_default")]
     logprobs: bool,
     /// How many of the most likely tokens to give with each token, 0 to 20; wants `logprobs`.
+    #[serde(default, deserialize_with = "count")]
     top_logprobs: Option<usize>,
     /// A text that the answer will largely repeat: its tokens are drafts.
     prediction: Option<Prediction>,
@@ -116,7 +121,8 @@ fn read(
     tenant: &str,
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> ChatWire + Send + use<>>, ApiError> {
-    let ChatRequest { chat, tools, structure, reasoning, sampling } = ChatRequest::parse(body)?;
+    let (ChatRequest { chat, tools, structure, reasoning, sampling }, passed_over) =
+        ChatRequest::parse(body)?;
     let mut warnings = Warnings::default();
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     if chat.modalities.iter().flatten().any(|modality| modality != "text") {
@@ -144,8 +150,9 @@ fn read(
     if conversation.messages.is_empty() {
         return Err(ApiError::invalid("messages", "messages is empty: there is nothing to answer"));
     }
+    let max_tokens = either(("max_tokens", chat.max_tokens), ("n_predict", chat.n_predict))?;
     let request = AnswerRequest {
-        max_tokens: chat.max_completion_tokens.or(chat.max_tokens),
+        max_tokens: chat.max_completion_tokens.or(max_tokens),
         logprobs: chat.logprobs.then_some(top_logprobs),
         structure: structure.read()?,
         thinking_budget,
@@ -159,11 +166,12 @@ fn read(
             ChatWire::new(model, delivery, has_logprobs, has_older_calls, answers.count())
         }
     };
-    Ok(Translated { model, request, is_stream: delivery.is_stream, warnings, wire })
+    let is_stream = delivery.is_stream;
+    Ok(Translated { model, request, passed_over, is_stream, warnings, wire })
 }
 
 impl ChatRequest {
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    fn parse(body: &[u8]) -> Result<(Self, PassedOver), ApiError> {
         let mut fields = Fields::parse(body)?;
         let request = Self {
             chat: fields.part()?,
@@ -172,8 +180,8 @@ impl ChatRequest {
             reasoning: fields.part()?,
             sampling: fields.part()?,
         };
-        fields.refuse_unknown()?;
-        Ok(request)
+        let passed_over = fields.refuse_unknown()?;
+        Ok((request, passed_over))
     }
 }
 

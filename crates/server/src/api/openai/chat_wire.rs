@@ -125,6 +125,8 @@ fn call(name: &str, arguments: &str) -> Value {
 }
 
 impl Wire for ChatWire {
+    type Piece = Event;
+
     fn begin(&mut self) -> Vec<Event> {
         let first = |answer| self.delta(answer, &json!({ "role": "assistant", "content": "" }), None);
         (0..self.calls.len()).map(|answer| event(&first(answer))).collect()

@@ -11,12 +11,13 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::completions_wire::CompletionWire;
-use super::fields::{SamplingFields, limit, or_default};
+use super::fields::{SamplingFields, either, or_default};
 use super::logprobs;
 use super::structure::StructureFields;
-use crate::api::body::Fields;
+use crate::api::body::{Fields, PassedOver};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
+use crate::api::number::{count, limit};
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input, Prompt};
@@ -35,14 +36,19 @@ struct CompletionFields {
     /// The text, several, or their tokens.
     prompt: Prompts,
     /// The most tokens of an answer; 16 if it is not given, as many as the context holds if it is -1.
-    #[serde(default, alias = "n_predict", deserialize_with = "limit")]
+    #[serde(default, deserialize_with = "limit")]
     max_tokens: Option<usize>,
+    /// llama.cpp's name of `max_tokens`.
+    #[serde(default, deserialize_with = "limit")]
+    n_predict: Option<usize>,
     /// Whether the answer repeats the prompt in front.
     #[serde(default, deserialize_with = "or_default")]
     echo: bool,
     /// How many of the most likely tokens to give with each token, and its own log probability.
+    #[serde(default, deserialize_with = "count")]
     logprobs: Option<usize>,
     /// Must be what `n` is: the best of more answers is not looked for.
+    #[serde(default, deserialize_with = "count")]
     best_of: Option<usize>,
     /// Not supported.
     suffix: Option<String>,
@@ -105,7 +111,8 @@ fn read(
     tenant: &str,
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> CompletionWire + Send + use<>>, ApiError> {
-    let CompletionRequest { completion, structure, sampling } = CompletionRequest::parse(body)?;
+    let (request, passed_over) = CompletionRequest::parse(body)?;
+    let CompletionRequest { completion, structure, sampling } = request;
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     let choices = sampling.choices()?;
     if completion.suffix.is_some_and(|suffix| !suffix.is_empty()) {
@@ -121,8 +128,9 @@ fn read(
         let message = "echo and logprobs cannot be used together: a prompt has no log probabilities here";
         return Err(ApiError::unsupported("echo", message));
     }
+    let max_tokens = either(("max_tokens", completion.max_tokens), ("n_predict", completion.n_predict))?;
     let request = AnswerRequest {
-        max_tokens: Some(completion.max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
+        max_tokens: Some(max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
         logprobs,
         structure: structure.read()?,
         ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read()?))?
@@ -143,16 +151,17 @@ fn read(
             CompletionWire::new(model, delivery, echoes, logprobs.is_some())
         }
     };
-    Ok(Translated { model, request, is_stream: delivery.is_stream, warnings: Warnings::default(), wire })
+    let (is_stream, warnings) = (delivery.is_stream, Warnings::default());
+    Ok(Translated { model, request, passed_over, is_stream, warnings, wire })
 }
 
 impl CompletionRequest {
-    fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    fn parse(body: &[u8]) -> Result<(Self, PassedOver), ApiError> {
         let mut fields = Fields::parse(body)?;
         let request =
             Self { completion: fields.part()?, structure: fields.part()?, sampling: fields.part()? };
-        fields.refuse_unknown()?;
-        Ok(request)
+        let passed_over = fields.refuse_unknown()?;
+        Ok((request, passed_over))
     }
 }
 

@@ -80,6 +80,8 @@ fn finish_reason(reason: EndReason) -> &'static str {
 }
 
 impl Wire for CompletionWire {
+    type Piece = Event;
+
     fn begin(&mut self) -> Vec<Event> {
         let echoed = self.echoes.iter().enumerate().filter(|(_, echo)| !echo.is_empty());
         echoed.map(|(answer, echo)| event(&self.piece(answer, echo, &Value::Null, None))).collect()

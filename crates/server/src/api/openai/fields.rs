@@ -1,13 +1,14 @@
 //! Fields that chat and text completions share.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 
 use lookahead_engine::{DraftPolicy, SamplingParams, Sharing};
 use lookahead_model::TokenId;
-use serde::de::Error as _;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::api::number::{count, integer, seed};
 use crate::drafts::NamespaceName;
 use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Drafting, Input};
@@ -34,13 +35,16 @@ pub(in crate::api) struct SamplingFields {
     /// Only the likeliest tokens that together reach this probability.
     top_p: Option<f32>,
     /// Only so many of the likeliest tokens; 0 (or -1) for all.
+    #[serde(default, deserialize_with = "integer")]
     top_k: Option<i64>,
     /// Only tokens at least this many times as likely as the likeliest one.
     min_p: Option<f32>,
     /// Divides the logits of tokens that have occurred; 1 is none.
-    #[serde(alias = "repeat_penalty")]
     repetition_penalty: Option<f32>,
+    /// llama.cpp's and Ollama's name of `repetition_penalty`.
+    repeat_penalty: Option<f32>,
     /// How many tokens back the penalties look; -1 for all, 64 if it is not given.
+    #[serde(default, deserialize_with = "integer")]
     repeat_last_n: Option<i64>,
     /// Taken off the logits of tokens that have occurred, -2 to 2.
     presence_penalty: Option<f32>,
@@ -49,13 +53,16 @@ pub(in crate::api) struct SamplingFields {
     /// Added to the logits of tokens, by id: -100 to 100.
     logit_bias: Option<BTreeMap<String, f32>>,
     /// The same seed gives the same answer, with and without lookahead and whatever else is being served.
-    seed: Option<i64>,
+    #[serde(default, deserialize_with = "seed")]
+    #[schema(value_type = Option<i64>)]
+    seed: Option<u64>,
     /// Where an answer ends: a text or several.
     stop: Option<OneOrMany>,
     /// Whether an answer goes on behind the tokens that end one, to its most tokens: for measuring, as vLLM's.
     #[serde(default, deserialize_with = "or_default")]
     ignore_eos: bool,
     /// Answers to each prompt.
+    #[serde(default, deserialize_with = "count")]
     n: Option<usize>,
     /// Whether the answer comes in pieces, as server-sent events.
     #[serde(default, deserialize_with = "or_default")]
@@ -93,6 +100,7 @@ struct LookaheadFields {
     #[serde(default, deserialize_with = "or_default")]
     share: Share,
     /// Pins the most nodes of a draft, instead of drafting what pays.
+    #[serde(default, deserialize_with = "count")]
     draft_length: Option<usize>,
     /// Whether a stream tells where each token came from.
     #[serde(default, deserialize_with = "or_default")]
@@ -149,17 +157,19 @@ pub(in crate::api) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + 
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// A number of tokens; -1 is no limit, as clients of llama.cpp's server say.
-pub(in crate::api) fn limit<'de, D: serde::Deserializer<'de>>(
-    deserializer: D,
-) -> Result<Option<usize>, D::Error> {
-    match Option::<i64>::deserialize(deserializer)? {
-        None => Ok(None),
-        Some(-1) => Ok(Some(usize::MAX)),
-        Some(limit) => match usize::try_from(limit) {
-            Ok(limit) => Ok(Some(limit)),
-            Err(_) => Err(D::Error::custom(format!("{limit} is no number of tokens"))),
-        },
+/// The value of a setting that has two names: it may be sent under both, if they say the same.
+pub(super) fn either<T: Copy + PartialEq + Display>(
+    (name, value): (&str, Option<T>),
+    (other_name, other): (&str, Option<T>),
+) -> Result<Option<T>, ApiError> {
+    match (value, other) {
+        (Some(value), Some(other)) if value != other => Err(ApiError::invalid(
+            other_name,
+            format!(
+                "{name} is {value} and {other_name} is {other}; they are two names of one setting: send one of them"
+            ),
+        )),
+        _ => Ok(value.or(other)),
     }
 }
 
@@ -208,19 +218,21 @@ impl SamplingFields {
     /// The engine's parameters. The seed is new if none is given.
     fn params(&self, vocabulary_size: usize) -> Result<SamplingParams, ApiError> {
         let off = SamplingParams::greedy();
+        let repetition_penalty =
+            either(("repetition_penalty", self.repetition_penalty), ("repeat_penalty", self.repeat_penalty))?;
         let params = SamplingParams {
             temperature: self.temperature.unwrap_or(1.0),
             top_k: usize::try_from(self.top_k.unwrap_or(0)).unwrap_or(0),
             top_p: self.top_p.unwrap_or(off.top_p),
             min_p: self.min_p.unwrap_or(off.min_p),
-            repetition_penalty: self.repetition_penalty.unwrap_or(off.repetition_penalty),
+            repetition_penalty: repetition_penalty.unwrap_or(off.repetition_penalty),
             presence_penalty: self.presence_penalty.unwrap_or(off.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(off.frequency_penalty),
             penalty_window: self.repeat_last_n.map_or(off.penalty_window, |last| {
                 usize::try_from(last).unwrap_or(usize::MAX) // -1
             }),
             logit_bias: self.logit_bias(vocabulary_size)?,
-            seed: self.seed.map_or_else(SamplingParams::new_seed, i64::cast_unsigned),
+            seed: self.seed.unwrap_or_else(SamplingParams::new_seed),
         };
         params.validate().map_err(|error| ApiError::invalid(error.field, error.to_string()))?;
         Ok(params)

@@ -4,8 +4,8 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::fields::limit;
 use crate::api::conversation::set_thinking;
+use crate::api::number::limit;
 use crate::error::ApiError;
 
 /// How a model thinks before it answers.

@@ -74,6 +74,7 @@ pub(crate) fn options() -> ServerOptions {
         shutdown_timeout: Duration::from_secs(10),
         snapshot_interval: Duration::from_hours(1),
         reasoning: ReasoningMode::Auto,
+        strict_fields: false,
         log_prompts: false,
         drafts: DraftOptions {
             policy: Some(policy()),
@@ -267,9 +268,14 @@ impl TestServer {
         self.hurry.notify_one();
     }
 
+    /// Where it listens.
+    pub(crate) fn address(&self) -> &str {
+        self.base.trim_start_matches("http://")
+    }
+
     /// Sends a request to `path` with an API key, and returns the connection.
     pub fn send(&self, path: &str, key: Option<&str>, body: &Value) -> TcpStream {
-        let mut stream = TcpStream::connect(self.base.trim_start_matches("http://")).unwrap();
+        let mut stream = TcpStream::connect(self.address()).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
         let (body, key) = (body.to_string(), key.map(|key| format!("Authorization: Bearer {key}\r\n")));
         let head = format!(
