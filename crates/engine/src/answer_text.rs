@@ -18,7 +18,14 @@ pub struct AnswerText {
 impl AnswerText {
     /// The text of an answer that ends where the first of `stop` occurs.
     pub fn new(tokenizer: &Tokenizer, stop: impl IntoIterator<Item = String>) -> Self {
+        Self::showing(tokenizer, stop, &[])
+    }
+
+    /// As [`Self::new`], with the control tokens of these names in the text: what marks thinking and calls of tools. A
+    /// stop string neither holds such a token nor goes across it.
+    pub fn showing(tokenizer: &Tokenizer, stop: impl IntoIterator<Item = String>, markers: &[&str]) -> Self {
         let stream = tokenizer.stream(DecodeOptions { show_special: false, continuation: true });
+        let stream = stream.showing(markers);
         Self { stream, stop: StopStrings::new(stop), stopped: false }
     }
 
@@ -27,6 +34,17 @@ impl AnswerText {
     pub fn push(&mut self, token: TokenId) -> StopCheck {
         if self.stopped {
             return StopCheck { text: String::new(), stopped: true };
+        }
+        if self.stream.is_shown_control(token) {
+            // A character that lacks its end is text before the marker.
+            let check = self.stop.push(self.stream.finish());
+            self.stopped = check.stopped;
+            let text = if check.stopped {
+                check.text
+            } else {
+                check.text + &self.stop.finish() + self.stream.push(token)
+            };
+            return StopCheck { text, stopped: check.stopped };
         }
         let check = self.stop.push(self.stream.push(token));
         self.stopped = check.stopped;
@@ -67,7 +85,11 @@ mod tests {
 
     /// What each token shows, what the end shows, and whether the answer was stopped.
     fn answer(stop: &str, tokens: &[TokenId]) -> (Vec<String>, String, bool) {
-        let mut answer = AnswerText::new(&tokenizer(), [stop.to_owned()]);
+        answer_showing(&[], stop, tokens)
+    }
+
+    fn answer_showing(markers: &[&str], stop: &str, tokens: &[TokenId]) -> (Vec<String>, String, bool) {
+        let mut answer = AnswerText::showing(&tokenizer(), [stop.to_owned()], markers);
         let checks: Vec<StopCheck> = tokens.iter().map(|&token| answer.push(token)).collect();
         let stopped = checks.last().is_some_and(|check| check.stopped);
         let rest = answer.finish();
@@ -86,6 +108,23 @@ mod tests {
         ] {
             let shown = shown.iter().map(ToString::to_string).collect();
             assert_eq!(answer(stop, tokens), (shown, rest.to_owned(), stopped), "{stop:?} in {tokens:?}");
+        }
+    }
+
+    #[test]
+    fn markers_show_and_no_stop_string_goes_across_one() {
+        const MARKERS: &[&str] = &["<|im_end|>", "<|no_such_token|>"];
+        for (markers, stop, tokens, shown, rest, stopped) in [
+            (&[][..], "ab", &[0, 5, 1][..], &["", "", ""][..], "", true),
+            (MARKERS, "ab", &[0, 5, 1], &["", "a<|im_end|>", "b"], "", false),
+            (MARKERS, "im", &[0, 5, 1], &["a", "<|im_end|>", "b"], "", false),
+            (MARKERS, ">b", &[0, 5, 1], &["a", "<|im_end|>", "b"], "", false),
+            (MARKERS, "", &[3, 5, 4], &["", "\u{fffd}<|im_end|>", "\u{fffd}"], "", false),
+            (MARKERS, "b", &[5, 1, 5], &["<|im_end|>", "", ""], "", true),
+        ] {
+            let shown = shown.iter().map(ToString::to_string).collect();
+            let expected = (shown, rest.to_owned(), stopped);
+            assert_eq!(answer_showing(markers, stop, tokens), expected, "{stop:?} in {tokens:?}");
         }
     }
 }

@@ -17,6 +17,10 @@ const MAX_FORCED: usize = 16;
 /// A mask or a look ahead that takes longer is not begun between passes while others wait.
 pub(crate) const SLOW: Duration = Duration::from_millis(2);
 
+/// A mask that takes less is computed where it is needed: handing it over costs the pass more, as that runs on all cores. The
+/// first expensive one of many is so waited for by all; limits of the constraint bound it.
+const QUICK: Duration = Duration::from_micros(200);
+
 /// Time of masks between two passes: of a sequence, and of all together, while others wait; and of one that runs alone,
 /// which a newcomer waits for at most.
 const OF_ONE: Duration = Duration::from_millis(2);
@@ -82,8 +86,11 @@ impl Constrained {
         Self { here: Some(question), begun: None, masks: Pace::default(), scout, looks: Pace::default() }
     }
 
-    /// Has the mask behind `completion` computed beside what comes next.
+    /// Has the mask behind `completion` computed beside what comes next, unless masks are quick.
     pub(crate) fn begin(&mut self, completion: &[TokenId], threads: &mut MaskThreads) {
+        if self.masks.0 < QUICK {
+            return;
+        }
         if let Some(mut question) = self.here.take() {
             question.completion.truncate(completion.len());
             question.completion.extend_from_slice(&completion[question.completion.len()..]);

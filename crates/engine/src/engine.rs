@@ -38,6 +38,8 @@ pub struct PassReport {
     pub tokens: usize,
     /// Of those, the ones of prefills.
     pub prefill_tokens: usize,
+    /// Positions of the contexts that its tokens attended to: of each, as many as were in the KV cache.
+    pub positions: usize,
     /// Time in the model.
     pub forward: Duration,
 }
@@ -98,6 +100,10 @@ impl<M: LanguageModel> Engine<M> {
         let began = Instant::now();
         let budget = mask_budget(sequences, self.last_pass);
         let passes = self.draft(sequences, rows, budget);
+        let positions_of = |(sequence, pass): (&Sequence<M::Cache>, &Option<Pass>)| {
+            pass.as_ref().map_or(0, |pass| pass.tree().len() * sequence.cache.len())
+        };
+        let positions = sequences.iter().zip(&passes).map(positions_of).sum();
         let forward = self.forward(sequences, &passes)?;
         self.last_pass = forward;
 
@@ -125,6 +131,7 @@ impl<M: LanguageModel> Engine<M> {
             sequences: passes().count(),
             tokens: passes().map(of).sum(),
             prefill_tokens: passes().filter(|pass| !pass.is_decode()).map(of).sum(),
+            positions,
             forward,
         })
     }

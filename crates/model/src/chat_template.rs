@@ -22,6 +22,7 @@ use serde::Deserialize;
 use crate::{
     Checkpoint, CheckpointError, TokenId,
     gguf::{GgufError, GgufFile},
+    reasoning::ReasoningFormat,
     tokenizer::{
         EncodeError, Tokenizer,
         checkpoint_files::{TOKENIZER_CONFIG, token_name},
@@ -154,6 +155,7 @@ pub struct ChatTemplate {
     eos_token: String,
     knows_tools: bool,
     tool_format: ToolFormat,
+    reasoning_format: Option<ReasoningFormat>,
 }
 
 impl ChatTemplate {
@@ -218,7 +220,8 @@ impl ChatTemplate {
         let knows_tools = environment.get_template(FIELD)?.undeclared_variables(false).contains("tools")
             || source.contains("set tools");
         let tool_format = if knows_tools { ToolFormat::of_template(source) } else { ToolFormat::Hermes };
-        Ok(Self { environment, bos_token, eos_token, knows_tools, tool_format })
+        let reasoning_format = ReasoningFormat::of_template(source);
+        Ok(Self { environment, bos_token, eos_token, knows_tools, tool_format, reasoning_format })
     }
 
     /// Whether the template has a place for definitions of tools.
@@ -229,6 +232,11 @@ impl ChatTemplate {
     /// How the template asks the model to call tools; [`ToolFormat::Hermes`] where it knows none.
     pub fn tool_format(&self) -> ToolFormat {
         self.tool_format
+    }
+
+    /// How the model marks what it thinks, if the template says so.
+    pub fn reasoning_format(&self) -> Option<ReasoningFormat> {
+        self.reasoning_format
     }
 
     /// The prompt for `messages` and the definitions of `tools`. With `add_generation_prompt` it ends where the

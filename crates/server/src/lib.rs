@@ -35,7 +35,7 @@ pub use drafts::error::{CorpusLimit, DraftStoreError};
 pub use listen::Listener;
 use lookahead_engine::Engine;
 use lookahead_model::LanguageModel;
-pub use options::{DraftOptions, ServedModel, ServerOptions};
+pub use options::{DraftOptions, ReasoningMode, ServedModel, ServerOptions};
 pub use serve_error::ServeError;
 
 use crate::state::State;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookahead_engine::DraftPolicy;
-use lookahead_model::PromptEncoder;
+use lookahead_model::{PromptEncoder, ReasoningFormat};
 use lookahead_trie::Corpus;
 
 use crate::auth::ApiKey;
@@ -19,6 +19,18 @@ pub struct ServedModel {
     /// What its drafts are made from, where that differs from what [`ServerOptions::drafts`] says: a policy that was measured
     /// for it, corpora of its tokenizer. Models of different tokenizers keep their drafts in different directories.
     pub drafts: Option<DraftOptions>,
+}
+
+/// Whether what a model thinks is told from what it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ReasoningMode {
+    /// By the marks that the model's chat template has.
+    #[default]
+    Auto,
+    /// All of it is the answer.
+    Off,
+    /// By these marks.
+    Format(ReasoningFormat),
 }
 
 /// Limits and habits.
@@ -65,6 +77,8 @@ pub struct ServerOptions {
     pub shutdown_timeout: Duration,
     /// How often what was learned is saved.
     pub snapshot_interval: Duration,
+    /// Whether what models think is told from what they answer.
+    pub reasoning: ReasoningMode,
     /// Whether fields that this server would pass over are refused.
     pub strict_fields: bool,
     /// Whether prompts and answers are logged.

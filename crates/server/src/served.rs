@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use lookahead_engine::{DraftPolicy, Engine, Scheduler, SchedulerOptions};
-use lookahead_grammar::Grammars;
+use lookahead_grammar::{Grammars, ThinkingTokens};
+use lookahead_model::chat_template::ChatTemplate;
 use lookahead_model::tokenizer::Tokenizer;
-use lookahead_model::{LanguageModel, PromptEncoder};
+use lookahead_model::{LanguageModel, PromptEncoder, ReasoningFormat};
 
 use crate::drafts::DraftStore;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::options::{ServedModel, ServerOptions};
+use crate::options::{ReasoningMode, ServedModel, ServerOptions};
 use crate::serve_error::ServeError;
 use crate::worker::Worker;
 
@@ -20,6 +21,7 @@ pub(crate) struct Served {
     pub(crate) names: Vec<String>,
     pub(crate) prompts: Arc<PromptEncoder>,
     pub(crate) grammars: Arc<Grammars>,
+    pub(crate) thinking: Option<Thinking>,
     pub(crate) drafts: DraftStore,
     /// How requests draft that do not say.
     pub(crate) policy: Option<DraftPolicy>,
@@ -27,6 +29,13 @@ pub(crate) struct Served {
     /// The most tokens of prompt and answer together.
     pub(crate) context_length: usize,
     pub(crate) kv_total_tokens: usize,
+}
+
+/// How a model thinks before it answers.
+pub(crate) struct Thinking {
+    pub(crate) format: ReasoningFormat,
+    /// The tokens that tell the end of it before the text does; without them, an answer of a given form has no thinking.
+    pub(crate) tokens: Option<ThinkingTokens>,
 }
 
 impl Served {
@@ -45,7 +54,17 @@ impl Served {
         let drafts = drafts.unwrap_or_else(|| options.drafts.clone());
         let policy = drafts.policy.clone();
         let tokenizer = prompts.tokenizer();
-        let grammars = Arc::new(Grammars::new(tokenizer, engine.model().vocabulary_size())?);
+        let vocabulary_size = engine.model().vocabulary_size();
+        let grammars = Arc::new(Grammars::new(tokenizer, vocabulary_size)?);
+        let format = match options.reasoning {
+            ReasoningMode::Auto => prompts.template().and_then(ChatTemplate::reasoning_format),
+            ReasoningMode::Off => None,
+            ReasoningMode::Format(format) => Some(format),
+        };
+        let thinking = format.map(|format| Thinking {
+            format,
+            tokens: ThinkingTokens::new(tokenizer, vocabulary_size, format),
+        });
         let drafts = DraftStore::new(drafts, tokenizer.fingerprint(), Arc::clone(metrics))?;
         let context_length = engine.context_length();
         let kv_total_tokens = engine.model().cache_memory().total_tokens();
@@ -56,7 +75,17 @@ impl Served {
         };
         let scheduler = Scheduler::new(engine, scheduler_options);
         let worker = Worker::start(scheduler, Arc::clone(metrics)).map_err(ServeError::Thread)?;
-        Ok(Self { names, prompts, grammars, drafts, policy, worker, context_length, kv_total_tokens })
+        Ok(Self {
+            names,
+            prompts,
+            grammars,
+            thinking,
+            drafts,
+            policy,
+            worker,
+            context_length,
+            kv_total_tokens,
+        })
     }
 
     /// The first of its names.

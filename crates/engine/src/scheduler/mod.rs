@@ -10,6 +10,7 @@
 //! sequence computes again what it had, and goes on).
 
 mod admission;
+mod context_cost;
 mod ledger;
 mod pass_shares;
 mod prefix_cache;
@@ -23,6 +24,7 @@ use std::sync::Arc;
 
 use lookahead_model::{Cache, CacheMemory, LanguageModel};
 
+use self::context_cost::ContextCost;
 use self::ledger::Ledger;
 use self::pass_shares::{Candidate, Wish};
 use self::prefix_cache::PrefixCache;
@@ -86,6 +88,7 @@ pub struct Scheduler<M: LanguageModel> {
     ledger: Ledger,
     /// What tenants have left of their shares of passes.
     saved_units: BTreeMap<Arc<str>, usize>,
+    context_cost: ContextCost,
     next_id: u64,
     passes: u64,
 }
@@ -102,6 +105,7 @@ impl<M: LanguageModel> Scheduler<M> {
             prefixes: PrefixCache::default(),
             ledger: Ledger::default(),
             saved_units: BTreeMap::new(),
+            context_cost: ContextCost::default(),
             next_id: 0,
             passes: 0,
         }
@@ -189,7 +193,12 @@ impl<M: LanguageModel> Scheduler<M> {
             .engine
             .step_within(&mut self.sequences, &rows, |index, token| on_token(places[index].id, token))
         {
-            Ok(pass) => report.pass = pass,
+            Ok(pass) => {
+                if let Some(cost) = self.sequences.iter().find_map(Sequence::cost) {
+                    self.context_cost.observe(&pass, cost);
+                }
+                report.pass = pass;
+            }
             // Every request was checked when it was admitted, so none is to blame alone.
             Err(error) => {
                 self.sequences.clear();
@@ -242,6 +251,8 @@ impl<M: LanguageModel> Scheduler<M> {
         if self.places.iter().all(|place| Some(&place.tenant) == first) {
             return self.engine.first_come_first_served(&self.sequences);
         }
+        let cost = self.sequences.iter().find_map(Sequence::cost);
+        let positions_of_a_unit = self.context_cost.positions_of_a_row(cost);
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut candidates = Vec::with_capacity(self.places.len());
         for (sequence, place) in self.sequences.iter().zip(&self.places) {
@@ -252,10 +263,9 @@ impl<M: LanguageModel> Scheduler<M> {
                 0 => Wish::Decode(STEP_ROWS - 1),
                 left => Wish::Prefill(left),
             };
-            let context = sequence.cache.len();
-            candidates.push(Candidate { tenant, wish, context, last_pass: place.last_pass });
+            let weight = 1 + sequence.cache.len() / positions_of_a_unit;
+            candidates.push(Candidate { tenant, wish, weight, last_pass: place.last_pass });
         }
-        let cost = self.sequences.iter().find_map(Sequence::cost);
         let mut saved = vec![0; numbers.len()];
         for (tenant, &number) in &numbers {
             saved[number] = self.saved_units.get(*tenant).copied().unwrap_or(0);

@@ -11,10 +11,6 @@ use crate::CostCurve;
 /// Rows in which a pass takes twice the time of a pass over one, where no cost curve is known: what CPUs take.
 const ROWS_OF_A_PASS: f64 = 16.0;
 
-/// Positions of a context for which attention takes about as long as the rest of the model takes for a further row: 300 for a
-/// model of 135 million parameters on a CPU, 5,000 for one of 7 billion.
-const POSITIONS_OF_A_UNIT: usize = 1024;
-
 /// What a sequence could run in the next pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wish {
@@ -30,8 +26,8 @@ pub(super) struct Candidate {
     /// The number of its tenant: tenants are numbered from 0 on.
     pub(super) tenant: usize,
     pub(super) wish: Wish,
-    /// Tokens that its rows see.
-    pub(super) context: usize,
+    /// Units of one of its rows.
+    pub(super) weight: usize,
     /// The pass that it last took part in.
     pub(super) last_pass: u64,
 }
@@ -49,13 +45,6 @@ impl Wish {
     }
 }
 
-impl Candidate {
-    /// Units of one of its rows.
-    fn weight(&self) -> usize {
-        1 + self.context / POSITIONS_OF_A_UNIT
-    }
-}
-
 /// The rows that each of the `candidates`, which are by age, may run in a pass; 0 for those that sit out. Prompts run
 /// `prefill_chunk` rows together, at most. `saved` are the units that each tenant has left of earlier passes.
 pub(super) fn share(
@@ -69,7 +58,7 @@ pub(super) fn share(
     let units = |rows: &dyn Fn(Wish) -> usize| {
         let mut sums = vec![0; tenants];
         for (candidate, &wish) in candidates.iter().zip(&wishes) {
-            sums[candidate.tenant] += rows(wish) * candidate.weight();
+            sums[candidate.tenant] += rows(wish) * candidate.weight;
         }
         sums
     };
@@ -138,15 +127,15 @@ fn share_among_own(
     own.sort_by_key(|&i| (candidates[i].last_pass, wishes[i].is_prefill())); // stable: then by age
     let (mut left, mut runs) = (units, 0);
     for &index in &own {
-        let Some(less) = left.checked_sub(candidates[index].weight()) else { break };
+        let Some(less) = left.checked_sub(candidates[index].weight) else { break };
         left = less;
         runs += 1;
     }
     let sits_out = runs < own.len();
     own.truncate(runs);
-    let wanted: Vec<usize> = own.iter().map(|&i| (wishes[i].rows() - 1) * candidates[i].weight()).collect();
+    let wanted: Vec<usize> = own.iter().map(|&i| (wishes[i].rows() - 1) * candidates[i].weight).collect();
     for (index, more) in own.into_iter().zip(max_min(left, &wanted)) {
-        shares[index] = 1 + more / candidates[index].weight();
+        shares[index] = 1 + more / candidates[index].weight;
     }
     // Whoever waits for the units of a row does not spend them on others; nobody else saves.
     if sits_out && runs == 0 { left } else { 0 }
@@ -174,7 +163,7 @@ mod tests {
     use crate::CostPoint;
 
     fn candidates(of: &[(usize, Wish)]) -> Vec<Candidate> {
-        of.iter().map(|&(tenant, wish)| Candidate { tenant, wish, context: 0, last_pass: 0 }).collect()
+        of.iter().map(|&(tenant, wish)| Candidate { tenant, wish, weight: 1, last_pass: 0 }).collect()
     }
 
     /// The shares of two tenants who have saved nothing.
@@ -245,10 +234,11 @@ mod tests {
         );
         assert!(shares[2..] == [1, 1] && shares[0] > 0, "{shares:?}");
     }
+
     #[test]
     fn an_answer_behind_a_long_context_runs_as_often_as_its_time_allows() {
         let mut candidates = candidates(&[(0, Decode(0)), (1, Decode(0))]);
-        candidates[0].context = 16 * POSITIONS_OF_A_UNIT;
+        candidates[0].weight = 17;
         let (mut saved, mut turns) = ([0, 0], [0, 0]);
         for _ in 0..100 {
             let shares = share(&candidates, 256, Some(&curve()), &mut saved);

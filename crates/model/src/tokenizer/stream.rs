@@ -24,6 +24,8 @@ pub struct DecodeOptions {
 pub struct TokenStream {
     pieces: Arc<Pieces>,
     show_special: bool,
+    /// Special tokens that show even where the others do not, ascending.
+    shown: Vec<TokenId>,
     /// Whether a space at the very beginning is still to be dropped.
     drop_space: bool,
     /// The beginning of a character whose other bytes have not come yet: at most 3 bytes between calls.
@@ -33,14 +35,27 @@ pub struct TokenStream {
 
 impl TokenStream {
     pub(super) fn new(pieces: Arc<Pieces>, show_special: bool, drop_space: bool) -> Self {
-        Self { pieces, show_special, drop_space, pending: Vec::new(), text: String::new() }
+        Self { pieces, show_special, shown: Vec::new(), drop_space, pending: Vec::new(), text: String::new() }
+    }
+
+    /// Shows the control tokens of these names, too. Names that no control token has are passed over.
+    #[must_use]
+    pub fn showing(mut self, names: &[&str]) -> Self {
+        let is_named = |id: &TokenId| names.iter().any(|name| self.pieces.bytes(*id) == name.as_bytes());
+        self.shown = self.pieces.special().iter().copied().filter(is_named).collect();
+        self
+    }
+
+    /// Whether `id` is one of the control tokens that [`Self::showing`] was asked for.
+    pub fn is_shown_control(&self, id: TokenId) -> bool {
+        self.shown.binary_search(&id).is_ok()
     }
 
     /// Takes the next token and returns the text that is complete now; it may be empty. Bytes that cannot be
     /// part of any character come out as U+FFFD.
     pub fn push(&mut self, id: TokenId) -> &str {
         self.text.clear();
-        if self.show_special || !self.pieces.is_special(id) {
+        if self.show_special || !self.pieces.is_special(id) || self.is_shown_control(id) {
             let mut bytes = self.pieces.bytes(id);
             if self.drop_space && !bytes.is_empty() {
                 self.drop_space = false;

@@ -297,6 +297,8 @@ pub(super) fn excerpt(text: &str) -> String {
 pub(super) struct Pieces {
     bytes: ByteStrings,
     kinds: Vec<TokenKind>,
+    /// The tokens that carry structure and not text, ascending.
+    special: Vec<TokenId>,
 }
 
 impl Pieces {
@@ -322,7 +324,8 @@ impl Pieces {
             }
         }
         bytes.shrink();
-        Arc::new(Self { bytes, kinds })
+        let special = (0..).zip(&kinds).filter(|(_, kind)| kind.is_special()).map(|(id, _)| id).collect();
+        Arc::new(Self { bytes, kinds, special })
     }
 
     pub(super) fn len(&self) -> usize {
@@ -337,5 +340,10 @@ impl Pieces {
     /// Whether the token carries structure and not text.
     pub(super) fn is_special(&self, id: TokenId) -> bool {
         self.kinds.get(id as usize).is_some_and(|kind| kind.is_special())
+    }
+
+    /// The tokens that carry structure and not text, ascending.
+    pub(super) fn special(&self) -> &[TokenId] {
+        &self.special
     }
 }

@@ -21,7 +21,7 @@ const UNKNOWN: &str = "is no argument of this request, or none that this server 
 
 /// Fields that ask for nothing that changes an answer. So do the settings of samplers that [`is_at_rest`] lets pass only while
 /// they are off.
-const HARMLESS: [&str; 21] = [
+const HARMLESS: [&str; 20] = [
     "user",
     "store",
     "metadata",
@@ -30,7 +30,6 @@ const HARMLESS: [&str; 21] = [
     "prompt_cache_key",
     "prompt_cache_retention",
     "verbosity",
-    "reasoning_effort",
     "cache_prompt",
     "id_slot",
     "timings_per_token",

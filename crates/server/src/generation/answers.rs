@@ -5,7 +5,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lookahead_engine::FinishReason;
-use lookahead_model::{TokenId, ToolCallParser, ToolDelta, ToolFormat};
+use lookahead_model::{
+    Parted, ReasoningFormat, ReasoningParser, TokenId, ToolCallParser, ToolDelta, ToolFormat,
+};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -62,6 +64,8 @@ pub(super) struct Asked {
     pub(super) prediction_tokens: usize,
     /// How the model calls functions, where it may.
     pub(super) tool_format: Option<ToolFormat>,
+    /// How the model marks what it thinks, and whether a prompt has ended inside that; where that is told from the answers.
+    pub(super) reasoning: Option<(ReasoningFormat, bool)>,
 }
 
 /// The answers to a request that are being made. Dropping it stops them.
@@ -81,6 +85,9 @@ pub(crate) struct Answers {
 
 /// What is known of one answer.
 struct Answer {
+    /// Tells what the model thinks, where it may.
+    thoughts: Option<ReasoningParser>,
+    reasoning_tokens: usize,
     /// Finds calls of functions, where there may be any.
     parser: Option<ToolCallParser>,
     has_calls: bool,
@@ -95,7 +102,12 @@ impl Answers {
         received: Instant,
         timeout: Duration,
     ) -> Self {
-        let answer = |_| Answer { parser: asked.tool_format.map(ToolCallParser::new), has_calls: false };
+        let answer = |_| Answer {
+            thoughts: asked.reasoning.map(|(format, is_open)| ReasoningParser::new(format, is_open)),
+            reasoning_tokens: 0,
+            parser: asked.tool_format.map(ToolCallParser::new),
+            has_calls: false,
+        };
         let growing: Vec<Answer> = (0..asked.prompts.len() * asked.choices).map(answer).collect();
         let (left, usage) = (growing.len(), Usage::default());
         Self { events, phase, cancel, received, timeout, asked, growing, left, usage }
@@ -142,8 +154,13 @@ impl Answers {
     }
 
     fn step(&mut self, answer: usize, Step { tokens, drafted }: Step) -> AnswerEvent {
-        let text = tokens.iter().map(|token| token.text.as_str()).collect();
-        let deltas = self.growing[answer].push(text);
+        let growing = &mut self.growing[answer];
+        let mut deltas = Vec::new();
+        for token in &tokens {
+            let was_thinking = growing.is_thinking();
+            growing.push(&token.text, &mut deltas);
+            growing.reasoning_tokens += usize::from(was_thinking || growing.is_thinking());
+        }
         AnswerEvent::Step { answer, deltas, tokens, drafted }
     }
 
@@ -152,8 +169,10 @@ impl Answers {
         let is_first = index.is_multiple_of(self.asked.choices);
         self.usage.add(&ending.stats, is_first, self.asked.prediction_tokens);
         let answer = &mut self.growing[index];
-        let mut deltas = answer.push(ending.rest.clone());
-        deltas.extend(answer.finish());
+        let mut deltas = Vec::new();
+        answer.push(&ending.rest, &mut deltas);
+        answer.finish(&mut deltas);
+        self.usage.reasoning_tokens += answer.reasoning_tokens;
         let reason = match ending.finish_reason {
             FinishReason::Length => EndReason::Length,
             _ if answer.has_calls => EndReason::ToolCalls,
@@ -164,34 +183,71 @@ impl Answers {
 }
 
 impl Answer {
-    /// The pieces that a text makes.
-    fn push(&mut self, text: String) -> Vec<Delta> {
-        let found = match &mut self.parser {
-            Some(parser) => parser.push(&text),
-            None if text.is_empty() => return Vec::new(),
-            None => return vec![Delta::Text(text)],
-        };
-        self.take(found)
+    fn is_thinking(&self) -> bool {
+        self.thoughts.as_ref().is_some_and(ReasoningParser::is_thinking)
     }
 
-    /// What the parser has held back.
-    fn finish(&mut self) -> Vec<Delta> {
-        let found = self.parser.as_mut().map(ToolCallParser::finish).unwrap_or_default();
-        self.take(found)
+    /// Takes the next text of the answer.
+    fn push(&mut self, text: &str, deltas: &mut Vec<Delta>) {
+        match &mut self.thoughts {
+            Some(parser) => {
+                let parted = parser.push(text);
+                self.take(parted, deltas);
+            }
+            None => self.push_content(text, deltas),
+        }
     }
 
-    fn take(&mut self, found: Vec<ToolDelta>) -> Vec<Delta> {
-        let mut deltas = Vec::with_capacity(found.len());
+    /// Takes what was held back.
+    fn finish(&mut self, deltas: &mut Vec<Delta>) {
+        if let Some(parser) = &mut self.thoughts {
+            let parted = parser.finish();
+            self.take(parted, deltas);
+        }
+        if let Some(parser) = &mut self.parser {
+            let found = parser.finish();
+            self.take_found(found, deltas);
+        }
+    }
+
+    fn take(&mut self, Parted { reasoning, content }: Parted, deltas: &mut Vec<Delta>) {
+        if !reasoning.is_empty() {
+            add(deltas, Delta::Reasoning(reasoning));
+        }
+        self.push_content(&content, deltas);
+    }
+
+    fn push_content(&mut self, text: &str, deltas: &mut Vec<Delta>) {
+        match &mut self.parser {
+            _ if text.is_empty() => {}
+            Some(parser) => {
+                let found = parser.push(text);
+                self.take_found(found, deltas);
+            }
+            None => add(deltas, Delta::Text(text.to_owned())),
+        }
+    }
+
+    fn take_found(&mut self, found: Vec<ToolDelta>, deltas: &mut Vec<Delta>) {
         for delta in found {
             match delta {
-                ToolDelta::Content(text) => deltas.push(Delta::Text(text)),
+                ToolDelta::Content(text) => add(deltas, Delta::Text(text)),
                 ToolDelta::Call { name, arguments } => {
                     self.has_calls = true;
                     deltas.extend([Delta::Call { name }, Delta::Arguments(arguments)]);
                 }
             }
         }
-        deltas
+    }
+}
+
+/// Adds a piece, to the last one if both are of a kind.
+fn add(deltas: &mut Vec<Delta>, delta: Delta) {
+    match (deltas.last_mut(), delta) {
+        (Some(Delta::Reasoning(last)), Delta::Reasoning(text))
+        | (Some(Delta::Text(last)), Delta::Text(text))
+        | (Some(Delta::Arguments(last)), Delta::Arguments(text)) => last.push_str(&text),
+        (_, delta) => deltas.push(delta),
     }
 }
 

@@ -6,9 +6,9 @@ use std::sync::{Arc, Mutex};
 use lookahead_engine::{
     AnswerText, Constraint, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams, Submission,
 };
-use lookahead_grammar::Follower;
-use lookahead_model::TokenId;
-use lookahead_model::tokenizer::EncodeOptions;
+use lookahead_grammar::{Follower, ThinkFirst};
+use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
+use lookahead_model::{ReasoningFormat, TokenId};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answers::{Answers, Asked};
@@ -18,8 +18,11 @@ use crate::admission::{Resource, Ticket};
 use crate::drafts::UsedNamespace;
 use crate::error::{ApiError, grammar_error};
 use crate::options::ServerOptions;
-use crate::served::Served;
+use crate::served::{Served, Thinking};
 use crate::worker::{Job, JobTicket, Received};
+
+/// Tokens at the end of a prompt among which a mark that begins thinking is looked for.
+const PROMPT_END: usize = 16;
 
 /// A prompt that is ready to be answered. Its answers share it while they wait.
 struct ReadyPrompt {
@@ -50,6 +53,7 @@ impl Served {
             request.prediction.as_ref().map(|text| self.prediction(options, text)).transpose()?;
         let tokens = self.encode(input)?;
         let max_tokens = self.max_tokens(options, &tokens, request)?;
+        let reasoning = self.reasoning(input, &tokens, constraint.is_some());
         let has_drafts = drafting.policy.is_some();
         let ready = ready_prompts(tokens, prediction.as_deref(), has_drafts, &mut ticket)?;
         ticket.hold(Resource::BodyBytes, 0)?;
@@ -58,6 +62,12 @@ impl Served {
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let end_tokens = if request.ignore_eos { &[] } else { self.tokenizer().end_of_generation() };
+        let markers = reasoning.map(|(format, _)| format.control_tokens());
+        let text = AnswerText::showing(
+            self.tokenizer(),
+            request.stop.iter().cloned(),
+            markers.as_ref().map_or(&[], |markers| markers.as_slice()),
+        );
         let mut jobs = Vec::with_capacity(ready.len() * choices);
         for prompt in &ready {
             for choice in 0..*choices {
@@ -72,16 +82,20 @@ impl Served {
                     cancel: Some(Arc::clone(&cancel)),
                     ..GenerationRequest::default()
                 };
-                let constraint = constraint.as_ref().map(SharedConstraint::new);
+                let constraint = constraint.as_ref().map(|shared| {
+                    let shared: Box<dyn Constraint> = Box::new(SharedConstraint::new(shared));
+                    shared
+                });
+                let constraint = self.think_first(reasoning, request.thinking_budget, constraint);
                 jobs.push(Job {
                     submission: Submission {
                         request: generation,
                         drafter: drafter(drafting, &namespace, prompt.text.as_ref()),
-                        constraint: constraint.map(|shared| Box::new(shared) as Box<dyn Constraint>),
+                        constraint,
                         tenant: ticket.tenant().to_owned(),
                         scope: drafting.namespace.to_string(),
                     },
-                    text: AnswerText::new(self.tokenizer(), request.stop.iter().cloned()),
+                    text: text.clone(),
                     choice: jobs.len(),
                     events: sender.clone(),
                     received: received.clone(),
@@ -98,6 +112,7 @@ impl Served {
             choices: *choices,
             prediction_tokens: prediction.map_or(0, |tokens| tokens.len()),
             tool_format,
+            reasoning,
         };
         Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout))
     }
@@ -122,6 +137,49 @@ impl Served {
         match input {
             Input::Conversation(chat, _) => Ok(vec![self.prompts.encode_chat(chat)?]),
             Input::Texts(prompts) => prompts.iter().map(encode).collect(),
+        }
+    }
+
+    /// How what the model thinks is told from its answer to a conversation, and whether the prompt has ended inside that.
+    fn reasoning(
+        &self,
+        input: &Input,
+        prompts: &[Vec<TokenId>],
+        has_form: bool,
+    ) -> Option<(ReasoningFormat, bool)> {
+        let (Input::Conversation(chat, _), [prompt], Some(thinking)) = (input, prompts, &self.thinking)
+        else {
+            return None;
+        };
+        if has_form && thinking.tokens.is_none() {
+            return None; // its form begins with its first token
+        }
+        let format = thinking.format;
+        let is_open = match chat.messages.last() {
+            Some(last) if chat.continue_final_message => format.is_open_in(&last.content),
+            _ => {
+                let end = &prompt[prompt.len().saturating_sub(PROMPT_END)..];
+                let options = DecodeOptions { show_special: true, continuation: true };
+                self.tokenizer().decode(end, options).trim_end().ends_with(format.open)
+            }
+        };
+        Some((format, is_open))
+    }
+
+    /// `constraint`, so that it begins behind what the model thinks, and that ends with its budget.
+    fn think_first(
+        &self,
+        reasoning: Option<(ReasoningFormat, bool)>,
+        budget: Option<usize>,
+        constraint: Option<Box<dyn Constraint>>,
+    ) -> Option<Box<dyn Constraint>> {
+        match (&self.thinking, reasoning) {
+            (Some(Thinking { tokens: Some(tokens), .. }), Some((_, is_open)))
+                if budget.is_some() || constraint.is_some() =>
+            {
+                Some(Box::new(ThinkFirst::new(tokens, is_open, budget, constraint)))
+            }
+            _ => constraint,
         }
     }
 

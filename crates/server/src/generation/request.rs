@@ -22,6 +22,8 @@ pub(crate) struct AnswerRequest {
     /// How many of the most likely tokens come with each token, beside its own log probability; `None` for neither.
     pub(crate) logprobs: Option<usize>,
     pub(crate) structure: Option<Structure>,
+    /// The most tokens that the model thinks before it answers, if it thinks.
+    pub(crate) thinking_budget: Option<usize>,
     /// A text that the answers will largely repeat.
     pub(crate) prediction: Option<String>,
     pub(crate) drafting: Drafting,

@@ -11,6 +11,8 @@ pub(crate) struct Usage {
     pub(crate) cached_tokens: usize,
     /// Of answers, the tokens that end them included.
     pub(crate) completion_tokens: usize,
+    /// Of those, the ones that the model thought before it answered.
+    pub(crate) reasoning_tokens: usize,
     /// Tokens of the prediction that became part of an answer, and those that did not.
     pub(crate) accepted_prediction_tokens: u64,
     pub(crate) rejected_prediction_tokens: u64,

@@ -16,6 +16,7 @@ mod panics;
 mod responses;
 mod server;
 mod shutdown;
+mod thinking;
 #[cfg(feature = "otel")]
 mod traces;
 mod wires;

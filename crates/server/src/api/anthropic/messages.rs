@@ -15,7 +15,7 @@ use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::{ToolFields, set_thinking};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
-use crate::api::number::limit;
+use crate::api::number::{count, limit};
 use crate::api::openai::fields::{SamplingFields, or_default, read_stop};
 use crate::api::tokens;
 use crate::api::warnings::Warnings;
@@ -54,7 +54,7 @@ struct MessageFields {
 /// Fields that are known, and ask for nothing that would change an answer here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code)] // they are only known
-struct Elsewhere {
+struct HabitualFields {
     /// Passed over: what begins alike is computed once anyway.
     #[schema(value_type = Option<Object>)]
     cache_control: Option<Value>,
@@ -80,6 +80,9 @@ struct Thinking {
     /// `enabled`, `adaptive`, `between_tools` or `disabled`.
     #[serde(rename = "type")]
     kind: String,
+    /// The most tokens that the model thinks.
+    #[serde(default, deserialize_with = "count")]
+    budget_tokens: Option<usize>,
 }
 
 /// How an answer is to be.
@@ -117,7 +120,7 @@ struct MessageRequest {
     #[schema(inline)]
     #[serde(flatten)]
     #[allow(dead_code)] // for the names of its fields
-    elsewhere: Elsewhere,
+    passed_over: HabitualFields,
 }
 
 /// The length of a prompt.
@@ -192,10 +195,11 @@ fn read(
     let max_tokens = message.max_tokens;
     let stop = message.stop_sequences.take().map(|stop| read_stop("stop_sequences", stop)).transpose()?;
     let structure = message.structure()?;
+    let thinking_budget = message.thinking.as_ref().and_then(|thinking| thinking.budget_tokens);
     let (chat, tools) = message.conversation(tools, &mut warnings)?;
     let request = sampling.request(&model, tenant, Input::Conversation(Box::new(chat), tools))?;
     let stop = stop.unwrap_or_else(|| request.stop.clone());
-    let request = AnswerRequest { max_tokens, stop, structure, ..request };
+    let request = AnswerRequest { max_tokens, stop, structure, thinking_budget, ..request };
     let is_stream = sampling.delivery().is_stream;
     let wire = {
         let model = Arc::clone(&model);
@@ -212,7 +216,7 @@ impl MessageRequest {
             message: fields.part()?,
             tools: fields.part()?,
             sampling: fields.part()?,
-            elsewhere: fields.part()?,
+            passed_over: fields.part()?,
         };
         let passed_over = fields.refuse_unknown()?;
         Ok((request, passed_over))
@@ -233,7 +237,7 @@ impl MessageFields {
         let messages = blocks::read(&self.system, &self.messages, warnings)?;
         let mut variables = self.chat_template_kwargs;
         let thinks = self.thinking.map(|thinking| thinking.read()).transpose()?;
-        set_thinking(&mut variables, thinks, self.output_config.effort.as_deref());
+        set_thinking(&mut variables, thinks, self.output_config.effort.as_deref(), "output_config.effort")?;
         let continue_final_message = messages.last().is_some_and(|last| {
             last.role == "assistant" && last.tool_calls.is_empty() && !last.content.is_empty()
         });

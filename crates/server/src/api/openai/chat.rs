@@ -12,9 +12,10 @@ use utoipa::ToSchema;
 use super::chat_wire::ChatWire;
 use super::fields::{SamplingFields, either, or_default};
 use super::logprobs;
+use super::reasoning::ReasoningFields;
 use super::structure::StructureFields;
 use crate::api::body::{Fields, PassedOver};
-use crate::api::conversation::{ChatMessage, Said, ToolFields, name_results, set_thinking};
+use crate::api::conversation::{ChatMessage, Said, ToolFields, name_results};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
 use crate::api::number::{count, limit};
@@ -48,8 +49,6 @@ struct ChatFields {
     prediction: Option<Prediction>,
     /// `["text"]` is all there is.
     modalities: Option<Vec<String>>,
-    /// How much the model thinks: a variable of chat templates that read it; `none` is not at all.
-    reasoning_effort: Option<String>,
     /// Variables of the model's chat template, such as `enable_thinking`, as vLLM's and llama.cpp's.
     #[serde(default, deserialize_with = "or_default")]
     #[schema(value_type = Option<Object>)]
@@ -73,6 +72,9 @@ struct ChatRequest {
     #[schema(inline)]
     #[serde(flatten)]
     structure: StructureFields,
+    #[schema(inline)]
+    #[serde(flatten)]
+    reasoning: ReasoningFields,
     #[schema(inline)]
     #[serde(flatten)]
     sampling: SamplingFields,
@@ -119,7 +121,8 @@ fn read(
     tenant: &str,
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> ChatWire + Send + use<>>, ApiError> {
-    let (ChatRequest { chat, tools, structure, sampling }, passed_over) = ChatRequest::parse(body)?;
+    let (ChatRequest { chat, tools, structure, reasoning, sampling }, passed_over) =
+        ChatRequest::parse(body)?;
     let mut warnings = Warnings::default();
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     if chat.modalities.iter().flatten().any(|modality| modality != "text") {
@@ -136,7 +139,7 @@ fn read(
     let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
     name_results(&mut messages);
     let mut variables = chat.chat_template_kwargs;
-    set_thinking(&mut variables, None, chat.reasoning_effort.as_deref());
+    let thinking_budget = reasoning.read(&mut variables)?;
     let conversation = Chat {
         messages,
         tools: definitions,
@@ -152,6 +155,7 @@ fn read(
         max_tokens: chat.max_completion_tokens.or(max_tokens),
         logprobs: chat.logprobs.then_some(top_logprobs),
         structure: structure.read()?,
+        thinking_budget,
         prediction: chat.prediction.map(Prediction::read).transpose()?,
         ..sampling.request(&model, tenant, Input::Conversation(Box::new(conversation), tools))?
     };
@@ -162,7 +166,8 @@ fn read(
             ChatWire::new(model, delivery, has_logprobs, has_older_calls, answers.count())
         }
     };
-    Ok(Translated { model, request, passed_over, is_stream: delivery.is_stream, warnings, wire })
+    let is_stream = delivery.is_stream;
+    Ok(Translated { model, request, passed_over, is_stream, warnings, wire })
 }
 
 impl ChatRequest {
@@ -172,6 +177,7 @@ impl ChatRequest {
             chat: fields.part()?,
             tools: fields.part()?,
             structure: fields.part()?,
+            reasoning: fields.part()?,
             sampling: fields.part()?,
         };
         let passed_over = fields.refuse_unknown()?;

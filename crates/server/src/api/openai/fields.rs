@@ -206,6 +206,7 @@ impl SamplingFields {
             ignore_eos: self.ignore_eos,
             logprobs: None,
             structure: None,
+            thinking_budget: None,
             prediction: None,
             drafting: Drafting {
                 policy: self.lookahead.policy(model.policy.as_ref())?,

@@ -7,6 +7,7 @@ mod completions_wire;
 mod events;
 pub(super) mod fields;
 mod logprobs;
+mod reasoning;
 pub(super) mod responses;
 mod structure;
 pub(super) mod usage;

@@ -18,7 +18,7 @@ use lookahead_model::{
     Accepted, CacheMemory, CpuModel, ForwardError, LanguageModel, Logits, PromptEncoder, SequenceStep,
     TokenId,
 };
-use lookahead_server::{DraftOptions, Listener, ServedModel, ServerOptions, serve};
+use lookahead_server::{DraftOptions, Listener, ReasoningMode, ServedModel, ServerOptions, serve};
 use serde_json::Value;
 use tokio::sync::Notify;
 
@@ -73,6 +73,7 @@ pub(crate) fn options() -> ServerOptions {
         client_timeout: Duration::from_secs(10),
         shutdown_timeout: Duration::from_secs(10),
         snapshot_interval: Duration::from_hours(1),
+        reasoning: ReasoningMode::Auto,
         strict_fields: false,
         log_prompts: false,
         drafts: DraftOptions {
