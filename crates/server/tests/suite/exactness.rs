@@ -57,14 +57,44 @@ fn request(number: usize) -> (&'static str, Value) {
             body["response_format"] = json!({ "type": "json_schema", "json_schema": { "schema": schema } });
         }
         3 => body["prediction"] = json!({ "type": "content", "content": "Tell me about maps and stars." }),
-        _ => {}
+        _ => return by_another_wire(body, random(9, 3)),
     }
     ("/v1/chat/completions", body)
 }
 
+/// The same by the wire of this number, if it is one that gives as many answers.
+fn by_another_wire(mut body: Value, wire: usize) -> (&'static str, Value) {
+    let fields = body.as_object_mut().unwrap();
+    if wire > 1 || fields.contains_key("n") {
+        return ("/v1/chat/completions", body);
+    }
+    let mut messages = fields.remove("messages").unwrap();
+    if wire == 0 {
+        let system = messages.as_array_mut().unwrap().remove(0);
+        fields.extend([("system".to_owned(), system["content"].clone()), ("messages".to_owned(), messages)]);
+        return ("/v1/messages", body);
+    }
+    let limit = fields.remove("max_tokens").unwrap();
+    fields.extend([("input".to_owned(), messages), ("max_output_tokens".to_owned(), limit)]);
+    ("/v1/responses", body)
+}
+
 /// What of an answer depends on nothing but the request.
 fn essence(answer: &Value) -> Value {
-    json!([answer["choices"], answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"]])
+    let usage = &answer["usage"];
+    if let Some(choices) = answer.get("choices") {
+        return json!([choices, usage["prompt_tokens"], usage["completion_tokens"]]);
+    }
+    if let Some(output) = answer.get("output") {
+        let items = output.as_array().unwrap().iter().map(|item| &item["content"]);
+        return json!([
+            items.collect::<Vec<_>>(),
+            answer["status"],
+            usage["input_tokens"],
+            usage["output_tokens"]
+        ]);
+    }
+    json!([answer["content"], answer["stop_reason"], answer["stop_sequence"], usage["output_tokens"]])
 }
 
 fn ask(server: &TestServer, number: usize) -> Value {
