@@ -408,7 +408,7 @@ fn api_keys(network: &NetworkArgs) -> anyhow::Result<Vec<ApiKey>> {
     keys.context("--api-key")
 }
 
-/// What the server drafts from, and what must live as long as it does.
+/// What the server drafts from.
 fn draft_options(arguments: &ServedDraftArgs, loaded: &mut LoadedModel) -> anyhow::Result<DraftOptions> {
     let fingerprint = loaded.tokenizer().fingerprint();
     let mut corpora = Vec::new();
