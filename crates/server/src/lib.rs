@@ -23,6 +23,7 @@ mod preparations;
 mod serve_error;
 mod served;
 mod state;
+mod stored_responses;
 mod traces;
 mod worker;
 

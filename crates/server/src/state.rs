@@ -15,6 +15,7 @@ use crate::options::{ServedModel, ServerOptions};
 use crate::preparations::Preparations;
 use crate::serve_error::ServeError;
 use crate::served::{Models, Served};
+use crate::stored_responses::StoredResponses;
 
 /// How long the end of the server waits for the end of a forward pass.
 const LAST_PASS: Duration = Duration::from_millis(500);
@@ -26,6 +27,7 @@ pub(crate) struct State {
     pub(crate) admission: Arc<Admission>,
     pub(crate) preparations: Arc<Preparations>,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) responses: Arc<StoredResponses>,
     /// When the server started, in seconds since 1970.
     pub(crate) created: u64,
     is_stopping: AtomicBool,
@@ -58,6 +60,7 @@ impl State {
             admission,
             preparations,
             metrics,
+            responses: Arc::default(),
             created: ids::unix_seconds(),
             is_stopping: AtomicBool::new(false),
         }))

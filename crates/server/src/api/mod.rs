@@ -52,6 +52,9 @@ use crate::{auth, ids, pages};
     paths(
         openai::chat::complete,
         openai::completions::complete,
+        openai::responses::create::create,
+        openai::responses::stored::get,
+        openai::responses::stored::remove,
         anthropic::messages::create,
         anthropic::messages::count_tokens,
         models::list,
@@ -75,12 +78,18 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
     let json = Router::new()
         .route("/v1/chat/completions", post(openai::chat::complete))
         .route("/v1/completions", post(openai::completions::complete))
+        .route("/v1/responses", post(openai::responses::create::create))
+        .route(
+            "/v1/responses/{id}",
+            get(openai::responses::stored::get).delete(openai::responses::stored::remove),
+        )
         .route("/v1/embeddings", post(models::embed))
         .route("/v1/models", get(models::list))
         .route("/v1/models/{model}", get(models::get))
         // For clients whose base URL has no `/v1`.
         .route("/chat/completions", post(openai::chat::complete))
         .route("/completions", post(openai::completions::complete))
+        .route("/responses", post(openai::responses::create::create))
         .route("/embeddings", post(models::embed))
         .route("/models", get(models::list))
         .route("/models/{model}", get(models::get))

@@ -13,8 +13,10 @@ mod habits;
 mod messages;
 mod models;
 mod panics;
+mod responses;
 mod server;
 mod shutdown;
 mod thinking;
 #[cfg(feature = "otel")]
 mod traces;
+mod wires;

@@ -54,7 +54,7 @@ struct MessageFields {
 /// Fields that are known, and ask for nothing that would change an answer here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code)] // they are only known
-struct HabitualFields {
+struct Elsewhere {
     /// Passed over: what begins alike is computed once anyway.
     #[schema(value_type = Option<Object>)]
     cache_control: Option<Value>,
@@ -119,7 +119,7 @@ struct MessageRequest {
     #[schema(inline)]
     #[serde(flatten)]
     #[allow(dead_code)] // for the names of its fields
-    passed_over: HabitualFields,
+    elsewhere: Elsewhere,
 }
 
 /// The length of a prompt.
@@ -215,7 +215,7 @@ impl MessageRequest {
             message: fields.part()?,
             tools: fields.part()?,
             sampling: fields.part()?,
-            passed_over: fields.part()?,
+            elsewhere: fields.part()?,
         };
         let passed_over = fields.refuse_unknown()?;
         Ok((request, passed_over))

@@ -113,7 +113,7 @@ impl Part {
 }
 
 /// The thinking of a part, wherever its server has put it.
-pub(super) fn reasoning_of(part: &Value) -> String {
+pub(in crate::api) fn reasoning_of(part: &Value) -> String {
     let fields = ["thinking", "reasoning", "reasoning_content", "text", "content", "summary"];
     fields.iter().map(|field| texts_of(&part[field])).find(|text| !text.is_empty()).unwrap_or_default()
 }

@@ -17,7 +17,7 @@ use std::collections::HashMap;
 use lookahead_model::chat_template::Message;
 
 pub(in crate::api) use self::calls::call_of;
-pub(in crate::api) use self::content::{Part, Said, parts, result_text, unreadable};
+pub(in crate::api) use self::content::{Part, Said, parts, reasoning_of, result_text, unreadable};
 pub(in crate::api) use self::message::ChatMessage;
 pub(in crate::api) use self::role::read_role;
 pub(in crate::api) use self::thinking::set_thinking;

@@ -50,6 +50,18 @@ impl ToolFields {
             && self.functions.as_ref().is_some_and(|list| !list.is_empty())
     }
 
+    /// The fields as they were written, for answers that repeat them.
+    pub(in crate::api) fn written(&self) -> Map<String, Value> {
+        let choice = if self.tool_choice.is_null() { "auto".into() } else { self.tool_choice.clone() };
+        let tools = self.tools.clone().unwrap_or_default();
+        let fields = [
+            ("tools", tools.into()),
+            ("tool_choice", choice),
+            ("parallel_tool_calls", self.parallel_tool_calls.unwrap_or(true).into()),
+        ];
+        fields.map(|(name, value)| (name.to_owned(), value)).into_iter().collect()
+    }
+
     /// The functions as a template shows them, and as a grammar needs them; nothing if none may be called.
     pub(in crate::api) fn read(
         self,

@@ -166,8 +166,7 @@ fn read(
             ChatWire::new(model, delivery, has_logprobs, has_older_calls, answers.count())
         }
     };
-    let is_stream = delivery.is_stream;
-    Ok(Translated { model, request, passed_over, is_stream, warnings, wire })
+    Ok(Translated { model, request, passed_over, is_stream: delivery.is_stream, warnings, wire })
 }
 
 impl ChatRequest {

@@ -1,4 +1,4 @@
-//! OpenAI's wire formats: chat completions and text completions.
+//! OpenAI's wire formats: chat completions, text completions and responses.
 
 pub(super) mod chat;
 mod chat_wire;
@@ -8,5 +8,6 @@ mod events;
 pub(super) mod fields;
 mod logprobs;
 mod reasoning;
+pub(super) mod responses;
 mod structure;
 pub(super) mod usage;
