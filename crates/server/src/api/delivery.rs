@@ -85,7 +85,7 @@ pub(super) struct Translated<B> {
     pub(super) passed_over: PassedOver,
     /// Whether the answer comes in pieces, as it is made.
     pub(super) is_stream: bool,
-    /// What else of the request was left out.
+    /// What was passed over of the request.
     pub(super) warnings: Warnings,
     /// Makes the [`Wire`] that the answers are written in.
     pub(super) wire: B,
@@ -116,8 +116,7 @@ pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
             Ok((answers, wire, is_stream, passed_over, warnings))
         }
     };
-    let prepared = state.prepare(&tenant, deadline, prepare).await?;
-    let (answers, wire, is_stream, passed_over, warnings) = prepared;
+    let (answers, wire, is_stream, passed_over, warnings) = state.prepare(&tenant, deadline, prepare).await?;
     let mut response = if is_stream { send_stream(answers, wire) } else { send_whole(answers, wire).await? };
     passed_over.tell(&mut response);
     warnings.tell(&mut response);

@@ -24,7 +24,7 @@ fn object(reply: &Reply) -> Value {
 }
 
 /// The events of a stream; each is named as its data says.
-fn events(reply: &Reply) -> Vec<Value> {
+pub(crate) fn events(reply: &Reply) -> Vec<Value> {
     assert_eq!(reply.status, 200, "{}", reply.text);
     let events = reply.text.split("\n\n").filter(|event| !event.is_empty());
     let read = events.map(|event| {
@@ -37,7 +37,7 @@ fn events(reply: &Reply) -> Vec<Value> {
 }
 
 /// The message that the events of a stream make, as a client puts it together.
-fn assembled(events: &[Value]) -> Value {
+pub(crate) fn assembled(events: &[Value]) -> Value {
     let mut message = events[0]["message"].clone();
     let (mut content, mut json): (Vec<Value>, String) = (Vec::new(), String::new());
     for event in &events[1..] {
@@ -80,7 +80,7 @@ fn assembled(events: &[Value]) -> Value {
 }
 
 /// What of a message does not depend on when it was asked for.
-fn essence(message: &Value) -> Value {
+pub(crate) fn essence(message: &Value) -> Value {
     let content: Vec<Value> = message["content"]
         .as_array()
         .unwrap()

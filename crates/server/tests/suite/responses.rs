@@ -22,7 +22,7 @@ fn object(reply: &Reply) -> Value {
 }
 
 /// The events of a stream: named as their data say, and numbered.
-fn events(reply: &Reply) -> Vec<Value> {
+pub(crate) fn events(reply: &Reply) -> Vec<Value> {
     assert_eq!(reply.status, 200, "{}", reply.text);
     let events = reply.text.split("\n\n").filter(|event| !event.is_empty()).enumerate();
     let read = events.map(|(number, event)| {
@@ -36,7 +36,7 @@ fn events(reply: &Reply) -> Vec<Value> {
 }
 
 /// The response of the last event, if the events before say the same.
-fn assembled(events: &[Value]) -> Value {
+pub(crate) fn assembled(events: &[Value]) -> Value {
     let kinds: Vec<&str> = events.iter().map(|event| event["type"].as_str().unwrap()).collect();
     assert_eq!(kinds[..2], ["response.created", "response.in_progress"]);
     let response = events.last().unwrap()["response"].clone();
@@ -58,7 +58,7 @@ fn assembled(events: &[Value]) -> Value {
 }
 
 /// What of a response does not depend on when it was asked for.
-fn essence(response: &Value) -> Value {
+pub(crate) fn essence(response: &Value) -> Value {
     let mut output = response["output"].clone();
     for item in output.as_array_mut().unwrap() {
         for id in ["id", "call_id"] {

@@ -1,6 +1,9 @@
 //! Whatever wire a conversation comes by, it makes the same prompt and the same answer.
 
+use crate::common::{TestServer, model, options};
 use crate::conversations::roomy;
+use crate::{messages, responses};
+use lookahead_fixtures::TinyModel;
 use serde_json::{Value, json};
 
 /// What a wire says of an answer: tokens of the prompt and of the answer, its text, and what it calls.
@@ -117,4 +120,61 @@ fn three_wires_give_the_same_tokens() {
         assert_eq!(by_chat, by_message, "{choices:?}");
         assert_eq!(by_chat, by_response, "{choices:?}");
     }
+}
+
+#[test]
+fn thoughts_come_by_every_wire() {
+    let tiny = TinyModel { thinks: true, ..TinyModel::default() };
+    let server = TestServer::with_models(options(), vec![model(&tiny, &["tiny"], 8192)]);
+    let question = json!([{ "role": "user", "content": "Where does the river end?" }]);
+    let ask = |path: &str, limit: &str, fields: Value| {
+        let mut body = json!({ "temperature": 0, limit: 40 });
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let reply = server.post(path, &body);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text);
+        reply
+    };
+    let fields = json!({ "messages": question, "enable_thinking": true, "thinking_budget": 9 });
+    let chat = ask("/v1/chat/completions", "max_tokens", fields).json();
+    let message = &chat["choices"][0]["message"];
+    assert!(!message["reasoning_content"].as_str().unwrap().is_empty());
+    let mut fields = json!({ "messages": question, "thinking": { "type": "enabled", "budget_tokens": 9 } });
+    let whole = ask("/v1/messages", "max_tokens", fields.clone()).json();
+    let thinking = &whole["content"][0];
+    assert_eq!(
+        (&thinking["type"], &thinking["thinking"]),
+        (&json!("thinking"), &message["reasoning_content"])
+    );
+    assert!(
+        !thinking["signature"].as_str().unwrap().is_empty(),
+        "clients send no thinking back that has none"
+    );
+    assert_eq!(whole["content"][1]["text"], message["content"]);
+    let details = &chat["usage"]["completion_tokens_details"];
+    assert_eq!(whole["usage"]["output_tokens_details"]["thinking_tokens"], details["reasoning_tokens"]);
+    fields["stream"] = true.into();
+    let streamed = messages::assembled(&messages::events(&ask("/v1/messages", "max_tokens", fields)));
+    assert_eq!(messages::essence(&streamed), messages::essence(&whole));
+
+    let mut fields = json!({ "input": question, "enable_thinking": true, "thinking_budget": 9 });
+    let whole = ask("/v1/responses", "max_output_tokens", fields.clone()).json();
+    let item = &whole["output"][0];
+    assert_eq!(
+        (&item["type"], &item["content"][0]["text"]),
+        (&json!("reasoning"), &message["reasoning_content"])
+    );
+    assert_eq!(whole["output"][1]["content"][0]["text"], message["content"]);
+    assert_eq!(whole["usage"]["output_tokens_details"]["reasoning_tokens"], details["reasoning_tokens"]);
+    fields["stream"] = true.into();
+    let streamed =
+        responses::assembled(&responses::events(&ask("/v1/responses", "max_output_tokens", fields)));
+    assert_eq!(responses::essence(&streamed), responses::essence(&whole));
+
+    // What was thought goes back as it came.
+    let said = json!({ "role": "assistant", "content": message["content"], "reasoning_content": message["reasoning_content"] });
+    let fields = json!({ "messages": [question[0], said, question[0]] });
+    let by_chat = ask("/v1/chat/completions", "max_tokens", fields).json();
+    let fields = json!({ "input": question, "previous_response_id": whole["id"] });
+    let by_response = ask("/v1/responses", "max_output_tokens", fields).json();
+    assert_eq!(by_response["usage"]["input_tokens"], by_chat["usage"]["prompt_tokens"]);
 }

@@ -15,7 +15,7 @@ use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::{ToolFields, set_thinking};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
-use crate::api::number::limit;
+use crate::api::number::{count, limit};
 use crate::api::openai::fields::{SamplingFields, or_default, read_stop};
 use crate::api::tokens;
 use crate::api::warnings::Warnings;
@@ -54,7 +54,7 @@ struct MessageFields {
 /// Fields that are known, and ask for nothing that would change an answer here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code)] // they are only known
-struct Elsewhere {
+struct HabitualFields {
     /// Passed over: what begins alike is computed once anyway.
     #[schema(value_type = Option<Object>)]
     cache_control: Option<Value>,
@@ -81,6 +81,7 @@ struct Thinking {
     #[serde(rename = "type")]
     kind: String,
     /// The most tokens that the model thinks.
+    #[serde(default, deserialize_with = "count")]
     budget_tokens: Option<usize>,
 }
 
@@ -119,7 +120,7 @@ struct MessageRequest {
     #[schema(inline)]
     #[serde(flatten)]
     #[allow(dead_code)] // for the names of its fields
-    elsewhere: Elsewhere,
+    passed_over: HabitualFields,
 }
 
 /// The length of a prompt.
@@ -215,7 +216,7 @@ impl MessageRequest {
             message: fields.part()?,
             tools: fields.part()?,
             sampling: fields.part()?,
-            elsewhere: fields.part()?,
+            passed_over: fields.part()?,
         };
         let passed_over = fields.refuse_unknown()?;
         Ok((request, passed_over))

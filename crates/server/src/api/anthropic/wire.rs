@@ -134,6 +134,7 @@ fn usage_object(usage: &Usage) -> Value {
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": usage.cached_tokens,
         "output_tokens": usage.completion_tokens,
+        "output_tokens_details": { "thinking_tokens": usage.reasoning_tokens },
         "lookahead": usage::lookahead(usage),
     })
 }

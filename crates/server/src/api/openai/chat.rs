@@ -166,7 +166,8 @@ fn read(
             ChatWire::new(model, delivery, has_logprobs, has_older_calls, answers.count())
         }
     };
-    Ok(Translated { model, request, passed_over, is_stream: delivery.is_stream, warnings, wire })
+    let is_stream = delivery.is_stream;
+    Ok(Translated { model, request, passed_over, is_stream, warnings, wire })
 }
 
 impl ChatRequest {

@@ -151,8 +151,8 @@ fn read(
             CompletionWire::new(model, delivery, echoes, logprobs.is_some())
         }
     };
-    let warnings = Warnings::default();
-    Ok(Translated { model, request, passed_over, is_stream: delivery.is_stream, warnings, wire })
+    let (is_stream, warnings) = (delivery.is_stream, Warnings::default());
+    Ok(Translated { model, request, passed_over, is_stream, warnings, wire })
 }
 
 impl CompletionRequest {

@@ -19,6 +19,7 @@ use crate::api::extract::{Shared, Tenant};
 use crate::api::number::{count, limit};
 use crate::api::openai::fields::{SamplingFields, or_default};
 use crate::api::openai::logprobs;
+use crate::api::openai::reasoning::ReasoningFields;
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input, Rule, Structure};
@@ -76,7 +77,7 @@ struct ResponseFields {
 /// Fields that are known, and ask for nothing that would change an answer here.
 #[derive(Debug, Deserialize, ToSchema)]
 #[allow(dead_code)] // they are only known
-struct Elsewhere {
+struct HabitualFields {
     /// Passed over.
     #[schema(value_type = Option<Object>)]
     client_metadata: Option<Value>,
@@ -119,11 +120,14 @@ struct ResponseRequest {
     tools: ToolFields,
     #[schema(inline)]
     #[serde(flatten)]
+    reasoning: ReasoningFields,
+    #[schema(inline)]
+    #[serde(flatten)]
     sampling: SamplingFields,
     #[schema(inline)]
     #[serde(flatten)]
     #[allow(dead_code)] // for the names of its fields
-    elsewhere: Elsewhere,
+    passed_over: HabitualFields,
 }
 
 /// Continue a conversation of items
@@ -157,7 +161,7 @@ fn read(
     body: &[u8],
 ) -> Result<Translated<impl FnOnce(&Answers) -> ResponsesWire + Send + use<>>, ApiError> {
     let (request, passed_over) = ResponseRequest::of(&mut Fields::parse(body)?)?;
-    let ResponseRequest { response: fields, tools, sampling, .. } = request;
+    let ResponseRequest { response: fields, tools, reasoning, sampling, .. } = request;
     let mut warnings = Warnings::default();
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     sampling.refuse_choices_and_traces()?;
@@ -185,6 +189,7 @@ fn read(
     name_results(&mut messages);
     let mut variables = fields.chat_template_kwargs;
     set_thinking(&mut variables, None, fields.reasoning.effort.as_deref(), "reasoning.effort")?;
+    let thinking_budget = reasoning.read(&mut variables)?;
     let conversation = Chat {
         messages,
         tools: definitions,
@@ -196,6 +201,7 @@ fn read(
         max_tokens: fields.max_output_tokens,
         logprobs,
         structure,
+        thinking_budget,
         ..sampling.request(&model, tenant, Input::Conversation(Box::new(conversation), tools))?
     };
     let is_stream = sampling.delivery().is_stream;
@@ -211,8 +217,9 @@ impl ResponseRequest {
         let request = Self {
             response: fields.part()?,
             tools: fields.part()?,
+            reasoning: fields.part()?,
             sampling: fields.part()?,
-            elsewhere: fields.part()?,
+            passed_over: fields.part()?,
         };
         let passed_over = fields.refuse_unknown()?;
         Ok((request, passed_over))
