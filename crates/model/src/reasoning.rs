@@ -14,8 +14,10 @@ pub struct ReasoningFormat {
 }
 
 /// Formats by name; of those whose marks a template has, the first is meant.
-const FORMATS: [ReasoningFormat; 9] = [
+const FORMATS: [ReasoningFormat; 11] = [
     ReasoningFormat { name: "seed", open: "<seed:think>", close: "</seed:think>" },
+    ReasoningFormat { name: "minimax", open: "<mm:think>", close: "</mm:think>" },
+    ReasoningFormat { name: "apriel", open: "Here are my reasoning steps:", close: "[BEGIN FINAL RESPONSE]" },
     ReasoningFormat { name: "mistral", open: "[THINK]", close: "[/THINK]" },
     ReasoningFormat { name: "gemma", open: "<|channel>thought", close: "<channel|>" },
     ReasoningFormat { name: "command", open: "<|START_THINKING|>", close: "<|END_THINKING|>" },
@@ -33,6 +35,7 @@ impl ReasoningFormat {
         let name = match name {
             "seed_oss" => "seed",
             "gemma4" => "gemma",
+            "minimax_m3" => "minimax",
             "deepseek-r1" | "deepseek_r1" | "deepseek_v3" | "ernie45" | "glm45" | "hunyuan" | "kimi_k2"
             | "minimax_m2" | "nemotron" | "qwen3" => "deepseek",
             name => name,

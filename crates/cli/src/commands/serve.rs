@@ -83,7 +83,7 @@ pub(crate) struct ServeArgs {
 pub(crate) struct ConversationArgs {
     /// Tell what the model thinks from what it answers: `auto` by the marks of its chat template, `off` for all of it as the
     /// answer, or by the marks of a format: deepseek (`<think>`; also qwen3, glm45, kimi_k2, minimax_m2, nemotron, hunyuan),
-    /// mistral, gemma, seed, granite, kimi, command, apertus, exaone. It comes as `reasoning_content`
+    /// mistral, gemma, seed, minimax, apriel, granite, kimi, command, apertus, exaone. It comes as `reasoning_content`
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reasoning_mode)]
     pub(crate) reasoning: ReasoningMode,
 }
@@ -309,7 +309,7 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let _traces = Traces::start()?;
     let mut loaded = load.load()?;
     let kv_memory = limits.kv_memory.map_or_else(memory::quarter, |size| size.as_u64());
-    let (drafts, _texts) = draft_options(&lookahead, &mut loaded)?;
+    let drafts = draft_options(&lookahead, &mut loaded)?;
     let names = if network.model_name.is_empty() { vec![name_of(&loaded)] } else { network.model_name };
     let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX));
     let engine = Engine::new(model, EngineOptions { prefill_chunk: limits.prefill_chunk });
@@ -408,18 +408,15 @@ fn api_keys(network: &NetworkArgs) -> anyhow::Result<Vec<ApiKey>> {
     keys.context("--api-key")
 }
 
-/// What the server drafts from, and what must live as long as it does.
-fn draft_options(
-    arguments: &ServedDraftArgs,
-    loaded: &mut LoadedModel,
-) -> anyhow::Result<(DraftOptions, tempfile::TempDir)> {
+/// What the server drafts from.
+fn draft_options(arguments: &ServedDraftArgs, loaded: &mut LoadedModel) -> anyhow::Result<DraftOptions> {
     let fingerprint = loaded.tokenizer().fingerprint();
     let mut corpora = Vec::new();
     for path in &arguments.corpus {
         corpora.push(Corpus::open(path, Some(fingerprint)).context("cannot use a corpus")?);
     }
-    let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
     if !arguments.warmup.is_empty() {
+        let directory = tempfile::tempdir().context("cannot make a temporary directory")?;
         let mut texts = CorpusBuilder::default();
         for path in &arguments.warmup {
             learn_file(loaded.tokenizer(), path, |tokens| {
@@ -439,7 +436,7 @@ fn draft_options(
             Some(arguments.policy.draft_policy(calibration::cost_curve_of_batches(loaded)))
         }
     };
-    let options = DraftOptions {
+    Ok(DraftOptions {
         policy,
         directory: arguments.drafts_dir.clone(),
         namespace_bytes: bytes(arguments.namespace_memory),
@@ -448,8 +445,7 @@ fn draft_options(
         max_corpora: arguments.max_corpora,
         corpora_bytes: arguments.corpora_quota.as_u64(),
         corpora,
-    };
-    Ok((options, directory))
+    })
 }
 
 /// Makes sure, before anybody is served, that what is learned can be kept.

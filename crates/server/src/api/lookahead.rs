@@ -107,7 +107,7 @@ struct NamespaceObject {
     tokens_learned: u64,
     /// Memory.
     bytes: usize,
-    /// Bytes of mapped files.
+    /// Bytes of mapped copies of files.
     mapped_bytes: u64,
     /// Bytes of its own files, those of corpora not counted.
     disk_bytes: u64,

@@ -23,7 +23,7 @@ pub(in crate::api) fn call_of(written: &Value, param: &str) -> Result<Value, Api
         );
         ApiError::invalid(param, message)
     })?;
-    let id = ["id", "call_id"].iter().find_map(|field| written[field].as_str());
+    let id = ["call_id", "id"].iter().find_map(|field| written[field].as_str());
     let arguments = ["arguments", "input", "args"].iter().map(|field| &function[field]);
     let arguments = match arguments.filter(|arguments| !arguments.is_null()).find(|given| *given != "") {
         Some(given @ (Value::String(_) | Value::Object(_))) => given,
