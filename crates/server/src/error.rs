@@ -26,10 +26,10 @@ pub(crate) struct ErrorBody {
 }
 
 /// What went wrong.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorObject {
     /// What is wrong, and what to do about it.
-    message: String,
+    pub(crate) message: String,
     /// The kind of error.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -243,7 +243,7 @@ impl ApiError {
         self
     }
 
-    #[cfg(test)]
+    /// What is wrong, and what to do about it.
     pub(crate) fn message(&self) -> &str {
         &self.error.message
     }
@@ -256,8 +256,9 @@ impl ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, retry_after_s) = (self.status, self.retry_after_s);
+        let (status, retry_after_s, error) = (self.status, self.retry_after_s, self.error.clone());
         let mut response = (status, Json(self.into_body())).into_response();
+        response.extensions_mut().insert(error); // for wires that write it in another form
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

@@ -115,7 +115,7 @@ pub(super) async fn detokenize(
 
 /// Answers a request that `work` turns into an object. The object may be larger than the request, and counts in its place until
 /// it has been sent.
-async fn answer<T: Serialize + 'static>(
+pub(super) async fn answer<T: Serialize + 'static>(
     state: Arc<State>,
     Tenant(tenant): Tenant,
     received: Received,

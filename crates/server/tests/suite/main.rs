@@ -10,6 +10,7 @@ mod exactness;
 mod fairness;
 mod habits;
 mod models;
+mod ollama;
 mod panics;
 mod server;
 mod shutdown;

@@ -82,7 +82,7 @@ struct ChatRequest {
 
 /// What someone says.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-struct ChatMessage {
+pub(in crate::api) struct ChatMessage {
     /// `system` (or `developer`), `user`, `assistant` or `tool`.
     role: String,
     /// What they say.
@@ -150,10 +150,10 @@ fn read(
     }
     let one_at_a_time = chat.parallel_tool_calls == Some(false);
     let tools = tools::read(chat.tools.unwrap_or_default(), chat.tool_choice.as_ref(), one_at_a_time)?;
-    let messages = chat.messages.into_iter().enumerate().map(|(index, message)| message.read(index));
+    let messages = read_messages(chat.messages)?;
     let (definitions, tools) = tools.unzip();
     let conversation = Chat {
-        messages: messages.collect::<Result<_, _>>()?,
+        messages,
         tools: definitions.unwrap_or_default(),
         variables: chat.chat_template_kwargs,
         add_generation_prompt: chat.add_generation_prompt.unwrap_or(true),
@@ -176,6 +176,11 @@ fn read(
         move |answers: &Answers| ChatWire::new(model, delivery, has_logprobs, answers.count())
     };
     Ok(Translated { model, request, passed_over, is_stream: delivery.is_stream, wire })
+}
+
+/// What has been said, as templates are shown it.
+pub(in crate::api) fn read_messages(messages: Vec<ChatMessage>) -> Result<Vec<Message>, ApiError> {
+    messages.into_iter().enumerate().map(|(index, message)| message.read(index)).collect()
 }
 
 impl ChatRequest {

@@ -10,7 +10,7 @@ use crate::generation::Tools;
 const MAX_TOOLS: usize = 128;
 
 /// The functions as a template shows them, and as a grammar needs them; `None` if none may be called.
-pub(super) fn read(
+pub(in crate::api) fn read(
     definitions: Vec<Value>,
     choice: Option<&Value>,
     one_at_a_time: bool,
