@@ -33,7 +33,7 @@ pub use logits::Logits;
 pub use lookahead_kernels::{Candidate, Keep};
 pub use lookahead_trie::TokenId;
 pub use model_files::{ModelFiles, OpenModel};
-pub use prompt_encoder::{Chat, PromptEncoder};
+pub use prompt_encoder::{Chat, FillInMiddle, PromptEncoder};
 pub use reasoning::{Parted, ReasoningFormat, ReasoningParser};
 pub use stored_tensor::TensorListing;
 pub use token_tree::{TokenTree, TokenTreeError};

@@ -118,6 +118,11 @@ impl Answers {
         self.growing.len()
     }
 
+    /// When the request came.
+    pub(crate) fn received(&self) -> Instant {
+        self.received
+    }
+
     /// The prompts that are answered.
     pub(crate) fn prompts(&self) -> &[Arc<[TokenId]>] {
         &self.asked.prompts

@@ -125,6 +125,15 @@ impl Served {
                 let tokens = self.prompts.encode_text(text);
                 tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))
             }
+            Prompt::Around { before, after } => {
+                let tokens = self.prompts.encode_gap(before, after);
+                let tokens = tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))?;
+                tokens.ok_or_else(|| {
+                    let message = "suffix is not supported by this model: it was not trained to fill in the middle, so its \
+                                   vocabulary has no tokens for that";
+                    ApiError::unsupported("suffix", message)
+                })
+            }
             Prompt::Tokens(tokens) => match tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
                 None => Ok(tokens.clone()),
                 Some(unknown) => {

@@ -41,6 +41,11 @@ pub(crate) enum Input {
 pub(crate) enum Prompt {
     Text(String),
     Tokens(Vec<TokenId>),
+    /// What stands before a gap and behind it: the model fills it in.
+    Around {
+        before: String,
+        after: String,
+    },
 }
 
 /// Functions that an answer may call.

@@ -1,5 +1,7 @@
 //! The tokens that a request takes.
 
+use std::time::Duration;
+
 use lookahead_engine::{DraftOrigin, GenerationStats, OriginCounts};
 
 /// The tokens that a request took, and what lookahead did for them.
@@ -24,6 +26,9 @@ pub(crate) struct Usage {
     pub(crate) accepted: u64,
     /// What the accepted ones were taken from.
     pub(crate) accepted_by_origin: OriginCounts,
+    /// Time from the first chunk of a prompt to the first token of its answer, and of the passes behind it; of all answers.
+    pub(crate) prefill: Duration,
+    pub(crate) decode: Duration,
 }
 
 impl Usage {
@@ -42,5 +47,7 @@ impl Usage {
         self.drafted += stats.draft_tokens();
         self.accepted += stats.accepted_tokens();
         self.accepted_by_origin.join(&stats.accepted_by_origin);
+        self.prefill += stats.prefill;
+        self.decode += stats.decode;
     }
 }

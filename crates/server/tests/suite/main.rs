@@ -12,6 +12,7 @@ mod fairness;
 mod habits;
 mod messages;
 mod models;
+mod ollama;
 mod panics;
 mod responses;
 mod server;

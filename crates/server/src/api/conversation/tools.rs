@@ -44,6 +44,11 @@ enum Tool {
 }
 
 impl ToolFields {
+    /// These functions, of which the model may call any.
+    pub(in crate::api) fn any_of(tools: Vec<Value>) -> Self {
+        Self { tools: Some(tools), ..Self::default() }
+    }
+
     /// Whether functions are described, and called, in OpenAI's older form.
     pub(in crate::api) fn is_older_form(&self) -> bool {
         self.tools.as_ref().is_none_or(Vec::is_empty)

@@ -50,7 +50,7 @@ struct CompletionFields {
     /// Must be what `n` is: the best of more answers is not looked for.
     #[serde(default, deserialize_with = "count")]
     best_of: Option<usize>,
-    /// Not supported.
+    /// A text that the answer leads to: the model fills in what is between, if it was trained for that.
     suffix: Option<String>,
 }
 
@@ -115,11 +115,6 @@ fn read(
     let CompletionRequest { completion, structure, sampling } = request;
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     let choices = sampling.choices()?;
-    if completion.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-        let message =
-            "suffix is not supported; write the model's own fill-in-the-middle tokens into the prompt";
-        return Err(ApiError::unsupported("suffix", message));
-    }
     if completion.best_of.is_some_and(|best_of| best_of != choices) {
         return Err(ApiError::unsupported("best_of", "best_of is supported where it equals n only"));
     }
@@ -133,7 +128,7 @@ fn read(
         max_tokens: Some(max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
         logprobs,
         structure: structure.read()?,
-        ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read()?))?
+        ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read(completion.suffix)?))?
     };
     let (delivery, has_echo) = (sampling.delivery(), completion.echo);
     let wire = {
@@ -166,10 +161,19 @@ impl CompletionRequest {
 }
 
 impl Prompts {
-    fn read(self) -> Result<Vec<Prompt>, ApiError> {
+    fn read(self, suffix: Option<String>) -> Result<Vec<Prompt>, ApiError> {
+        let suffix = suffix.filter(|suffix| !suffix.is_empty());
+        let of_text = |text| match &suffix {
+            Some(after) => Prompt::Around { before: text, after: after.clone() },
+            None => Prompt::Text(text),
+        };
         let prompts: Vec<Prompt> = match self {
-            Self::Text(text) => vec![Prompt::Text(text)],
-            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::Text(text) => vec![of_text(text)],
+            Self::Texts(texts) => texts.into_iter().map(of_text).collect(),
+            Self::Tokens(_) | Self::ManyTokens(_) if suffix.is_some() => {
+                let message = "suffix wants a prompt that is a text; put the model's own tokens between those of the prompt";
+                return Err(ApiError::invalid("suffix", message));
+            }
             Self::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
             Self::ManyTokens(prompts) => prompts.into_iter().map(Prompt::Tokens).collect(),
         };

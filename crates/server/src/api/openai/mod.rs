@@ -9,5 +9,5 @@ pub(super) mod fields;
 mod logprobs;
 mod reasoning;
 pub(super) mod responses;
-mod structure;
+pub(super) mod structure;
 pub(super) mod usage;
