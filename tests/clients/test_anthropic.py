@@ -68,7 +68,7 @@ def test_what_coding_agents_send_is_answered():
     }
     with CLIENT.beta.messages.stream(**fields) as stream:
         streamed = stream.get_final_message()
-    whole = CLIENT.beta.messages.create(**fields)
+    whole = CLIENT.with_options(timeout=600).beta.messages.create(**fields)
     assert [block.type for block in streamed.content] == [block.type for block in whole.content]
     assert text_of(streamed) == text_of(whole) and streamed.stop_sequence == whole.stop_sequence
 

@@ -16,7 +16,7 @@ use crate::options::ServerOptions;
 pub(crate) enum Resource {
     /// Answers that wait or run. A request that is being read or prepared is one.
     Answers,
-    /// Bytes of bodies that are being read, or wait to be prepared.
+    /// Bytes of bodies that are being read, or wait to be prepared, and what wires keep of them until they are answered.
     BodyBytes,
     /// Tokens of prompts and predictions whose answers wait.
     QueuedTokens,

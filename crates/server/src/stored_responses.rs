@@ -36,18 +36,21 @@ struct OfKey {
     bytes: usize,
 }
 
+/// About what messages take.
+pub(crate) fn bytes_of(messages: &[Message]) -> usize {
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    let of_message = |message: &Message| {
+        let calls = message.tool_calls.iter().map(|call| MESSAGE_BYTES + call.to_string().len());
+        let texts = text(&message.reasoning) + text(&message.name) + text(&message.tool_call_id);
+        MESSAGE_BYTES + message.content.len() + texts + calls.sum::<usize>()
+    };
+    messages.iter().map(of_message).sum()
+}
+
 impl StoredResponse {
     fn bytes(&self) -> usize {
-        let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
-        let of_message = |message: &Message| {
-            let calls: usize =
-                message.tool_calls.iter().map(|call| MESSAGE_BYTES + call.to_string().len()).sum();
-            let texts = text(&message.reasoning) + text(&message.name) + text(&message.tool_call_id);
-            MESSAGE_BYTES + message.content.len() + texts + calls
-        };
-        let conversation: usize = self.conversation.iter().map(of_message).sum();
         let items: usize = self.item_ids.iter().map(|id| id.len() + size_of::<String>()).sum();
-        self.id.len() + self.body.len() + items + conversation
+        self.id.len() + self.body.len() + items + bytes_of(&self.conversation)
     }
 }
 

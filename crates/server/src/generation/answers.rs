@@ -12,6 +12,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
 use super::usage::Usage;
+use crate::admission::Ticket;
 use crate::error::ApiError;
 use crate::worker::{AnswerToken, Ending, Event, Failure, Phase, Step};
 
@@ -81,6 +82,8 @@ pub(crate) struct Answers {
     /// Answers that have not ended.
     left: usize,
     usage: Usage,
+    /// What is kept of the request.
+    _kept: Ticket,
 }
 
 /// What is known of one answer.
@@ -101,6 +104,7 @@ impl Answers {
         asked: Asked,
         received: Instant,
         timeout: Duration,
+        kept: Ticket,
     ) -> Self {
         let answer = |_| Answer {
             thoughts: asked.reasoning.map(|(format, is_open)| ReasoningParser::new(format, is_open)),
@@ -110,7 +114,7 @@ impl Answers {
         };
         let growing: Vec<Answer> = (0..asked.prompts.len() * asked.choices).map(answer).collect();
         let (left, usage) = (growing.len(), Usage::default());
-        Self { events, phase, cancel, received, timeout, asked, growing, left, usage }
+        Self { events, phase, cancel, received, timeout, asked, growing, left, usage, _kept: kept }
     }
 
     /// How many there are.

@@ -56,7 +56,7 @@ impl Served {
         let reasoning = self.reasoning(input, &tokens, constraint.is_some());
         let has_drafts = drafting.policy.is_some();
         let ready = ready_prompts(tokens, prediction.as_deref(), has_drafts, &mut ticket)?;
-        ticket.hold(Resource::BodyBytes, 0)?;
+        ticket.hold(Resource::BodyBytes, request.kept_bytes)?;
         let namespace = self.drafts.namespace(&drafting.namespace)?;
 
         let (sender, events) = unbounded_channel();
@@ -114,7 +114,7 @@ impl Served {
             tool_format,
             reasoning,
         };
-        Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout))
+        Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout, ticket))
     }
 
     /// The tokens of each prompt.

@@ -27,6 +27,8 @@ pub(crate) struct AnswerRequest {
     /// A text that the answers will largely repeat.
     pub(crate) prediction: Option<String>,
     pub(crate) drafting: Drafting,
+    /// Bytes that its wire keeps of what was sent, until it is answered.
+    pub(crate) kept_bytes: usize,
 }
 
 /// What is to be continued.

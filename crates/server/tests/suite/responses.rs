@@ -1,6 +1,9 @@
 //! OpenAI's responses.
 
-use crate::common::{Reply, TestServer, options};
+use std::io::Read as _;
+use std::time::Duration;
+
+use crate::common::{Faulty, Reply, TestServer, options, rest_of, until};
 use crate::conversations::roomy;
 use lookahead_server::{ApiKey, ServerOptions};
 use serde_json::{Value, json};
@@ -212,6 +215,22 @@ fn responses_are_kept_for_their_key_until_they_are_deleted() {
         server.get_as(&format!("/v1/responses/{}", unkept["id"].as_str().unwrap()), Some("a")).status,
         404
     );
+}
+
+#[test]
+fn what_is_kept_of_a_request_counts_until_it_is_answered() {
+    let options = ServerOptions { max_body_memory: 100_000, ..options() };
+    let server = TestServer::with_model(options, 8192, |model| Faulty::new(model, Duration::from_millis(20)));
+    let large = body(
+        json!("Hi"),
+        json!({ "metadata": { "m": "x".repeat(60_000) }, "stream": true, "ignore_eos": true }),
+    );
+    let mut stream = server.send("/v1/responses", None, &large);
+    stream.read_exact(&mut [0; 100]).unwrap(); // it has begun
+    let refused = server.post("/v1/responses", &large);
+    assert_eq!((refused.status, &refused.json()["error"]["code"]), (429, &json!("body_memory_full")));
+    assert!(rest_of(stream).contains("response.incomplete"));
+    until("what was kept is given back", || server.post("/v1/responses", &large).status == 200);
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `tool_choice` in all its forms: which functions an answer may call, and whether it must.
 
+use std::collections::BTreeSet;
+
 use serde_json::Value;
 
 use crate::error::ApiError;
@@ -9,7 +11,7 @@ use crate::error::ApiError;
 pub(super) struct Choice {
     pub(super) mode: Mode,
     /// Only these functions.
-    pub(super) only: Option<Vec<String>>,
+    pub(super) only: Option<BTreeSet<String>>,
     /// Whether no two calls are made at once.
     pub(super) one_at_a_time: bool,
 }
@@ -46,7 +48,7 @@ impl Choice {
                 of(mode, Some(names.map(str::to_owned).collect()))
             }
             (None | Some("function" | "tool" | "custom"), Some(name)) => {
-                of(Mode::Named, Some(vec![name.to_owned()]))
+                of(Mode::Named, Some(BTreeSet::from([name.to_owned()])))
             }
             _ => {
                 let message = format!(
@@ -73,7 +75,7 @@ mod tests {
 
     #[test]
     fn a_choice_is_read_in_all_forms() {
-        let only = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect::<Vec<_>>());
+        let only = |names: &[&str]| Some(names.iter().map(ToString::to_string).collect::<BTreeSet<_>>());
         for (choice, mode, names) in [
             (json!(null), Mode::Auto, None),
             (json!("auto"), Mode::Auto, None),

@@ -212,6 +212,7 @@ impl SamplingFields {
                 policy: self.lookahead.policy(model.policy.as_ref())?,
                 namespace: NamespaceName::new(tenant, self.lookahead.namespace.as_deref())?,
             },
+            kept_bytes: 0,
         })
     }
 

@@ -172,14 +172,11 @@ fn read(
     }
     let logprobs = fields.logprobs()?;
     let structure = fields.text.structure()?;
-    let response = fields.response(model.name(), tools.written());
+    let response = fields.response(model.name(), tools.written()).to_string();
     let (definitions, tools) = tools.read(&mut warnings)?;
     let said = fields.said(state, tenant, &mut warnings)?;
-    let keeping = fields.store.unwrap_or(true).then(|| Keeping {
-        stored: Arc::clone(&state.responses),
-        tenant: tenant.to_owned(),
-        conversation: said.clone(),
-    });
+    let keeping = fields.store.unwrap_or(true);
+    let keeping = keeping.then(|| Keeping::new(&state.responses, tenant, said.clone()));
     let instructions = fields.instructions.filter(|text| !text.is_empty());
     let system = instructions.map(|text| Message::new("system", text));
     let mut messages: Vec<Message> = system.into_iter().chain(said).collect();
@@ -202,6 +199,7 @@ fn read(
         logprobs,
         structure,
         thinking_budget,
+        kept_bytes: response.len() + keeping.as_ref().map_or(0, Keeping::bytes),
         ..sampling.request(&model, tenant, Input::Conversation(Box::new(conversation), tools))?
     };
     let is_stream = sampling.delivery().is_stream;

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use lookahead_model::chat_template::Message;
+use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::api::conversation::{ChatMessage, call_of, reasoning_of, result_text};
@@ -79,10 +80,8 @@ impl<'a> Items<'a> {
             }
             Some("function_call") => {
                 let call = call_of(item, param)?;
-                if self.answer.is_none() {
-                    self.begin(Message::new("assistant", ""));
-                }
-                self.answer.iter_mut().for_each(|answer| answer.tool_calls.push(call.clone()));
+                let answer = self.answer.get_or_insert_with(|| Message::new("assistant", ""));
+                answer.tool_calls.push(call);
             }
             Some("function_call_output") => {
                 let content = result_text(&item["output"], &format!("{param}.output"), self.warnings)?;
@@ -108,7 +107,7 @@ impl<'a> Items<'a> {
     }
 
     fn message(&mut self, item: &Value, param: &str) -> Result<Message, ApiError> {
-        let message: ChatMessage = serde_json::from_value(item.clone()).map_err(|error| {
+        let message = ChatMessage::deserialize(item).map_err(|error| {
             ApiError::invalid(param, format!("{param} is no item with a type or a role: {error}"))
         })?;
         message.read(param, self.warnings)

@@ -16,14 +16,14 @@ use crate::error::ApiError;
 use crate::generation::{AnswerEvent, Delta, EndReason, Usage};
 use crate::ids;
 use crate::served::Served;
-use crate::stored_responses::{StoredResponse, StoredResponses};
+use crate::stored_responses::{StoredResponse, StoredResponses, bytes_of};
 use crate::worker::AnswerToken;
 
 /// Writes an answer.
 pub(super) struct ResponsesWire {
     model: Arc<Served>,
-    /// The response, without what comes of it.
-    response: Value,
+    /// The JSON text of the response before anything of it has come: as a value it would take many times as much.
+    response: String,
     /// Where it is kept once it is complete.
     keeping: Option<Keeping>,
     /// The number of the next event.
@@ -39,21 +39,21 @@ pub(super) struct ResponsesWire {
 
 /// Where a response is kept.
 pub(super) struct Keeping {
-    pub(super) stored: Arc<StoredResponses>,
-    pub(super) tenant: String,
+    stored: Arc<StoredResponses>,
+    tenant: String,
     /// What has been said until now.
-    pub(super) conversation: Vec<Message>,
+    conversation: Vec<Message>,
 }
 
 impl ResponsesWire {
-    pub(super) fn new(model: Arc<Served>, response: Value, keeping: Option<Keeping>) -> Self {
+    pub(super) fn new(model: Arc<Served>, response: String, keeping: Option<Keeping>) -> Self {
         let (items, logprobs) = (Vec::new(), Vec::new());
         Self { model, response, keeping, sequence_number: 0, items, open: None, logprobs, reason: None }
     }
 
     /// The response as it is now.
     fn object(&self, status: &str) -> Value {
-        let mut response = self.response.clone();
+        let mut response: Value = serde_json::from_str(&self.response).unwrap_or_default();
         response["status"] = status.into();
         response["output"] = self.items.as_slice().into();
         response
@@ -185,6 +185,17 @@ impl ResponsesWire {
 }
 
 impl Keeping {
+    /// Among the responses of `tenant`, behind what has been said until now.
+    pub(super) fn new(stored: &Arc<StoredResponses>, tenant: &str, mut conversation: Vec<Message>) -> Self {
+        conversation.iter_mut().flat_map(|message| &mut message.tool_calls).for_each(as_text);
+        Self { stored: Arc::clone(stored), tenant: tenant.to_owned(), conversation }
+    }
+
+    /// What the conversation takes.
+    pub(super) fn bytes(&self) -> usize {
+        bytes_of(&self.conversation)
+    }
+
     /// Keeps a response, and the conversation with its output.
     fn keep(self, response: &Value) {
         let output = response["output"].as_array().map_or(&[][..], Vec::as_slice);
@@ -195,14 +206,12 @@ impl Keeping {
             tracing::error!("a response is not kept: {}", error.message());
             return;
         }
-        let mut conversation = items.finish();
-        conversation.iter_mut().flat_map(|message| &mut message.tool_calls).for_each(as_text);
         let text = |value: &Value| value["id"].as_str().unwrap_or_default().to_owned();
         let kept = StoredResponse {
             id: text(response),
             body: response.to_string(),
             item_ids: output.iter().map(text).collect(),
-            conversation,
+            conversation: items.finish(),
         };
         self.stored.keep(&self.tenant, kept);
     }
