@@ -36,12 +36,15 @@
 //! }
 //! ```
 
+mod arguments;
 mod compiled;
 mod endings;
 mod error;
 mod follower;
 mod grammars;
 mod json;
+mod rules;
+mod schema;
 mod scout;
 mod tools;
 mod vocabulary;
@@ -49,6 +52,6 @@ mod walker;
 
 pub use error::GrammarError;
 pub use follower::Follower;
-pub use grammars::{GrammarLimits, Grammars};
+pub use grammars::{GrammarLimits, Grammars, ToolConstraint};
 pub use lookahead_engine::{Constraint, ConstraintError, Scout};
 pub use tools::{ToolChoice, ToolSpec};

@@ -17,7 +17,7 @@ mod prompt_encoder;
 mod stored_tensor;
 mod token_tree;
 pub mod tokenizer;
-mod tool_calls;
+pub mod tool_calls;
 mod transformer;
 mod weights;
 
@@ -35,4 +35,4 @@ pub use model_files::{ModelFiles, OpenModel};
 pub use prompt_encoder::{Chat, PromptEncoder};
 pub use stored_tensor::TensorListing;
 pub use token_tree::{TokenTree, TokenTreeError};
-pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat};
+pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat, ToolSignatures};

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lookahead_engine::FinishReason;
-use lookahead_model::{TokenId, ToolCallParser, ToolDelta, ToolFormat};
+use lookahead_model::{TokenId, ToolCallParser, ToolDelta};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -60,8 +60,8 @@ pub(super) struct Asked {
     /// Answers to each prompt.
     pub(super) choices: usize,
     pub(super) prediction_tokens: usize,
-    /// How the model calls functions, where it may.
-    pub(super) tool_format: Option<ToolFormat>,
+    /// Finds calls of functions, where there may be any; each answer has a copy.
+    pub(super) parser: Option<ToolCallParser>,
 }
 
 /// The answers to a request that are being made. Dropping it stops them.
@@ -95,7 +95,7 @@ impl Answers {
         received: Instant,
         timeout: Duration,
     ) -> Self {
-        let answer = |_| Answer { parser: asked.tool_format.map(ToolCallParser::new), has_calls: false };
+        let answer = |_| Answer { parser: asked.parser.clone(), has_calls: false };
         let growing: Vec<Answer> = (0..asked.prompts.len() * asked.choices).map(answer).collect();
         let (left, usage) = (growing.len(), Usage::default());
         Self { events, phase, cancel, received, timeout, asked, growing, left, usage }
@@ -185,10 +185,12 @@ impl Answer {
         for delta in found {
             match delta {
                 ToolDelta::Content(text) => deltas.push(Delta::Text(text)),
-                ToolDelta::Call { name, arguments } => {
+                ToolDelta::Reasoning(text) => deltas.push(Delta::Reasoning(text)),
+                ToolDelta::Call { name } => {
                     self.has_calls = true;
-                    deltas.extend([Delta::Call { name }, Delta::Arguments(arguments)]);
+                    deltas.push(Delta::Call { name });
                 }
+                ToolDelta::Arguments(arguments) => deltas.push(Delta::Arguments(arguments)),
             }
         }
         deltas

@@ -7,8 +7,8 @@ use lookahead_engine::{
     AnswerText, Constraint, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams, Submission,
 };
 use lookahead_grammar::Follower;
-use lookahead_model::TokenId;
 use lookahead_model::tokenizer::EncodeOptions;
+use lookahead_model::{TokenId, ToolCallParser, ToolSignatures};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answers::{Answers, Asked};
@@ -45,7 +45,7 @@ impl Served {
         ticket.hold(Resource::Answers, input.prompts() * choices)?;
         let constraint = self.constraint(structure.as_ref(), input)?;
         let constraint = constraint.map(|follower| Arc::new(Mutex::new(follower)));
-        let tool_format = input.tools().map(|_| self.prompts.tool_format());
+        let (parser, markers) = self.tool_parser(input);
         let prediction =
             request.prediction.as_ref().map(|text| self.prediction(options, text)).transpose()?;
         let tokens = self.encode(input)?;
@@ -81,7 +81,7 @@ impl Served {
                         tenant: ticket.tenant().to_owned(),
                         scope: drafting.namespace.to_string(),
                     },
-                    text: AnswerText::new(self.tokenizer(), request.stop.iter().cloned()),
+                    text: AnswerText::showing(self.tokenizer(), request.stop.iter().cloned(), markers),
                     choice: jobs.len(),
                     events: sender.clone(),
                     received: received.clone(),
@@ -97,7 +97,7 @@ impl Served {
             prompts,
             choices: *choices,
             prediction_tokens: prediction.map_or(0, |tokens| tokens.len()),
-            tool_format,
+            parser,
         };
         Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout))
     }
@@ -177,6 +177,18 @@ impl Served {
         Ok(request.max_tokens.unwrap_or(usize::MAX).min(options.max_completion_tokens))
     }
 
+    /// What finds calls in the answers, where there may be any, and the tokens that it must see.
+    fn tool_parser(&self, input: &Input) -> (Option<ToolCallParser>, &'static [&'static str]) {
+        let format = self.prompts.tool_format();
+        let specs = match input {
+            Input::Conversation(_, Some(tools)) => tools.specs.as_slice(),
+            Input::Conversation(_, None) if format.has_channels() => &[],
+            _ => return (None, &[]),
+        };
+        let tools = specs.iter().map(|spec| (spec.name.as_str(), spec.parameters.as_ref()));
+        (Some(ToolCallParser::new(format, ToolSignatures::new(tools))), format.shown_tokens())
+    }
+
     /// What limits the answers, if anything.
     fn constraint(&self, structure: Option<&Structure>, input: &Input) -> Result<Option<Follower>, ApiError> {
         let grammars = &self.grammars;
@@ -199,7 +211,11 @@ impl Served {
             }
             (None, Some(Tools { specs, choice })) => {
                 let format = self.prompts.tool_format();
-                grammars.tools(specs, format, *choice).map_err(grammar_error("tools")).map(Some)
+                let constraint = grammars.tools(specs, format, *choice).map_err(grammar_error("tools"))?;
+                for warning in constraint.warnings {
+                    tracing::warn!("{warning}");
+                }
+                Ok(Some(constraint.follower))
             }
             (None, None) => Ok(None),
         }

@@ -65,5 +65,5 @@ fn spec(index: usize, tool: &Value) -> Result<ToolSpec, ApiError> {
         ApiError::invalid(format!("tools[{index}]"), message)
     })?;
     let parameters = function.get("parameters").filter(|schema| !schema.is_null()).cloned();
-    Ok(ToolSpec { name: name.to_owned(), parameters })
+    Ok(ToolSpec { name: name.to_owned(), parameters, strict: function["strict"] == true })
 }
