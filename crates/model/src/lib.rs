@@ -18,7 +18,7 @@ mod reasoning;
 mod stored_tensor;
 mod token_tree;
 pub mod tokenizer;
-mod tool_calls;
+pub mod tool_calls;
 mod transformer;
 mod weights;
 
@@ -37,4 +37,4 @@ pub use prompt_encoder::{Chat, FillInMiddle, PromptEncoder};
 pub use reasoning::{Parted, ReasoningFormat, ReasoningParser};
 pub use stored_tensor::TensorListing;
 pub use token_tree::{TokenTree, TokenTreeError};
-pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat};
+pub use tool_calls::{ToolCallParser, ToolDelta, ToolFormat, ToolSignatures};

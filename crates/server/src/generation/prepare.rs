@@ -8,7 +8,7 @@ use lookahead_engine::{
 };
 use lookahead_grammar::{Follower, ThinkFirst};
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
-use lookahead_model::{ReasoningFormat, TokenId};
+use lookahead_model::{ReasoningFormat, TokenId, ToolCallParser, ToolSignatures};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answers::{Answers, Asked};
@@ -48,7 +48,7 @@ impl Served {
         ticket.hold(Resource::Answers, input.prompts() * choices)?;
         let constraint = self.constraint(structure.as_ref(), input)?;
         let constraint = constraint.map(|follower| Arc::new(Mutex::new(follower)));
-        let tool_format = input.tools().map(|_| self.prompts.tool_format());
+        let (parser, markers) = self.tool_parser(input);
         let prediction =
             request.prediction.as_ref().map(|text| self.prediction(options, text)).transpose()?;
         let tokens = self.encode(input)?;
@@ -62,12 +62,9 @@ impl Served {
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
         let end_tokens = if request.ignore_eos { &[] } else { self.tokenizer().end_of_generation() };
-        let markers = reasoning.map(|(format, _)| format.control_tokens());
-        let text = AnswerText::showing(
-            self.tokenizer(),
-            request.stop.iter().cloned(),
-            markers.as_ref().map_or(&[], |markers| markers.as_slice()),
-        );
+        let mut markers = markers.to_vec();
+        markers.extend(reasoning.iter().flat_map(|(format, _)| format.control_tokens()));
+        let text = AnswerText::showing(self.tokenizer(), request.stop.iter().cloned(), &markers);
         let mut jobs = Vec::with_capacity(ready.len() * choices);
         for prompt in &ready {
             for choice in 0..*choices {
@@ -111,7 +108,7 @@ impl Served {
             prompts,
             choices: *choices,
             prediction_tokens: prediction.map_or(0, |tokens| tokens.len()),
-            tool_format,
+            parser,
             reasoning,
         };
         Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout, ticket))
@@ -244,6 +241,18 @@ impl Served {
         Ok(request.max_tokens.unwrap_or(usize::MAX).min(options.max_completion_tokens))
     }
 
+    /// What finds calls in the answers, where there may be any, and the tokens that it must see.
+    fn tool_parser(&self, input: &Input) -> (Option<ToolCallParser>, &'static [&'static str]) {
+        let format = self.prompts.tool_format();
+        let specs = match input {
+            Input::Conversation(_, Some(tools)) => tools.specs.as_slice(),
+            Input::Conversation(_, None) if format.has_channels() => &[],
+            _ => return (None, &[]),
+        };
+        let tools = specs.iter().map(|spec| (spec.name.as_str(), spec.parameters.as_ref()));
+        (Some(ToolCallParser::new(format, ToolSignatures::new(tools))), format.shown_tokens())
+    }
+
     /// What limits the answers, if anything.
     fn constraint(&self, structure: Option<&Structure>, input: &Input) -> Result<Option<Follower>, ApiError> {
         let grammars = &self.grammars;
@@ -266,7 +275,11 @@ impl Served {
             }
             (None, Some(Tools { specs, choice })) => {
                 let format = self.prompts.tool_format();
-                grammars.tools(specs, format, *choice).map_err(grammar_error("tools")).map(Some)
+                let constraint = grammars.tools(specs, format, *choice).map_err(grammar_error("tools"))?;
+                for warning in constraint.warnings {
+                    tracing::warn!("{warning}");
+                }
+                Ok(Some(constraint.follower))
             }
             (None, None) => Ok(None),
         }
