@@ -26,6 +26,8 @@ pub(crate) struct Served {
     pub(crate) worker: Worker,
     /// The most tokens of prompt and answer together.
     pub(crate) context_length: usize,
+    /// Logits of a token; the tokenizer may know fewer.
+    pub(crate) vocabulary_size: usize,
     pub(crate) kv_total_tokens: usize,
 }
 
@@ -45,7 +47,8 @@ impl Served {
         let drafts = drafts.unwrap_or_else(|| options.drafts.clone());
         let policy = drafts.policy.clone();
         let tokenizer = prompts.tokenizer();
-        let grammars = Arc::new(Grammars::new(tokenizer, engine.model().vocabulary_size())?);
+        let vocabulary_size = engine.model().vocabulary_size();
+        let grammars = Arc::new(Grammars::new(tokenizer, vocabulary_size)?);
         let drafts = DraftStore::new(drafts, tokenizer.fingerprint(), Arc::clone(metrics))?;
         let context_length = engine.context_length();
         let kv_total_tokens = engine.model().cache_memory().total_tokens();
@@ -56,7 +59,17 @@ impl Served {
         };
         let scheduler = Scheduler::new(engine, scheduler_options);
         let worker = Worker::start(scheduler, Arc::clone(metrics)).map_err(ServeError::Thread)?;
-        Ok(Self { names, prompts, grammars, drafts, policy, worker, context_length, kv_total_tokens })
+        Ok(Self {
+            names,
+            prompts,
+            grammars,
+            drafts,
+            policy,
+            worker,
+            context_length,
+            vocabulary_size,
+            kv_total_tokens,
+        })
     }
 
     /// The first of its names.

@@ -9,6 +9,7 @@ mod drafts;
 mod exactness;
 mod fairness;
 mod habits;
+mod llama_cpp;
 mod models;
 mod ollama;
 mod panics;
@@ -16,3 +17,4 @@ mod server;
 mod shutdown;
 #[cfg(feature = "otel")]
 mod traces;
+mod vllm;

@@ -6,7 +6,7 @@ pub(super) mod completions;
 mod completions_wire;
 mod events;
 pub(super) mod fields;
-mod logprobs;
+pub(super) mod logprobs;
 pub(super) mod structure;
 pub(super) mod tools;
 mod usage;
