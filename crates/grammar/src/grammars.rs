@@ -16,7 +16,7 @@ use crate::{
     endings::Endings,
     error::{GrammarError, readable},
     follower::Follower,
-    json, schema,
+    gbnf, json, schema,
     tools::{self, ToolChoice, ToolSpec},
     vocabulary::Vocabulary,
     walker::Walker,
@@ -192,6 +192,15 @@ impl Grammars {
         let schemas: Vec<Value> = grammar.split("%json").skip(1).filter_map(schema_at).collect();
         json::check_cost(&schemas).map_err(GrammarError::Lark)?;
         self.follower(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(GrammarError::Lark)
+    }
+
+    /// Text that follows a grammar in GBNF, as llama.cpp has it.
+    ///
+    /// # Errors
+    /// If the grammar is wrong, which names the line, matches nothing or is too complex.
+    pub fn gbnf(&self, grammar: &str) -> Result<Follower, GrammarError> {
+        check_length("grammar", grammar.len(), LONGEST_LARK)?;
+        self.lark(&gbnf::to_lark(grammar).map_err(GrammarError::Lark)?)
     }
 
     /// Answers that call tools. For the choice of one tool, pass that tool alone and [`ToolChoice::One`].

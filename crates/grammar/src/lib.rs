@@ -41,6 +41,7 @@ mod compiled;
 mod endings;
 mod error;
 mod follower;
+mod gbnf;
 mod grammars;
 mod json;
 mod rules;

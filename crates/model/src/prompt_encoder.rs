@@ -72,15 +72,26 @@ impl PromptEncoder {
     }
 
     /// The tokens of a prompt for what stands between `before` and `after`, both texts as they stand; `None` if the model was
-    /// not trained for that.
+    /// not trained for that. Other `files`, by name, are shown first.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
-    pub fn encode_gap(&self, before: &str, after: &str) -> Result<Option<Vec<TokenId>>, EncodeError> {
+    pub fn encode_gap(
+        &self,
+        files: &[(String, String)],
+        before: &str,
+        after: &str,
+    ) -> Result<Option<Vec<TokenId>>, EncodeError> {
         let Some(fill_in_middle) = self.fill_in_middle else { return Ok(None) };
-        let text = EncodeOptions { add_bos: false, parse_special: false };
-        let (before, after) = (self.tokenizer.encode(before, text)?, self.tokenizer.encode(after, text)?);
-        Ok(Some(fill_in_middle.prompt(self.tokenizer.beginning(), &before, &after)))
+        let encode =
+            |text: &str| self.tokenizer.encode(text, EncodeOptions { add_bos: false, parse_special: false });
+        let mut tokens: Vec<TokenId> = self.tokenizer.beginning().into_iter().collect();
+        for (name, text) in files {
+            tokens.extend(fill_in_middle.file());
+            tokens.extend(encode(&format!("{name}\n{text}\n"))?);
+        }
+        fill_in_middle.append(&mut tokens, &encode(before)?, &encode(after)?);
+        Ok(Some(tokens))
     }
 
     /// The tokens of a text as it stands.

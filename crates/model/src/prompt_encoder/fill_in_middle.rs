@@ -16,23 +16,31 @@ const NAMES: [(&str, &str, Option<&str>); 7] = [
     ("[PREFIX]", "[SUFFIX]", None),                               // Codestral
 ];
 
+/// Names of the token before another file, of the models that have one.
+const FILE_NAMES: [&str; 2] = ["<|file_sep|>", "<file_sep>"];
+
 /// The tokens by which a model is asked to fill in the middle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FillInMiddle {
     prefix: TokenId,
     suffix: TokenId,
     middle: Option<TokenId>,
+    file: Option<TokenId>,
 }
 
 impl FillInMiddle {
     /// Those of a tokenizer; `None` for a model that was not trained to fill in the middle.
     pub(super) fn find(tokenizer: &Tokenizer) -> Option<Self> {
         let mut found = [[None; 3]; NAMES.len()];
+        let mut file = None;
         for id in 0..tokenizer.vocabulary_size() as TokenId {
             let Ok(name) = str::from_utf8(tokenizer.token_bytes(id)) else { continue };
             let name = name.trim_start_matches(['▁', ' ']); // SentencePiece counts a space in
             if !name.starts_with(['<', '[']) {
                 continue;
+            }
+            if FILE_NAMES.contains(&name) {
+                file.get_or_insert(id);
             }
             for (ids, (prefix, suffix, middle)) in found.iter_mut().zip(NAMES) {
                 let place =
@@ -44,28 +52,26 @@ impl FillInMiddle {
         }
         found.into_iter().zip(NAMES).find_map(|([prefix, suffix, middle], (.., named))| {
             let is_whole = middle.is_some() || named.is_none();
-            is_whole.then_some(Self { prefix: prefix?, suffix: suffix?, middle })
+            is_whole.then_some(Self { prefix: prefix?, suffix: suffix?, middle, file })
         })
     }
 
-    /// The prompt for what stands between `before` and `after`, behind `beginning`.
-    pub(super) fn prompt(
-        self,
-        beginning: Option<TokenId>,
-        before: &[TokenId],
-        after: &[TokenId],
-    ) -> Vec<TokenId> {
+    /// The token before another file that the model is shown first.
+    pub(super) fn file(self) -> Option<TokenId> {
+        self.file
+    }
+
+    /// Asks for what stands between `before` and `after`.
+    pub(super) fn append(self, prompt: &mut Vec<TokenId>, before: &[TokenId], after: &[TokenId]) {
         let parts: [(TokenId, &[TokenId]); 2] = match self.middle {
             Some(_) => [(self.prefix, before), (self.suffix, after)],
             None => [(self.suffix, after), (self.prefix, before)],
         };
-        let mut tokens: Vec<TokenId> = beginning.into_iter().collect();
         for (mark, text) in parts {
-            tokens.push(mark);
-            tokens.extend(text);
+            prompt.push(mark);
+            prompt.extend(text);
         }
-        tokens.extend(self.middle);
-        tokens
+        prompt.extend(self.middle);
     }
 }
 
@@ -93,11 +99,16 @@ mod tests {
             (&["<|fim_prefix|>", "<|fim_middle|>", "<|fim_suffix|>"][..], Some(vec![3, 0, 5, 1, 4])),
             (&["<PRE>", "<SUF>", "<MID>"], Some(vec![3, 0, 4, 1, 5])),
             (&["[SUFFIX]", "[PREFIX]"], Some(vec![3, 1, 4, 0])),
+            (&["<file_sep>", "<fim_prefix>", "<fim_suffix>", "<fim_middle>"], Some(vec![4, 0, 5, 1, 6])),
             (&["<fim_prefix>", "<fim_suffix>"], None),
             (&[], None),
         ] {
-            let found = FillInMiddle::find(&tokenizer(names));
-            assert_eq!(found.map(|fim| fim.prompt(None, &[0], &[1])), prompt, "{names:?}");
+            let found = FillInMiddle::find(&tokenizer(names)).map(|fill_in_middle| {
+                let mut tokens = Vec::new();
+                fill_in_middle.append(&mut tokens, &[0], &[1]);
+                tokens
+            });
+            assert_eq!(found, prompt, "{names:?}");
         }
     }
 }

@@ -59,6 +59,11 @@ pub(super) trait Wire: Send + 'static {
     /// The last pieces of a stream that fails.
     fn fail(&mut self, error: ApiError) -> Vec<Self::Piece>;
 
+    /// Whether [`WholeAnswer::tokens`] has all tokens, and not only those whose log probabilities are asked for.
+    fn keeps_tokens(&self) -> bool {
+        false
+    }
+
     /// The answers as one object.
     fn whole(self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value;
 }
@@ -70,7 +75,7 @@ pub(super) struct WholeAnswer {
     pub(super) text: String,
     /// Names of functions that it calls, and the JSON texts of their arguments: the last is cut off where the answer is.
     pub(super) calls: Vec<(String, String)>,
-    /// Its tokens, if their log probabilities are asked for.
+    /// Its tokens, if their log probabilities are asked for or [`Wire::keeps_tokens`].
     pub(super) tokens: Vec<AnswerToken>,
     pub(super) reason: Option<EndReason>,
     /// The stop string that has ended it.
@@ -197,12 +202,13 @@ fn send_stream<W: Wire>(answers: Answers, mut wire: W) -> Response {
 
 /// The answers as one object.
 async fn send_whole(mut answers: Answers, wire: impl Wire) -> Result<Response, ApiError> {
+    let keeps_tokens = wire.keeps_tokens();
     let mut whole: Vec<WholeAnswer> = (0..answers.count()).map(|_| WholeAnswer::default()).collect();
     let usage = loop {
         match answers.next().await? {
             AnswerEvent::Step { answer, deltas, tokens, .. } => {
                 whole[answer].add(deltas);
-                let asked_for = tokens.into_iter().filter(|token| token.logprobs.is_some());
+                let asked_for = tokens.into_iter().filter(|token| keeps_tokens || token.logprobs.is_some());
                 whole[answer].tokens.extend(asked_for);
             }
             AnswerEvent::End { answer, deltas, reason, stop_string } => {

@@ -8,6 +8,7 @@ mod error_form;
 mod extract;
 mod known_fields;
 mod leftover;
+mod llama_cpp;
 mod lookahead;
 mod models;
 mod number;
@@ -68,6 +69,11 @@ use crate::{auth, ids, pages};
         lookahead::list_corpora,
         lookahead::remove_corpus,
         lookahead::stats,
+        llama_cpp::completion::complete,
+        llama_cpp::infill::complete,
+        llama_cpp::template::apply,
+        llama_cpp::server::props,
+        llama_cpp::server::slots,
         ollama::chat::complete,
         ollama::generate::complete,
         ollama::models::tags,
@@ -103,6 +109,11 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         .route("/models/{model}", get(models::get))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
+        .route("/completion", post(llama_cpp::completion::complete))
+        .route("/infill", post(llama_cpp::infill::complete))
+        .route("/apply-template", post(llama_cpp::template::apply))
+        .route("/props", get(llama_cpp::server::props))
+        .route("/slots", get(llama_cpp::server::slots))
         .route("/api/chat", post(ollama::chat::complete))
         .route("/api/generate", post(ollama::generate::complete))
         .route("/api/tags", get(ollama::models::tags))

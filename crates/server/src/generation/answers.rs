@@ -61,6 +61,8 @@ pub(super) struct Asked {
     /// Answers to each prompt.
     pub(super) choices: usize,
     pub(super) prediction_tokens: usize,
+    /// Whether answers begin with their prompts, all but the first token of each.
+    pub(super) prompt_logprobs: bool,
     /// Finds calls of functions, where there may be any; each answer has a copy.
     pub(super) parser: Option<ToolCallParser>,
     /// How the model marks what it thinks, and whether a prompt has ended inside that; where that is told from the answers.
@@ -175,7 +177,9 @@ impl Answers {
     fn end(&mut self, index: usize, ending: &Ending) -> AnswerEvent {
         self.left -= 1;
         let is_first = index.is_multiple_of(self.asked.choices);
-        self.usage.add(&ending.stats, is_first, self.asked.prediction_tokens);
+        let prompt = &self.asked.prompts[index / self.asked.choices];
+        let dictated = if self.asked.prompt_logprobs { prompt.len() - 1 } else { 0 };
+        self.usage.add(&ending.stats, is_first, self.asked.prediction_tokens, dictated);
         let answer = &mut self.growing[index];
         let mut deltas = Vec::new();
         answer.push(&ending.rest, &mut deltas);

@@ -32,13 +32,20 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
-    /// Adds an answer. The prompt counts if it is the first one to it.
-    pub(super) fn add(&mut self, stats: &GenerationStats, is_first: bool, prediction_tokens: usize) {
+    /// Adds an answer, of which the first tokens were the `dictated` ones of the prompt. The prompt counts if it is the first one
+    /// to it.
+    pub(super) fn add(
+        &mut self,
+        stats: &GenerationStats,
+        is_first: bool,
+        prediction_tokens: usize,
+        dictated: usize,
+    ) {
         if is_first {
-            self.prompt_tokens += stats.prompt_tokens;
+            self.prompt_tokens += stats.prompt_tokens + dictated;
             self.cached_tokens += stats.cached_tokens;
         }
-        self.completion_tokens += stats.completion_tokens;
+        self.completion_tokens += stats.completion_tokens.saturating_sub(dictated);
         let accepted = stats.accepted_by_origin.of(DraftOrigin::Reference);
         self.accepted_prediction_tokens += accepted;
         self.rejected_prediction_tokens += (prediction_tokens as u64).saturating_sub(accepted);

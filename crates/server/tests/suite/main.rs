@@ -10,6 +10,7 @@ mod drafts;
 mod exactness;
 mod fairness;
 mod habits;
+mod llama_cpp;
 mod messages;
 mod models;
 mod ollama;
@@ -20,4 +21,5 @@ mod shutdown;
 mod thinking;
 #[cfg(feature = "otel")]
 mod traces;
+mod vllm;
 mod wires;

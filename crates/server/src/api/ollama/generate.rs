@@ -129,7 +129,11 @@ impl GenerateFields {
     /// What is to be answered. A model without a template is given the text as it stands.
     fn input(self, model: &Served, variables: Map<String, Value>) -> Input {
         if let Some(suffix) = self.suffix.filter(|suffix| !suffix.is_empty()) {
-            return Input::Texts(vec![Prompt::Around { before: self.prompt, after: suffix }]);
+            return Input::Texts(vec![Prompt::Around {
+                files: Vec::new(),
+                before: self.prompt,
+                after: suffix,
+            }]);
         }
         if self.raw || model.prompts.template().is_none() {
             return Input::Texts(vec![Prompt::Text(self.prompt)]);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::TokenId;
-use lookahead_model::tokenizer::DecodeOptions;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -41,7 +40,7 @@ struct CompletionFields {
     /// llama.cpp's name of `max_tokens`.
     #[serde(default, deserialize_with = "limit")]
     n_predict: Option<usize>,
-    /// Whether the answer repeats the prompt in front.
+    /// Whether the answer repeats the prompt in front, with `logprobs` those of its tokens.
     #[serde(default, deserialize_with = "or_default")]
     echo: bool,
     /// How many of the most likely tokens to give with each token, and its own log probability.
@@ -119,14 +118,11 @@ fn read(
         return Err(ApiError::unsupported("best_of", "best_of is supported where it equals n only"));
     }
     let logprobs = completion.logprobs.map(|count| logprobs::check_top("logprobs", count)).transpose()?;
-    if completion.echo && logprobs.is_some() {
-        let message = "echo and logprobs cannot be used together: a prompt has no log probabilities here";
-        return Err(ApiError::unsupported("echo", message));
-    }
     let max_tokens = either(("max_tokens", completion.max_tokens), ("n_predict", completion.n_predict))?;
     let request = AnswerRequest {
         max_tokens: Some(max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
         logprobs,
+        prompt_logprobs: completion.echo && logprobs.is_some(),
         structure: structure.read()?,
         ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read(completion.suffix)?))?
     };
@@ -135,12 +131,8 @@ fn read(
         let model = Arc::clone(&model);
         move |answers: &Answers| {
             let echo = |prompt: &Arc<[TokenId]>| {
-                let text = if has_echo {
-                    model.tokenizer().decode(prompt, DecodeOptions::default())
-                } else {
-                    String::new()
-                };
-                iter::repeat_n(Arc::from(text), choices)
+                let echo = if has_echo { Arc::clone(prompt) } else { Arc::from([]) };
+                iter::repeat_n(echo, choices)
             };
             let echoes = answers.prompts().iter().flat_map(echo).collect();
             CompletionWire::new(model, delivery, echoes, logprobs.is_some())
@@ -164,7 +156,7 @@ impl Prompts {
     fn read(self, suffix: Option<String>) -> Result<Vec<Prompt>, ApiError> {
         let suffix = suffix.filter(|suffix| !suffix.is_empty());
         let of_text = |text| match &suffix {
-            Some(after) => Prompt::Around { before: text, after: after.clone() },
+            Some(after) => Prompt::Around { files: Vec::new(), before: text, after: after.clone() },
             None => Prompt::Text(text),
         };
         let prompts: Vec<Prompt> = match self {

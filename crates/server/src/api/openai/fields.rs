@@ -8,7 +8,7 @@ use lookahead_model::TokenId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::number::{count, integer, seed};
+use crate::api::number::{count, integer, limit, seed};
 use crate::drafts::NamespaceName;
 use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Drafting, Input};
@@ -17,6 +17,9 @@ use crate::served::Served;
 /// Stop strings of a request, at most, and their bytes: each answer has a copy.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 4 << 10;
+
+/// Tokens of a request that end an answer, at most.
+const MAX_STOP_TOKENS: usize = 64;
 
 /// Tokens with a bias in a request, at most: each answer has a copy.
 const MAX_BIASES: usize = 1 << 10;
@@ -58,6 +61,15 @@ pub(in crate::api) struct SamplingFields {
     pub(in crate::api) seed: Option<u64>,
     /// Where an answer ends: a text or several.
     pub(in crate::api) stop: Option<OneOrMany>,
+    /// Tokens that end an answer besides the model's own, by id; vLLM's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(in crate::api) stop_token_ids: Vec<TokenId>,
+    /// The fewest tokens of an answer, as vLLM's: before them no token ends it.
+    #[serde(default, deserialize_with = "count")]
+    pub(in crate::api) min_tokens: Option<usize>,
+    /// The most tokens of a prompt, of which the last are left; as many as the context holds if it is -1. vLLM's.
+    #[serde(default, deserialize_with = "limit")]
+    pub(in crate::api) truncate_prompt_tokens: Option<usize>,
     /// Whether an answer goes on behind the tokens that end one, to its most tokens: for measuring, as vLLM's.
     #[serde(default, deserialize_with = "or_default")]
     pub(in crate::api) ignore_eos: bool,
@@ -203,8 +215,12 @@ impl SamplingFields {
             max_tokens: None,
             sampling: self.params(model.tokenizer().vocabulary_size())?,
             stop: self.stop()?,
+            stop_tokens: self.stop_tokens(model.vocabulary_size)?,
             ignore_eos: self.ignore_eos,
+            min_tokens: self.min_tokens.unwrap_or(0),
+            truncate_prompt: self.truncate_prompt()?,
             logprobs: None,
+            prompt_logprobs: false,
             structure: None,
             thinking_budget: None,
             prediction: None,
@@ -272,6 +288,29 @@ impl SamplingFields {
             return Err(ApiError::unsupported("lookahead.trace", message));
         }
         Ok(())
+    }
+
+    fn stop_tokens(&self, vocabulary_size: usize) -> Result<Vec<TokenId>, ApiError> {
+        let tokens = &self.stop_token_ids;
+        if tokens.len() > MAX_STOP_TOKENS {
+            let message = format!("stop_token_ids: up to {MAX_STOP_TOKENS}, not {}", tokens.len());
+            return Err(ApiError::invalid("stop_token_ids", message));
+        }
+        if let Some(unknown) = tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
+            let last = vocabulary_size - 1;
+            let message = format!("stop_token_ids: {unknown} is no token id; there are 0 to {last}");
+            return Err(ApiError::invalid("stop_token_ids", message));
+        }
+        Ok(tokens.clone())
+    }
+
+    fn truncate_prompt(&self) -> Result<Option<usize>, ApiError> {
+        if self.truncate_prompt_tokens == Some(0) {
+            let message =
+                "truncate_prompt_tokens is 0; it must be at least 1, or -1 for what the context holds";
+            return Err(ApiError::invalid("truncate_prompt_tokens", message));
+        }
+        Ok(self.truncate_prompt_tokens)
     }
 
     /// Answers to each prompt.

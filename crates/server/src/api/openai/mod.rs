@@ -6,7 +6,7 @@ pub(super) mod completions;
 mod completions_wire;
 mod events;
 pub(super) mod fields;
-mod logprobs;
+pub(super) mod logprobs;
 mod reasoning;
 pub(super) mod responses;
 pub(super) mod structure;
