@@ -149,6 +149,7 @@ pub enum ChatTemplateError {
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
+    source: String,
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
@@ -218,7 +219,13 @@ impl ChatTemplate {
         let knows_tools = environment.get_template(FIELD)?.undeclared_variables(false).contains("tools")
             || source.contains("set tools");
         let tool_format = if knows_tools { ToolFormat::of_template(source) } else { ToolFormat::Hermes };
-        Ok(Self { environment, bos_token, eos_token, knows_tools, tool_format })
+        let source = source.to_owned();
+        Ok(Self { source, environment, bos_token, eos_token, knows_tools, tool_format })
+    }
+
+    /// The template's text.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Whether the template has a place for definitions of tools.
