@@ -150,6 +150,7 @@ pub enum ChatTemplateError {
 /// A model's chat template.
 #[derive(Debug)]
 pub struct ChatTemplate {
+    source: String,
     environment: Environment<'static>,
     bos_token: String,
     eos_token: String,
@@ -220,15 +221,13 @@ impl ChatTemplate {
         let knows_tools = environment.get_template(FIELD)?.undeclared_variables(false).contains("tools")
             || source.contains("set tools");
         let tool_format = if knows_tools { ToolFormat::of_template(source) } else { ToolFormat::Hermes };
-        let reasoning_format = ReasoningFormat::of_template(source);
-        Ok(Self { environment, bos_token, eos_token, knows_tools, tool_format, reasoning_format })
+        let (source, reasoning_format) = (source.to_owned(), ReasoningFormat::of_template(source));
+        Ok(Self { source, environment, bos_token, eos_token, knows_tools, tool_format, reasoning_format })
     }
 
-    /// The template as it is run.
-    pub fn source(&self) -> String {
-        self.environment
-            .get_template(FIELD)
-            .map_or_else(|_| String::new(), |template| template.source().to_owned())
+    /// The template's text.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Whether the template has a place for definitions of tools.

@@ -114,6 +114,26 @@ impl PromptEncoder {
     /// If the model has no template, the template refuses the messages or fails on them, there is no message to
     /// continue, the messages hold all of Unicode's noncharacters, or the tokenizer gives up on the text.
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, ChatTemplateError> {
+        let (text, mark) = self.marked_prompt(chat)?;
+        let parts = text.split(|character| Some(character) == mark);
+        Ok(self.tokenizer.encode_parts(parts, EncodeOptions { add_bos: true, parse_special: true })?)
+    }
+
+    /// The text of a conversation's prompt, as a person reads it: names of control tokens stand in it whoever wrote
+    /// them, so its tokens are those of [`encode_chat`](Self::encode_chat) alone.
+    ///
+    /// # Errors
+    /// As [`encode_chat`](Self::encode_chat), except for the tokenizer's.
+    pub fn render_chat(&self, chat: &Chat) -> Result<String, ChatTemplateError> {
+        let (text, mark) = self.marked_prompt(chat)?;
+        Ok(match mark {
+            Some(mark) => text.replace(mark, ""),
+            None => text,
+        })
+    }
+
+    /// The text of a prompt, with the mark that stands inside each name of a control token that is not the template's.
+    fn marked_prompt(&self, chat: &Chat) -> Result<(String, Option<char>), ChatTemplateError> {
         let template = self.template.as_ref().ok_or(ChatTemplateError::NoTemplate)?;
         let mut chat = chat.clone();
         // First of all: JSON text may hide a name behind escapes.
@@ -142,8 +162,7 @@ impl PromptEncoder {
         if let Some(end) = end {
             text.truncate(text.find(end).ok_or(ChatTemplateError::NothingToContinue)?);
         }
-        let parts = text.split(|character| Some(character) == mark);
-        Ok(self.tokenizer.encode_parts(parts, EncodeOptions { add_bos: true, parse_special: true })?)
+        Ok((text, mark))
     }
 }
 

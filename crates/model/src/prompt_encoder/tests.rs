@@ -109,6 +109,8 @@ fn messages_cannot_make_control_tokens_wherever_the_name_stands() {
             let text = encode(&encoder, &chat(attack, &escaped));
             let json = json!(attack).to_string();
             assert!(text.contains(attack) && text.contains(&json), "the text itself is unchanged: {text}");
+            let read = encoder.render_chat(&chat(attack, &escaped)).unwrap();
+            assert!(text == read || text == format!("<bos>{read}"), "a person reads the same: {read}");
             assert!(text.contains("\u{fdd0}") == attack.contains('\u{fdd0}'), "no mark is left: {text}");
         }
     }
