@@ -16,7 +16,7 @@ use crate::{
     endings::Endings,
     error::{GrammarError, readable},
     follower::Follower,
-    json,
+    gbnf, json, schema,
     tools::{self, ToolChoice, ToolSpec},
     vocabulary::Vocabulary,
     walker::Walker,
@@ -54,6 +54,14 @@ impl Default for GrammarLimits {
     fn default() -> Self {
         Self { lexer_states: 50_000, lexer_work: 200_000, items: 50_000, items_in_row: 2_000 }
     }
+}
+
+/// What answers that call tools follow.
+pub struct ToolConstraint {
+    /// What follows one answer.
+    pub follower: Follower,
+    /// What of the tools' schemas is not enforced: the tool, the keyword and its place.
+    pub warnings: Vec<String>,
 }
 
 /// What a model's tokens mean to grammars: made once a model, shared by all its requests.
@@ -136,9 +144,12 @@ impl Grammars {
     pub fn json_schema(&self, schema: &Value) -> Result<Follower, GrammarError> {
         json::check_cost([schema]).map_err(GrammarError::Schema)?;
         check_length("JSON schema", schema.to_string().len(), LONGEST)?;
-        let schema = json::laid_out(schema)
+        let mut tidy = schema.clone();
+        schema::tidy(&mut tidy);
+        let schema = json::laid_out(&tidy)
             .ok_or_else(|| GrammarError::Schema("a schema is an object or a boolean".to_owned()))?;
-        self.follower(TopLevelGrammar::from_json_schema(schema)).map_err(GrammarError::Schema)
+        self.follower(TopLevelGrammar::from_json_schema(schema))
+            .map_err(|problem| GrammarError::Schema(schema::explained(problem, &tidy)))
     }
 
     /// Text that matches a regular expression as a whole: the syntax of Rust's `regex`, without look-around.
@@ -183,7 +194,18 @@ impl Grammars {
         self.follower(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(GrammarError::Lark)
     }
 
+    /// Text that follows a grammar in GBNF, as llama.cpp has it.
+    ///
+    /// # Errors
+    /// If the grammar is wrong, which names the line, matches nothing or is too complex.
+    pub fn gbnf(&self, grammar: &str) -> Result<Follower, GrammarError> {
+        check_length("grammar", grammar.len(), LONGEST_LARK)?;
+        self.lark(&gbnf::to_lark(grammar).map_err(GrammarError::Lark)?)
+    }
+
     /// Answers that call tools. For the choice of one tool, pass that tool alone and [`ToolChoice::One`].
+    ///
+    /// What cannot be enforced of the schema of a tool that is not strict is left out, with a warning.
     ///
     /// # Errors
     /// If there is no tool, or the schema of a tool's parameters is one of those that [`Self::json_schema`] refuses.
@@ -192,28 +214,47 @@ impl Grammars {
         tools: &[ToolSpec],
         format: ToolFormat,
         choice: ToolChoice,
-    ) -> Result<Follower, GrammarError> {
+    ) -> Result<ToolConstraint, GrammarError> {
         if tools.is_empty() {
             return Err(GrammarError::Tools("there are none to call".to_owned()));
         }
         let wrong = |tool: &ToolSpec, problem| GrammarError::Tool { name: tool.name.clone(), problem };
-        let named = |tool| {
+        let mut named = Vec::with_capacity(tools.len());
+        let mut warnings = Vec::new();
+        for tool in tools {
             let no_schema = || wrong(tool, "a schema is an object or a boolean".to_owned());
-            let arguments = tools::arguments(tool).ok_or_else(no_schema)?;
-            Ok((tool.name.as_str(), arguments))
-        };
-        let with_arguments = tools.iter().map(named).collect::<Result<Vec<_>, GrammarError>>()?;
-        json::check_cost(with_arguments.iter().map(|(_, arguments)| arguments))
-            .map_err(GrammarError::Tools)?;
-        let grammar = tools::grammar(&with_arguments, format, choice, &self.vocabulary);
+            let mut parameters = tools::parameters(tool).ok_or_else(no_schema)?;
+            json::check_cost([&parameters]).map_err(|problem| wrong(tool, problem))?;
+            schema::tidy(&mut parameters);
+            if !tool.strict {
+                let mut unenforced = schema::relax(&mut parameters, false);
+                if self.has_overlaps(&parameters) {
+                    unenforced.extend(schema::relax(&mut parameters, true));
+                }
+                let warning = |what| format!("tool {:?}: {what} is not enforced", tool.name);
+                warnings.extend(unenforced.into_iter().map(warning));
+            }
+            let parameters = json::laid_out(&parameters).ok_or_else(no_schema)?;
+            named.push((tool.name.as_str(), parameters));
+        }
+        json::check_cost(named.iter().map(|(_, parameters)| parameters)).map_err(GrammarError::Tools)?;
+        let grammar = tools::grammar(&named, format, choice, &self.vocabulary);
         check_length("schemas of the tools", grammar.len(), LONGEST)?;
-        self.follower(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
-            let alone = |(tool, (_, arguments)): (&ToolSpec, (&str, Value))| {
-                let grammar = TopLevelGrammar::from_json_schema(arguments);
-                self.follower(grammar).err().map(|problem| wrong(tool, problem))
+        let follower = self.follower(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
+            let alone = |(tool, (_, parameters)): (&ToolSpec, (&str, Value))| {
+                let problem = self.follower(TopLevelGrammar::from_json_schema(parameters.clone())).err()?;
+                Some(wrong(tool, schema::explained(problem, &parameters)))
             };
-            tools.iter().zip(with_arguments).find_map(alone).unwrap_or(GrammarError::Tools(problem))
-        })
+            tools.iter().zip(named).find_map(alone).unwrap_or(GrammarError::Tools(problem))
+        })?;
+        Ok(ToolConstraint { follower, warnings })
+    }
+
+    /// Whether two alternatives of a `oneOf` have a value in common, or may have for all that is known.
+    fn has_overlaps(&self, schema: &Value) -> bool {
+        let alone = || json::laid_out(schema).map(TopLevelGrammar::from_json_schema);
+        let problem = || alone().and_then(|grammar| self.follower(grammar).err());
+        schema::has_alternatives(schema) && problem().is_some_and(|problem| problem.contains("oneOf"))
     }
 
     fn follower(&self, grammar: TopLevelGrammar) -> Result<Follower, String> {

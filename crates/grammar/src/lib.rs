@@ -36,12 +36,16 @@
 //! }
 //! ```
 
+mod arguments;
 mod compiled;
 mod endings;
 mod error;
 mod follower;
+mod gbnf;
 mod grammars;
 mod json;
+mod rules;
+mod schema;
 mod scout;
 mod thinking;
 mod tools;
@@ -50,7 +54,7 @@ mod walker;
 
 pub use error::GrammarError;
 pub use follower::Follower;
-pub use grammars::{GrammarLimits, Grammars};
+pub use grammars::{GrammarLimits, Grammars, ToolConstraint};
 pub use lookahead_engine::{Constraint, ConstraintError, Scout};
 pub use thinking::{ThinkFirst, ThinkingTokens};
 pub use tools::{ToolChoice, ToolSpec};

@@ -1,9 +1,11 @@
 //! Calls of tools: how models write them, as grammars.
 
 use lookahead_model::ToolFormat;
+use lookahead_model::tool_calls::syntax::{ArgumentSyntax, CallSyntax, IdSyntax, NameSyntax, Syntax};
 use serde_json::Value;
 
-use crate::{json, vocabulary::Vocabulary};
+use crate::rules::{Rules, escaped, literal, sequence};
+use crate::{arguments, json, vocabulary::Vocabulary};
 
 /// A tool that a model may call.
 #[derive(Clone, Debug, PartialEq)]
@@ -12,6 +14,8 @@ pub struct ToolSpec {
     pub name: String,
     /// The JSON schema of its arguments, which are an object; without one, of any object.
     pub parameters: Option<Value>,
+    /// Whether the schema must be enforced as a whole. Otherwise what cannot be enforced of it is left out.
+    pub strict: bool,
 }
 
 /// Whether a model calls tools.
@@ -27,7 +31,7 @@ pub enum ToolChoice {
 }
 
 /// The arguments of a tool: always an object.
-pub(crate) fn arguments(tool: &ToolSpec) -> Option<Value> {
+pub(crate) fn parameters(tool: &ToolSpec) -> Option<Value> {
     let mut schema = tool.parameters.clone().unwrap_or_else(json::any_object);
     if let Value::Object(schema) = &mut schema {
         schema.entry("type").or_insert_with(|| "object".into());
@@ -42,66 +46,178 @@ pub(crate) fn grammar(
     choice: ToolChoice,
     vocabulary: &Vocabulary,
 ) -> String {
-    match format {
-        ToolFormat::Hermes => hermes(tools, choice, vocabulary),
-        ToolFormat::Llama3Json => llama3_json(tools, choice),
+    let mut rules = Rules::new(format.shown_tokens(), vocabulary);
+    let start = match format.syntax() {
+        None => harmony(tools, choice, &mut rules),
+        Some(syntax) => {
+            let calls: Vec<String> = tools.iter().map(|tool| call(tool, syntax, &mut rules)).collect();
+            let call = rules.rule(&calls.join(" | "));
+            if syntax.is_anywhere {
+                anywhere(&call, syntax, choice, &mut rules)
+            } else {
+                whole_answer(tools, &call, syntax, choice, &mut rules)
+            }
+        }
+    };
+    rules.finish(&start)
+}
+
+/// Calls between markers, behind a text perhaps.
+fn anywhere(call: &str, syntax: &Syntax, choice: ToolChoice, rules: &mut Rules) -> String {
+    let begin = syntax.begin.concat();
+    let opening = syntax.begin[0].trim();
+    let behind_opening = rules.markup(&begin[opening.len()..]);
+    let end = rules.markup(&syntax.end.concat());
+    let more = match syntax.between {
+        Some(between) if choice != ToolChoice::One => {
+            format!("({})*", sequence([&rules.markup(between), call]))
+        }
+        _ => String::new(),
+    };
+    let body = rules.rule(&sequence([&behind_opening, call, &more, &end]));
+    let separator = rules.markup(syntax.separator);
+    let next = sequence([&separator, &rules.markup(opening), &body]);
+    let several = match syntax.between {
+        Some(_) => String::new(),
+        // Models may end their last line, too; if that could only begin another call, they would be made to call twice.
+        None if separator.is_empty() => format!("({next})*"),
+        None => format!("({next})* {separator}?"),
+    };
+    match choice {
+        ToolChoice::One => sequence([&rules.markup(opening), &body]),
+        ToolChoice::Required => sequence([&rules.markup(opening), &body, &several]),
+        // Text ends where a call begins, whether that is seen by its characters or by the token.
+        ToolChoice::Auto => {
+            let text = rules.text_without(opening);
+            let first = rules.text_until(opening);
+            format!("{text}? | {}", sequence([&first, &body, &several]))
+        }
     }
 }
 
-fn hermes(tools: &[(&str, Value)], choice: ToolChoice, vocabulary: &Vocabulary) -> String {
-    const OPEN: &str = "<tool_call>";
-    const CLOSE: &str = "</tool_call>";
-    let tag = |name| match vocabulary.control_token(name) {
-        Some(id) => format!("<[{id}]>"),
-        None => literal(name),
+/// Calls that are the whole answer.
+fn whole_answer(
+    tools: &[(&str, Value)],
+    call: &str,
+    syntax: &Syntax,
+    choice: ToolChoice,
+    rules: &mut Rules,
+) -> String {
+    let (begin, end) = (rules.markup(&syntax.begin.concat()), rules.markup(&syntax.end.concat()));
+    let more = match syntax.between {
+        Some(between) if choice != ToolChoice::One => {
+            format!("({})*", sequence([&rules.markup(between), call]))
+        }
+        _ => String::new(),
     };
-    // Models may end their last line, too; if that could only begin another call, they would be made to call twice.
-    let start = match choice {
-        ToolChoice::One => "call",
-        ToolChoice::Required => r#"call ("\n" call)* "\n"?"#,
-        ToolChoice::Auto => r#"TEXT? | first ("\n" call)* "\n"?"#,
-    };
-    // Text ends where a call begins, whether that is seen by its characters or by the token.
-    let auto = match (choice, vocabulary.control_token(OPEN)) {
-        (ToolChoice::One | ToolChoice::Required, _) => String::new(),
-        (ToolChoice::Auto, Some(id)) => format!("TEXT: /(?s:.+)/\nfirst: TEXT? <[{id}]> body\n"),
-        (ToolChoice::Auto, None) => format!(
-            "TEXT: /(?s:.+)/ & ~/(?s:.*){OPEN}(?s:.*)/\nlead[suffix={}]: /(?s:.*)/\nfirst: lead body\n",
-            literal(OPEN)
-        ),
-    };
-    let body = alternatives(tools, |name, arguments| {
-        let head = literal(&format!("\n{{\"name\": {}, \"arguments\": ", Value::from(name)));
-        format!("{head} %json {arguments} \"}}\\n\"")
-    });
-    format!(
-        "start: {start}\ncall: {open} body\n{auto}body: ({body}) {close}\n",
-        open = tag(OPEN),
-        close = tag(CLOSE)
-    )
-}
-
-fn llama3_json(tools: &[(&str, Value)], choice: ToolChoice) -> String {
-    // An answer in JSON need not be a call. What begins one may be laid out as the model likes.
-    const OPEN: &str = r#"[ \n]{0,2}\{[ \n]{0,8}"name""#;
-    let start = match choice {
-        ToolChoice::One | ToolChoice::Required => format!("start: {} body\n", literal("{\"name\"")),
-        ToolChoice::Auto => {
-            format!("start: TEXT? | OPEN body\nOPEN: /{OPEN}/\nTEXT: /(?s:.+)/ & ~/{OPEN}(?s:.*)/\n")
+    if choice != ToolChoice::Auto {
+        return sequence([&begin, call, &more, &end]);
+    }
+    // An answer in JSON or a list need not be a call. What begins an object may be laid out as the model likes.
+    let (beginning, first) = match &syntax.call {
+        CallSyntax::Object { name, arguments, .. } => {
+            let beginning = format!(r"[ \n]{{0,2}}\{{[ \n]{{0,8}}\x22{name}\x22");
+            let calls = tools.iter().map(|(name, schema)| {
+                let head = format!(": {}, {}: ", Value::from(*name), Value::from(*arguments));
+                format!("{} %json {schema} {}", literal(&head), literal("}"))
+            });
+            let calls = rules.rule(&calls.collect::<Vec<_>>().join(" | "));
+            (beginning.clone(), sequence([&rules.pattern(&beginning), &calls]))
+        }
+        CallSyntax::Named { close, arguments, .. } => {
+            let begin = syntax.begin.concat();
+            let names: Vec<String> = tools.iter().map(|(name, _)| escaped(name)).collect();
+            let beginning = format!("{}({}){}", escaped(&begin), names.join("|"), escaped(close));
+            // A text goes on as long as it can, so what ends it is one piece.
+            let calls: Vec<String> = tools
+                .iter()
+                .map(|(name, schema)| {
+                    let opening = rules.pattern(&escaped(&format!("{begin}{name}{close}")));
+                    sequence([&opening, &written_arguments(schema, arguments, rules)])
+                })
+                .collect();
+            (beginning, rules.rule(&calls.join(" | ")))
         }
     };
-    let body = alternatives(tools, |name, arguments| {
-        let head = literal(&format!(": {}, \"parameters\": ", Value::from(name)));
-        format!("{head} %json {arguments} \"}}\"")
-    });
-    format!("{start}body: {body}\n")
+    let text = rules.text_not_beginning(&beginning);
+    format!("{text}? | {}", sequence([&first, &more, &end]))
 }
 
-fn alternatives(tools: &[(&str, Value)], call: impl Fn(&str, &Value) -> String) -> String {
-    tools.iter().map(|(name, arguments)| call(name, arguments)).collect::<Vec<_>>().join(" | ")
+/// A call of a tool, without what calls begin and end with.
+fn call((name, schema): &(&str, Value), syntax: &Syntax, rules: &mut Rules) -> String {
+    match &syntax.call {
+        CallSyntax::Object { name: name_key, arguments, id } => {
+            let [name_key, arguments, name] = [*name_key, *arguments, *name].map(Value::from);
+            let key = |key: &str| Value::from(key).to_string();
+            let (first, last) = match id {
+                IdSyntax::None => (literal("{"), String::new()),
+                IdSyntax::First(id) => {
+                    let number = rules.pattern("[0-9]{1,3}");
+                    (
+                        sequence([&literal(&format!("{{{}: \"", key(id))), &number, &literal("\", ")]),
+                        String::new(),
+                    )
+                }
+                IdSyntax::Last(id) => {
+                    let number = rules.pattern("[a-zA-Z0-9_-]{1,40}");
+                    let open = literal(&format!(", {}: \"", key(id)));
+                    (literal("{"), format!("({open} {number} \"\\\"\")?"))
+                }
+            };
+            let head = literal(&format!("{name_key}: {name}, {arguments}: "));
+            sequence([&first, &head, &format!("%json {schema}"), &last, &literal("}")])
+        }
+        CallSyntax::Named { open, name: written, close, arguments, end } => {
+            let name = match written {
+                NameSyntax::Plain => literal(name),
+                NameSyntax::Indexed => {
+                    let number = rules.pattern("[0-9]{1,3}");
+                    sequence([&literal(&format!("functions.{name}:")), &number])
+                }
+            };
+            let arguments = written_arguments(schema, arguments, rules);
+            let (open, close, end) = (rules.markup(open), rules.markup(close), rules.markup(end));
+            sequence([&open, &name, &close, &arguments, &end])
+        }
+    }
 }
 
-/// `text` as a string in Lark, whose strings are those of JSON.
-fn literal(text: &str) -> String {
-    Value::from(text).to_string()
+/// The arguments of a call of a tool with that schema.
+fn written_arguments(schema: &Value, syntax: &ArgumentSyntax, rules: &mut Rules) -> String {
+    match syntax {
+        ArgumentSyntax::Json => format!("%json {schema}"),
+        ArgumentSyntax::Tagged(tags) => arguments::tagged(schema, tags, rules),
+        ArgumentSyntax::Python => arguments::python(schema, rules),
+        ArgumentSyntax::Unquoted => arguments::unquoted(schema, rules),
+    }
+}
+
+/// Messages on the channels of gpt-oss: thinking and what is said before a call, then a call or the answer. What ends a
+/// call ends the answer.
+fn harmony(tools: &[(&str, Value)], choice: ToolChoice, rules: &mut Rules) -> String {
+    let message = |rules: &mut Rules, channel: &str| {
+        let text = rules.text_until("<|end|>");
+        let head = rules.markup(&format!("<|channel|>{channel}<|message|>"));
+        let next = rules.markup("<|start|>assistant");
+        rules.rule(&sequence([&head, &text, &next]))
+    };
+    let thinking = message(rules, "analysis");
+    let mut calls = Vec::new();
+    for (name, schema) in tools {
+        for (before, behind) in [
+            (" to=functions.", "<|channel|>commentary json<|message|>"),
+            ("<|channel|>commentary to=functions.", " <|constrain|>json<|message|>"),
+        ] {
+            let (before, behind) = (rules.markup(before), rules.markup(behind));
+            calls.push(sequence([&before, &literal(name), &behind, &format!("%json {schema}")]));
+        }
+    }
+    let call = rules.rule(&calls.join(" | "));
+    if choice != ToolChoice::Auto {
+        return format!("{thinking}* {call}");
+    }
+    let preamble = message(rules, "commentary");
+    let head = rules.markup("<|channel|>final<|message|>");
+    let text = rules.text_without("<|end|>");
+    format!("({thinking} | {preamble})* ({call} | {head} {text}?)")
 }

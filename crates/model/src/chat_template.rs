@@ -224,6 +224,13 @@ impl ChatTemplate {
         Ok(Self { environment, bos_token, eos_token, knows_tools, tool_format, reasoning_format })
     }
 
+    /// The template as it is run.
+    pub fn source(&self) -> String {
+        self.environment
+            .get_template(FIELD)
+            .map_or_else(|_| String::new(), |template| template.source().to_owned())
+    }
+
     /// Whether the template has a place for definitions of tools.
     pub fn knows_tools(&self) -> bool {
         self.knows_tools

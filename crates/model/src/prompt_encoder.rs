@@ -6,6 +6,7 @@
 
 mod chat;
 mod control_names;
+mod fill_in_middle;
 #[cfg(test)]
 mod tests;
 mod tools_as_text;
@@ -19,6 +20,7 @@ use serde_json::Value;
 
 pub use self::chat::Chat;
 use self::control_names::ControlNames;
+pub use self::fill_in_middle::FillInMiddle;
 use crate::{
     TokenId,
     chat_template::{ChatTemplate, ChatTemplateError, Message},
@@ -35,6 +37,7 @@ pub struct PromptEncoder {
     tokenizer: Arc<Tokenizer>,
     template: Option<ChatTemplate>,
     control_names: ControlNames,
+    fill_in_middle: Option<FillInMiddle>,
 }
 
 impl PromptEncoder {
@@ -44,7 +47,8 @@ impl PromptEncoder {
     /// If there are more control tokens than can be searched for.
     pub fn new(tokenizer: Arc<Tokenizer>, template: Option<ChatTemplate>) -> Result<Self, TokenizerError> {
         let control_names = ControlNames::new(&tokenizer)?;
-        Ok(Self { tokenizer, template, control_names })
+        let fill_in_middle = FillInMiddle::find(&tokenizer);
+        Ok(Self { tokenizer, template, control_names, fill_in_middle })
     }
 
     /// The model's tokenizer.
@@ -60,6 +64,34 @@ impl PromptEncoder {
     /// How the model calls tools.
     pub fn tool_format(&self) -> ToolFormat {
         self.template.as_ref().map_or(ToolFormat::Hermes, ChatTemplate::tool_format)
+    }
+
+    /// The tokens by which the model is asked to fill in the middle, if it was trained for that.
+    pub fn fill_in_middle(&self) -> Option<&FillInMiddle> {
+        self.fill_in_middle.as_ref()
+    }
+
+    /// The tokens of a prompt for what stands between `before` and `after`, both texts as they stand; `None` if the model was
+    /// not trained for that. Other `files`, by name, are shown first.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn encode_gap(
+        &self,
+        files: &[(String, String)],
+        before: &str,
+        after: &str,
+    ) -> Result<Option<Vec<TokenId>>, EncodeError> {
+        let Some(fill_in_middle) = self.fill_in_middle else { return Ok(None) };
+        let encode =
+            |text: &str| self.tokenizer.encode(text, EncodeOptions { add_bos: false, parse_special: false });
+        let mut tokens: Vec<TokenId> = self.tokenizer.beginning().into_iter().collect();
+        for (name, text) in files {
+            tokens.extend(fill_in_middle.file());
+            tokens.extend(encode(&format!("{name}\n{text}\n"))?);
+        }
+        fill_in_middle.append(&mut tokens, &encode(before)?, &encode(after)?);
+        Ok(Some(tokens))
     }
 
     /// The tokens of a text as it stands.

@@ -29,7 +29,7 @@ pub(crate) struct ErrorBody {
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct ErrorObject {
     /// What is wrong, and what to do about it.
-    message: String,
+    pub(crate) message: String,
     /// The kind of error.
     #[serde(rename = "type")]
     kind: &'static str,
@@ -271,7 +271,7 @@ impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, retry_after_s, error) = (self.status, self.retry_after_s, self.error.clone());
         let mut response = (status, Json(self.into_body())).into_response();
-        response.extensions_mut().insert(error);
+        response.extensions_mut().insert(error); // for wires that write it in another form
         if let Some(seconds) = retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

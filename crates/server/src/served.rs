@@ -28,6 +28,8 @@ pub(crate) struct Served {
     pub(crate) worker: Worker,
     /// The most tokens of prompt and answer together.
     pub(crate) context_length: usize,
+    /// Logits of a token; the tokenizer may know fewer.
+    pub(crate) vocabulary_size: usize,
     pub(crate) kv_total_tokens: usize,
 }
 
@@ -84,6 +86,7 @@ impl Served {
             policy,
             worker,
             context_length,
+            vocabulary_size,
             kv_total_tokens,
         })
     }

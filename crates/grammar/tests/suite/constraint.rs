@@ -15,10 +15,10 @@ use serde_json::json;
 static MODELS: LazyLock<Vec<(&'static str, Model)>> = LazyLock::new(Model::all);
 
 /// Grammars of every kind.
-const KINDS: usize = 7;
+const KINDS: usize = 5 + ToolFormat::ALL.len();
 
 fn constraint(model: &Model, kind: usize) -> Follower {
-    let tool = |name: &str, parameters| ToolSpec { name: name.to_owned(), parameters };
+    let tool = |name: &str, parameters| ToolSpec { name: name.to_owned(), parameters, strict: false };
     let city = json!({ "type": "object", "properties": { "city": { "type": "string", "maxLength": 9 } } });
     let tools =
         [tool("weather", Some(city)), tool("web", None), tool("stop", Some(json!({ "maxProperties": 0 })))];
@@ -34,9 +34,8 @@ fn constraint(model: &Model, kind: usize) -> Follower {
         })),
         2 => grammars.regex(r"(ab|a)*c?|[0-9]{2}\.\d+ .*"),
         3 => grammars.lark("start: \"(\" (start \",\")* word? \")\"\nword[suffix=\"!\"]: /[a-z ]*/\n"),
-        4 => grammars.tools(&tools, ToolFormat::Hermes, ToolChoice::Auto),
-        5 => grammars.tools(&tools, ToolFormat::Hermes, ToolChoice::Required),
-        _ => grammars.tools(&tools, ToolFormat::Llama3Json, ToolChoice::Auto),
+        4 => grammars.tools(&tools, ToolFormat::Hermes, ToolChoice::Required).map(|tools| tools.follower),
+        _ => grammars.tools(&tools, ToolFormat::ALL[kind - 5], ToolChoice::Auto).map(|tools| tools.follower),
     }
     .unwrap()
 }

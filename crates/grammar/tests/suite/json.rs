@@ -134,7 +134,11 @@ fn schemas_that_cannot_be_kept_are_errors() {
         (json!({ "type": "object", "properties": { "a": false }, "required": ["a"] }), "nsatisfiable"),
         (json!({ "type": "integer", "minimum": 3, "maximum": 2 }), "nsatisfiable"),
         (json!({ "type": "strin" }), "strin"),
-        (json!({ "type": "array", "uniqueItems": true }), "uniqueItems"),
+        (json!({ "type": "array", "uniqueItems": true }), "uniqueItems at /"),
+        (
+            json!({ "properties": { "a": { "items": [{ "propertyNames": {} }] } } }),
+            "propertyNames at /properties/a/items/0 cannot be enforced",
+        ),
         (json!({ "$ref": "#/$defs/missing" }), "missing"),
         (json!({ "$ref": "https://example.com/schema" }), "example.com"),
         (json!({ "type": "string", "pattern": "(" }), "("),

@@ -4,6 +4,7 @@
 
 mod common;
 mod constraint;
+mod gbnf;
 mod json;
 mod limits;
 mod tools;

@@ -2,7 +2,7 @@
 
 use crate::common::{CONTROL, Model, USER_DEFINED, allowed, forced, parse};
 use lookahead_grammar::{Constraint, Follower, GrammarError, ToolChoice, ToolSpec};
-use lookahead_model::ToolFormat;
+use lookahead_model::{ToolCallParser, ToolDelta, ToolFormat, ToolSignatures};
 use serde_json::json;
 
 const CHOICES: [ToolChoice; 3] = [ToolChoice::Auto, ToolChoice::Required, ToolChoice::One];
@@ -18,8 +18,8 @@ fn tools() -> Vec<ToolSpec> {
         "additionalProperties": false
     });
     vec![
-        ToolSpec { name: "get_weather".to_owned(), parameters: Some(parameters) },
-        ToolSpec { name: "get \"time\"".to_owned(), parameters: None },
+        ToolSpec { name: "get_weather".to_owned(), parameters: Some(parameters), strict: false },
+        ToolSpec { name: "get \"time\"".to_owned(), parameters: None, strict: false },
     ]
 }
 
@@ -29,7 +29,7 @@ const TIME: &str =
     "<tool_call>\n{\"name\": \"get \\\"time\\\"\", \"arguments\": {\"a\": [1, 2]}}\n</tool_call>";
 
 fn constraint(model: &Model, format: ToolFormat, choice: ToolChoice) -> Follower {
-    model.grammars.tools(&tools(), format, choice).unwrap()
+    model.grammars.tools(&tools(), format, choice).unwrap().follower
 }
 
 /// The tags as text, as one token of text, and as control tokens.
@@ -87,6 +87,308 @@ fn llama_calls_are_allowed_as_chosen() {
     }
 }
 
+/// A call of each format with text before it, and what two calls look like where there may be two.
+const WRITTEN: &[(ToolFormat, &str, &str)] = &[
+    (
+        ToolFormat::Hermes,
+        "<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_call>",
+        "<tool_call>\n{\"name\": \"now\", \"arguments\": {}}\n</tool_call>\n<tool_call>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\", \"days\": 3}}\n</tool_call>",
+    ),
+    (
+        ToolFormat::Llama3Json,
+        "{\"name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}",
+        "{\"name\": \"now\", \"parameters\": {}}; {\"name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}",
+    ),
+    (
+        ToolFormat::Pythonic,
+        "[get_weather(city='Paris', days=3, unit=\"celsius\", options={\"a\": true})]",
+        "[now(), get_weather(city=\"Paris\", loud=True)]",
+    ),
+    (
+        ToolFormat::Lfm2,
+        "<|tool_call_start|>[get_weather(city='Paris')]<|tool_call_end|>",
+        "<|tool_call_start|>[now(), get_weather(city=\"Paris\", days=3)]<|tool_call_end|>",
+    ),
+    (
+        ToolFormat::Qwen3Coder,
+        "<tool_call>\n<function=get_weather>\n<parameter=city>\nParis \"<x>\"\n</parameter>\n<parameter=days>\n3\n</parameter>\n<parameter=unit>\ncelsius\n</parameter>\n<parameter=options>\n{\"a\": [1]}\n</parameter>\n<parameter=loud>\ntrue\n</parameter>\n</function>\n</tool_call>",
+        "<tool_call>\n<function=now>\n</function>\n</tool_call>\n<tool_call>\n<function=get_weather>\n<parameter=city>\nParis\n</parameter>\n</function>\n</tool_call>",
+    ),
+    (
+        ToolFormat::Seed,
+        "<seed:tool_call>\n<function=get_weather>\n<parameter=city>Paris</parameter>\n<parameter=days>3</parameter>\n</function>\n</seed:tool_call>",
+        "<seed:tool_call>\n<function=now>\n</function>\n</seed:tool_call>\n<seed:tool_call>\n<function=get_weather>\n<parameter=city>Paris</parameter>\n</function>\n</seed:tool_call>",
+    ),
+    (
+        ToolFormat::MiniMax,
+        "<minimax:tool_call>\n<invoke name=\"get_weather\">\n<parameter name=\"city\">Paris</parameter>\n<parameter name=\"days\">3</parameter>\n</invoke>\n</minimax:tool_call>",
+        "<minimax:tool_call>\n<invoke name=\"now\">\n</invoke>\n<invoke name=\"get_weather\">\n<parameter name=\"city\">Paris</parameter>\n</invoke>\n</minimax:tool_call>",
+    ),
+    (
+        ToolFormat::ToolCallsLines,
+        "<tool_calls>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_calls>",
+        "<tool_calls>\n{\"name\": \"now\", \"arguments\": {}}\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}\n</tool_calls>",
+    ),
+    (
+        ToolFormat::DeepSeekV32,
+        "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Paris</｜DSML｜parameter>\n<｜DSML｜parameter name=\"days\" string=\"false\">3</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+        "<｜DSML｜function_calls>\n<｜DSML｜invoke name=\"now\">\n</｜DSML｜invoke>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>",
+    ),
+    (
+        ToolFormat::DeepSeekV4,
+        "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
+        "<｜DSML｜tool_calls>\n<｜DSML｜invoke name=\"now\">\n</｜DSML｜invoke>\n<｜DSML｜invoke name=\"get_weather\">\n<｜DSML｜parameter name=\"city\" string=\"true\">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>",
+    ),
+    (
+        ToolFormat::Glm,
+        "<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n<arg_key>days</arg_key>\n<arg_value>3</arg_value>\n</tool_call>",
+        "<tool_call>now\n</tool_call>\n<tool_call>get_weather\n<arg_key>city</arg_key>\n<arg_value>Paris</arg_value>\n</tool_call>",
+    ),
+    (
+        ToolFormat::GlmCompact,
+        "<tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris</arg_value><arg_key>days</arg_key><arg_value>3</arg_value></tool_call>",
+        "<tool_call>now</tool_call><tool_call>get_weather<arg_key>city</arg_key><arg_value>Paris</arg_value></tool_call>",
+    ),
+    (
+        ToolFormat::Mistral,
+        "[TOOL_CALLS][{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]",
+        "[TOOL_CALLS][{\"name\": \"now\", \"arguments\": {}, \"id\": \"123456789\"}, {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}, \"id\": \"1\"}]",
+    ),
+    (
+        ToolFormat::MistralArgs,
+        "[TOOL_CALLS]get_weather[ARGS]{\"city\": \"Paris\"}",
+        "[TOOL_CALLS]now[ARGS]{}[TOOL_CALLS]get_weather[ARGS]{\"city\": \"Paris\"}",
+    ),
+    (
+        ToolFormat::DeepSeekR1,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"city\": \"Paris\"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>now\n```json\n{}\n```<｜tool▁call▁end｜>\n<｜tool▁call▁begin｜>function<｜tool▁sep｜>get_weather\n```json\n{\"city\": \"Paris\"}\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
+    (
+        ToolFormat::DeepSeekV31,
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\": \"Paris\"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+        "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{\"city\": \"Paris\"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>",
+    ),
+    (
+        ToolFormat::KimiK2,
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:0<|tool_call_argument_begin|>{\"city\": \"Paris\"}<|tool_call_end|><|tool_calls_section_end|>",
+        "<|tool_calls_section_begin|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_call_begin|>functions.get_weather:1<|tool_call_argument_begin|>{\"city\": \"Paris\"}<|tool_call_end|><|tool_calls_section_end|>",
+    ),
+    (
+        ToolFormat::Harmony,
+        "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant to=functions.get_weather<|channel|>commentary json<|message|>{\"city\": \"Paris\"}",
+        "",
+    ),
+    (
+        ToolFormat::Granite,
+        "<|tool_call|>[{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]",
+        "<|tool_call|>[{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]",
+    ),
+    (
+        ToolFormat::CommandR,
+        "<|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}\n]<|END_ACTION|>",
+        "<|START_ACTION|>[\n    {\"tool_call_id\": \"0\", \"tool_name\": \"now\", \"parameters\": {}},\n    {\"tool_call_id\": \"1\", \"tool_name\": \"get_weather\", \"parameters\": {\"city\": \"Paris\"}}\n]<|END_ACTION|>",
+    ),
+    (
+        ToolFormat::Nemotron,
+        "<TOOLCALL>[{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]</TOOLCALL>",
+        "<TOOLCALL>[{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]</TOOLCALL>",
+    ),
+    (
+        ToolFormat::ToolCallsList,
+        "<tool_calls>[{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]</tool_calls>",
+        "<tool_calls>[{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]</tool_calls>",
+    ),
+    (
+        ToolFormat::Functionary,
+        "<function=get_weather>{\"city\": \"Paris\"}</function>",
+        "<function=now>{}</function><function=get_weather>{\"city\": \"Paris\"}</function>",
+    ),
+    (
+        ToolFormat::Gemma4,
+        "<|tool_call>call:get_weather{city:<|\"|>Paris \"x\"<|\"|>,days:3,unit:<|\"|>celsius<|\"|>,options:{a:[1,<|\"|>x<|\"|>],b:true}}<tool_call|>",
+        "<|tool_call>call:now{}<tool_call|><|tool_call>call:get_weather{city:<|\"|>Paris<|\"|>}<tool_call|>",
+    ),
+];
+
+fn two_tools() -> Vec<ToolSpec> {
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "city": { "type": "string" },
+            "days": { "type": "integer" },
+            "unit": { "enum": ["celsius", "fahrenheit"] },
+            "options": { "$ref": "#/$defs/options" },
+            "loud": { "type": "boolean" }
+        },
+        "required": ["city"],
+        "additionalProperties": false,
+        "$defs": { "options": { "type": "object" } }
+    });
+    let nothing = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+    [("get_weather", parameters), ("now", nothing)]
+        .map(|(name, parameters)| ToolSpec {
+            name: name.to_owned(),
+            parameters: Some(parameters),
+            strict: true,
+        })
+        .into()
+}
+
+/// Models in which the markup of a format is text, and in which it is control tokens.
+fn models_of(format: ToolFormat) -> [Model; 2] {
+    let tokens: Vec<(&str, i32)> = format.shown_tokens().iter().map(|token| (*token, CONTROL)).collect();
+    [Model::byte_level(), Model::with_tokens(&tokens, false)]
+}
+
+#[test]
+fn calls_are_allowed_as_every_format_writes_them() {
+    assert_eq!(WRITTEN.len(), ToolFormat::ALL.len());
+    for &(format, one, two) in WRITTEN {
+        let is_bare = format.syntax().is_some_and(|syntax| !syntax.is_anywhere);
+        for model in models_of(format) {
+            for (text, allowed) in [
+                // Auto, Required, One
+                (one.to_owned(), [true, true, true]),
+                (two.to_owned(), [true, !two.is_empty(), false]),
+                (one.replace("get_weather", "get_news"), [false; 3]),
+                (one.replace("city", "town"), [false; 3]),
+                (format!("Let me see.{one}"), [true, false, false]),
+                ("It is fine, a < b [and] {so}.".to_owned(), [true, false, false]),
+            ] {
+                if format == ToolFormat::Harmony && !text.starts_with("<|channel|>") {
+                    continue;
+                }
+                if is_bare && text.starts_with('[') && text.contains("get_news") {
+                    // A list of calls of other functions is a text.
+                    continue;
+                }
+                for (choice, allowed) in CHOICES.into_iter().zip(allowed) {
+                    let mut asked = model.grammars.tools(&two_tools(), format, choice).unwrap().follower;
+                    assert_eq!(model.allows(&mut asked, &text), allowed, "{format:?}, {choice:?}: {text:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_channels_of_an_answer_are_allowed() {
+    for model in models_of(ToolFormat::Harmony) {
+        for (text, allowed) in [
+            ("<|channel|>final<|message|>Hi.", [true, false, false]),
+            (
+                "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hi.",
+                [true, false, false],
+            ),
+            (
+                "<|channel|>commentary<|message|>So.<|end|><|start|>assistant to=functions.now<|channel|>commentary json<|message|>{}",
+                [true, false, false],
+            ),
+            ("<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}", [true, true, true]),
+            ("<|channel|>commentary to=functions.then <|constrain|>json<|message|>{}", [false; 3]),
+        ] {
+            for (choice, allowed) in CHOICES.into_iter().zip(allowed) {
+                let mut asked =
+                    model.grammars.tools(&two_tools(), ToolFormat::Harmony, choice).unwrap().follower;
+                assert_eq!(model.allows(&mut asked, text), allowed, "{choice:?}: {text:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn random_calls_of_every_format_are_found_by_its_parser() {
+    let tools = two_tools();
+    let signatures =
+        || ToolSignatures::new(tools.iter().map(|tool| (tool.name.as_str(), tool.parameters.as_ref())));
+    for &format in ToolFormat::ALL {
+        let mut ended = 0;
+        for model in models_of(format) {
+            for seed in 0..12 {
+                let mut asked = model.grammars.tools(&tools, format, ToolChoice::Required).unwrap().follower;
+                let Some(answer) = model.random_answer(&mut asked, seed, 400) else { continue };
+                let text = model.decode(&answer);
+                let mut parser = ToolCallParser::new(format, signatures());
+                let mut deltas = parser.push(&text);
+                deltas.extend(parser.finish());
+                let (mut name, mut arguments) = (None, String::new());
+                for delta in deltas.into_iter().chain([ToolDelta::Call { name: String::new() }]) {
+                    match delta {
+                        ToolDelta::Call { name: next } => {
+                            if let Some(name) = name.replace(next) {
+                                check_two_tools(&name, &std::mem::take(&mut arguments), &text);
+                            }
+                        }
+                        ToolDelta::Arguments(more) => arguments += &more,
+                        ToolDelta::Reasoning(_) if format == ToolFormat::Harmony => {}
+                        other => panic!("{format:?}: {other:?} in {text:?}"),
+                    }
+                }
+                ended += 1;
+            }
+        }
+        assert!(ended > 2, "{format:?}: only {ended} answers ended");
+    }
+}
+
+fn check_two_tools(name: &str, arguments: &str, text: &str) {
+    let Some(arguments) = parse(arguments) else { return };
+    let arguments = arguments.as_object().unwrap();
+    if name == "now" {
+        assert!(arguments.is_empty(), "{text}");
+        return;
+    }
+    assert_eq!(name, "get_weather", "{text}");
+    assert!(arguments["city"].is_string(), "{text}");
+    for (key, value) in arguments {
+        let is_right = match key.as_str() {
+            "city" => value.is_string(),
+            "days" => value.is_number(),
+            "unit" => value == "celsius" || value == "fahrenheit",
+            "options" => value.is_object(),
+            "loud" => value.is_boolean(),
+            _ => false,
+        };
+        assert!(is_right, "{key} in {text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_enforced_is_left_out_unless_a_tool_is_strict() {
+    let model = Model::byte_level();
+    let parameters = json!({
+        "type": "object",
+        "required": null,
+        "properties": {
+            "tags": { "type": "array", "items": { "type": "string", "format": "color" }, "uniqueItems": true },
+            "count": { "oneOf": [{ "type": "integer" }, { "type": "number" }] },
+            "map": { "type": "object", "propertyNames": { "pattern": "^(?!x)" } }
+        }
+    });
+    let tool = |strict| ToolSpec { name: "f".to_owned(), parameters: Some(parameters.clone()), strict };
+    let asked = model.grammars.tools(&[tool(false)], ToolFormat::Hermes, ToolChoice::Auto).unwrap();
+    assert_eq!(
+        asked.warnings,
+        [
+            "tool \"f\": uniqueItems at /properties/tags is not enforced",
+            "tool \"f\": propertyNames at /properties/map is not enforced",
+            "tool \"f\": that only one alternative fits, oneOf at /properties/count, is not enforced",
+        ]
+    );
+    let mut follower = asked.follower;
+    for (arguments, allowed) in [
+        (r#"{"tags": ["a", "a"], "count": 1, "map": {"x": 1}}"#, true),
+        (r#"{"tags": [1]}"#, false),
+        (r#"{"count": "1"}"#, false),
+    ] {
+        let call = format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>");
+        assert_eq!(model.allows(&mut follower, &call), allowed, "{call}");
+    }
+    let refused = model.grammars.tools(&[tool(true)], ToolFormat::Hermes, ToolChoice::Auto).err().unwrap();
+    assert!(refused.to_string().contains("uniqueItems at /properties/tags"), "{refused}");
+}
+
 #[test]
 fn random_calls_parse() {
     for (name, model) in models() {
@@ -109,12 +411,11 @@ fn random_calls_parse() {
                 ended += 1;
             }
             assert!(ended > 10, "{name}: only {ended} answers ended");
-
-            let mut llama = constraint(&model, ToolFormat::Llama3Json, choice);
-            for seed in 0..10 {
-                let Some(answer) = model.random_answer(&mut llama, seed, 500) else { continue };
-                check_call(&model.decode(&answer), "parameters");
-            }
+        }
+        let mut llama = constraint(&model, ToolFormat::Llama3Json, ToolChoice::One);
+        for seed in 0..10 {
+            let Some(answer) = model.random_answer(&mut llama, seed, 500) else { continue };
+            check_call(&model.decode(&answer), "parameters");
         }
     }
 }
@@ -137,7 +438,8 @@ fn check_call(text: &str, arguments: &str) {
 #[test]
 fn what_begins_a_call_is_forced_and_tags_are_one_token_where_they_are() {
     for (name, model) in models() {
-        let mut asked = model.grammars.tools(&tools()[..1], ToolFormat::Hermes, ToolChoice::One).unwrap();
+        let mut asked =
+            model.grammars.tools(&tools()[..1], ToolFormat::Hermes, ToolChoice::One).unwrap().follower;
         let forced = forced(&mut *asked.scout(), &[]);
         let text = model.decode(&forced);
         assert!(

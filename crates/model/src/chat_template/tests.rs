@@ -206,7 +206,7 @@ fn a_template_knows_tools_if_it_reads_them() {
         ("{% for tools in messages %}{{ tools }}{% endfor %}", false, ToolFormat::Hermes),
         ("{%- if tools %}<tool_call>{\"parameters\"}{% endif %}", true, ToolFormat::Hermes),
         ("{% set tools = tools or [] %}{{ tools | tojson }}", true, ToolFormat::Hermes),
-        ("{% macro list() %}{{ tools }}{% endmacro %}[TOOL_CALLS]", true, ToolFormat::Hermes),
+        ("{% macro list() %}{{ tools }}{% endmacro %}[TOOL_CALLS]", true, ToolFormat::Mistral),
         (LLAMA, true, ToolFormat::Llama3Json),
     ] {
         let template = template(source);

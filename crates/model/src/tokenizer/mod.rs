@@ -210,6 +210,11 @@ impl Tokenizer {
         self.pieces.is_special(id)
     }
 
+    /// The token that a prompt begins with, where the model asks for one.
+    pub fn beginning(&self) -> Option<TokenId> {
+        self.bos.filter(|_| self.add_bos)
+    }
+
     /// The tokens that end an answer, ascending: end of sequence, turn or message, and others known by their names.
     pub fn end_of_generation(&self) -> &[TokenId] {
         &self.end_of_generation

@@ -89,6 +89,16 @@ impl JsonScanner {
         Progress::Open
     }
 
+    /// How many containers are open.
+    pub(super) fn depth(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether the next character belongs to a string.
+    pub(super) fn is_in_string(&self) -> bool {
+        matches!(self.expects, Expects::InString { .. })
+    }
+
     fn enter(&mut self, container: Container, expects: Expects) -> Expects {
         self.open.push(container);
         expects

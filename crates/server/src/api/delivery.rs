@@ -59,6 +59,11 @@ pub(super) trait Wire: Send + 'static {
     /// The last pieces of a stream that fails.
     fn fail(&mut self, error: ApiError) -> Vec<Self::Piece>;
 
+    /// Whether [`WholeAnswer::tokens`] has all tokens, and not only those whose log probabilities are asked for.
+    fn keeps_tokens(&self) -> bool {
+        false
+    }
+
     /// The answers as one object.
     fn whole(self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value;
 }
@@ -70,7 +75,7 @@ pub(super) struct WholeAnswer {
     pub(super) text: String,
     /// Names of functions that it calls, and the JSON texts of their arguments: the last is cut off where the answer is.
     pub(super) calls: Vec<(String, String)>,
-    /// Its tokens, if their log probabilities are asked for.
+    /// Its tokens, if their log probabilities are asked for or [`Wire::keeps_tokens`].
     pub(super) tokens: Vec<AnswerToken>,
     pub(super) reason: Option<EndReason>,
     /// The stop string that has ended it.
@@ -91,13 +96,35 @@ pub(super) struct Translated<B> {
     pub(super) wire: B,
 }
 
+/// What a request comes to.
+pub(super) enum Asked<B> {
+    /// The model is to answer.
+    Answer(Box<Translated<B>>),
+    /// Nothing that takes a model: the object is sent as it is.
+    Object(Value),
+}
+
 /// Answers a request: admits and reads it, has it translated and prepared, and sends what comes of it.
 pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
+    state: Arc<State>,
+    tenant: Tenant,
+    received: Received,
+    request: Request,
+    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Translated<B>, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let translate = |state: &State, tenant: &str, body: &[u8]| {
+        translate(state, tenant, body).map(|translated| Asked::Answer(Box::new(translated)))
+    };
+    answer_any(state, tenant, received, request, translate).await
+}
+
+/// As [`answer`], for requests that may ask for something else than an answer.
+pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
     state: Arc<State>,
     Tenant(tenant): Tenant,
     received: Received,
     request: Request,
-    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Translated<B>, ApiError> + Send + 'static,
+    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Asked<B>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (ticket, bytes) = body::read(&state, &tenant, request).await?;
     let deadline = received.at + state.options.request_timeout;
@@ -107,20 +134,42 @@ pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
             if state.options.log_prompts {
                 tracing::info!(tenant = &*tenant, request = %String::from_utf8_lossy(&bytes), "asked");
             }
-            let translated = translate(&state, &tenant, &bytes)?;
+            let translated = match translate(&state, &tenant, &bytes)? {
+                Asked::Answer(translated) => translated,
+                Asked::Object(object) => return Ok(Prepared::Object(object)),
+            };
             drop(bytes);
-            let Translated { model, request, passed_over, is_stream, warnings, wire } = translated;
+            let Translated { model, request, passed_over, is_stream, warnings, wire } = *translated;
             passed_over.refuse_if(state.options.strict_fields)?;
             let answers = model.begin(&state.options, &request, ticket, &received)?;
             let wire = wire(&answers);
-            Ok((answers, wire, is_stream, passed_over, warnings))
+            Ok(Prepared::Answers(Box::new(Begun { answers, wire, is_stream, passed_over, warnings })))
         }
     };
-    let (answers, wire, is_stream, passed_over, warnings) = state.prepare(&tenant, deadline, prepare).await?;
+    let begun = match state.prepare(&tenant, deadline, prepare).await? {
+        Prepared::Answers(begun) => *begun,
+        Prepared::Object(object) => return Ok(Json(object).into_response()),
+    };
+    let Begun { answers, wire, is_stream, passed_over, warnings } = begun;
     let mut response = if is_stream { send_stream(answers, wire) } else { send_whole(answers, wire).await? };
     passed_over.tell(&mut response);
     warnings.tell(&mut response);
     Ok(response)
+}
+
+/// What a prepared request comes to.
+enum Prepared<W> {
+    Answers(Box<Begun<W>>),
+    Object(Value),
+}
+
+/// Answers that are being made, and how they are sent.
+struct Begun<W> {
+    answers: Answers,
+    wire: W,
+    is_stream: bool,
+    passed_over: PassedOver,
+    warnings: Warnings,
 }
 
 /// The answers as they are made.
@@ -153,12 +202,13 @@ fn send_stream<W: Wire>(answers: Answers, mut wire: W) -> Response {
 
 /// The answers as one object.
 async fn send_whole(mut answers: Answers, wire: impl Wire) -> Result<Response, ApiError> {
+    let keeps_tokens = wire.keeps_tokens();
     let mut whole: Vec<WholeAnswer> = (0..answers.count()).map(|_| WholeAnswer::default()).collect();
     let usage = loop {
         match answers.next().await? {
             AnswerEvent::Step { answer, deltas, tokens, .. } => {
                 whole[answer].add(deltas);
-                let asked_for = tokens.into_iter().filter(|token| token.logprobs.is_some());
+                let asked_for = tokens.into_iter().filter(|token| keeps_tokens || token.logprobs.is_some());
                 whole[answer].tokens.extend(asked_for);
             }
             AnswerEvent::End { answer, deltas, reason, stop_string } => {

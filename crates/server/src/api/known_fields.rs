@@ -138,7 +138,6 @@ fn is_at_rest(name: &str, value: &Value) -> bool {
         | "epsilon_cutoff"
         | "eta_cutoff"
         | "min_keep"
-        | "min_tokens"
         | "mirostat"
         | "mirostat_mode"
         | "n_indent"
@@ -171,10 +170,10 @@ fn is_at_rest(name: &str, value: &Value) -> bool {
         "add_bos_token" | "do_sample" | "skip_special_tokens" | "spaces_between_special_tokens" => {
             value == true
         }
-        "bad_words" | "functions" | "grammar_triggers" | "lora" | "preserved_tokens" | "stop_token_ids" => {
+        "bad_words" | "functions" | "grammar_triggers" | "lora" | "preserved_tokens" => {
             value.as_array().is_some_and(Vec::is_empty)
         }
-        "custom_token_bans" | "grammar" | "grammar_string" | "negative_prompt" => value == "",
+        "custom_token_bans" | "grammar_string" | "negative_prompt" => value == "",
         _ => false,
     }
 }

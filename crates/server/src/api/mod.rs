@@ -4,12 +4,15 @@ mod anthropic;
 mod body;
 mod conversation;
 mod delivery;
+mod error_form;
 mod extract;
 mod known_fields;
 mod leftover;
+mod llama_cpp;
 mod lookahead;
 mod models;
 mod number;
+mod ollama;
 mod openai;
 mod operations;
 mod origin;
@@ -26,7 +29,7 @@ use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{delete, get, post};
+use axum::routing::{any, delete, get, post};
 use http_body_util::BodyExt as _;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowOrigin, CorsLayer};
@@ -66,6 +69,17 @@ use crate::{auth, ids, pages};
         lookahead::list_corpora,
         lookahead::remove_corpus,
         lookahead::stats,
+        llama_cpp::completion::complete,
+        llama_cpp::infill::complete,
+        llama_cpp::template::apply,
+        llama_cpp::server::props,
+        llama_cpp::server::slots,
+        ollama::chat::complete,
+        ollama::generate::complete,
+        ollama::models::tags,
+        ollama::models::loaded,
+        ollama::models::show,
+        ollama::models::version,
         operations::health,
         operations::metrics,
         operations::version,
@@ -95,6 +109,24 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         .route("/models/{model}", get(models::get))
         .route("/tokenize", post(tokens::tokenize))
         .route("/detokenize", post(tokens::detokenize))
+        .route("/completion", post(llama_cpp::completion::complete))
+        .route("/infill", post(llama_cpp::infill::complete))
+        .route("/apply-template", post(llama_cpp::template::apply))
+        .route("/props", get(llama_cpp::server::props))
+        .route("/slots", get(llama_cpp::server::slots))
+        .route("/api/chat", post(ollama::chat::complete))
+        .route("/api/generate", post(ollama::generate::complete))
+        .route("/api/tags", get(ollama::models::tags))
+        .route("/api/ps", get(ollama::models::loaded))
+        .route("/api/show", post(ollama::models::show))
+        .route("/api/embed", post(ollama::refused::embed))
+        .route("/api/embeddings", post(ollama::refused::embed))
+        .route("/api/pull", post(ollama::refused::manage))
+        .route("/api/push", post(ollama::refused::manage))
+        .route("/api/create", post(ollama::refused::manage))
+        .route("/api/copy", post(ollama::refused::manage))
+        .route("/api/delete", delete(ollama::refused::manage))
+        .route("/api/blobs/{digest}", any(ollama::refused::manage))
         .route("/v1/lookahead/corpora/{name}", delete(lookahead::remove_corpus))
         .route("/v1/lookahead/stats", get(lookahead::stats))
         .route_layer(middleware::from_fn(origin::check_json));
@@ -123,6 +155,7 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
         .route("/health", get(operations::health))
         .route("/v1/health", get(operations::health))
         .route("/version", get(operations::version))
+        .route("/api/version", get(ollama::models::version))
         .route("/metrics", get(operations::metrics))
         .route(
             "/openapi.json",
@@ -135,6 +168,7 @@ pub(crate) fn router(state: Arc<State>, bound: &str) -> Router {
             tracing::error!("a handler has panicked");
             ApiError::internal("the server made a mistake; its log says more".to_owned()).into_response()
         }))
+        .layer(middleware::from_fn(error_form::write))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), leftover::read))
         .layer(middleware::from_fn_with_state(Arc::clone(&state), count))
         .with_state(state);

@@ -5,9 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lookahead_engine::FinishReason;
-use lookahead_model::{
-    Parted, ReasoningFormat, ReasoningParser, TokenId, ToolCallParser, ToolDelta, ToolFormat,
-};
+use lookahead_model::{Parted, ReasoningFormat, ReasoningParser, TokenId, ToolCallParser, ToolDelta};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -63,8 +61,10 @@ pub(super) struct Asked {
     /// Answers to each prompt.
     pub(super) choices: usize,
     pub(super) prediction_tokens: usize,
-    /// How the model calls functions, where it may.
-    pub(super) tool_format: Option<ToolFormat>,
+    /// Whether answers begin with their prompts, all but the first token of each.
+    pub(super) prompt_logprobs: bool,
+    /// Finds calls of functions, where there may be any; each answer has a copy.
+    pub(super) parser: Option<ToolCallParser>,
     /// How the model marks what it thinks, and whether a prompt has ended inside that; where that is told from the answers.
     pub(super) reasoning: Option<(ReasoningFormat, bool)>,
 }
@@ -109,7 +109,7 @@ impl Answers {
         let answer = |_| Answer {
             thoughts: asked.reasoning.map(|(format, is_open)| ReasoningParser::new(format, is_open)),
             reasoning_tokens: 0,
-            parser: asked.tool_format.map(ToolCallParser::new),
+            parser: asked.parser.clone(),
             has_calls: false,
         };
         let growing: Vec<Answer> = (0..asked.prompts.len() * asked.choices).map(answer).collect();
@@ -120,6 +120,11 @@ impl Answers {
     /// How many there are.
     pub(crate) fn count(&self) -> usize {
         self.growing.len()
+    }
+
+    /// When the request came.
+    pub(crate) fn received(&self) -> Instant {
+        self.received
     }
 
     /// The prompts that are answered.
@@ -163,7 +168,8 @@ impl Answers {
         for token in &tokens {
             let was_thinking = growing.is_thinking();
             growing.push(&token.text, &mut deltas);
-            growing.reasoning_tokens += usize::from(was_thinking || growing.is_thinking());
+            let is_thought = was_thinking || growing.is_thinking() || growing.tells_thoughts(&deltas);
+            growing.reasoning_tokens += usize::from(is_thought);
         }
         AnswerEvent::Step { answer, deltas, tokens, drafted }
     }
@@ -171,7 +177,9 @@ impl Answers {
     fn end(&mut self, index: usize, ending: &Ending) -> AnswerEvent {
         self.left -= 1;
         let is_first = index.is_multiple_of(self.asked.choices);
-        self.usage.add(&ending.stats, is_first, self.asked.prediction_tokens);
+        let prompt = &self.asked.prompts[index / self.asked.choices];
+        let dictated = if self.asked.prompt_logprobs { prompt.len() - 1 } else { 0 };
+        self.usage.add(&ending.stats, is_first, self.asked.prediction_tokens, dictated);
         let answer = &mut self.growing[index];
         let mut deltas = Vec::new();
         answer.push(&ending.rest, &mut deltas);
@@ -189,6 +197,11 @@ impl Answers {
 impl Answer {
     fn is_thinking(&self) -> bool {
         self.thoughts.as_ref().is_some_and(ReasoningParser::is_thinking)
+    }
+
+    /// Whether the last of these pieces is what the model thinks, where only the parser of calls knows: it stands in a channel.
+    fn tells_thoughts(&self, deltas: &[Delta]) -> bool {
+        self.thoughts.is_none() && matches!(deltas.last(), Some(Delta::Reasoning(_)))
     }
 
     /// Takes the next text of the answer.
@@ -236,10 +249,12 @@ impl Answer {
         for delta in found {
             match delta {
                 ToolDelta::Content(text) => add(deltas, Delta::Text(text)),
-                ToolDelta::Call { name, arguments } => {
+                ToolDelta::Reasoning(text) => add(deltas, Delta::Reasoning(text)),
+                ToolDelta::Call { name } => {
                     self.has_calls = true;
-                    deltas.extend([Delta::Call { name }, Delta::Arguments(arguments)]);
+                    deltas.push(Delta::Call { name });
                 }
+                ToolDelta::Arguments(text) => add(deltas, Delta::Arguments(text)),
             }
         }
     }

@@ -5,6 +5,8 @@
 //! [`AnswerEvent`]s, which a wire format's encoder writes.
 
 mod answers;
+mod dictated;
+mod min_tokens;
 mod prepare;
 mod request;
 mod shared_constraint;

@@ -4,14 +4,17 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 use lookahead_engine::{
-    AnswerText, Constraint, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams, Submission,
+    AnswerText, Constraint, DraftPolicy, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams,
+    Sharing, Submission,
 };
 use lookahead_grammar::{Follower, ThinkFirst};
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
-use lookahead_model::{ReasoningFormat, TokenId};
+use lookahead_model::{ReasoningFormat, TokenId, ToolCallParser, ToolSignatures};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answers::{Answers, Asked};
+use super::dictated::Dictated;
+use super::min_tokens::MinTokens;
 use super::request::{AnswerRequest, Drafting, Input, Prompt, Rule, Structure, Tools};
 use super::shared_constraint::SharedConstraint;
 use crate::admission::{Resource, Ticket};
@@ -32,6 +35,19 @@ struct ReadyPrompt {
     ticket: Arc<Ticket>,
 }
 
+impl AnswerRequest {
+    /// How drafts are made. A prompt that is dictated as an answer comes as drafts, and is not shared as answers are.
+    fn drafting_of_prompts(&self) -> Drafting {
+        let policy = self.drafting.policy.clone();
+        let policy = if self.prompt_logprobs {
+            Some(DraftPolicy { sharing: Sharing::Off, ..policy.unwrap_or_default() })
+        } else {
+            policy
+        };
+        Drafting { policy, namespace: self.drafting.namespace.clone() }
+    }
+}
+
 impl Served {
     /// Prepares a request and hands its answers to the engine. What `ticket` counts follows what is known of the request.
     ///
@@ -44,49 +60,56 @@ impl Served {
         mut ticket: Ticket,
         received: &Received,
     ) -> Result<Answers, ApiError> {
-        let AnswerRequest { input, choices, structure, drafting, .. } = request;
+        let AnswerRequest { input, choices, structure, .. } = request;
         ticket.hold(Resource::Answers, input.prompts() * choices)?;
         let constraint = self.constraint(structure.as_ref(), input)?;
         let constraint = constraint.map(|follower| Arc::new(Mutex::new(follower)));
-        let tool_format = input.tools().map(|_| self.prompts.tool_format());
+        let (parser, markers) = self.tool_parser(input);
         let prediction =
             request.prediction.as_ref().map(|text| self.prediction(options, text)).transpose()?;
-        let tokens = self.encode(input)?;
+        let mut tokens = self.encode(input)?;
+        if let Some(most) = request.truncate_prompt {
+            let most = most.min(options.max_prompt_tokens).min(self.context_length - 1);
+            tokens.iter_mut().for_each(|prompt| drop(prompt.drain(..prompt.len().saturating_sub(most))));
+        }
         let max_tokens = self.max_tokens(options, &tokens, request)?;
         let reasoning = self.reasoning(input, &tokens, constraint.is_some());
-        let has_drafts = drafting.policy.is_some();
-        let ready = ready_prompts(tokens, prediction.as_deref(), has_drafts, &mut ticket)?;
+        let drafting = &request.drafting_of_prompts();
+        let ready = ready_prompts(tokens, prediction.as_deref(), request, &mut ticket)?;
         ticket.hold(Resource::BodyBytes, request.kept_bytes)?;
         let namespace = self.drafts.namespace(&drafting.namespace)?;
 
         let (sender, events) = unbounded_channel();
         let cancel = Arc::new(AtomicBool::new(false));
-        let end_tokens = if request.ignore_eos { &[] } else { self.tokenizer().end_of_generation() };
-        let markers = reasoning.map(|(format, _)| format.control_tokens());
-        let text = AnswerText::showing(
-            self.tokenizer(),
-            request.stop.iter().cloned(),
-            markers.as_ref().map_or(&[], |markers| markers.as_slice()),
-        );
+        let usual_ends = if request.ignore_eos { &[] } else { self.tokenizer().end_of_generation() };
+        let ends = [usual_ends, &request.stop_tokens].concat();
+        let mut markers = markers.to_vec();
+        markers.extend(reasoning.iter().flat_map(|(format, _)| format.control_tokens()));
+        let text = AnswerText::showing(self.tokenizer(), request.stop.iter().cloned(), &markers);
         let mut jobs = Vec::with_capacity(ready.len() * choices);
         for prompt in &ready {
             for choice in 0..*choices {
                 // Each answer to a prompt has random numbers of its own.
                 let seed = request.sampling.seed.wrapping_add(choice as u64);
+                let constraint = constraint.as_ref().map(SharedConstraint::new);
+                let constraint = constraint.map(|shared| Box::new(shared) as Box<dyn Constraint>);
+                let constraint = self.think_first(reasoning, request.thinking_budget, constraint);
+                let constraint = self.constrained(constraint, request, &ends, &prompt.tokens);
+                // What a prompt says before its end ends no answer, so the end is looked for where the answer is.
+                let (given, dictated, end_tokens, own_ends) = if request.prompt_logprobs {
+                    (Arc::from(&prompt.tokens[..1]), prompt.tokens.len() - 1, Vec::new(), ends.clone())
+                } else {
+                    (Arc::clone(&prompt.tokens), 0, ends.clone(), Vec::new())
+                };
                 let generation = GenerationRequest {
-                    prompt: Arc::clone(&prompt.tokens),
-                    max_tokens,
+                    prompt: given,
+                    max_tokens: max_tokens.saturating_add(dictated),
                     sampling: SamplingParams { seed, ..request.sampling.clone() },
-                    end_tokens: end_tokens.to_vec(),
+                    end_tokens,
                     logprobs: request.logprobs,
                     cancel: Some(Arc::clone(&cancel)),
                     ..GenerationRequest::default()
                 };
-                let constraint = constraint.as_ref().map(|shared| {
-                    let shared: Box<dyn Constraint> = Box::new(SharedConstraint::new(shared));
-                    shared
-                });
-                let constraint = self.think_first(reasoning, request.thinking_budget, constraint);
                 jobs.push(Job {
                     submission: Submission {
                         request: generation,
@@ -96,6 +119,8 @@ impl Served {
                         scope: drafting.namespace.to_string(),
                     },
                     text: text.clone(),
+                    dictated,
+                    ends: own_ends,
                     choice: jobs.len(),
                     events: sender.clone(),
                     received: received.clone(),
@@ -111,10 +136,29 @@ impl Served {
             prompts,
             choices: *choices,
             prediction_tokens: prediction.map_or(0, |tokens| tokens.len()),
-            tool_format,
+            prompt_logprobs: request.prompt_logprobs,
+            parser,
             reasoning,
         };
         Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout, ticket))
+    }
+
+    /// A constraint with what else limits an answer to `prompt` that `ends` may end.
+    fn constrained(
+        &self,
+        mut constraint: Option<Box<dyn Constraint>>,
+        request: &AnswerRequest,
+        ends: &[TokenId],
+        prompt: &Arc<[TokenId]>,
+    ) -> Option<Box<dyn Constraint>> {
+        let size = self.vocabulary_size;
+        if request.min_tokens > 0 {
+            constraint = Some(Box::new(MinTokens::new(constraint, request.min_tokens, ends, size)));
+        }
+        if request.prompt_logprobs {
+            constraint = Some(Box::new(Dictated::new(Arc::clone(prompt), constraint, size)));
+        }
+        constraint
     }
 
     /// The tokens of each prompt.
@@ -124,6 +168,15 @@ impl Served {
             Prompt::Text(text) => {
                 let tokens = self.prompts.encode_text(text);
                 tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))
+            }
+            Prompt::Around { files, before, after } => {
+                let tokens = self.prompts.encode_gap(files, before, after);
+                let tokens = tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))?;
+                tokens.ok_or_else(|| {
+                    let message = "suffix is not supported by this model: it was not trained to fill in the middle, so its \
+                                   vocabulary has no tokens for that";
+                    ApiError::unsupported("suffix", message)
+                })
             }
             Prompt::Tokens(tokens) => match tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
                 None => Ok(tokens.clone()),
@@ -230,10 +283,22 @@ impl Served {
                 return Err(ApiError::context_length(param, message));
             }
         }
-        if request.max_tokens == Some(0) {
+        if request.max_tokens == Some(0) && !request.prompt_logprobs {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0; it must be at least 1"));
         }
         Ok(request.max_tokens.unwrap_or(usize::MAX).min(options.max_completion_tokens))
+    }
+
+    /// What finds calls in the answers, where there may be any, and the tokens that it must see.
+    fn tool_parser(&self, input: &Input) -> (Option<ToolCallParser>, &'static [&'static str]) {
+        let format = self.prompts.tool_format();
+        let specs = match input {
+            Input::Conversation(_, Some(tools)) => tools.specs.as_slice(),
+            Input::Conversation(_, None) if format.has_channels() => &[],
+            _ => return (None, &[]),
+        };
+        let tools = specs.iter().map(|spec| (spec.name.as_str(), spec.parameters.as_ref()));
+        (Some(ToolCallParser::new(format, ToolSignatures::new(tools))), format.shown_tokens())
     }
 
     /// What limits the answers, if anything.
@@ -252,17 +317,33 @@ impl Served {
                     Rule::JsonSchema(schema) => grammars.json_schema(schema),
                     Rule::Regex(pattern) => grammars.regex(pattern),
                     Rule::Choice(texts) => grammars.choice(texts),
+                    Rule::Gbnf(grammar) => grammars.gbnf(grammar),
+                    Rule::Grammar(grammar) if is_gbnf(grammar) => grammars.gbnf(grammar),
                     Rule::Grammar(grammar) => grammars.lark(grammar),
                 };
                 follower.map_err(grammar_error(param)).map(Some)
             }
             (None, Some(Tools { specs, choice })) => {
                 let format = self.prompts.tool_format();
-                grammars.tools(specs, format, *choice).map_err(grammar_error("tools")).map(Some)
+                let constraint = grammars.tools(specs, format, *choice).map_err(grammar_error("tools"))?;
+                for warning in constraint.warnings {
+                    tracing::warn!("{warning}");
+                }
+                Ok(Some(constraint.follower))
             }
             (None, None) => Ok(None),
         }
     }
+}
+
+/// Whether a grammar is in GBNF and not in Lark: a line defines a rule with `::=`.
+fn is_gbnf(grammar: &str) -> bool {
+    let defines = |line: &str| {
+        let name = line.trim_start().split_once("::=").map(|(name, _)| name.trim_end());
+        let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+        name.is_some_and(|name| !name.is_empty() && name.chars().all(is_part))
+    };
+    grammar.lines().any(defines)
 }
 
 /// A drafter for an answer to an indexed prompt.
@@ -281,15 +362,19 @@ fn drafter(
 fn ready_prompts(
     prompts: Vec<Vec<TokenId>>,
     prediction: Option<&[TokenId]>,
-    has_drafts: bool,
+    request: &AnswerRequest,
     ticket: &mut Ticket,
 ) -> Result<Vec<ReadyPrompt>, ApiError> {
     let tokens_of = |prompt: &[TokenId]| prompt.len() + prediction.map_or(0, <[_]>::len);
     ticket.hold(Resource::QueuedTokens, prompts.iter().map(|prompt| tokens_of(prompt)).sum())?;
     let references = prediction.as_slice();
+    let has_drafts = request.drafting.policy.is_some() || request.prompt_logprobs;
     let ready = prompts.into_iter().map(|prompt| ReadyPrompt {
         ticket: Arc::new(ticket.split(Resource::QueuedTokens, tokens_of(&prompt))),
-        text: has_drafts.then(|| Arc::new(RequestText::new(&prompt, references))),
+        text: has_drafts.then(|| {
+            let given = if request.prompt_logprobs { &prompt[..1] } else { &prompt };
+            Arc::new(RequestText::new(given, references))
+        }),
         tokens: prompt.into(),
     });
     Ok(ready.collect())

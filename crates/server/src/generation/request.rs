@@ -17,10 +17,18 @@ pub(crate) struct AnswerRequest {
     pub(crate) sampling: SamplingParams,
     /// Texts that end an answer.
     pub(crate) stop: Vec<String>,
+    /// Tokens that end an answer besides the model's own.
+    pub(crate) stop_tokens: Vec<TokenId>,
     /// Whether answers go on behind the tokens that end one.
     pub(crate) ignore_eos: bool,
+    /// The fewest tokens of an answer: before them, no token ends it that could go on.
+    pub(crate) min_tokens: usize,
+    /// The most tokens of a prompt: of a longer one the last are left.
+    pub(crate) truncate_prompt: Option<usize>,
     /// How many of the most likely tokens come with each token, beside its own log probability; `None` for neither.
     pub(crate) logprobs: Option<usize>,
+    /// Whether the tokens of prompts come first, all but the first of each, with theirs.
+    pub(crate) prompt_logprobs: bool,
     pub(crate) structure: Option<Structure>,
     /// The most tokens that the model thinks before it answers, if it thinks.
     pub(crate) thinking_budget: Option<usize>,
@@ -43,6 +51,12 @@ pub(crate) enum Input {
 pub(crate) enum Prompt {
     Text(String),
     Tokens(Vec<TokenId>),
+    /// What stands before a gap and behind it: the model fills it in. Other files, by name, are shown first.
+    Around {
+        files: Vec<(String, String)>,
+        before: String,
+        after: String,
+    },
 }
 
 /// Functions that an answer may call.
@@ -68,8 +82,10 @@ pub(crate) enum Rule {
     Regex(String),
     /// One of these texts.
     Choice(Vec<String>),
-    /// In llguidance's dialect of Lark.
+    /// In llguidance's dialect of Lark, or in llama.cpp's GBNF.
     Grammar(String),
+    /// In llama.cpp's GBNF.
+    Gbnf(String),
 }
 
 /// How drafts are made.

@@ -1,5 +1,7 @@
 //! The tokens that a request takes.
 
+use std::time::Duration;
+
 use lookahead_engine::{DraftOrigin, GenerationStats, OriginCounts};
 
 /// The tokens that a request took, and what lookahead did for them.
@@ -24,16 +26,26 @@ pub(crate) struct Usage {
     pub(crate) accepted: u64,
     /// What the accepted ones were taken from.
     pub(crate) accepted_by_origin: OriginCounts,
+    /// Time from the first chunk of a prompt to the first token of its answer, and of the passes behind it; of all answers.
+    pub(crate) prefill: Duration,
+    pub(crate) decode: Duration,
 }
 
 impl Usage {
-    /// Adds an answer. The prompt counts if it is the first one to it.
-    pub(super) fn add(&mut self, stats: &GenerationStats, is_first: bool, prediction_tokens: usize) {
+    /// Adds an answer, of which the first tokens were the `dictated` ones of the prompt. The prompt counts if it is the first one
+    /// to it.
+    pub(super) fn add(
+        &mut self,
+        stats: &GenerationStats,
+        is_first: bool,
+        prediction_tokens: usize,
+        dictated: usize,
+    ) {
         if is_first {
-            self.prompt_tokens += stats.prompt_tokens;
+            self.prompt_tokens += stats.prompt_tokens + dictated;
             self.cached_tokens += stats.cached_tokens;
         }
-        self.completion_tokens += stats.completion_tokens;
+        self.completion_tokens += stats.completion_tokens.saturating_sub(dictated);
         let accepted = stats.accepted_by_origin.of(DraftOrigin::Reference);
         self.accepted_prediction_tokens += accepted;
         self.rejected_prediction_tokens += (prediction_tokens as u64).saturating_sub(accepted);
@@ -42,5 +54,7 @@ impl Usage {
         self.drafted += stats.draft_tokens();
         self.accepted += stats.accepted_tokens();
         self.accepted_by_origin.join(&stats.accepted_by_origin);
+        self.prefill += stats.prefill;
+        self.decode += stats.decode;
     }
 }

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use lookahead_engine::{AnswerText, FinishReason, GeneratedToken, Generation, GenerationStats, Submission};
+use lookahead_model::TokenId;
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::job::{AnswerToken, Ending, Event, Failure, Job, JobTicket, Received, Step};
@@ -17,6 +18,9 @@ use crate::traces::AnswerTimes;
 /// A job in the scheduler's hands.
 pub(super) struct Active {
     text: AnswerText,
+    /// Tokens of the prompt that are still to come.
+    dictated: usize,
+    ends: Vec<TokenId>,
     choice: usize,
     events: UnboundedSender<(usize, Event)>,
     cancel: Arc<AtomicBool>,
@@ -35,9 +39,11 @@ pub(super) struct Active {
 impl Active {
     /// The two halves of a job: what the scheduler gets, and what stays here.
     pub(super) fn new(job: Job, place: QueuePlace) -> (Submission, Self) {
-        let Job { mut submission, text, choice, events, received, ticket } = job;
+        let Job { mut submission, text, dictated, ends, choice, events, received, ticket } = job;
         let active = Self {
             text,
+            dictated,
+            ends,
             choice,
             events,
             cancel: Arc::clone(submission.request.cancel.get_or_insert_default()),
@@ -63,10 +69,16 @@ impl Active {
 
     /// Takes a token of the current step.
     pub(super) fn push(&mut self, token: GeneratedToken) -> ControlFlow<FinishReason> {
-        let check = self.text.push(token.id);
         let GeneratedToken { id, origin, logprobs, .. } = token;
+        if let Some(left) = self.dictated.checked_sub(1) {
+            self.dictated = left;
+            self.step.tokens.push(AnswerToken { id, text: String::new(), origin, logprobs });
+            return ControlFlow::Continue(());
+        }
+        let check = self.text.push(id);
         self.step.tokens.push(AnswerToken { id, text: check.text, origin, logprobs });
-        if check.stopped { ControlFlow::Break(FinishReason::Stop) } else { ControlFlow::Continue(()) }
+        let is_end = check.stopped || self.ends.contains(&id);
+        if is_end { ControlFlow::Break(FinishReason::Stop) } else { ControlFlow::Continue(()) }
     }
 
     /// Sends what the last pass produced.

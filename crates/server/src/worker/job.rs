@@ -18,6 +18,10 @@ pub(crate) struct Job {
     pub(crate) submission: Submission,
     /// Turns its tokens into text.
     pub(crate) text: AnswerText,
+    /// How many of its first tokens are the prompt's, which is dictated: they are no text of the answer.
+    pub(crate) dictated: usize,
+    /// Tokens that end the answer, where the engine does not look for them.
+    pub(crate) ends: Vec<TokenId>,
     /// Which answer of its request it is.
     pub(crate) choice: usize,
     pub(crate) events: UnboundedSender<(usize, Event)>,

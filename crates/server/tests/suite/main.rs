@@ -10,8 +10,10 @@ mod drafts;
 mod exactness;
 mod fairness;
 mod habits;
+mod llama_cpp;
 mod messages;
 mod models;
+mod ollama;
 mod panics;
 mod responses;
 mod server;
@@ -19,4 +21,5 @@ mod shutdown;
 mod thinking;
 #[cfg(feature = "otel")]
 mod traces;
+mod vllm;
 mod wires;

@@ -16,12 +16,27 @@ use std::collections::HashMap;
 
 use lookahead_model::chat_template::Message;
 
+use super::warnings::Warnings;
+use crate::error::ApiError;
+
 pub(in crate::api) use self::calls::call_of;
 pub(in crate::api) use self::content::{Part, Said, parts, reasoning_of, result_text, unreadable};
 pub(in crate::api) use self::message::ChatMessage;
 pub(in crate::api) use self::role::read_role;
 pub(in crate::api) use self::thinking::set_thinking;
 pub(in crate::api) use self::tools::ToolFields;
+
+/// The messages of a chat.
+pub(in crate::api) fn read_messages(
+    messages: Vec<ChatMessage>,
+    warnings: &mut Warnings,
+) -> Result<Vec<Message>, ApiError> {
+    let messages = messages.into_iter().enumerate();
+    let messages = messages.map(|(at, message)| message.read(&format!("messages[{at}]"), warnings));
+    let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
+    name_results(&mut messages);
+    Ok(messages)
+}
 
 /// Gives results of functions the names of their functions where they only say which call they answer: some templates show
 /// names.

@@ -44,6 +44,11 @@ enum Tool {
 }
 
 impl ToolFields {
+    /// These functions, of which the model may call any.
+    pub(in crate::api) fn any_of(tools: Vec<Value>) -> Self {
+        Self { tools: Some(tools), ..Self::default() }
+    }
+
     /// Whether functions are described, and called, in OpenAI's older form.
     pub(in crate::api) fn is_older_form(&self) -> bool {
         self.tools.as_ref().is_none_or(Vec::is_empty)
@@ -167,7 +172,10 @@ fn read_tool(tool: &Value, param: &str) -> Result<Tool, ApiError> {
         nested(function)
     };
     let shown = json!({ "type": "function", "function": described });
-    Ok(Tool::Function { shown, spec: ToolSpec { name: name.to_owned(), parameters } })
+    Ok(Tool::Function {
+        shown,
+        spec: ToolSpec { name: name.to_owned(), parameters, strict: function["strict"] == true },
+    })
 }
 
 /// A function as the model sees it: as it was written, but for what only servers read.
@@ -229,7 +237,7 @@ mod tests {
             assert_eq!(read.shown, std::slice::from_ref(&shown), "{fields}");
             assert_eq!(
                 tools.specs,
-                [ToolSpec { name: "f".to_owned(), parameters: Some(schema()) }],
+                [ToolSpec { name: "f".to_owned(), parameters: Some(schema()), strict: false }],
                 "{fields}"
             );
             assert_eq!(tools.choice, ToolChoice::Auto, "{fields}");

@@ -15,7 +15,7 @@ use super::logprobs;
 use super::reasoning::ReasoningFields;
 use super::structure::StructureFields;
 use crate::api::body::{Fields, PassedOver};
-use crate::api::conversation::{ChatMessage, Said, ToolFields, name_results};
+use crate::api::conversation::{ChatMessage, Said, ToolFields, read_messages};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
 use crate::api::number::{count, limit};
@@ -134,10 +134,7 @@ fn read(
     }
     let has_older_calls = tools.is_older_form();
     let (definitions, tools) = tools.read(&mut warnings)?;
-    let messages = chat.messages.into_iter().enumerate();
-    let messages = messages.map(|(at, message)| message.read(&format!("messages[{at}]"), &mut warnings));
-    let mut messages = messages.collect::<Result<Vec<_>, _>>()?;
-    name_results(&mut messages);
+    let messages = read_messages(chat.messages, &mut warnings)?;
     let mut variables = chat.chat_template_kwargs;
     let thinking_budget = reasoning.read(&mut variables)?;
     let conversation = Chat {

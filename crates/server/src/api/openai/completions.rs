@@ -6,7 +6,6 @@ use std::sync::Arc;
 use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::TokenId;
-use lookahead_model::tokenizer::DecodeOptions;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -41,7 +40,7 @@ struct CompletionFields {
     /// llama.cpp's name of `max_tokens`.
     #[serde(default, deserialize_with = "limit")]
     n_predict: Option<usize>,
-    /// Whether the answer repeats the prompt in front.
+    /// Whether the answer repeats the prompt in front, with `logprobs` those of its tokens.
     #[serde(default, deserialize_with = "or_default")]
     echo: bool,
     /// How many of the most likely tokens to give with each token, and its own log probability.
@@ -50,7 +49,7 @@ struct CompletionFields {
     /// Must be what `n` is: the best of more answers is not looked for.
     #[serde(default, deserialize_with = "count")]
     best_of: Option<usize>,
-    /// Not supported.
+    /// A text that the answer leads to: the model fills in what is between, if it was trained for that.
     suffix: Option<String>,
 }
 
@@ -115,37 +114,25 @@ fn read(
     let CompletionRequest { completion, structure, sampling } = request;
     let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
     let choices = sampling.choices()?;
-    if completion.suffix.is_some_and(|suffix| !suffix.is_empty()) {
-        let message =
-            "suffix is not supported; write the model's own fill-in-the-middle tokens into the prompt";
-        return Err(ApiError::unsupported("suffix", message));
-    }
     if completion.best_of.is_some_and(|best_of| best_of != choices) {
         return Err(ApiError::unsupported("best_of", "best_of is supported where it equals n only"));
     }
     let logprobs = completion.logprobs.map(|count| logprobs::check_top("logprobs", count)).transpose()?;
-    if completion.echo && logprobs.is_some() {
-        let message = "echo and logprobs cannot be used together: a prompt has no log probabilities here";
-        return Err(ApiError::unsupported("echo", message));
-    }
     let max_tokens = either(("max_tokens", completion.max_tokens), ("n_predict", completion.n_predict))?;
     let request = AnswerRequest {
         max_tokens: Some(max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
         logprobs,
+        prompt_logprobs: completion.echo && logprobs.is_some(),
         structure: structure.read()?,
-        ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read()?))?
+        ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read(completion.suffix)?))?
     };
     let (delivery, has_echo) = (sampling.delivery(), completion.echo);
     let wire = {
         let model = Arc::clone(&model);
         move |answers: &Answers| {
             let echo = |prompt: &Arc<[TokenId]>| {
-                let text = if has_echo {
-                    model.tokenizer().decode(prompt, DecodeOptions::default())
-                } else {
-                    String::new()
-                };
-                iter::repeat_n(Arc::from(text), choices)
+                let echo = if has_echo { Arc::clone(prompt) } else { Arc::from([]) };
+                iter::repeat_n(echo, choices)
             };
             let echoes = answers.prompts().iter().flat_map(echo).collect();
             CompletionWire::new(model, delivery, echoes, logprobs.is_some())
@@ -166,10 +153,19 @@ impl CompletionRequest {
 }
 
 impl Prompts {
-    fn read(self) -> Result<Vec<Prompt>, ApiError> {
+    fn read(self, suffix: Option<String>) -> Result<Vec<Prompt>, ApiError> {
+        let suffix = suffix.filter(|suffix| !suffix.is_empty());
+        let of_text = |text| match &suffix {
+            Some(after) => Prompt::Around { files: Vec::new(), before: text, after: after.clone() },
+            None => Prompt::Text(text),
+        };
         let prompts: Vec<Prompt> = match self {
-            Self::Text(text) => vec![Prompt::Text(text)],
-            Self::Texts(texts) => texts.into_iter().map(Prompt::Text).collect(),
+            Self::Text(text) => vec![of_text(text)],
+            Self::Texts(texts) => texts.into_iter().map(of_text).collect(),
+            Self::Tokens(_) | Self::ManyTokens(_) if suffix.is_some() => {
+                let message = "suffix wants a prompt that is a text; put the model's own tokens between those of the prompt";
+                return Err(ApiError::invalid("suffix", message));
+            }
             Self::Tokens(tokens) => vec![Prompt::Tokens(tokens)],
             Self::ManyTokens(prompts) => prompts.into_iter().map(Prompt::Tokens).collect(),
         };

@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use axum::response::sse::Event;
+use lookahead_model::TokenId;
+use lookahead_model::tokenizer::DecodeOptions;
 use serde_json::{Value, json};
 
 use super::events::{done, event, failed, trace};
@@ -20,8 +22,8 @@ use crate::worker::AnswerToken;
 pub(super) struct CompletionWire {
     model: Arc<Served>,
     delivery: Delivery,
-    /// What stands in front of each answer.
-    echoes: Vec<Arc<str>>,
+    /// The prompt that stands in front of each answer; empty if none does.
+    echoes: Vec<Arc<[TokenId]>>,
     /// Log probabilities of each answer, if they are asked for.
     logprobs: Option<Vec<TextLogprobs>>,
     id: String,
@@ -33,12 +35,18 @@ impl CompletionWire {
     pub(super) fn new(
         model: Arc<Served>,
         delivery: Delivery,
-        echoes: Vec<Arc<str>>,
+        echoes: Vec<Arc<[TokenId]>>,
         has_logprobs: bool,
     ) -> Self {
-        let logprobs = has_logprobs.then(|| echoes.iter().map(|_| TextLogprobs::default()).collect());
+        let of_answer = |echo: &Arc<[TokenId]>| TextLogprobs::new(model.tokenizer(), echo);
+        let logprobs = has_logprobs.then(|| echoes.iter().map(of_answer).collect());
         let (id, created) = (ids::new_id("cmpl-"), ids::unix_seconds());
         Self { model, delivery, echoes, logprobs, id, created }
+    }
+
+    /// The text in front of an answer.
+    fn echo(&self, answer: usize) -> String {
+        self.model.tokenizer().decode(&self.echoes[answer], DecodeOptions::default())
     }
 
     fn object(&self, choices: &[Value]) -> Value {
@@ -83,8 +91,8 @@ impl Wire for CompletionWire {
     type Piece = Event;
 
     fn begin(&mut self) -> Vec<Event> {
-        let echoed = self.echoes.iter().enumerate().filter(|(_, echo)| !echo.is_empty());
-        echoed.map(|(answer, echo)| event(&self.piece(answer, echo, &Value::Null, None))).collect()
+        let echoed = (0..self.echoes.len()).filter(|&answer| !self.echoes[answer].is_empty());
+        echoed.map(|answer| event(&self.piece(answer, &self.echo(answer), &Value::Null, None))).collect()
     }
 
     fn next(&mut self, next: AnswerEvent) -> Vec<Event> {
@@ -127,7 +135,7 @@ impl Wire for CompletionWire {
         for (index, answer) in answers.into_iter().enumerate() {
             choices.push(json!({
                 "index": index,
-                "text": format!("{}{}", self.echoes[index], answer.text),
+                "text": self.echo(index) + &answer.text,
                 "logprobs": self.logprobs_of(index, &answer.tokens),
                 "finish_reason": answer.reason.map(finish_reason),
             }));

@@ -8,7 +8,7 @@ use lookahead_model::TokenId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::api::number::{count, integer, seed};
+use crate::api::number::{count, integer, limit, seed};
 use crate::drafts::NamespaceName;
 use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Drafting, Input};
@@ -17,6 +17,9 @@ use crate::served::Served;
 /// Stop strings of a request, at most, and their bytes: each answer has a copy.
 const MAX_STOPS: usize = 16;
 const MAX_STOP_BYTES: usize = 4 << 10;
+
+/// Tokens of a request that end an answer, at most.
+const MAX_STOP_TOKENS: usize = 64;
 
 /// Tokens with a bias in a request, at most: each answer has a copy.
 const MAX_BIASES: usize = 1 << 10;
@@ -31,55 +34,64 @@ const MAX_DRAFT_LENGTH: usize = 64;
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(in crate::api) struct SamplingFields {
     /// Randomness: 0 always takes the likeliest token; the default, 1, samples from the model's own distribution.
-    temperature: Option<f32>,
+    pub(in crate::api) temperature: Option<f32>,
     /// Only the likeliest tokens that together reach this probability.
-    top_p: Option<f32>,
+    pub(in crate::api) top_p: Option<f32>,
     /// Only so many of the likeliest tokens; 0 (or -1) for all.
     #[serde(default, deserialize_with = "integer")]
-    top_k: Option<i64>,
+    pub(in crate::api) top_k: Option<i64>,
     /// Only tokens at least this many times as likely as the likeliest one.
-    min_p: Option<f32>,
+    pub(in crate::api) min_p: Option<f32>,
     /// Divides the logits of tokens that have occurred; 1 is none.
-    repetition_penalty: Option<f32>,
+    pub(in crate::api) repetition_penalty: Option<f32>,
     /// llama.cpp's and Ollama's name of `repetition_penalty`.
-    repeat_penalty: Option<f32>,
+    pub(in crate::api) repeat_penalty: Option<f32>,
     /// How many tokens back the penalties look; -1 for all, 64 if it is not given.
     #[serde(default, deserialize_with = "integer")]
-    repeat_last_n: Option<i64>,
+    pub(in crate::api) repeat_last_n: Option<i64>,
     /// Taken off the logits of tokens that have occurred, -2 to 2.
-    presence_penalty: Option<f32>,
+    pub(in crate::api) presence_penalty: Option<f32>,
     /// Taken off the logits of tokens for each time they have occurred, -2 to 2.
-    frequency_penalty: Option<f32>,
+    pub(in crate::api) frequency_penalty: Option<f32>,
     /// Added to the logits of tokens, by id: -100 to 100.
-    logit_bias: Option<BTreeMap<String, f32>>,
+    pub(in crate::api) logit_bias: Option<BTreeMap<String, f32>>,
     /// The same seed gives the same answer, with and without lookahead and whatever else is being served.
     #[serde(default, deserialize_with = "seed")]
     #[schema(value_type = Option<i64>)]
-    seed: Option<u64>,
+    pub(in crate::api) seed: Option<u64>,
     /// Where an answer ends: a text or several.
-    stop: Option<OneOrMany>,
+    pub(in crate::api) stop: Option<OneOrMany>,
+    /// Tokens that end an answer besides the model's own, by id; vLLM's.
+    #[serde(default, deserialize_with = "or_default")]
+    pub(in crate::api) stop_token_ids: Vec<TokenId>,
+    /// The fewest tokens of an answer, as vLLM's: before them no token ends it.
+    #[serde(default, deserialize_with = "count")]
+    pub(in crate::api) min_tokens: Option<usize>,
+    /// The most tokens of a prompt, of which the last are left; as many as the context holds if it is -1. vLLM's.
+    #[serde(default, deserialize_with = "limit")]
+    pub(in crate::api) truncate_prompt_tokens: Option<usize>,
     /// Whether an answer goes on behind the tokens that end one, to its most tokens: for measuring, as vLLM's.
     #[serde(default, deserialize_with = "or_default")]
-    ignore_eos: bool,
+    pub(in crate::api) ignore_eos: bool,
     /// Answers to each prompt.
     #[serde(default, deserialize_with = "count")]
-    n: Option<usize>,
+    pub(in crate::api) n: Option<usize>,
     /// Whether the answer comes in pieces, as server-sent events.
     #[serde(default, deserialize_with = "or_default")]
-    stream: bool,
+    pub(in crate::api) stream: bool,
     /// What a stream has besides.
     #[serde(default, deserialize_with = "or_default")]
-    stream_options: StreamOptions,
+    pub(in crate::api) stream_options: StreamOptions,
     /// The model; `/v1/models` lists it.
     pub(in crate::api) model: Option<String>,
     /// How lookahead is used; never changes the answer.
     #[serde(default, deserialize_with = "or_default")]
-    lookahead: LookaheadFields,
+    pub(in crate::api) lookahead: LookaheadFields,
 }
 
 /// What a stream has besides.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-struct StreamOptions {
+pub(in crate::api) struct StreamOptions {
     /// Whether a last piece tells how many tokens were used.
     #[serde(default, deserialize_with = "or_default")]
     include_usage: bool,
@@ -91,7 +103,7 @@ struct StreamOptions {
 /// How lookahead is used for a request. Nothing of it changes the answer.
 #[derive(Clone, Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-struct LookaheadFields {
+pub(in crate::api) struct LookaheadFields {
     /// Whether drafts are made: false decodes plainly, one token a pass.
     enabled: Option<bool>,
     /// A namespace within the caller's own: what is learned there is used there.
@@ -134,7 +146,7 @@ pub(in crate::api) struct Delivery {
 /// A text or several.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
 #[serde(untagged)]
-pub(super) enum OneOrMany {
+pub(in crate::api) enum OneOrMany {
     /// One.
     One(String),
     /// Several.
@@ -158,7 +170,7 @@ pub(in crate::api) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + 
 }
 
 /// The value of a setting that has two names: it may be sent under both, if they say the same.
-pub(super) fn either<T: Copy + PartialEq + Display>(
+pub(in crate::api) fn either<T: Copy + PartialEq + Display>(
     (name, value): (&str, Option<T>),
     (other_name, other): (&str, Option<T>),
 ) -> Result<Option<T>, ApiError> {
@@ -203,8 +215,12 @@ impl SamplingFields {
             max_tokens: None,
             sampling: self.params(model.tokenizer().vocabulary_size())?,
             stop: self.stop()?,
+            stop_tokens: self.stop_tokens(model.vocabulary_size)?,
             ignore_eos: self.ignore_eos,
+            min_tokens: self.min_tokens.unwrap_or(0),
+            truncate_prompt: self.truncate_prompt()?,
             logprobs: None,
+            prompt_logprobs: false,
             structure: None,
             thinking_budget: None,
             prediction: None,
@@ -272,6 +288,29 @@ impl SamplingFields {
             return Err(ApiError::unsupported("lookahead.trace", message));
         }
         Ok(())
+    }
+
+    fn stop_tokens(&self, vocabulary_size: usize) -> Result<Vec<TokenId>, ApiError> {
+        let tokens = &self.stop_token_ids;
+        if tokens.len() > MAX_STOP_TOKENS {
+            let message = format!("stop_token_ids: up to {MAX_STOP_TOKENS}, not {}", tokens.len());
+            return Err(ApiError::invalid("stop_token_ids", message));
+        }
+        if let Some(unknown) = tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
+            let last = vocabulary_size - 1;
+            let message = format!("stop_token_ids: {unknown} is no token id; there are 0 to {last}");
+            return Err(ApiError::invalid("stop_token_ids", message));
+        }
+        Ok(tokens.clone())
+    }
+
+    fn truncate_prompt(&self) -> Result<Option<usize>, ApiError> {
+        if self.truncate_prompt_tokens == Some(0) {
+            let message =
+                "truncate_prompt_tokens is 0; it must be at least 1, or -1 for what the context holds";
+            return Err(ApiError::invalid("truncate_prompt_tokens", message));
+        }
+        Ok(self.truncate_prompt_tokens)
     }
 
     /// Answers to each prompt.

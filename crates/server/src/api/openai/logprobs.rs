@@ -2,7 +2,7 @@
 
 use lookahead_engine::TokenLogprobs;
 use lookahead_model::TokenId;
-use lookahead_model::tokenizer::Tokenizer;
+use lookahead_model::tokenizer::{DecodeOptions, TokenStream, Tokenizer};
 use serde_json::{Value, json};
 
 use crate::error::ApiError;
@@ -15,7 +15,7 @@ const MAX_TOP: usize = 20;
 const IMPOSSIBLE: f32 = -9999.0;
 
 /// How many of the most likely tokens are asked for.
-pub(super) fn check_top(param: &str, count: usize) -> Result<usize, ApiError> {
+pub(in crate::api) fn check_top(param: &str, count: usize) -> Result<usize, ApiError> {
     if count > MAX_TOP {
         return Err(ApiError::invalid(param, format!("{param} is {count}; it must be 0 to {MAX_TOP}")));
     }
@@ -23,7 +23,7 @@ pub(super) fn check_top(param: &str, count: usize) -> Result<usize, ApiError> {
 }
 
 /// A token of a chat's answer.
-pub(super) fn of_chat(tokenizer: &Tokenizer, token: &AnswerToken) -> Option<Value> {
+pub(in crate::api) fn of_chat(tokenizer: &Tokenizer, token: &AnswerToken) -> Option<Value> {
     let TokenLogprobs { logprob, top } = token.logprobs.as_ref()?;
     let entry = |id: TokenId, logprob: f32| {
         let bytes = tokenizer.token_bytes(id);
@@ -35,7 +35,6 @@ pub(super) fn of_chat(tokenizer: &Tokenizer, token: &AnswerToken) -> Option<Valu
 }
 
 /// The tokens of a text completion: parallel lists.
-#[derive(Default)]
 pub(super) struct TextLogprobs {
     tokens: Vec<Value>,
     logprobs: Vec<Value>,
@@ -43,9 +42,35 @@ pub(super) struct TextLogprobs {
     offsets: Vec<Value>,
     /// Where the next token's text begins.
     offset: usize,
+    /// The text of the prompt in front, and how many of its tokens are still to come.
+    echo: TokenStream,
+    echo_left: usize,
 }
 
 impl TextLogprobs {
+    /// Of an answer behind the tokens of `echo`. Before the first of them there is nothing that it could follow from.
+    pub(super) fn new(tokenizer: &Tokenizer, echo: &[TokenId]) -> Self {
+        let mut stream = tokenizer.stream(DecodeOptions::default());
+        let mut logprobs = Self {
+            tokens: Vec::new(),
+            logprobs: Vec::new(),
+            top: Vec::new(),
+            offsets: Vec::new(),
+            offset: 0,
+            echo_left: echo.len().saturating_sub(1),
+            echo: stream.clone(),
+        };
+        if let Some(&first) = echo.first() {
+            logprobs.tokens.push(String::from_utf8_lossy(tokenizer.token_bytes(first)).into());
+            logprobs.logprobs.push(Value::Null);
+            logprobs.top.push(Value::Null);
+            logprobs.offsets.push(0.into());
+            logprobs.offset = stream.push(first).chars().count();
+            logprobs.echo = stream;
+        }
+        logprobs
+    }
+
     pub(super) fn push(&mut self, tokenizer: &Tokenizer, token: &AnswerToken) {
         let Some(TokenLogprobs { logprob, top }) = &token.logprobs else { return };
         let name = |id: TokenId| String::from_utf8_lossy(tokenizer.token_bytes(id)).into_owned();
@@ -57,14 +82,19 @@ impl TextLogprobs {
         }
         self.top.push(likeliest.into());
         self.offsets.push(self.offset.into());
-        self.offset += token.text.chars().count();
+        self.offset += match self.echo_left.checked_sub(1) {
+            Some(left) => {
+                self.echo_left = left;
+                self.echo.push(token.id).chars().count()
+            }
+            None => token.text.chars().count(),
+        };
     }
 
     /// What has come since the last time.
     pub(super) fn take(&mut self) -> Value {
-        let offset = self.offset;
-        let Self { tokens, logprobs, top, offsets, .. } = std::mem::take(self);
-        self.offset = offset;
+        let [tokens, logprobs, top, offsets] =
+            [&mut self.tokens, &mut self.logprobs, &mut self.top, &mut self.offsets].map(std::mem::take);
         json!({ "tokens": tokens, "token_logprobs": logprobs, "top_logprobs": top, "text_offset": offsets })
     }
 }

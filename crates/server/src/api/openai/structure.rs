@@ -9,14 +9,25 @@ use crate::generation::{Rule, Structure};
 
 /// What form an answer has; one of them, if any.
 #[derive(Debug, Default, Deserialize, ToSchema)]
-pub(super) struct StructureFields {
+pub(in crate::api) struct StructureFields {
     /// OpenAI's: any JSON object, or JSON by a schema.
     response_format: Option<ResponseFormat>,
     /// A JSON schema, as clients of llama.cpp's server give it.
     #[schema(value_type = Option<Object>)]
     json_schema: Option<Value>,
+    /// A grammar in GBNF, as clients of llama.cpp's server give it.
+    grammar: Option<String>,
     /// vLLM's: a schema, a pattern, a choice, or a grammar.
     structured_outputs: Option<StructuredOutputs>,
+    /// vLLM's older name of `structured_outputs.json`.
+    #[schema(value_type = Option<Object>)]
+    guided_json: Option<Value>,
+    /// vLLM's older name of `structured_outputs.regex`.
+    guided_regex: Option<String>,
+    /// vLLM's older name of `structured_outputs.choice`.
+    guided_choice: Option<Vec<String>>,
+    /// vLLM's older name of `structured_outputs.grammar`.
+    guided_grammar: Option<String>,
 }
 
 /// What form an answer has.
@@ -51,21 +62,27 @@ enum StructuredOutputs {
     Regex(String),
     /// Texts of which the answer is one.
     Choice(Vec<String>),
-    /// A grammar in llguidance's dialect of Lark.
+    /// A grammar in llguidance's dialect of Lark, or in GBNF.
     Grammar(String),
 }
 
 impl StructureFields {
     /// The form that is asked for; `None` where no field asks for one.
-    pub(super) fn read(self) -> Result<Option<Structure>, ApiError> {
-        let of_schema = self.json_schema.map(|schema| Structure {
-            field: "json_schema",
-            param: "json_schema",
-            rule: Rule::JsonSchema(schema),
-        });
+    pub(in crate::api) fn read(self) -> Result<Option<Structure>, ApiError> {
         let of_format = self.response_format.map(ResponseFormat::read).transpose()?.flatten();
         let of_outputs = self.structured_outputs.map(StructuredOutputs::read);
-        let mut asked = [of_format, of_schema, of_outputs].into_iter().flatten();
+        let grammar = self.grammar.filter(|grammar| !grammar.is_empty());
+        let rules = [
+            ("json_schema", self.json_schema.map(Rule::JsonSchema)),
+            ("grammar", grammar.map(Rule::Gbnf)),
+            ("guided_json", self.guided_json.map(json_of).transpose()?.map(Rule::JsonSchema)),
+            ("guided_regex", self.guided_regex.map(Rule::Regex)),
+            ("guided_choice", self.guided_choice.map(Rule::Choice)),
+            ("guided_grammar", self.guided_grammar.map(Rule::Grammar)),
+        ];
+        let of_rules =
+            rules.into_iter().map(|(field, rule)| Some(Structure { field, param: field, rule: rule? }));
+        let mut asked = [of_format, of_outputs].into_iter().chain(of_rules).flatten();
         match (asked.next(), asked.next()) {
             (Some(first), Some(second)) => {
                 let (first, second) = (first.field, second.field);
@@ -74,6 +91,16 @@ impl StructureFields {
             }
             (asked, _) => Ok(asked),
         }
+    }
+}
+
+/// A schema, which vLLM takes as its text too.
+fn json_of(schema: Value) -> Result<Value, ApiError> {
+    match schema {
+        Value::String(text) => serde_json::from_str(&text).map_err(|error| {
+            ApiError::invalid("guided_json", format!("guided_json is not valid JSON: {error}"))
+        }),
+        schema => Ok(schema),
     }
 }
 

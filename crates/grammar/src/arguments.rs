@@ -1,0 +1,236 @@
+//! Arguments of calls that are not written in JSON, as grammars.
+
+use lookahead_model::tool_calls::syntax::TagSyntax;
+use serde_json::{Map, Value, json};
+
+use crate::json;
+use crate::rules::{Rules, literal, sequence};
+
+/// Deepest chain of references that is followed for the type of a parameter.
+const DEEPEST: usize = 8;
+
+/// The parameters that a schema names.
+struct Parameters<'s> {
+    root: &'s Value,
+    named: Vec<(&'s str, &'s Value, bool)>,
+    /// Whether there may be any others; only where none are named, so that models keep to the names they are told.
+    any: bool,
+}
+
+impl<'s> Parameters<'s> {
+    fn of(schema: &'s Value) -> Self {
+        let properties = schema.get("properties").and_then(Value::as_object);
+        let required = schema.get("required").and_then(Value::as_array);
+        let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|one| one == name));
+        let named: Vec<_> = properties
+            .into_iter()
+            .flatten()
+            .map(|(name, property)| (name.as_str(), property, is_required(name)))
+            .collect();
+        let any = named.is_empty() && schema.get("additionalProperties") != Some(&Value::Bool(false));
+        Self { root: schema, named, any }
+    }
+
+    /// The schema of a parameter by itself, in which references to the whole find what they mean.
+    fn alone(&self, schema: &Value) -> Value {
+        let mut alone = match schema {
+            Value::Object(keywords) => keywords.clone(),
+            Value::Bool(false) => Map::from_iter([("allOf".to_owned(), json!([false]))]),
+            _ => Map::new(),
+        };
+        let refers = Value::Object(alone.clone()).to_string().contains("\"$ref\"");
+        for definitions in ["$defs", "definitions"] {
+            if let Some(defined) = self.root.get(definitions).filter(|_| refers) {
+                alone.insert(definitions.to_owned(), defined.clone());
+            }
+        }
+        json::laid_out(&Value::Object(alone)).unwrap_or_default()
+    }
+
+    /// What `schema` refers to.
+    fn resolved(&self, mut schema: &'s Value) -> &'s Value {
+        for _ in 0..DEEPEST {
+            let Some(path) = schema.get("$ref").and_then(Value::as_str) else { break };
+            let Some(target) = path.strip_prefix('#').and_then(|path| self.root.pointer(path)) else { break };
+            schema = target;
+        }
+        schema
+    }
+
+    fn kind(&self, schema: &'s Value) -> Kind<'s> {
+        let schema = self.resolved(schema);
+        if let Some(values) = schema.get("enum").and_then(Value::as_array) {
+            let texts: Option<Vec<&str>> = values.iter().map(Value::as_str).collect();
+            return texts.map_or(Kind::of_values(values), Kind::OneOf);
+        }
+        if let Some(constant) = schema.get("const") {
+            return constant.as_str().map_or(Kind::Json, |text| Kind::OneOf(vec![text]));
+        }
+        match schema.get("type") {
+            Some(Value::String(name)) => match name.as_str() {
+                "string" => Kind::Text,
+                "boolean" => Kind::Boolean,
+                _ => Kind::Json,
+            },
+            Some(Value::Array(names)) if !names.iter().any(|name| name == "string") => Kind::Json,
+            _ => Kind::Any,
+        }
+    }
+}
+
+/// What values of a parameter are, as far as their writing depends on it.
+enum Kind<'s> {
+    Text,
+    /// One of some texts.
+    OneOf(Vec<&'s str>),
+    Boolean,
+    /// Neither a text nor a truth value.
+    Json,
+    /// A text, perhaps.
+    Any,
+}
+
+impl Kind<'_> {
+    fn of_values(values: &[Value]) -> Self {
+        if values.iter().any(Value::is_string) { Self::Any } else { Self::Json }
+    }
+}
+
+/// Arguments between tags.
+pub(crate) fn tagged(schema: &Value, tags: &TagSyntax, rules: &mut Rules) -> String {
+    let parameters = Parameters::of(schema);
+    let text_end = tags.value_close.trim();
+    let behind_text = tags.value_close.split_once(text_end).map_or("", |(_, behind)| behind);
+    let text = sequence([rules.text_until(text_end), rules.markup(behind_text)]);
+    let open = |is_text: bool| {
+        let said = tags.value_open.iter().find(|(_, said)| said.is_none_or(|said| said == is_text));
+        said.map_or("", |(literal, _)| *literal)
+    };
+    let close = rules.markup(tags.value_close);
+    let argument = |rules: &mut Rules, key: &str, is_text: bool, value: &str| {
+        let (key_open, key_close) = (rules.markup(tags.key_open), rules.markup(tags.key_close));
+        sequence([&key_open, key, &key_close, &rules.markup(open(is_text)), value])
+    };
+    if parameters.any {
+        let key = rules.pattern(r"[^<>\n\x22]+");
+        let mut either = argument(rules, &key, true, &text);
+        if tags.value_open.len() > 1 {
+            let any = json::laid_out(&json!(true)).unwrap_or_default();
+            let other = argument(rules, &key, false, &format!("%json {any} {close}"));
+            either = format!("{either} | {other}");
+        }
+        return format!("({either})*");
+    }
+    let mut written = Vec::new();
+    for &(name, schema, is_required) in &parameters.named {
+        let key = literal(name);
+        let body = match parameters.kind(schema) {
+            Kind::Text => argument(rules, &key, true, &text),
+            Kind::OneOf(texts) => {
+                let texts: Vec<String> = texts.into_iter().map(literal).collect();
+                argument(rules, &key, true, &format!("({}) {close}", texts.join(" | ")))
+            }
+            Kind::Json | Kind::Boolean => {
+                argument(rules, &key, false, &format!("%json {} {close}", parameters.alone(schema)))
+            }
+            Kind::Any if tags.value_open.len() > 1 => {
+                let as_json = format!("%json {} {close}", parameters.alone(schema));
+                format!("{} | {}", argument(rules, &key, true, &text), argument(rules, &key, false, &as_json))
+            }
+            Kind::Any => argument(rules, &key, true, &text),
+        };
+        written.push(format!("({body}){}", if is_required { "" } else { "?" }));
+    }
+    let body = sequence(written);
+    rules.rule(&body)
+}
+
+/// Arguments with commas between them: required ones, and those of the optional ones that there are.
+fn separated(arguments: Vec<(String, bool)>, comma: &str, rules: &mut Rules) -> String {
+    let comma = literal(comma);
+    let (mut head, mut tail) = (rules.rule(""), String::new());
+    for (argument, is_required) in arguments.into_iter().rev() {
+        let argument = rules.rule(&argument);
+        head = match is_required {
+            true => rules.rule(&sequence([&argument, &tail])),
+            false => rules.rule(&format!("{} | {head}", sequence([&argument, &tail]))),
+        };
+        let more = format!("({comma} {argument}){}", if is_required { "" } else { "?" });
+        tail = rules.rule(&sequence([&more, &tail]));
+    }
+    head
+}
+
+/// Any number of arguments of any name.
+fn any_arguments(key: &str, between: &str, value: &str, comma: &str, rules: &mut Rules) -> String {
+    let argument = rules.rule(&sequence([key, &literal(between), value]));
+    rules.rule(&format!("({argument} ({} {argument})*)?", literal(comma)))
+}
+
+/// Keyword arguments of Python.
+pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
+    let parameters = Parameters::of(schema);
+    let quoted = rules.pattern(r"'([^'\\\n]|\\[nrt'\x22\\])*'");
+    let word = r#""True" | "False" | "None""#;
+    let any = json::laid_out(&json!(true)).unwrap_or_default();
+    let anything = rules.rule(&format!("%json {any} | {quoted} | {word}"));
+    if parameters.any {
+        let key = rules.pattern("[A-Za-z_][A-Za-z_0-9]*");
+        return sequence([&any_arguments(&key, "=", &anything, ", ", rules), "\")\""]);
+    }
+    let mut arguments = Vec::new();
+    for &(name, schema, is_required) in &parameters.named {
+        let value = match parameters.kind(schema) {
+            Kind::Text => format!("%json {} | {quoted}", parameters.alone(schema)),
+            Kind::OneOf(texts) => {
+                let quotable = texts.iter().filter(|text| !text.contains(['\'', '\\', '\n']));
+                let single = quotable.map(|text| literal(&format!("'{text}'")));
+                let double = texts.iter().map(|text| literal(&literal(text)));
+                single.chain(double).collect::<Vec<_>>().join(" | ")
+            }
+            Kind::Boolean => r#""True" | "False" | "true" | "false""#.to_owned(),
+            Kind::Json => format!("%json {}", parameters.alone(schema)),
+            Kind::Any => anything.clone(),
+        };
+        let value = rules.rule(&value);
+        arguments.push((sequence([&literal(&format!("{name}=")), &value]), is_required));
+    }
+    sequence([&separated(arguments, ", ", rules), "\")\""])
+}
+
+/// An object without quotes around its keys, behind its brace.
+pub(crate) fn unquoted(schema: &Value, rules: &mut Rules) -> String {
+    const MARK: &str = "<|\"|>";
+    let parameters = Parameters::of(schema);
+    let mark = rules.markup(MARK);
+    let text_end = rules.text_until(MARK);
+    let text = rules.rule(&sequence([&mark, &text_end]));
+    let key = rules.pattern(r"[^\x22:,{}\[\]<\s][^:,{}\[\]]*");
+    let number = json::laid_out(&json!({ "type": "number" })).unwrap_or_default();
+    let value = rules.rule(&format!(
+        "{text} | %json {number} | \"true\" | \"false\" | \"null\" | \"[\" any_items? \"]\" | \"{{\" any_fields? \"}}\""
+    ));
+    rules.named("any_items", &format!("{value} (\",\" {value})*"));
+    rules.named("any_fields", &format!("{key} \":\" {value} (\",\" {key} \":\" {value})*"));
+    if parameters.any {
+        return sequence([&any_arguments(&key, ":", &value, ",", rules), "\"}\""]);
+    }
+    let mut arguments = Vec::new();
+    for &(name, schema, is_required) in &parameters.named {
+        let typed = parameters.resolved(schema).get("type").and_then(Value::as_str);
+        let written = match parameters.kind(schema) {
+            Kind::Text => text.clone(),
+            Kind::OneOf(texts) => {
+                let texts: Vec<String> = texts.into_iter().map(literal).collect();
+                format!("{mark} ({}) {mark}", texts.join(" | "))
+            }
+            Kind::Boolean => r#"("true" | "false")"#.to_owned(),
+            Kind::Json if matches!(typed, Some("integer" | "number" | "null")) => {
+                format!("%json {}", parameters.alone(schema))
+            }
+            Kind::Json | Kind::Any => value.clone(),
+        };
+        arguments.push((sequence([&literal(&format!("{name}:")), &written]), is_required));
+    }
+    sequence([&separated(arguments, ",", rules), "\"}\""])
+}
