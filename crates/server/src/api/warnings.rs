@@ -31,7 +31,7 @@ impl Warnings {
             return;
         }
         let text = self.0.join("; ");
-        tracing::warn!("answered a request, but {text}");
+        tracing::info!("answered a request, but {text}");
         // A header takes visible ASCII, and names come from the client.
         let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
         if let Ok(value) = HeaderValue::from_str(&text.chars().map(visible).collect::<String>()) {

@@ -274,9 +274,10 @@ impl Served {
                 return Err(ApiError::invalid(param, format!("{param}: the prompt has no tokens")));
             }
             if prompt.len() > most {
+                // Anthropic's clients know these words, and shorten the conversation.
                 let message = format!(
-                    "the prompt has {} tokens; this server takes up to {most}, and the context of {context_length} \
-                     tokens must hold the answer, too",
+                    "prompt is too long: {} tokens > {most} maximum of this server; its context of {context_length} tokens \
+                     must hold the answer, too",
                     prompt.len()
                 );
                 return Err(ApiError::context_length(param, message));

@@ -320,6 +320,11 @@ fn errors_are_in_anthropics_form() {
         }
         assert_eq!(reply.headers["content-type"], "application/json");
     }
+    let long = content(json!("word ".repeat(2000))).to_string();
+    let long =
+        server.post_with("/v1/messages", &[("x-api-key", "a")], &long).json()["error"]["message"].clone();
+    let long = long.as_str().unwrap();
+    assert!(long.starts_with("prompt is too long: ") && long.contains(" tokens > 511 maximum"), "{long}");
     let text = server.post_with("/v1/messages", &[("x-api-key", "a"), ("Content-Type", "text/plain")], "{}");
     assert_eq!((text.status, &text.json()["error"]["type"]), (415, &json!("invalid_request_error")));
     let get = server.get_with("/v1/messages", &[("x-api-key", "a")]);

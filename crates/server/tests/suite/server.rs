@@ -430,7 +430,13 @@ fn pages_documents_and_metrics_are_there() {
         assert_eq!((reply.status, reply.headers["content-type"].to_str().unwrap()), (200, kind), "{path}");
     }
     let document = server.get("/openapi.json").json();
-    for path in ["/v1/chat/completions", "/v1/lookahead/corpora/{name}", "/health"] {
+    for path in [
+        "/v1/chat/completions",
+        "/v1/responses/{id}",
+        "/v1/messages",
+        "/v1/lookahead/corpora/{name}",
+        "/health",
+    ] {
         assert!(document["paths"][path].is_object(), "{path}");
     }
     let fields = &document["components"]["schemas"];

@@ -68,16 +68,15 @@ impl<'a> Items<'a> {
                     _ => self.push(message),
                 }
             }
-            Some("reasoning") => {
-                let reasoning = Some(reasoning_of(item)).filter(|text| !text.is_empty());
-                match &mut self.answer {
-                    Some(answer) if is_silent(answer) => {
-                        let more = reasoning.unwrap_or_default();
-                        *answer.reasoning.get_or_insert_default() += &more;
-                    }
-                    _ => self.begin(Message { reasoning, ..Message::new("assistant", "") }),
+            Some("reasoning") => match (reasoning_of(item), &mut self.answer) {
+                (nothing, _) if nothing.is_empty() => {}
+                (more, Some(answer)) if is_silent(answer) => {
+                    *answer.reasoning.get_or_insert_default() += &more;
                 }
-            }
+                (text, _) => {
+                    self.begin(Message { reasoning: Some(text), ..Message::new("assistant", "") });
+                }
+            },
             Some("function_call") => {
                 let call = call_of(item, param)?;
                 let answer = self.answer.get_or_insert_with(|| Message::new("assistant", ""));
@@ -192,6 +191,7 @@ mod tests {
             call("3"),
             {"type": "function_call_output", "call_id": "3", "output": ""},
             {"type": "item_reference", "id": "msg_1"},
+            {"type": "reasoning", "summary": [], "encrypted_content": "x"},
             {"role": "assistant", "content": "again"},
             {"id": "msg_1"},
         ]);
