@@ -205,7 +205,7 @@ impl ChatMessage {
         };
         let (name, tool_call_id) = (self.name, self.tool_call_id);
         let reasoning = self.reasoning_content;
-        Ok(Message { role: role.to_owned(), content, reasoning, name, tool_calls, tool_call_id })
+        Ok(Message { reasoning, name, tool_calls, tool_call_id, ..Message::new(role, content) })
     }
 }
 
