@@ -127,3 +127,63 @@ fn role(written: String) -> String {
         _ => written,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_form_of_a_message_is_read() {
+        let text = |text: &str| Message::new("user", text);
+        let parts =
+            |texts: [&str; 2]| Message { parts: texts.map(str::to_owned).into(), ..text(&texts.concat()) };
+        let thought = |content: &str| Message { reasoning: Some("hm".to_owned()), ..text(content) };
+        let calls = Message { tool_calls: vec![json!({})], ..text("") };
+        for (written, expected) in [
+            (json!({"role": "user", "content": "x", "refusal": null}), text("x")),
+            (json!({"role": "user"}), text("")),
+            (json!({"role": "user", "content": null, "tool_calls": null, "name": null}), text("")),
+            (json!({"role": "user", "content": null, "tool_calls": [{}]}), calls.clone()),
+            (json!({"role": "user", "content": [], "tool_calls": [{}]}), calls),
+            (json!({"role": "USER", "content": "x"}), text("x")),
+            (json!({"role": "Function", "content": "x"}), Message::new("tool", "x")),
+            (json!({"role": "Observer", "content": "x"}), Message::new("Observer", "x")),
+            (json!({"role": "user", "content": ["a", "b"]}), parts(["a", "b"])),
+            (
+                json!({"role": "user", "content": [
+                    {"type": "input_text", "text": "a"}, {"type": "refusal", "refusal": "no"},
+                    {"type": "redacted_thinking", "data": "…"}, {"type": "output_text", "text": "b", "annotations": []}]}),
+                parts(["a", "b"]),
+            ),
+            (json!({"role": "user", "content": "x", "reasoning": "hm"}), thought("x")),
+            (
+                json!({"role": "user", "content": "x", "reasoning": "hm", "reasoning_content": "hm"}),
+                thought("x"),
+            ),
+            (
+                json!({"role": "user", "content": "x", "reasoning": "hm", "reasoning_content": null}),
+                thought("x"),
+            ),
+            (json!({"role": "user", "content": "x", "reasoning": "", "reasoning_content": ""}), text("x")),
+            (json!({"role": "user", "content": [{"type": "thinking", "thinking": "hm"}]}), thought("")),
+        ] {
+            assert_eq!(serde_json::from_value::<Message>(written.clone()).unwrap(), expected, "{written}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_message_is_refused_by_what_is_wrong() {
+        for (written, problem) in [
+            (json!({"content": "x"}), "role"),
+            (json!({"role": "user", "content": 3}), "`content` must be a text"),
+            (json!({"role": "user", "content": [3]}), "`content` must be a text"),
+            (json!({"role": "user", "content": [{"text": "x"}]}), "`content` must be a text"),
+            (json!({"role": "user", "content": [{"type": "image_url", "image_url": {}}]}), "\"image_url\""),
+        ] {
+            let error = serde_json::from_value::<Message>(written.clone()).unwrap_err().to_string();
+            assert!(error.contains(problem), "{written}: {error}");
+        }
+    }
+}

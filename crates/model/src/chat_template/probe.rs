@@ -1,5 +1,8 @@
 //! What a template can take, found out by rendering small conversations when it is loaded.
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};

@@ -97,3 +97,64 @@ fn write_string(text: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     f.write_char(quote)
 }
+
+#[cfg(test)]
+mod tests {
+    use minijinja::{Environment, context};
+    use serde_json::json;
+
+    use super::*;
+
+    /// Expected strings are what CPython 3 prints.
+    #[test]
+    fn lists_and_dictionaries_print_as_in_python() {
+        let value = from_json(&json!([
+            {"a": "it's", "b": "x\"y", "c": null, "d": true, "e": 1.0, "f": [1, "\n\u{1}é🦀\\"], "g": "both ' \""},
+            [],
+            {},
+        ]));
+        let printed = "[{'a': \"it's\", 'b': 'x\"y', 'c': None, 'd': True, 'e': 1.0, 'f': [1, '\\n\\x01é🦀\\\\'], \
+                       'g': 'both \\' \"'}, [], {}]";
+        let environment = Environment::new();
+        for source in ["{{ value }}", "{{ value ~ '' }}", "{{ value | string }}"] {
+            assert_eq!(
+                environment.render_str(source, context! { value => value.clone() }).unwrap(),
+                printed,
+                "{source}"
+            );
+        }
+    }
+
+    #[test]
+    fn they_are_lists_and_dictionaries_else() {
+        let value = from_json(&json!({"b": [1, 2, 3], "a": {"c": "x"}}));
+        let environment = Environment::new();
+        for (source, expected) in [
+            ("{{ value.b[0] }} {{ value['a'].c }} {{ value.z is defined }}", "1 x False"),
+            (
+                "{{ value.b | length }} {{ value | length }} {{ value.b[-1] }} {{ value.b[1:] | length }}",
+                "3 2 3 2",
+            ),
+            ("{{ value is mapping }} {{ value.b is sequence }} {{ value is iterable }}", "True True True"),
+            ("{% for name, one in value | items %}{{ name }};{% endfor %}", "b;a;"),
+            (
+                "{% for name in value %}{{ name }}{% endfor %} {{ 'a' in value }} {{ 2 in value.b }}",
+                "ba True True",
+            ),
+            (
+                "{{ (value.b + [4]) | length }} {{ value.b == [1, 2, 3] }} {{ value.a == {'c': 'x'} }}",
+                "4 True True",
+            ),
+            (
+                "{{ 'yes' if value.b }} {{ value.b | join('-') }} {{ value.a | dictsort | first | last }}",
+                "yes 1-2-3 x",
+            ),
+        ] {
+            assert_eq!(
+                environment.render_str(source, context! { value => value.clone() }).unwrap(),
+                expected,
+                "{source}"
+            );
+        }
+    }
+}
