@@ -1,6 +1,7 @@
 //! Prompt files: JSON lines, a prompt on each.
 //!
-//! A line is an object with `prompt` (text) or `messages` (a list of `role` and `content`), and optionally `id`,
+//! A line is an object with `prompt` (text) or `messages` (as in OpenAI's chat API: `content` is a text, a list of parts,
+//! or null or absent; `reasoning_content` or `reasoning` is what the assistant thought), and optionally `id`,
 //! `task`, `mode` (`completion` for text that is continued as it stands, `chat` otherwise) and `reference` (an
 //! answer that somebody wrote; the first one of a list). Other fields are ignored, and so are blank lines.
 
@@ -177,6 +178,25 @@ mod tests {
     }
 
     #[test]
+    fn messages_are_read_as_clients_write_them() {
+        let text = r#"{"messages": [
+            {"role": "System", "content": [{"type": "text", "text": "Be "}, {"type": "text", "text": "kind."}]},
+            {"role": "USER", "content": "Hi"},
+            {"role": "assistant", "content": null, "reasoning": "hm", "reasoning_content": "hm", "tool_calls": [{}]},
+            {"role": "function", "name": "f", "content": "3"},
+            {"role": "assistant"}]}"#;
+        let prompts = read(&text.replace('\n', ""), None).unwrap();
+        let PromptContent::Messages(messages) = &prompts[0].content else { panic!("{prompts:?}") };
+        let said: Vec<_> =
+            messages.iter().map(|message| (message.role.as_str(), message.content.as_str())).collect();
+        assert_eq!(
+            said,
+            [("system", "Be kind."), ("user", "Hi"), ("assistant", ""), ("tool", "3"), ("assistant", "")]
+        );
+        assert_eq!(messages[2].reasoning.as_deref(), Some("hm"));
+    }
+
+    #[test]
     fn of_user_turns_in_a_row_the_first_is_taken() {
         let turns = |roles: &[&str]| roles.iter().map(|role| message(role, "x")).collect::<Vec<_>>();
         for (roles, kept) in [
@@ -198,7 +218,7 @@ mod tests {
             ("{\"id\": \"x\"}", "neither `prompt` nor `messages`"),
             ("{\"prompt\": \"x\", \"messages\": []}", "both"),
             ("{\"messages\": []}", "`messages` is empty"),
-            ("{\"messages\": [{\"role\": \"user\"}]}", "content"),
+            ("{\"messages\": [{\"role\": \"user\", \"content\": [{\"type\": \"image_url\"}]}]}", "image_url"),
             ("{\"prompt\": \"x\", \"mode\": \"chta\"}", "chta"),
             ("{\"prompt\": 3}", "expected a string"),
         ] {

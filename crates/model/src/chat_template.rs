@@ -8,17 +8,24 @@
 //!
 //! [`PromptEncoder`](crate::PromptEncoder) makes tokens of messages; it is what prompts should go through.
 
+mod forms;
 pub(crate) mod json;
+mod message;
+mod probe;
+mod python_value;
 #[cfg(test)]
 mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig, value::Serde};
+use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
 use minijinja_contrib::pycompat;
-use serde::Deserialize;
 
+use self::forms::{Content, Forms, Reasoning};
+pub use self::message::Message;
+pub(crate) use self::probe::Roles;
+use self::python_value::{from_json, list};
 use crate::{
     Checkpoint, CheckpointError, TokenId,
     gguf::{GgufError, GgufFile},
@@ -37,73 +44,8 @@ const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// Instructions that one rendering may take, and 64-byte units that it may make: a few hundred messages of a
 /// hundred thousand tokens take less than a tenth of it, and all of it less than a second or so.
 const FUEL: u64 = 10_000_000;
-
-/// One message of a conversation, in the form of `transformers` and of OpenAI's API.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "WrittenMessage")]
-pub struct Message {
-    /// Who speaks: `system`, `user`, `assistant` or `tool` in most templates.
-    pub role: String,
-    /// What they say; empty where an assistant only calls tools.
-    pub content: String,
-    /// What an assistant thought before it spoke.
-    pub reasoning: Option<String>,
-    /// The name of who speaks, or of the tool that answers.
-    pub name: Option<String>,
-    /// The calls of tools that an assistant made: `{"id", "type", "function": {"name", "arguments"}}`.
-    pub tool_calls: Vec<serde_json::Value>,
-    /// Which call a tool answers.
-    pub tool_call_id: Option<String>,
-}
-
-/// A message as it is written in JSON: `content` may be missing or null beside `tool_calls`.
-#[derive(Deserialize)]
-struct WrittenMessage {
-    role: String,
-    content: Option<String>,
-    #[serde(alias = "reasoning")]
-    reasoning_content: Option<String>,
-    name: Option<String>,
-    tool_calls: Option<Vec<serde_json::Value>>,
-    tool_call_id: Option<String>,
-}
-
-impl TryFrom<WrittenMessage> for Message {
-    type Error = &'static str;
-
-    fn try_from(written: WrittenMessage) -> Result<Self, Self::Error> {
-        let WrittenMessage { role, content, reasoning_content: reasoning, name, tool_calls, tool_call_id } =
-            written;
-        let tool_calls = tool_calls.unwrap_or_default();
-        if content.is_none() && tool_calls.is_empty() {
-            return Err("a message needs `content` unless it has `tool_calls`");
-        }
-        Ok(Self { role, content: content.unwrap_or_default(), reasoning, name, tool_calls, tool_call_id })
-    }
-}
-
-impl Message {
-    /// What `role` says, and nothing else.
-    pub fn new(role: impl Into<String>, content: impl Into<String>) -> Self {
-        Self { role: role.into(), content: content.into(), ..Self::default() }
-    }
-
-    /// The message as templates see it: what is absent is not there, except that `content` is none beside
-    /// calls. Templates ask for it.
-    fn to_value(&self) -> Value {
-        let Self { role, content, reasoning, name, tool_calls, tool_call_id } = self;
-        let only_calls = content.is_empty() && !tool_calls.is_empty();
-        let content = if only_calls { Value::from(()) } else { Value::from(content.as_str()) };
-        let mut fields = vec![("role", Value::from(role.as_str())), ("content", content)];
-        fields.extend(reasoning.as_deref().map(|text| ("reasoning_content", Value::from(text))));
-        fields.extend(name.as_deref().map(|name| ("name", Value::from(name))));
-        if !tool_calls.is_empty() {
-            fields.push(("tool_calls", Value::from(Serde(tool_calls))));
-        }
-        fields.extend(tool_call_id.as_deref().map(|id| ("tool_call_id", Value::from(id))));
-        Value::from_pairs(fields)
-    }
-}
+/// The same for one small conversation by which a template is probed.
+const PROBE_FUEL: u64 = 200_000;
 
 /// Why a chat template could not be loaded, or messages could not become a prompt.
 #[derive(Debug, thiserror::Error)]
@@ -157,6 +99,8 @@ pub struct ChatTemplate {
     knows_tools: bool,
     tool_format: ToolFormat,
     reasoning_format: Option<ReasoningFormat>,
+    forms: Forms,
+    roles: Roles,
 }
 
 impl ChatTemplate {
@@ -206,10 +150,24 @@ impl ChatTemplate {
         })
     }
 
+    /// The template with this text, which errors call `name`.
+    ///
+    /// # Errors
+    /// If the template is not valid.
+    pub fn from_source(
+        name: &str,
+        source: &str,
+        bos_token: &str,
+        eos_token: &str,
+    ) -> Result<Self, ChatTemplateError> {
+        Self::new(source, bos_token.to_owned(), eos_token.to_owned())
+            .map_err(|source| ChatTemplateError::Syntax { file: name.to_owned(), source })
+    }
+
     pub(crate) fn new(source: &str, bos_token: String, eos_token: String) -> Result<Self, Error> {
         let mut environment = Environment::new();
         environment.set_syntax(SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build()?);
-        environment.set_fuel(Some(FUEL));
+        environment.set_fuel(Some(PROBE_FUEL));
         environment.set_unknown_method_callback(pycompat::unknown_method_callback);
         environment.add_function("raise_exception", raise_exception);
         environment.add_function("strftime_now", strftime_now);
@@ -222,7 +180,22 @@ impl ChatTemplate {
             || source.contains("set tools");
         let tool_format = if knows_tools { ToolFormat::of_template(source) } else { ToolFormat::Hermes };
         let (source, reasoning_format) = (source.to_owned(), ReasoningFormat::of_template(source));
-        Ok(Self { source, environment, bos_token, eos_token, knows_tools, tool_format, reasoning_format })
+        let (forms, roles) = (Forms::default(), Roles::default());
+        let mut template = Self {
+            source,
+            environment,
+            bos_token,
+            eos_token,
+            knows_tools,
+            tool_format,
+            reasoning_format,
+            forms,
+            roles,
+        };
+        template.forms = probe::forms(&template);
+        template.roles = probe::roles(&template, template.forms);
+        template.environment.set_fuel(Some(FUEL));
+        Ok(template)
     }
 
     /// The template's text.
@@ -245,6 +218,27 @@ impl ChatTemplate {
         self.reasoning_format
     }
 
+    /// Whether the template reads the variable `name`, such as `enable_thinking`.
+    pub fn reads(&self, name: &str) -> bool {
+        self.environment
+            .get_template(FIELD)
+            .is_ok_and(|template| template.undeclared_variables(false).contains(name))
+            || self.source.contains(&format!("set {name} "))
+    }
+
+    /// The roles that the template bears.
+    pub(crate) fn roles(&self) -> Roles {
+        self.roles
+    }
+
+    /// The template as `transformers` uses it, for comparisons: it is given lists of parts and thoughts as they are
+    /// written, even if it would print the list as such or not show it at all.
+    #[must_use]
+    pub fn taking_content_as_written(mut self) -> Self {
+        self.forms = Forms { content: Content::AsWritten, reasoning: Reasoning::default(), ..self.forms };
+        self
+    }
+
     /// The prompt for `messages` and the definitions of `tools`. With `add_generation_prompt` it ends where the
     /// assistant's answer begins. `variables` are those that this model's template has besides (`enable_thinking`).
     ///
@@ -260,11 +254,23 @@ impl ChatTemplate {
         variables: &serde_json::Map<String, serde_json::Value>,
         add_generation_prompt: bool,
     ) -> Result<String, ChatTemplateError> {
+        self.render_in(self.forms, messages, tools, variables, add_generation_prompt)
+    }
+
+    /// The same, with messages in these forms.
+    fn render_in(
+        &self,
+        forms: Forms,
+        messages: &[Message],
+        tools: &[serde_json::Value],
+        variables: &serde_json::Map<String, serde_json::Value>,
+        add_generation_prompt: bool,
+    ) -> Result<String, ChatTemplateError> {
         let template = self.environment.get_template(FIELD).map_err(ChatTemplateError::Render)?;
-        let messages: Vec<Value> = messages.iter().map(Message::to_value).collect();
-        let tools = if tools.is_empty() { Value::from(()) } else { Value::from(Serde(tools)) };
+        let messages = list(messages.iter().map(|message| forms.message(message)));
+        let tools = if tools.is_empty() { Value::from(()) } else { list(tools.iter().map(from_json)) };
         let mut context = BTreeMap::from([
-            ("messages", Value::from(messages)),
+            ("messages", messages),
             ("add_generation_prompt", Value::from(add_generation_prompt)),
             ("bos_token", Value::from(self.bos_token.as_str())),
             ("eos_token", Value::from(self.eos_token.as_str())),
@@ -272,7 +278,7 @@ impl ChatTemplate {
             ("documents", Value::from(())),
         ]);
         for (name, value) in variables {
-            if context.insert(name, Value::from(Serde(value))).is_some() {
+            if context.insert(name, from_json(value)).is_some() {
                 return Err(ChatTemplateError::ReservedVariable(name.clone()));
             }
         }

@@ -7,6 +7,7 @@
 mod chat;
 mod control_names;
 mod fill_in_middle;
+mod roles;
 #[cfg(test)]
 mod tests;
 mod tools_as_text;
@@ -108,7 +109,8 @@ impl PromptEncoder {
     /// The tokens of a conversation, through the chat template.
     ///
     /// If the template has no place for tools, they are described to the model in a system message, and calls and
-    /// results are written into messages as text. The arguments of calls may be an object or the JSON text of one.
+    /// results are written into messages as text. A system message that it has no place for is told by the user, and
+    /// turns of one role are joined if it wants them to alternate. The arguments of calls may be an object or the JSON text of one.
     ///
     /// # Errors
     /// If the model has no template, the template refuses the messages or fails on them, there is no message to
@@ -142,20 +144,24 @@ impl PromptEncoder {
         let mut unused = || unused.next().ok_or(ChatTemplateError::NoUnusedCharacter);
 
         // A mark inside each name survives the template; cut there, the two halves are ordinary text.
-        let mut has_names = false;
+        let mut has_names = chat.messages.iter().any(|message| self.parts_make_a_name(message));
         visit_strings(&mut chat, &mut |text| has_names |= self.control_names.occur_in(text));
         let mark = has_names.then(&mut unused).transpose()?;
         if let Some(mark) = mark {
             visit_strings(&mut chat, &mut |text| *text = self.control_names.mark(text, mark));
+            chat.messages.iter_mut().for_each(|message| part_with(mark, &mut message.parts));
         }
         let end = chat.continue_final_message.then(&mut unused).transpose()?;
         if let Some(end) = end {
-            chat.messages.last_mut().ok_or(ChatTemplateError::NothingToContinue)?.content.push(end);
+            let last = chat.messages.last_mut().ok_or(ChatTemplateError::NothingToContinue)?;
+            last.content.push(end);
+            last.parts.iter_mut().last().into_iter().for_each(|part| part.push(end));
         }
 
         if !template.knows_tools() {
             tools_as_text::rewrite(&mut chat);
         }
+        roles::rewrite(&mut chat.messages, template.roles());
         let add_generation_prompt = chat.add_generation_prompt && end.is_none();
         let mut text =
             template.render(&chat.messages, &chat.tools, &chat.variables, add_generation_prompt)?;
@@ -163,6 +169,21 @@ impl PromptEncoder {
             text.truncate(text.find(end).ok_or(ChatTemplateError::NothingToContinue)?);
         }
         Ok((text, mark))
+    }
+
+    /// Whether a name of a control token may come about where parts of a content meet, trimmed or not.
+    fn parts_make_a_name(&self, message: &Message) -> bool {
+        message.parts.len() > 1 && {
+            let trimmed: String = message.parts.iter().map(|part| part.trim()).collect();
+            self.control_names.occur_in(&message.content) || self.control_names.occur_in(&trimmed)
+        }
+    }
+}
+
+/// Sets parts of a content apart by `mark`, which stands where a template that trims them does not reach it.
+fn part_with(mark: char, parts: &mut [String]) {
+    for part in parts.iter_mut().skip(1) {
+        part.insert(part.len() - part.trim_start().len(), mark);
     }
 }
 
@@ -186,9 +207,10 @@ fn unused_characters(chat: &mut Chat) -> impl Iterator<Item = char> + use<> {
 /// Shows every string of `chat` to `visit`, wherever it stands.
 fn visit_strings(chat: &mut Chat, visit: &mut impl FnMut(&mut String)) {
     for message in &mut chat.messages {
-        let Message { role, content, reasoning, name, tool_calls, tool_call_id } = message;
+        let Message { role, content, parts, reasoning, name, tool_calls, tool_call_id } = message;
         visit(role);
         visit(content);
+        parts.iter_mut().for_each(&mut *visit);
         reasoning.iter_mut().for_each(&mut *visit);
         name.iter_mut().for_each(&mut *visit);
         tool_call_id.iter_mut().for_each(&mut *visit);

@@ -9,6 +9,7 @@ mod chat;
 mod generate;
 mod inspect;
 mod logits;
+mod render;
 mod replay;
 pub(crate) mod serve;
 mod tokenize;
@@ -32,6 +33,7 @@ pub(crate) enum Command {
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
+    Render(render::RenderArgs),
     Replay(replay::ReplayArgs),
     Tokenize(tokenize::TokenizeArgs),
     Trie(trie::TrieArgs),
@@ -50,6 +52,7 @@ impl Command {
             Self::Bench(arguments) => bench::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),
             Self::Logits(arguments) => logits::run(&arguments),
+            Self::Render(arguments) => render::run(&arguments),
             Self::Replay(arguments) => replay::run(&arguments),
             Self::Serve(arguments) => serve::run(*arguments),
             Self::Tokenize(arguments) => tokenize::run(&arguments),

@@ -11,6 +11,7 @@ mod inspect;
 mod logits;
 mod program;
 mod pull;
+mod render;
 mod replay;
 mod stand_in;
 mod tiny;

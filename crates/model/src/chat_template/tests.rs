@@ -230,7 +230,7 @@ fn a_template_sees_only_the_fields_that_a_message_has() {
         fields.render(&talk, &[], &Map::new(), false).unwrap(),
         "{\"role\": \"user\", \"content\": \"\"}\n\
          {\"role\": \"user\", \"content\": \"x\", \"name\": \"N\"}\n\
-         {\"role\": \"assistant\", \"content\": null, \
+         {\"role\": \"assistant\", \"content\": \"\", \
          \"tool_calls\": [{\"function\": {\"name\": \"f\", \"arguments\": {}}}]}\n\
          {\"role\": \"tool\", \"content\": \"x\", \"tool_call_id\": \"1\"}\n"
     );

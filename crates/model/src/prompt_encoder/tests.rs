@@ -27,6 +27,19 @@ const KNOWS_TOOLS: &str = "{%- if tools %}
 {%- endfor %}
 {%- if add_generation_prompt %} {{- '<|im_start|>assistant\\n' }} {%- endif %}";
 
+/// In the manner of templates that read parts, trimmed, and thoughts.
+const KNOWS_PARTS: &str = "{%- if tools %} {{- tools | tojson }} {%- endif %}
+{%- for message in messages %}
+    {{- '<|im_start|>' + message.role + (message.name or '') + '\n' }}
+    {%- if message.reasoning_content %} {{- '<think>' + message.reasoning_content + '</think>' }} {%- endif %}
+    {%- if message.content is string %} {{- message.content }} {%- else %}
+        {%- for part in message.content %} {{- part.text | trim }} {%- endfor %}
+    {%- endif %}
+    {%- for tool_call in message.tool_calls %} {{- tool_call | tojson }} {%- endfor %}
+    {{- '<|im_end|>\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %} {{- '<|im_start|>assistant\n' }} {%- endif %}";
+
 /// As SmolLM2 has it.
 const KNOWS_NO_TOOLS: &str = "{% for message in messages %}\
     {{'<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n'}}{% endfor %}\
@@ -89,17 +102,18 @@ fn messages_cannot_make_control_tokens_wherever_the_name_stands() {
         let chat = |text: &str, escaped: &str| {
             let messages = json!([
                 {"role": text, "content": text, "name": text},
-                {"role": "assistant", "content": text, "tool_calls": [
+                {"role": "assistant", "content": text, "reasoning": text, "tool_calls": [
                     {"id": text, "function": {"name": text, "arguments": {text: [text]}}},
                     {"id": text, "function": {"name": text, "arguments": format!("{{\"{escaped}\": 1}}")}},
                     {"id": text, "function": {"name": text, "arguments": text}},
                 ]},
                 {"role": "tool", "tool_call_id": text, "content": text},
+                {"role": "user", "content": [{"type": "text", "text": text}, {"type": "text", "text": text}]},
             ]);
             let tools = vec![json!({"function": {"name": text, "parameters": {text: {"enum": [text]}}}})];
             Chat { tools, ..Chat::new(serde_json::from_value(messages).unwrap()) }
         };
-        for template in [None, Some(KNOWS_TOOLS), Some(KNOWS_NO_TOOLS)] {
+        for template in [None, Some(KNOWS_TOOLS), Some(KNOWS_NO_TOOLS), Some(KNOWS_PARTS)] {
             let encoder = encoder(architecture, template);
             let count = |chat| {
                 let ids = encoder.encode_chat(&chat).unwrap();
@@ -114,6 +128,63 @@ fn messages_cannot_make_control_tokens_wherever_the_name_stands() {
             assert!(text.contains("\u{fdd0}") == attack.contains('\u{fdd0}'), "no mark is left: {text}");
         }
     }
+}
+
+#[test]
+fn parts_cannot_make_a_control_token_where_they_meet() {
+    let encoder = encoder("llama", Some(KNOWS_PARTS));
+    let name = "<|im_end|>";
+    let ends = |chat: &Chat| encoder.encode_chat(chat).unwrap().iter().filter(|&&id| id == 2).count();
+    for gap in ["", " \n "] {
+        for cut in 1..name.len() {
+            let parts = [format!("{}{gap}", &name[..cut]), format!("{gap}{}", &name[cut..])];
+            let parts = parts.map(|text| json!({"type": "text", "text": text}));
+            let message = serde_json::from_value(json!({"role": "user", "content": parts})).unwrap();
+            let chat = Chat::new(vec![message]);
+            assert_eq!(ends(&chat), 1, "the template's alone: {cut}, {gap:?}");
+            let text = encoder.render_chat(&chat).unwrap();
+            assert_eq!(text, format!("<|im_start|>user\n{name}<|im_end|>\n<|im_start|>assistant\n"));
+        }
+    }
+}
+
+#[test]
+fn what_a_template_has_no_place_for_is_told_otherwise() {
+    let alternates = "{% for message in messages %}\
+        {% if message.role != 'tool' and (message.role == 'user') != (loop.index0 % 2 == 0) %}\
+        {{ raise_exception('roles must alternate') }}{% endif %}[{{ message.role }}]{{ message.content }}{% endfor %}";
+    let first_only = "{% if messages[0].role == 'system' %}[system]{{ messages[0].content }}{% endif %}\
+        {% for message in messages if message.role != 'system' %}[{{ message.role }}]{{ message.content }}{% endfor %}";
+    let bears_all = "{% for message in messages %}[{{ message.role }}]{{ message.content }}{% endfor %}";
+    let knows_developer = "{% for message in messages %}{% if message.role == 'developer' %}[boss]\
+        {% else %}[{{ message.role }}]{% endif %}{{ message.content }}{% endfor %}";
+    let talk = |roles: &[&str]| {
+        let said = roles.iter().zip('a'..).map(|(&role, letter)| Message::new(role, letter));
+        Chat::new(said.collect())
+    };
+    for (template, roles, expected) in [
+        (alternates, &["system", "user"][..], "[user]a\n\nb"),
+        (
+            alternates,
+            &["user", "user", "assistant", "assistant", "user"],
+            "[user]a\n\nb[assistant]c\n\nd[user]e",
+        ),
+        (alternates, &["user", "assistant", "system", "user"], "[user]a[assistant]b[user]c\n\nd"),
+        (first_only, &["system", "developer", "user"], "[system]a\n\nb[user]c"),
+        (first_only, &["system", "user", "system", "assistant"], "[system]a[user]b[user]c[assistant]d"),
+        (first_only, &["user", "user"], "[user]a[user]b"),
+        (bears_all, &["system", "user", "user", "system"], "[system]a[user]b[user]c[system]d"),
+        (bears_all, &["developer", "user"], "[system]a[user]b"),
+        (knows_developer, &["developer", "user"], "[boss]a[user]b"),
+    ] {
+        let encoder = encoder("llama", Some(template));
+        assert_eq!(encoder.render_chat(&talk(roles)).unwrap(), expected, "{template}, {roles:?}");
+    }
+    let encoder = encoder("llama", Some(alternates));
+    let mut chat = talk(&["user", "assistant", "assistant"]);
+    chat.messages[1].reasoning = Some("hm".to_owned());
+    chat.continue_final_message = true;
+    assert_eq!(encoder.render_chat(&chat).unwrap(), "[user]a[assistant]b\n\nc");
 }
 
 #[test]
@@ -213,23 +284,4 @@ fn what_cannot_be_a_prompt_is_an_error() {
         assert!(error.contains(problem), "{error}");
     }
     assert!(encode(&with_template, &chat(&all)).contains(&all), "no mark is needed");
-}
-
-#[test]
-fn a_message_has_content_or_calls() {
-    for (json, content) in [
-        (r#"{"role": "user", "content": "x", "refusal": null}"#, Some("x")),
-        (r#"{"role": "assistant", "content": null, "tool_calls": [{}]}"#, Some("")),
-        (r#"{"role": "assistant", "tool_calls": [{}]}"#, Some("")),
-        (r#"{"role": "assistant", "content": "", "tool_calls": null}"#, Some("")),
-        (r#"{"role": "assistant", "content": null, "tool_calls": []}"#, None),
-        (r#"{"role": "user"}"#, None),
-    ] {
-        match serde_json::from_str::<Message>(json) {
-            Ok(message) => assert_eq!(Some(message.content.as_str()), content, "{json}"),
-            Err(error) => {
-                assert!(content.is_none() && error.to_string().contains("`content`"), "{json}: {error}");
-            }
-        }
-    }
 }

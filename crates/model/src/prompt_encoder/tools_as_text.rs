@@ -22,11 +22,11 @@ pub(super) fn rewrite(chat: &mut Chat) {
             message = Message::new("user", format!("<tool_response>\n{}\n</tool_response>", message.content));
         }
         for call in mem::take(&mut message.tool_calls) {
-            append(&mut message.content, "\n", &call_text(&call));
+            message.append("\n", &call_text(&call));
         }
         match messages.last_mut() {
             Some(results) if is_result && after_result => {
-                append(&mut results.content, "\n", &message.content);
+                results.append("\n", &message.content);
             }
             _ => messages.push(message),
         }
@@ -36,17 +36,9 @@ pub(super) fn rewrite(chat: &mut Chat) {
         if messages.first().is_none_or(|first| first.role != "system") {
             messages.insert(0, Message::new("system", ""));
         }
-        append(&mut messages[0].content, "\n\n", &description(&tools));
+        messages[0].append("\n\n", &description(&tools));
     }
     chat.messages = messages;
-}
-
-/// Appends `more` to `text`, a `separator` between them if there is something to separate.
-fn append(text: &mut String, separator: &str, more: &str) {
-    if !text.is_empty() {
-        text.push_str(separator);
-    }
-    text.push_str(more);
 }
 
 fn call_text(call: &Value) -> String {

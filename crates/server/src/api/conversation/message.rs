@@ -63,12 +63,11 @@ impl ChatMessage {
         };
         let written = [texts_of(&self.reasoning_content), thought(&self.reasoning), said.reasoning];
         Ok(Message {
-            role: role.to_owned(),
-            content,
             reasoning: written.into_iter().find(|text| !text.is_empty()),
             name: self.name,
             tool_calls: calls.chain(older).collect::<Result<_, _>>()?,
             tool_call_id: self.tool_call_id,
+            ..Message::new(role, content)
         })
     }
 }
