@@ -116,7 +116,8 @@ pub(crate) fn tagged(schema: &Value, tags: &TagSyntax, rules: &mut Rules) -> Str
         let mut either = argument(rules, &key, true, &text);
         if tags.value_open.len() > 1 {
             let any = json::laid_out(&json!(true)).unwrap_or_default();
-            let other = argument(rules, &key, false, &format!("%json {any} {close}"));
+            let any = sequence([&rules.json(&any), &close]);
+            let other = argument(rules, &key, false, &any);
             either = format!("{either} | {other}");
         }
         return format!("({either})*");
@@ -125,19 +126,19 @@ pub(crate) fn tagged(schema: &Value, tags: &TagSyntax, rules: &mut Rules) -> Str
     for &(name, schema, is_required) in &parameters.named {
         let key = literal(name);
         let body = match parameters.kind(schema) {
-            Kind::Text => argument(rules, &key, true, &text),
             Kind::OneOf(texts) => {
                 let texts: Vec<String> = texts.into_iter().map(literal).collect();
                 argument(rules, &key, true, &format!("({}) {close}", texts.join(" | ")))
             }
             Kind::Json | Kind::Boolean => {
-                argument(rules, &key, false, &format!("%json {} {close}", parameters.alone(schema)))
+                let value = sequence([&rules.json(&parameters.alone(schema)), &close]);
+                argument(rules, &key, false, &value)
             }
             Kind::Any if tags.value_open.len() > 1 => {
-                let as_json = format!("%json {} {close}", parameters.alone(schema));
+                let as_json = sequence([&rules.json(&parameters.alone(schema)), &close]);
                 format!("{} | {}", argument(rules, &key, true, &text), argument(rules, &key, false, &as_json))
             }
-            Kind::Any => argument(rules, &key, true, &text),
+            Kind::Text | Kind::Any => argument(rules, &key, true, &text),
         };
         written.push(format!("({body}){}", if is_required { "" } else { "?" }));
     }
@@ -151,10 +152,8 @@ fn separated(arguments: Vec<(String, bool)>, comma: &str, rules: &mut Rules) -> 
     let (mut head, mut tail) = (rules.rule(""), String::new());
     for (argument, is_required) in arguments.into_iter().rev() {
         let argument = rules.rule(&argument);
-        head = match is_required {
-            true => rules.rule(&sequence([&argument, &tail])),
-            false => rules.rule(&format!("{} | {head}", sequence([&argument, &tail]))),
-        };
+        let from_here = sequence([&argument, &tail]);
+        head = rules.rule(&if is_required { from_here } else { format!("{from_here} | {head}") });
         let more = format!("({comma} {argument}){}", if is_required { "" } else { "?" });
         tail = rules.rule(&sequence([&more, &tail]));
     }
@@ -172,8 +171,8 @@ pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
     let parameters = Parameters::of(schema);
     let quoted = rules.pattern(r"'([^'\\\n]|\\[nrt'\x22\\])*'");
     let word = r#""True" | "False" | "None""#;
-    let any = json::laid_out(&json!(true)).unwrap_or_default();
-    let anything = rules.rule(&format!("%json {any} | {quoted} | {word}"));
+    let any = rules.json(&json::laid_out(&json!(true)).unwrap_or_default());
+    let anything = rules.rule(&format!("{any} | {quoted} | {word}"));
     if parameters.any {
         let key = rules.pattern("[A-Za-z_][A-Za-z_0-9]*");
         return sequence([&any_arguments(&key, "=", &anything, ", ", rules), "\")\""]);
@@ -181,7 +180,7 @@ pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
     let mut arguments = Vec::new();
     for &(name, schema, is_required) in &parameters.named {
         let value = match parameters.kind(schema) {
-            Kind::Text => format!("%json {} | {quoted}", parameters.alone(schema)),
+            Kind::Text => format!("{} | {quoted}", rules.json(&parameters.alone(schema))),
             Kind::OneOf(texts) => {
                 let quotable = texts.iter().filter(|text| !text.contains(['\'', '\\', '\n']));
                 let single = quotable.map(|text| literal(&format!("'{text}'")));
@@ -189,7 +188,7 @@ pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
                 single.chain(double).collect::<Vec<_>>().join(" | ")
             }
             Kind::Boolean => r#""True" | "False" | "true" | "false""#.to_owned(),
-            Kind::Json => format!("%json {}", parameters.alone(schema)),
+            Kind::Json => rules.json(&parameters.alone(schema)),
             Kind::Any => anything.clone(),
         };
         let value = rules.rule(&value);
@@ -206,9 +205,9 @@ pub(crate) fn unquoted(schema: &Value, rules: &mut Rules) -> String {
     let text_end = rules.text_until(MARK);
     let text = rules.rule(&sequence([&mark, &text_end]));
     let key = rules.pattern(r"[^\x22:,{}\[\]<\s][^:,{}\[\]]*");
-    let number = json::laid_out(&json!({ "type": "number" })).unwrap_or_default();
+    let number = rules.json(&json::laid_out(&json!({ "type": "number" })).unwrap_or_default());
     let value = rules.rule(&format!(
-        "{text} | %json {number} | \"true\" | \"false\" | \"null\" | \"[\" any_items? \"]\" | \"{{\" any_fields? \"}}\""
+        "{text} | {number} | \"true\" | \"false\" | \"null\" | \"[\" any_items? \"]\" | \"{{\" any_fields? \"}}\""
     ));
     rules.named("any_items", &format!("{value} (\",\" {value})*"));
     rules.named("any_fields", &format!("{key} \":\" {value} (\",\" {key} \":\" {value})*"));
@@ -226,7 +225,7 @@ pub(crate) fn unquoted(schema: &Value, rules: &mut Rules) -> String {
             }
             Kind::Boolean => r#"("true" | "false")"#.to_owned(),
             Kind::Json if matches!(typed, Some("integer" | "number" | "null")) => {
-                format!("%json {}", parameters.alone(schema))
+                rules.json(&parameters.alone(schema))
             }
             Kind::Json | Kind::Any => value.clone(),
         };

@@ -16,7 +16,9 @@ use crate::{
     endings::Endings,
     error::{GrammarError, readable},
     follower::Follower,
-    gbnf, json, schema,
+    gbnf, json,
+    rules::MOST_BYTES,
+    schema,
     tools::{self, ToolChoice, ToolSpec},
     vocabulary::Vocabulary,
     walker::Walker,
@@ -24,7 +26,7 @@ use crate::{
 
 /// Longest schema, pattern or set of tools in bytes. Real ones have some thousands; the worst of this length take half a
 /// second.
-const LONGEST: usize = 128 << 10;
+const LONGEST: usize = MOST_BYTES;
 
 /// Longest grammar in bytes, and the stack that compiling it gets: rules are compiled recursively.
 const LONGEST_LARK: usize = 32 << 10;

@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use crate::vocabulary::Vocabulary;
 
+/// Bytes of rules from which on no more are written: so long a grammar is refused.
+pub(crate) const MOST_BYTES: usize = 128 << 10;
+
 /// Writes rules for one format of calls.
 pub(crate) struct Rules {
     /// The control tokens of the format, by their names.
@@ -30,6 +33,11 @@ impl Rules {
         self.add("r", if body.is_empty() { "\"\"" } else { body })
     }
 
+    /// A rule of JSON that satisfies `schema`, by its name.
+    pub(crate) fn json(&mut self, schema: &Value) -> String {
+        self.rule(&format!("%json {schema}"))
+    }
+
     /// A terminal with that body, by its name.
     fn terminal(&mut self, body: &str) -> String {
         self.add("T", body)
@@ -38,6 +46,9 @@ impl Rules {
     /// Adds a rule or a terminal, unless there is one with that body.
     fn add(&mut self, kind: &str, body: &str) -> String {
         let name = format!("{kind}{}", self.names.len());
+        if self.written.len() > MOST_BYTES {
+            return name;
+        }
         match self.names.entry(format!("{kind}: {body}")) {
             Entry::Occupied(known) => known.get().clone(),
             Entry::Vacant(free) => {

@@ -72,7 +72,7 @@ pub(crate) fn has_alternatives(schema: &Value) -> bool {
     let mut has_alternatives = false;
     let mut schema = schema.clone();
     visit(&mut schema, &mut String::new(), &mut |keywords, _| {
-        has_alternatives |= keywords.contains_key("oneOf")
+        has_alternatives |= keywords.contains_key("oneOf");
     });
     has_alternatives
 }

@@ -117,11 +117,12 @@ fn whole_answer(
     let (beginning, first) = match &syntax.call {
         CallSyntax::Object { name, arguments, .. } => {
             let beginning = format!(r"[ \n]{{0,2}}\{{[ \n]{{0,8}}\x22{name}\x22");
-            let calls = tools.iter().map(|(name, schema)| {
+            let call = |(name, schema): &(&str, Value)| {
                 let head = format!(": {}, {}: ", Value::from(*name), Value::from(*arguments));
-                format!("{} %json {schema} {}", literal(&head), literal("}"))
-            });
-            let calls = rules.rule(&calls.collect::<Vec<_>>().join(" | "));
+                sequence([&literal(&head), &rules.json(schema), &literal("}")])
+            };
+            let calls: Vec<String> = tools.iter().map(call).collect();
+            let calls = rules.rule(&calls.join(" | "));
             (beginning.clone(), sequence([&rules.pattern(&beginning), &calls]))
         }
         CallSyntax::Named { close, arguments, .. } => {
@@ -165,7 +166,7 @@ fn call((name, schema): &(&str, Value), syntax: &Syntax, rules: &mut Rules) -> S
                 }
             };
             let head = literal(&format!("{name_key}: {name}, {arguments}: "));
-            sequence([&first, &head, &format!("%json {schema}"), &last, &literal("}")])
+            sequence([&first, &head, &rules.json(schema), &last, &literal("}")])
         }
         CallSyntax::Named { open, name: written, close, arguments, end } => {
             let name = match written {
@@ -185,7 +186,7 @@ fn call((name, schema): &(&str, Value), syntax: &Syntax, rules: &mut Rules) -> S
 /// The arguments of a call of a tool with that schema.
 fn written_arguments(schema: &Value, syntax: &ArgumentSyntax, rules: &mut Rules) -> String {
     match syntax {
-        ArgumentSyntax::Json => format!("%json {schema}"),
+        ArgumentSyntax::Json => rules.json(schema),
         ArgumentSyntax::Tagged(tags) => arguments::tagged(schema, tags, rules),
         ArgumentSyntax::Python => arguments::python(schema, rules),
         ArgumentSyntax::Unquoted => arguments::unquoted(schema, rules),
@@ -209,7 +210,7 @@ fn harmony(tools: &[(&str, Value)], choice: ToolChoice, rules: &mut Rules) -> St
             ("<|channel|>commentary to=functions.", " <|constrain|>json<|message|>"),
         ] {
             let (before, behind) = (rules.markup(before), rules.markup(behind));
-            calls.push(sequence([&before, &literal(name), &behind, &format!("%json {schema}")]));
+            calls.push(sequence([&before, &literal(name), &behind, &rules.json(schema)]));
         }
     }
     let call = rules.rule(&calls.join(" | "));

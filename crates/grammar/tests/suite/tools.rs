@@ -200,6 +200,16 @@ const WRITTEN: &[(ToolFormat, &str, &str)] = &[
         "<tool_calls>[{\"name\": \"now\", \"arguments\": {}}, {\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}]</tool_calls>",
     ),
     (
+        ToolFormat::Hunyuan,
+        "<tool_calls:opensource>\n<tool_call:opensource>get_weather<tool_sep:opensource>\n<arg_key:opensource>city</arg_key:opensource>\n<arg_value:opensource>Paris</arg_value:opensource>\n</tool_call:opensource>\n</tool_calls:opensource>",
+        "<tool_calls:opensource>\n<tool_call:opensource>now<tool_sep:opensource>\n</tool_call:opensource>\n<tool_call:opensource>get_weather<tool_sep:opensource>\n<arg_key:opensource>city</arg_key:opensource>\n<arg_value:opensource>Paris</arg_value:opensource>\n</tool_call:opensource>\n</tool_calls:opensource>",
+    ),
+    (
+        ToolFormat::GigaChat,
+        "<|function_call|>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}",
+        "<|function_call|>{\"name\": \"now\", \"arguments\": {}}<|function_call|>{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}",
+    ),
+    (
         ToolFormat::Functionary,
         "<function=get_weather>{\"city\": \"Paris\"}</function>",
         "<function=now>{}</function><function=get_weather>{\"city\": \"Paris\"}</function>",

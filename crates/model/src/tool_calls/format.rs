@@ -51,6 +51,10 @@ pub enum ToolFormat {
     Nemotron,
     /// Hunyuan A13B, Apriel: `<tool_calls>[{"name": "f", "arguments": {…}}]</tool_calls>`.
     ToolCallsList,
+    /// Hunyuan Hy3: as GLM with other tags, several calls in one block.
+    Hunyuan,
+    /// GigaChat 3.1: `<|function_call|>{"name": "f", "arguments": {…}}`.
+    GigaChat,
     /// Functionary 3.1: `<function=f>{…}</function>`.
     Functionary,
     /// Gemma 4: `<|tool_call>call:f{a:1,b:<|"|>x<|"|>}<tool_call|>`.
@@ -82,6 +86,8 @@ impl ToolFormat {
         Self::CommandR,
         Self::Nemotron,
         Self::ToolCallsList,
+        Self::Hunyuan,
+        Self::GigaChat,
         Self::Functionary,
         Self::Gemma4,
     ];
@@ -95,8 +101,9 @@ impl ToolFormat {
         }
         // Tags that are a part of others' stand behind them.
         let known = [
-            (has("<arg_key>") && has("</arg_key><arg_value>"), Self::GlmCompact),
-            (has("<arg_key>"), Self::Glm),
+            (has("<tool_sep:opensource>") || has("<tool_sep{}>"), Self::Hunyuan),
+            (has("<arg_key>") && (has("</arg_key>\n") || has(r"</arg_key>\n")), Self::Glm),
+            (has("<arg_key>"), Self::GlmCompact),
             (has("<|channel|>") && has("<|message|>"), Self::Harmony),
             (has("<seed:tool_call>"), Self::Seed),
             (has("<minimax:tool_call>"), Self::MiniMax),
@@ -110,6 +117,7 @@ impl ToolFormat {
             (has("<|START_ACTION|>"), Self::CommandR),
             (has("<|tool_call>call:"), Self::Gemma4),
             (has("<function="), Self::Functionary),
+            (has("<|function_call|>") && has("<|message_sep|>"), Self::GigaChat),
             (has("<TOOLCALL>"), Self::Nemotron),
             (has("<tool_calls>["), Self::ToolCallsList),
             (has("<tool_calls>"), Self::ToolCallsLines),
@@ -146,6 +154,8 @@ impl ToolFormat {
             Self::CommandR => &syntax::COMMAND_R,
             Self::Nemotron => &syntax::NEMOTRON,
             Self::ToolCallsList => &syntax::TOOL_CALLS_LIST,
+            Self::Hunyuan => &syntax::HUNYUAN,
+            Self::GigaChat => &syntax::GIGACHAT,
             Self::Functionary => &syntax::FUNCTIONARY,
             Self::Gemma4 => &syntax::GEMMA4,
         })

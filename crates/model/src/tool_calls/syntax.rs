@@ -447,6 +447,49 @@ pub(super) static TOOL_CALLS_LINES: Syntax = Syntax {
     tokens: &["<tool_calls>", "</tool_calls>"],
 };
 
+pub(super) static HUNYUAN: Syntax = Syntax {
+    begin: &["<tool_calls:opensource>\n"],
+    call: CallSyntax::Named {
+        open: "<tool_call:opensource>",
+        name: NameSyntax::Plain,
+        close: "<tool_sep:opensource>\n",
+        arguments: ArgumentSyntax::Tagged(TagSyntax {
+            key_open: "<arg_key:opensource>",
+            key_close: "</arg_key:opensource>",
+            value_open: &[("\n<arg_value:opensource>", None)],
+            value_close: "</arg_value:opensource>\n",
+            value_ends: &["</arg_value:opensource>"],
+            is_on_own_line: false,
+        }),
+        end: "</tool_call:opensource>",
+    },
+    between: Some("\n"),
+    end: &["\n</tool_calls:opensource>"],
+    separator: "",
+    is_anywhere: true,
+    tokens: &[
+        "<tool_calls:opensource>",
+        "<tool_call:opensource>",
+        "<tool_sep:opensource>",
+        "<arg_key:opensource>",
+        "</arg_key:opensource>",
+        "<arg_value:opensource>",
+        "</arg_value:opensource>",
+        "</tool_call:opensource>",
+        "</tool_calls:opensource>",
+    ],
+};
+
+pub(super) static GIGACHAT: Syntax = Syntax {
+    begin: &["<|function_call|>"],
+    call: OBJECT,
+    between: None,
+    end: &[],
+    separator: "",
+    is_anywhere: true,
+    tokens: &["<|function_call|>"],
+};
+
 pub(super) static FUNCTIONARY: Syntax = Syntax {
     begin: &["<function="],
     call: CallSyntax::Named {

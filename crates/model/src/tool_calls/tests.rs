@@ -99,6 +99,14 @@ const TEMPLATES: &[(ToolFormat, &str)] = &[
         "\n<tool_calls>[{% for call in calls %}{{ ', ' if not loop.first }}{{ {'name': call.name, 'arguments': call.arguments} | tojson }}{% endfor %}]</tool_calls>",
     ),
     (
+        ToolFormat::Hunyuan,
+        "<tool_calls:opensource>\n{% for call in calls %}<tool_call:opensource>{{ call.name }}<tool_sep:opensource>\n{% for key, value in call.arguments | items %}<arg_key:opensource>{{ key }}</arg_key:opensource>\n<arg_value:opensource>{{ value if value is string else value | tojson }}</arg_value:opensource>\n{% endfor %}</tool_call:opensource>\n{% endfor %}</tool_calls:opensource>",
+    ),
+    (
+        ToolFormat::GigaChat,
+        "{# <|message_sep|> #}{% for call in calls %}<|function_call|>{{ {'name': call.name, 'arguments': call.arguments} | tojson }}{% endfor %}",
+    ),
+    (
         ToolFormat::Functionary,
         "{% for call in calls %}<function={{ call.name }}>{{ call.arguments | tojson }}</function>{% endfor %}",
     ),
@@ -635,7 +643,7 @@ proptest! {
         format in formats(), text in "([a-zA-Z<>{}.]( [a-z<]{1,5}){0,3})?", calls in calls(), cuts in cuts(),
     ) {
         // What ends a value between tags cannot stand in it.
-        let ends: &[&str] = &["</parameter>", "</arg_value>", "</｜DSML｜parameter>", "<|\"|>", "<|"];
+        let ends: &[&str] = &["</parameter>", "</arg_value>", "</arg_value:opensource>", "</｜DSML｜parameter>", "<|\"|>", "<|"];
         let holds = |text: &str| !ends.iter().any(|end| text.contains(end));
         prop_assume!(holds(&json!(calls).to_string().replace("\\\"", "\"")));
         let text = if is_bare(format) { "" } else { &text };
