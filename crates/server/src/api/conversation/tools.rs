@@ -234,10 +234,11 @@ mod tests {
         ] {
             let read = read(fields.clone()).unwrap();
             let tools = read.tools.unwrap();
+            let is_strict = fields.to_string().contains("\"strict\":true");
             assert_eq!(read.shown, std::slice::from_ref(&shown), "{fields}");
             assert_eq!(
                 tools.specs,
-                [ToolSpec { name: "f".to_owned(), parameters: Some(schema()), strict: false }],
+                [ToolSpec { name: "f".to_owned(), parameters: Some(schema()), strict: is_strict }],
                 "{fields}"
             );
             assert_eq!(tools.choice, ToolChoice::Auto, "{fields}");
