@@ -6,98 +6,12 @@
 // CHROMIUM names the browser (default /usr/bin/chromium), LOOKAHEAD_API_KEY the key of a server that asks for one,
 // SCREENSHOTS a folder for pictures of the pages.
 
-import { after, afterEach, before, test } from "node:test";
+import { test } from "node:test";
 import assert from "node:assert/strict";
-import { chromium } from "playwright-core";
+import {
+  MOCK_ONLY, PHONE, REAL, answered, ask, limit, mock, open, overflow, picture, settled, stat,
+} from "./harness.mjs";
 import { MODEL, startMock } from "./mock.mjs";
-
-const REAL = process.env.BASE_URL?.replace(/\/$/, "");
-const MOCK_ONLY = REAL ? { skip: "needs answers that only the mock gives" } : {};
-const PATIENCE_MS = REAL ? 180_000 : 15_000;
-const DESKTOP = { width: 1280, height: 820 };
-const PHONE = { width: 360, height: 740 };
-
-let browser;
-let mock;
-let contexts = [];
-
-before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
-    // Containers seldom allow the browser's own sandbox, and it shows only pages of ours.
-    args: ["--no-sandbox"],
-  });
-  mock = REAL ? null : await startMock();
-});
-
-afterEach(async () => {
-  await Promise.all(contexts.map((context) => context.close()));
-  contexts = [];
-});
-
-after(async () => {
-  await browser?.close();
-  await mock?.close();
-});
-
-// ---------------------------------------------------------------- helpers
-
-async function open(path = "/", { base = REAL ?? mock.url, ...options } = {}) {
-  const context = await browser.newContext({ viewport: DESKTOP, ...options });
-  contexts.push(context);
-  context.setDefaultTimeout(PATIENCE_MS);
-  const page = await context.newPage();
-  page.problems = [];
-  page.foreign = [];
-  page.on("console", (message) => message.type() === "error" && page.problems.push(message.text()));
-  page.on("pageerror", (error) => page.problems.push(String(error)));
-  page.on("request", (request) => {
-    const { protocol, origin } = new URL(request.url());
-    if (protocol !== "data:" && origin !== base) page.foreign.push(request.url());
-  });
-  const key = process.env.LOOKAHEAD_API_KEY;
-  if (REAL && key) await page.addInitScript((value) => sessionStorage.setItem("lookahead.key", value), key);
-  await page.goto(base + path);
-  return page;
-}
-
-// Answers of a real model end after some tokens, so that the tests do.
-async function limit(page, tokens = 64) {
-  await page.click("#open-settings");
-  await page.fill("#max_tokens", String(tokens));
-  await page.fill("#temperature", "0");
-  await page.click("#settings-form .primary");
-}
-
-async function ask(page, question) {
-  const before = await page.locator(".turn").count();
-  await page.fill("#question", question);
-  await page.press("#question", "Enter");
-  // Not for the stop button: an answer that is refused at once shows it too briefly.
-  await page.locator(".turn").nth(before).waitFor();
-}
-
-const settled = (page) => page.locator("#send").waitFor();
-
-async function answered(page, question) {
-  await ask(page, question);
-  await settled(page);
-  return page.locator(".turn").last();
-}
-
-async function picture(page, name) {
-  if (process.env.SCREENSHOTS) await page.screenshot({ path: `${process.env.SCREENSHOTS}/${name}.png` });
-}
-
-const stat = (answer, name) => answer.locator(`[data-stat="${name}"]`).first().textContent();
-
-async function overflow(page) {
-  return page.evaluate(() => {
-    const root = document.documentElement;
-    const scroller = document.querySelector(".scroller") ?? root;
-    return Math.max(root.scrollWidth - root.clientWidth, scroller.scrollWidth - scroller.clientWidth);
-  });
-}
 
 // Contrast of each element's text and underline with what lies behind it, after WCAG 2. A canvas does the blending.
 function contrasts(selector) {

@@ -3,22 +3,19 @@
 //
 // Words in the last question choose what happens: "slow" (an answer that takes many seconds), "html", "code", "held"
 // (texts that differ from their tokens), "every" (every source of drafts), "busy" (429), "break" (the connection ends
-// in the middle), "differ" (plain gives another text), "mid" (an error in the middle).
+// in the middle), "differ" (plain gives another text), "mid" (an error in the middle), "think" (thinking first), "weather"
+// (calls, where tools are offered; "unfinished": one that is cut off).
 
 import { createServer } from "node:http";
-import { readFile } from "node:fs/promises";
+import { readFile, readdir } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
 import { setTimeout as sleep } from "node:timers/promises";
 
 const ASSETS = new URL("../../crates/server/assets/", import.meta.url);
-const PAGES = {
-  "/": ["index.html", "text/html; charset=utf-8"],
-  "/docs": ["docs.html", "text/html; charset=utf-8"],
-  "/assets/app.js": ["app.js", "text/javascript; charset=utf-8"],
-  "/assets/docs.js": ["docs.js", "text/javascript; charset=utf-8"],
-  "/assets/style.css": ["style.css", "text/css; charset=utf-8"],
-  "/assets/favicon.svg": ["favicon.svg", "image/svg+xml"],
-};
+const KINDS = { html: "text/html", js: "text/javascript", css: "text/css" };
+const PAGES = { "/": "index.html", "/docs": "docs.html" };
+for (const file of await readdir(ASSETS)) PAGES[`/assets/${file}`] = file;
+
 // As strict as the server's own.
 const POLICY = "default-src 'self'; img-src 'self' data:; style-src 'self'; script-src 'self'; connect-src 'self'; "
   + "frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
@@ -35,6 +32,14 @@ const TEXTS = {
     + "scattered in all directions and reaches our eyes from everywhere, while red light mostly passes straight through. "
     + "At sunset the light takes a longer way through the air, so that most of the blue is gone and the sky turns red.",
 };
+
+const THOUGHTS = "The user asks for <b>blue</b>. Rayleigh scattering is the reason; say it in three sentences.";
+export const THOUGHT_TOKENS = 40;
+// Of the second call, the arguments are long.
+const CALLS = [
+  { name: "get_weather", arguments: { city: "Zürich", note: "<img src=x onerror=\"document.title='owned'\">" } },
+  { name: "plan", arguments: { steps: Array.from({ length: 20 }, (_, index) => `step ${index}`) } },
+];
 
 // Whole tags are tokens of their own, so that HTML would have its effect if a token ever became markup.
 const tokensOf = (text) => text.match(/\s*<\/?\w[^>]*>|\s*\w+|\s*[^\w\s]|\s+/g);
@@ -100,6 +105,13 @@ async function streamAnswer(request, response, mock) {
   response.writeHead(200, { "Content-Type": "text/event-stream" });
   const write = (event) => response.write(`data: ${JSON.stringify(event)}\n\n`);
   write(chunkOf({ role: "assistant", content: "" }));
+  const thoughts = question.includes("think") ? stepsOf(tokensOf(THOUGHTS), enabled, question) : [];
+  for (const step of thoughts) {
+    await sleep(question.includes("slow") ? 60 : STEP_MS);
+    if (response.destroyed) return void (mock.cut += 1);
+    const thought = step.tokens.map((token) => token.text).join("");
+    write(chunkOf({ reasoning_content: thought, reasoning: thought }, null, { lookahead: step }));
+  }
   for (const [index, step] of steps.entries()) {
     await sleep(question.includes("slow") ? 60 : STEP_MS);
     if (response.destroyed) return void (mock.cut += 1);
@@ -109,10 +121,27 @@ async function streamAnswer(request, response, mock) {
     const content = question.includes("held") && index === 2 ? `${joined.slice(0, -1)}—` : joined;
     write(chunkOf({ content }, null, request.lookahead?.trace ? { lookahead: step } : {}));
   }
-  const cut = tokens.length === request.max_tokens;
-  write(chunkOf({}, cut ? "length" : "stop"));
-  if (request.stream_options?.include_usage) write({ ...chunkOf({}), choices: [], usage: usageOf(steps, 12) });
+  const calls = request.tools && question.includes("weather");
+  if (calls) await streamCalls(question, write);
+  const cut = tokens.length === request.max_tokens || question.includes("unfinished");
+  write(chunkOf({}, cut ? "length" : calls ? "tool_calls" : "stop"));
+  const usage = usageOf([...thoughts, ...steps], 12);
+  // The marks around thinking are tokens, too.
+  if (thoughts.length) usage.completion_tokens_details = { reasoning_tokens: THOUGHT_TOKENS };
+  if (request.stream_options?.include_usage) write({ ...chunkOf({}), choices: [], usage });
   response.end("data: [DONE]\n\n");
+}
+
+async function streamCalls(question, write) {
+  for (const [index, { name, arguments: given }] of CALLS.entries()) {
+    write(chunkOf({ tool_calls: [{ index, id: `call_${index}`, type: "function", function: { name, arguments: "" } }] }));
+    let pieces = JSON.stringify(given).match(/.{1,12}/gs);
+    if (question.includes("unfinished") && index === 1) pieces = pieces.slice(0, 5);
+    for (const piece of pieces) {
+      await sleep(STEP_MS);
+      write(chunkOf({ tool_calls: [{ index, function: { arguments: piece } }] }));
+    }
+  }
 }
 
 const errorOf = (message, type, code = null) => ({ error: { message, type, param: null, code } });
@@ -140,7 +169,9 @@ async function chat(request, response, mock) {
 }
 
 async function servePage(path, response) {
-  const [file, type] = PAGES[path];
+  const file = PAGES[path];
+  const kind = KINDS[file.split(".").at(-1)];
+  const type = kind ? `${kind}; charset=utf-8` : "image/svg+xml";
   response.writeHead(200, { "Content-Type": type, "Content-Security-Policy": POLICY });
   response.end(await readFile(new URL(file, ASSETS)));
 }

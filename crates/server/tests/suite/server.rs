@@ -422,6 +422,7 @@ fn pages_documents_and_metrics_are_there() {
         ("/", "text/html; charset=utf-8"),
         ("/docs", "text/html; charset=utf-8"),
         ("/assets/app.js", "text/javascript; charset=utf-8"),
+        ("/assets/chat.js", "text/javascript; charset=utf-8"),
         ("/assets/style.css", "text/css; charset=utf-8"),
         ("/openapi.json", "application/json"),
         ("/metrics", "application/openmetrics-text; version=1.0.0; charset=utf-8"),
