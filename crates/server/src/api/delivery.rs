@@ -92,7 +92,7 @@ pub(super) struct Translated<B> {
 }
 
 /// What a request comes to.
-pub(super) enum Asked<B> {
+pub(super) enum Outcome<B> {
     /// The model is to answer.
     Answer(Box<Translated<B>>),
     /// Nothing that takes a model: the object is sent as it is.
@@ -108,7 +108,7 @@ pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
     translate: impl FnOnce(&State, &str, &[u8]) -> Result<Translated<B>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let translate = |state: &State, tenant: &str, body: &[u8]| {
-        translate(state, tenant, body).map(|translated| Asked::Answer(Box::new(translated)))
+        translate(state, tenant, body).map(|translated| Outcome::Answer(Box::new(translated)))
     };
     answer_any(state, tenant, received, request, translate).await
 }
@@ -119,7 +119,7 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
     Tenant(tenant): Tenant,
     received: Received,
     request: Request,
-    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Asked<B>, ApiError> + Send + 'static,
+    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Outcome<B>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (ticket, bytes) = body::read(&state, &tenant, request).await?;
     let deadline = received.at + state.options.request_timeout;
@@ -130,21 +130,22 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
                 tracing::info!(tenant = &*tenant, request = %String::from_utf8_lossy(&bytes), "asked");
             }
             let translated = match translate(&state, &tenant, &bytes)? {
-                Asked::Answer(translated) => translated,
-                Asked::Object(object) => return Ok(Prepared::Object(object)),
+                Outcome::Answer(translated) => translated,
+                Outcome::Object(object) => return Ok(Prepared::Object(object)),
             };
             drop(bytes);
             let Translated { model, request, passed_over, is_stream, wire } = *translated;
             passed_over.refuse_if(state.options.strict_fields)?;
             let answers = model.begin(&state.options, &request, ticket, &received)?;
             let wire = wire(&answers);
-            Ok(Prepared::Answers(answers, wire, is_stream, passed_over))
+            Ok(Prepared::Answers(Box::new(Begun { answers, wire, is_stream, passed_over })))
         }
     };
-    let (answers, wire, is_stream, passed_over) = match state.prepare(&tenant, deadline, prepare).await? {
-        Prepared::Answers(answers, wire, is_stream, passed_over) => (answers, wire, is_stream, passed_over),
+    let begun = match state.prepare(&tenant, deadline, prepare).await? {
+        Prepared::Answers(begun) => begun,
         Prepared::Object(object) => return Ok(Json(object).into_response()),
     };
+    let Begun { answers, wire, is_stream, passed_over } = *begun;
     let mut response = if is_stream { send_stream(answers, wire) } else { send_whole(answers, wire).await? };
     passed_over.tell(&mut response);
     Ok(response)
@@ -152,8 +153,16 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
 
 /// What a prepared request comes to.
 enum Prepared<W> {
-    Answers(Answers, W, bool, PassedOver),
+    Answers(Box<Begun<W>>),
     Object(Value),
+}
+
+/// Answers that are being made, and how they are sent.
+struct Begun<W> {
+    answers: Answers,
+    wire: W,
+    is_stream: bool,
+    passed_over: PassedOver,
 }
 
 /// The answers as they are made.

@@ -11,7 +11,7 @@ use super::conversation::{self, OllamaMessage};
 use super::options::SharedFields;
 use super::wire::{Form, OllamaWire, object};
 use crate::api::body::Fields;
-use crate::api::delivery::{self, Asked, Translated};
+use crate::api::delivery::{self, Outcome, Translated};
 use crate::api::extract::{Shared, Tenant};
 use crate::api::openai::fields::or_default;
 use crate::api::openai::tools;
@@ -73,7 +73,7 @@ fn read(
     state: &State,
     tenant: &str,
     body: &[u8],
-) -> Result<Asked<impl FnOnce(&Answers) -> OllamaWire + Send + use<>>, ApiError> {
+) -> Result<Outcome<impl FnOnce(&Answers) -> OllamaWire + Send + use<>>, ApiError> {
     let mut fields = Fields::parse(body)?;
     let (chat, shared): (ChatFields, SharedFields) = (fields.part()?, fields.part()?);
     let mut passed_over = fields.refuse_unknown()?;
@@ -82,7 +82,7 @@ fn read(
     if chat.messages.is_empty() {
         let mut loaded = object(Form::Chat, &shared.name, "");
         (loaded["done"], loaded["done_reason"]) = (true.into(), "load".into());
-        return Ok(Asked::Object(loaded));
+        return Ok(Outcome::Object(loaded));
     }
     let (definitions, tools) = tools::read(chat.tools, None, false)?.unzip();
     let conversation = Chat {
@@ -101,5 +101,5 @@ fn read(
     let name = shared.name;
     let wire = move |answers: &Answers| OllamaWire::new(Form::Chat, name, answers.received());
     let is_stream = shared.is_stream;
-    Ok(Asked::Answer(Box::new(Translated { model: shared.model, request, passed_over, is_stream, wire })))
+    Ok(Outcome::Answer(Box::new(Translated { model: shared.model, request, passed_over, is_stream, wire })))
 }

@@ -38,7 +38,7 @@ pub(super) fn read(messages: Vec<OllamaMessage>) -> Result<Vec<Message>, ApiErro
         refuse_images(&format!("messages[{index}].images"), message.images.as_deref())?;
         let is_result = message.role == "tool";
         let tool_calls: Vec<Value> =
-            message.tool_calls.unwrap_or_default().into_iter().map(|call| calls.begin(call)).collect();
+            message.tool_calls.iter().flatten().map(|call| calls.begin(call)).collect();
         let answered = is_result.then(|| calls.answer(message.tool_name.as_deref())).flatten();
         let mut object = json!({
             "role": message.role,
@@ -75,7 +75,7 @@ struct Calls {
 
 impl Calls {
     /// A call with all that OpenAI's has.
-    fn begin(&mut self, call: Value) -> Value {
+    fn begin(&mut self, call: &Value) -> Value {
         self.count += 1;
         let given = call["id"].as_str().filter(|id| !id.is_empty());
         // Some templates insist on nine letters and digits.

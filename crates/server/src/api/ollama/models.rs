@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Extension, Request, State as FromState};
 use axum::response::Response;
 use jiff::Timestamp;
+use lookahead_model::chat_template::ChatTemplate;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
@@ -20,6 +21,9 @@ use crate::worker::Received;
 
 /// What this server says that every model's architecture is: it knows the sizes of a model, and not its family.
 const ARCHITECTURE: &str = "lookahead";
+
+/// The version of Ollama that has what is served here: calls in streams, and `think` as a word.
+const API_VERSION: &str = "0.11.0";
 
 /// Models stay loaded; a time has to be said all the same: a hundred years.
 const NEVER_S: u64 = 100 * 365 * 24 * 3600;
@@ -94,15 +98,17 @@ pub(in crate::api) async fn loaded(FromState(state): Shared) -> Json<Value> {
     })
 }
 
-/// The server's version, as Ollama says it
+/// The version of Ollama whose API is spoken
+///
+/// Clients ask for it to know what they may send. `lookahead` has the server's own.
 #[utoipa::path(
     get,
     path = "/api/version",
     tag = "Ollama",
-    responses((status = 200, description = "The version", body = Object))
+    responses((status = 200, description = "The versions", body = Object))
 )]
 pub(in crate::api) async fn version() -> Json<Value> {
-    Json(json!({ "version": env!("CARGO_PKG_VERSION") }))
+    Json(json!({ "version": API_VERSION, "lookahead": env!("CARGO_PKG_VERSION") }))
 }
 
 /// A model to be described.
@@ -150,7 +156,7 @@ pub(in crate::api) async fn show(
         let shown = json!({
             "modelfile": "",
             "parameters": "",
-            "template": template.map(|template| template.source()).unwrap_or_default(),
+            "template": template.map(ChatTemplate::source).unwrap_or_default(),
             "modified_at": time(state.created),
             "details": details(),
             "model_info": {

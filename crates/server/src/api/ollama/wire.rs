@@ -56,7 +56,6 @@ impl OllamaWire {
                     if let Some((_, arguments)) = &mut self.call {
                         *arguments += &text;
                     }
-                    continue;
                 }
                 Delta::Call { name } => {
                     lines.extend(self.end_call());
