@@ -144,6 +144,17 @@ def banned(form):
     return probe
 
 
+def ids(server, text):
+    return ok(server.post("/tokenize", {"content": text}))["tokens"]
+
+
+def ollama_chat(server):
+    model = ok(server.client.get("/v1/models"))["data"][0]["id"]
+    body = {"model": model, "messages": USER, "stream": False, "options": {"num_predict": 1}}
+    answer = ok(server.post("/api/chat", body))
+    return "a message" if "message" in answer else "OpenAI's form"
+
+
 def chat_logprobs(server):
     token = ok(server.chat(logprobs=True, top_logprobs=3))["choices"][0]["logprobs"]["content"][0]
     return f"{len(token['top_logprobs'])} of each, with {', '.join(sorted(set(token) & {'token', 'logprob', 'bytes'}))}"
@@ -207,13 +218,13 @@ SECTIONS = {
         ("`presence_penalty`", has_effect(presence_penalty=2, max_tokens=40), ""),
         ("`frequency_penalty`", has_effect(frequency_penalty=2, max_tokens=40), ""),
         ("`logit_bias`: an object", banned(lambda token: {str(token): -100}), ""),
-        ("`logit_bias`: pairs", banned(lambda token: [[token, -100]]), "OpenAI's form only"),
+        ("`logit_bias`: pairs", banned(lambda token: [[token, -100]]), ""),
         ("`typical_p`", taken(typical_p=0.5), "not supported"),
         ("`dynatemp_range`", taken(dynatemp_range=0.5), "not supported"),
         ("`mirostat`", taken(mirostat=2), "it remembers what it drew, which drafts do not allow"),
         ("`dry_multiplier`", taken(dry_multiplier=0.8), "not supported"),
         ("`xtc_probability`", taken(xtc_probability=0.5), "not supported"),
-        ("`samplers`", taken(samplers=["top_k", "temperature"]), "the order is fixed"),
+        ("`samplers`", taken(samplers=["top_k", "temperature"]), "passed over: the order is fixed"),
         ("samplers that are off: `typical_p`: 1, `mirostat`: 0, …", taken(typical_p=1, mirostat=0, mirostat_tau=5, xtc_probability=0, dry_multiplier=0, dry_base=1.75), ""),
         ("`min_keep`", taken(min_keep=2), "not supported"),
     ],
@@ -222,8 +233,9 @@ SECTIONS = {
         ("`response_format`: json_object with `schema`", is_json(response_format={"type": "json_object", "schema": SCHEMA}), ""),
         ("`response_format`: json_schema", is_json(response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": SCHEMA}}), ""),
         ("`json_schema`", is_json(json_schema=SCHEMA), ""),
-        ("`grammar` (GBNF)", lambda server: said(server.chat(grammar='root ::= "yes" | "no"')), "`structured_outputs.grammar` takes Lark"),
+        ("`grammar` (GBNF)", lambda server: said(server.chat(grammar='root ::= "yes" | "no"')), ""),
         ("`structured_outputs` (vLLM's)", lambda server: "follows it" if said(server.chat(structured_outputs={"choice": ["yes", "no"]})) in ("yes", "no") else "no effect", "llama.cpp passes over it"),
+        ("`guided_regex` (vLLM's older names)", lambda server: "follows it" if said(server.chat(guided_regex="yes|no")) in ("yes", "no") else "no effect", "llama.cpp passes over it"),
         ("`tools`, `tool_choice`: auto", calls(tools=[TOOL]), "the model may call or not; that its calls follow the schema is what holds"),
         ("`tool_choice`: required", calls(tools=[TOOL], tool_choice="required", parallel_tool_calls=False), "llama.cpp lets this model answer with a text"),
         ("`tool_choice`: a function", calls(tools=[TOOL, OTHER_TOOL], tool_choice={"type": "function", "function": {"name": "get_time"}}), "as above"),
@@ -247,7 +259,7 @@ SECTIONS = {
         ("`cache_prompt`", taken(cache_prompt=False), "passed over: a cached prefix never changes an answer"),
         ("`id_slot`", taken(id_slot=0), "passed over: any sequence takes over any prefix"),
         ("`lora`", taken(lora=[]), "no adapters"),
-        ("`n_keep`", taken(n_keep=5), "contexts are not shifted"),
+        ("`n_keep`", taken(n_keep=5), "passed over: contexts are not shifted"),
         ("`user`, `store`, `metadata`, `service_tier`", taken(user="u", store=False, metadata={}, service_tier="auto"), ""),
         ("a field that nobody knows", taken(surprise=1), "what is asked for is done, or refused"),
     ],
@@ -258,7 +270,11 @@ SECTIONS = {
         ("`prompt`: lists of tokens", prompts([[1, 2, 3], [4, 5]]), ""),
         ("`n`", prompts("One, two,", n=2), ""),
         ("`echo`", lambda server: "begins with the prompt" if said(server.text(echo=True)).startswith("The capital") else "no effect", "llama.cpp passes over it"),
-        ("`suffix`", lambda server: said(server.text(suffix="x")) and "accepted", "llama.cpp passes over it; write the model's own tokens into the prompt"),
+        ("`suffix`", lambda server: said(server.text(suffix="x")) and "accepted", "this model was not trained to fill in the middle; llama.cpp passes over it"),
+        ("`echo` with `logprobs`", lambda server: "the prompt's too" if None in ok(server.text(echo=True, logprobs=1))["choices"][0]["logprobs"].get("token_logprobs", []) else "the answer's only", "what programs that score texts ask for"),
+        ("`stop_token_ids`", lambda server: tokens(server.text(stop_token_ids=ids(server, ","), prompt="One, two, three", max_tokens=20)), "vLLM's"),
+        ("`min_tokens`", lambda server: "kept" if ok(server.text(min_tokens=5, logit_bias={"2": 50}))["usage"]["completion_tokens"] > 5 else "no effect", "vLLM's"),
+        ("`truncate_prompt_tokens`", lambda server: f"{ok(server.text(truncate_prompt_tokens=2))['usage']['prompt_tokens']} tokens", "vLLM's"),
         ("`best_of`", lambda server: said(server.text(best_of=2)) and "accepted", "llama.cpp passes over it"),
         ("`logprobs`", text_logprobs, "OpenAI's lists of texts; llama.cpp gives those of chats"),
     ],
@@ -279,11 +295,13 @@ SECTIONS = {
         ("`POST /detokenize`", lambda server: ok(server.post("/detokenize", {"tokens": [19556, 905]}))["content"], ""),
         ("`GET /health`", status("GET", "/health"), ""),
         ("`GET /metrics`", status("GET", "/metrics"), "llama.cpp wants `--metrics`; names are each one's own"),
-        ("`POST /completion`", status("POST", "/completion", prompt="x", n_predict=1), "llama.cpp's own form; use `/v1/completions`"),
-        ("`POST /infill`", status("POST", "/infill", input_prefix="x", input_suffix="y", n_predict=1), "not supported"),
-        ("`POST /apply-template`", status("POST", "/apply-template", messages=USER), "not supported"),
-        ("`GET /props`", status("GET", "/props"), "`/v1/models`, `/v1/lookahead/stats`"),
-        ("`GET /slots`", status("GET", "/slots"), "`/v1/lookahead/stats`"),
+        ("`POST /completion`", status("POST", "/completion", prompt="x", n_predict=1), ""),
+        ("`POST /infill`", status("POST", "/infill", input_prefix="x", input_suffix="y", n_predict=1), "as `suffix`"),
+        ("`POST /apply-template`", status("POST", "/apply-template", messages=USER), ""),
+        ("`GET /props`", status("GET", "/props"), ""),
+        ("`GET /slots`", status("GET", "/slots"), ""),
+        ("`POST /api/chat` (Ollama's)", ollama_chat, "llama.cpp answers in OpenAI's form"),
+        ("`GET /api/tags` (Ollama's)", status("GET", "/api/tags"), ""),
         ("`POST /v1/responses`", status("POST", "/v1/responses", input="Hi", max_output_tokens=1), "not supported"),
         ("`POST /v1/messages`", status("POST", "/v1/messages", messages=USER, max_tokens=1), "Anthropic's form; not supported"),
     ],

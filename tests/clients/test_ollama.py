@@ -84,8 +84,9 @@ def test_an_answer_follows_a_schema():
         name: str
         length_km: int
 
-    schema = River.model_json_schema()
+    schema = River.model_json_schema() | {"additionalProperties": False}
     schema["properties"]["name"]["maxLength"] = 20
+    schema["properties"]["length_km"] |= {"minimum": 0, "maximum": 9999}
     answer = chat(format=schema, options={"temperature": 0, "num_predict": 80})
     River.model_validate_json(answer.message.content)
     answer = chat(format="json", options={"temperature": 0, "num_predict": 400})

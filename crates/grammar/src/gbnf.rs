@@ -95,7 +95,9 @@ fn patterns(mentioned: &[Vec<usize>]) -> Vec<bool> {
     let mut unknown: Vec<usize> = mentioned.iter().map(Vec::len).collect();
     let mut mentioned_by = vec![Vec::new(); mentioned.len()];
     for (rule, others) in mentioned.iter().enumerate() {
-        others.iter().for_each(|&other| mentioned_by[other].push(rule));
+        for &other in others {
+            mentioned_by[other].push(rule);
+        }
     }
     let mut is_pattern = vec![false; mentioned.len()];
     let mut ready: Vec<usize> = (0..mentioned.len()).filter(|&rule| unknown[rule] == 0).collect();

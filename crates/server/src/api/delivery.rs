@@ -97,7 +97,7 @@ pub(super) struct Translated<B> {
 }
 
 /// What a request comes to.
-pub(super) enum Asked<B> {
+pub(super) enum Outcome<B> {
     /// The model is to answer.
     Answer(Box<Translated<B>>),
     /// Nothing that takes a model: the object is sent as it is.
@@ -113,7 +113,7 @@ pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
     translate: impl FnOnce(&State, &str, &[u8]) -> Result<Translated<B>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let translate = |state: &State, tenant: &str, body: &[u8]| {
-        translate(state, tenant, body).map(|translated| Asked::Answer(Box::new(translated)))
+        translate(state, tenant, body).map(|translated| Outcome::Answer(Box::new(translated)))
     };
     answer_any(state, tenant, received, request, translate).await
 }
@@ -124,7 +124,7 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
     Tenant(tenant): Tenant,
     received: Received,
     request: Request,
-    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Asked<B>, ApiError> + Send + 'static,
+    translate: impl FnOnce(&State, &str, &[u8]) -> Result<Outcome<B>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let (ticket, bytes) = body::read(&state, &tenant, request).await?;
     let deadline = received.at + state.options.request_timeout;
@@ -135,8 +135,8 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
                 tracing::info!(tenant = &*tenant, request = %String::from_utf8_lossy(&bytes), "asked");
             }
             let translated = match translate(&state, &tenant, &bytes)? {
-                Asked::Answer(translated) => translated,
-                Asked::Object(object) => return Ok(Prepared::Object(object)),
+                Outcome::Answer(translated) => translated,
+                Outcome::Object(object) => return Ok(Prepared::Object(object)),
             };
             drop(bytes);
             let Translated { model, request, passed_over, is_stream, warnings, wire } = *translated;

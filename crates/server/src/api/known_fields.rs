@@ -204,6 +204,14 @@ mod tests {
     }
 
     #[test]
+    fn the_document_lists_what_is_passed_over() {
+        let document = include_str!("../../../../docs/api.md");
+        for name in PASSED_OVER {
+            assert!(document.contains(&format!("`{name}`")), "docs/api.md: {name} is missing");
+        }
+    }
+
+    #[test]
     fn no_field_is_in_two_places_of_the_table() {
         let mut names: Vec<&str> = HARMLESS.into_iter().chain(PASSED_OVER).collect();
         names.extend(REFUSED.map(|(name, _)| name));

@@ -17,9 +17,10 @@ const LONGEST_FORCED: usize = 64;
 pub(super) struct Dictated {
     prompt: Arc<[TokenId]>,
     inner: Option<Box<dyn Constraint>>,
-    /// A bit for each token: the one that is dictated, and all.
+    /// A bit for each token: the one that is dictated, and all. Made once they are asked for, as many answers may wait.
     one: Vec<u32>,
     all: Vec<u32>,
+    vocabulary_size: usize,
 }
 
 impl Dictated {
@@ -29,21 +30,22 @@ impl Dictated {
         inner: Option<Box<dyn Constraint>>,
         vocabulary_size: usize,
     ) -> Self {
-        let words = vocabulary_size.div_ceil(32);
-        Self { prompt, inner, one: vec![0; words], all: vec![u32::MAX; words] }
+        Self { prompt, inner, one: Vec::new(), all: Vec::new(), vocabulary_size }
     }
 }
 
 impl Constraint for Dictated {
     fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
-        let dictated = &self.prompt[1..];
+        let (dictated, words) = (&self.prompt[1..], self.vocabulary_size.div_ceil(32));
         let Some(&token) = dictated.get(completion.len()) else {
+            self.all.resize(words, u32::MAX);
             return match &mut self.inner {
                 Some(inner) => inner.allowed(&completion[dictated.len()..]),
                 None => Ok(&self.all),
             };
         };
-        self.one.fill(0);
+        self.one.clear();
+        self.one.resize(words, 0);
         if let Some(word) = self.one.get_mut(token as usize / 32) {
             *word = 1 << (token % 32);
         }

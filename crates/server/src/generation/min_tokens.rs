@@ -9,9 +9,11 @@ use lookahead_model::TokenId;
 /// answer may end all the same.
 pub(super) struct MinTokens {
     inner: Option<Box<dyn Constraint>>,
-    min_tokens: usize,
-    /// A bit for each token: all but those that end an answer, and all.
-    going_on: Vec<u32>,
+    /// How many.
+    fewest: usize,
+    ends: Vec<TokenId>,
+    vocabulary_size: usize,
+    /// A bit for each token: all, and those that are left. Made once they are asked for, as many answers may wait.
     all: Vec<u32>,
     allowed: Vec<u32>,
 }
@@ -20,32 +22,31 @@ impl MinTokens {
     /// For a vocabulary of so many tokens.
     pub(super) fn new(
         inner: Option<Box<dyn Constraint>>,
-        min_tokens: usize,
+        fewest: usize,
         ends: &[TokenId],
         vocabulary_size: usize,
     ) -> Self {
-        let all = vec![u32::MAX; vocabulary_size.div_ceil(32)];
-        let mut going_on = all.clone();
-        for &end in ends {
-            if let Some(word) = going_on.get_mut(end as usize / 32) {
-                *word &= !(1 << (end % 32));
-            }
-        }
-        Self { inner, min_tokens, going_on, all, allowed: Vec::new() }
+        Self { inner, fewest, ends: ends.to_vec(), vocabulary_size, all: Vec::new(), allowed: Vec::new() }
     }
 }
 
 impl Constraint for MinTokens {
     fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
+        self.all.resize(self.vocabulary_size.div_ceil(32), u32::MAX);
         let allowed = match &mut self.inner {
             Some(inner) => inner.allowed(completion)?,
             None => &self.all,
         };
-        if completion.len() >= self.min_tokens {
+        if completion.len() >= self.fewest {
             return Ok(allowed);
         }
         self.allowed.clear();
-        self.allowed.extend(allowed.iter().zip(&self.going_on).map(|(allowed, going_on)| allowed & going_on));
+        self.allowed.extend_from_slice(allowed);
+        for &end in &self.ends {
+            if let Some(word) = self.allowed.get_mut(end as usize / 32) {
+                *word &= !(1 << (end % 32));
+            }
+        }
         Ok(if self.allowed.iter().all(|word| *word == 0) { allowed } else { &self.allowed })
     }
 

@@ -70,7 +70,9 @@ impl Served {
         let mut tokens = self.encode(input)?;
         if let Some(most) = request.truncate_prompt {
             let most = most.min(options.max_prompt_tokens).min(self.context_length - 1);
-            tokens.iter_mut().for_each(|prompt| drop(prompt.drain(..prompt.len().saturating_sub(most))));
+            for prompt in &mut tokens {
+                prompt.drain(..prompt.len().saturating_sub(most));
+            }
         }
         let max_tokens = self.max_tokens(options, &tokens, request)?;
         let reasoning = self.reasoning(input, &tokens, constraint.is_some());

@@ -91,6 +91,7 @@ fn paths_with_slashes_too_many_or_without_a_version_are_understood_and_guarded_a
     for path in ["/v1/models/", "//v1/models", "/models", "/models/", "/v1/health", "/version", "/docs/"] {
         assert_eq!(server.get(path).status, 200, "{path}");
     }
+    assert_eq!(head(&server, "/"), 200, "agents look first");
     let body = json!({ "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 2 });
     for path in ["/v1/chat/completions/", "//v1//chat/completions", "/chat/completions"] {
         assert_eq!(server.post(path, &body).status, 200, "{path}");
@@ -113,8 +114,15 @@ fn paths_with_slashes_too_many_or_without_a_version_are_understood_and_guarded_a
     }
 }
 
-/// The gzip form of `bytes`, stored or squeezed by whoever tests: here one block after the other of up to 65,535 bytes as they
-/// are (RFC 1951, section 3.2.4, in a member of RFC 1952).
+/// The status of an answer without its body.
+fn head(server: &TestServer, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(server.address()).unwrap();
+    let request = format!("HEAD {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).unwrap();
+    rest_of(stream).split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// The gzip form of `bytes`: blocks of up to 65,535 of them as they are (RFC 1951, section 3.2.4, in a member of RFC 1952).
 fn gzip(bytes: &[u8]) -> Vec<u8> {
     let mut member = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
     let blocks: Vec<&[u8]> = bytes.chunks(65_535).collect();
@@ -161,7 +169,7 @@ fn a_body_may_be_squeezed_and_counts_as_what_comes_out() {
     assert_eq!(post_encoded(&server, "zstd", body.as_bytes()).0, 415);
     assert_eq!(post_encoded(&server, "gzip, gzip", &gzip(&gzip(body.as_bytes()))).0, 415);
 
-    // A megabyte of blanks in some two kilobytes: one block of fixed codes, a blank and then copies of it.
+    // A megabyte of blanks in some six kilobytes: one block of fixed codes, a blank and then copies of it.
     let (status, text) = post_encoded(&server, "gzip", &bomb());
     assert_eq!(status, 413, "{text}");
     assert!(text.contains("4096 bytes of --max-body"), "{text}");

@@ -60,8 +60,12 @@ fn a_text_is_continued_as_in_openais_form_whole_and_streamed() {
     assert_eq!(complete(&server, &json!({ "stop": [stop] })).json()["stop_type"], "word");
     let ended = json!({ "n_predict": -1, "temperature": 2, "seed": 5, "logit_bias": { "2": 20 } });
     assert_eq!(complete(&server, &ended).json()["stop_type"], "eos");
+    let pairs = json!({ "n_predict": 1, "logit_bias": [[tokens[0], 100]], "return_tokens": true });
+    assert_eq!(complete(&server, &pairs).json()["tokens"][0], tokens[0]);
     for (more, param) in [
         (json!({ "n": 2 }), "n"),
+        (json!({ "logit_bias": [[1_000_000, 1]] }), "logit_bias"),
+        (json!({ "logit_bias": [[1]] }), "logit_bias"),
         (json!({ "n_probs": 99 }), "n_probs"),
         (json!({ "prompt": ["a", "b"] }), "prompt"),
         (json!({ "poem": 1 }), "poem"),

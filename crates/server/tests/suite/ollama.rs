@@ -126,7 +126,9 @@ fn models_are_described_and_what_is_not_done_is_refused_in_ollamas_form() {
         listed["models"].as_array().unwrap().iter().filter_map(|m| m["model"].as_str()).collect();
     assert_eq!(names, ["tiny", "other-name"]);
     assert_eq!(server.get("/api/ps").json()["models"][0]["context_length"], 512);
-    assert!(server.get("/api/version").json()["version"].is_string());
+    let version = server.get("/api/version").json();
+    assert_eq!(version["lookahead"], server.get("/version").json()["version"]);
+    assert_ne!(version["version"], version["lookahead"], "of Ollama's API");
     let shown = server.post("/api/show", &json!({ "model": "tiny:latest" })).json();
     assert_eq!(shown["model_info"]["lookahead.context_length"], 512);
     assert_eq!(shown["capabilities"], json!(["completion", "tools"]));

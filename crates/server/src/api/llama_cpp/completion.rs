@@ -8,7 +8,7 @@ use lookahead_model::TokenId;
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use super::completion_wire::{Asked, NativeWire};
+use super::completion_wire::{Extras, NativeWire};
 use crate::api::body::{Fields, PassedOver};
 use crate::api::delivery::{self, Translated};
 use crate::api::extract::{Shared, Tenant};
@@ -154,10 +154,10 @@ impl NativeRequest {
             structure: structure.read()?,
             ..sampling.request(&model, tenant, Input::Texts(vec![prompt]))?
         };
-        let asked = Asked { has_probabilities: top > 0, has_tokens: native.return_tokens };
+        let extras = Extras { has_probabilities: top > 0, has_tokens: native.return_tokens };
         let wire = {
             let model = Arc::clone(&model);
-            move |answers: &Answers| NativeWire::new(model, asked, answers.prompts())
+            move |answers: &Answers| NativeWire::new(model, extras, answers.prompts())
         };
         let (is_stream, warnings) = (sampling.stream, Warnings::default());
         Ok(Translated { model, request, passed_over, is_stream, warnings, wire })

@@ -16,7 +16,7 @@ use crate::worker::AnswerToken;
 
 /// What a request asks for besides the text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked {
+pub(super) struct Extras {
     /// Log probabilities of tokens.
     pub(super) has_probabilities: bool,
     /// Their ids.
@@ -26,7 +26,7 @@ pub(super) struct Asked {
 /// Writes one answer.
 pub(super) struct NativeWire {
     model: Arc<Served>,
-    asked: Asked,
+    extras: Extras,
     prompt_tokens: usize,
     /// Tokens until now, and the last of them.
     predicted: usize,
@@ -35,9 +35,9 @@ pub(super) struct NativeWire {
 }
 
 impl NativeWire {
-    pub(super) fn new(model: Arc<Served>, asked: Asked, prompts: &[Arc<[TokenId]>]) -> Self {
+    pub(super) fn new(model: Arc<Served>, extras: Extras, prompts: &[Arc<[TokenId]>]) -> Self {
         let prompt_tokens = prompts.iter().map(|prompt| prompt.len()).sum();
-        Self { model, asked, prompt_tokens, predicted: 0, last: None, reason: None }
+        Self { model, extras, prompt_tokens, predicted: 0, last: None, reason: None }
     }
 
     fn take(&mut self, tokens: &[AnswerToken]) {
@@ -56,10 +56,10 @@ impl NativeWire {
             "tokens_predicted": self.predicted,
             "tokens_evaluated": self.prompt_tokens,
         });
-        if self.asked.has_tokens {
+        if self.extras.has_tokens {
             piece["tokens"] = tokens.iter().map(|token| token.id).collect();
         }
-        if self.asked.has_probabilities {
+        if self.extras.has_probabilities {
             piece["completion_probabilities"] =
                 tokens.iter().filter_map(|token| self.probabilities(token)).collect();
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use axum::Json;
 use axum::extract::State as FromState;
 use lookahead_model::TokenId;
+use lookahead_model::chat_template::ChatTemplate;
 use serde_json::{Value, json};
 
 use crate::api::extract::Shared;
@@ -42,7 +43,7 @@ pub(in crate::api) async fn props(FromState(state): Shared) -> Json<Value> {
         "model_alias": model.name(),
         "model_path": model.name(),
         "modalities": { "vision": false, "audio": false },
-        "chat_template": model.prompts.template().map(|template| template.source()).unwrap_or_default(),
+        "chat_template": model.prompts.template().map(ChatTemplate::source).unwrap_or_default(),
         "bos_token": name(model.tokenizer().bos()),
         "eos_token": name(model.tokenizer().eos()),
         "build_info": concat!("lookahead-", env!("CARGO_PKG_VERSION")),

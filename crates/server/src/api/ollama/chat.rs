@@ -12,7 +12,7 @@ use super::options::SharedFields;
 use super::wire::{Form, OllamaWire, object};
 use crate::api::body::Fields;
 use crate::api::conversation::ToolFields;
-use crate::api::delivery::{self, Asked, Translated};
+use crate::api::delivery::{self, Outcome, Translated};
 use crate::api::extract::{Shared, Tenant};
 use crate::api::openai::fields::or_default;
 use crate::api::warnings::Warnings;
@@ -74,7 +74,7 @@ fn read(
     state: &State,
     tenant: &str,
     body: &[u8],
-) -> Result<Asked<impl FnOnce(&Answers) -> OllamaWire + Send + use<>>, ApiError> {
+) -> Result<Outcome<impl FnOnce(&Answers) -> OllamaWire + Send + use<>>, ApiError> {
     let mut fields = Fields::parse(body)?;
     let (chat, shared): (ChatFields, SharedFields) = (fields.part()?, fields.part()?);
     let mut passed_over = fields.refuse_unknown()?;
@@ -83,7 +83,7 @@ fn read(
     if chat.messages.is_empty() {
         let mut loaded = object(Form::Chat, &shared.name, "");
         (loaded["done"], loaded["done_reason"]) = (true.into(), "load".into());
-        return Ok(Asked::Object(loaded));
+        return Ok(Outcome::Object(loaded));
     }
     let mut warnings = Warnings::default();
     let (definitions, tools) = ToolFields::any_of(chat.tools).read(&mut warnings)?;
@@ -104,5 +104,5 @@ fn read(
     let wire = move |answers: &Answers| OllamaWire::new(Form::Chat, name, answers.received());
     let is_stream = shared.is_stream;
     let model = shared.model;
-    Ok(Asked::Answer(Box::new(Translated { model, request, passed_over, is_stream, warnings, wire })))
+    Ok(Outcome::Answer(Box::new(Translated { model, request, passed_over, is_stream, warnings, wire })))
 }

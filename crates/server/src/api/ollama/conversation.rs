@@ -39,7 +39,7 @@ pub(super) fn read(messages: Vec<OllamaMessage>, warnings: &mut Warnings) -> Res
         refuse_images(&format!("messages[{index}].images"), message.images.as_deref())?;
         let is_result = message.role == "tool";
         let tool_calls: Vec<Value> =
-            message.tool_calls.unwrap_or_default().into_iter().map(|call| calls.begin(&call)).collect();
+            message.tool_calls.iter().flatten().map(|call| calls.begin(call)).collect();
         let answered = is_result.then(|| calls.answer(message.tool_name.as_deref())).flatten();
         let mut object = json!({
             "role": message.role,

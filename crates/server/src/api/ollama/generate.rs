@@ -12,7 +12,7 @@ use super::conversation::refuse_images;
 use super::options::SharedFields;
 use super::wire::{Form, OllamaWire, object};
 use crate::api::body::Fields;
-use crate::api::delivery::{self, Asked, Translated};
+use crate::api::delivery::{self, Outcome, Translated};
 use crate::api::extract::{Shared, Tenant};
 use crate::api::openai::fields::or_default;
 use crate::api::warnings::Warnings;
@@ -86,7 +86,7 @@ fn read(
     state: &State,
     tenant: &str,
     body: &[u8],
-) -> Result<Asked<impl FnOnce(&Answers) -> OllamaWire + Send + use<>>, ApiError> {
+) -> Result<Outcome<impl FnOnce(&Answers) -> OllamaWire + Send + use<>>, ApiError> {
     let mut fields = Fields::parse(body)?;
     let (generate, shared): (GenerateFields, SharedFields) = (fields.part()?, fields.part()?);
     let mut passed_over = fields.refuse_unknown()?;
@@ -97,7 +97,7 @@ fn read(
     if generate.prompt.is_empty() && !has_suffix {
         let mut loaded = object(Form::Text, &shared.name, "");
         (loaded["done"], loaded["done_reason"]) = (true.into(), "load".into());
-        return Ok(Asked::Object(loaded));
+        return Ok(Outcome::Object(loaded));
     }
     let request = AnswerRequest {
         max_tokens: shared.max_tokens,
@@ -108,7 +108,7 @@ fn read(
     let wire = move |answers: &Answers| OllamaWire::new(Form::Text, name, answers.received());
     let is_stream = shared.is_stream;
     let (model, warnings) = (shared.model, Warnings::default());
-    Ok(Asked::Answer(Box::new(Translated { model, request, passed_over, is_stream, warnings, wire })))
+    Ok(Outcome::Answer(Box::new(Translated { model, request, passed_over, is_stream, warnings, wire })))
 }
 
 impl GenerateFields {

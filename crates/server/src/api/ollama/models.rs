@@ -22,6 +22,9 @@ use crate::worker::Received;
 /// What this server says that every model's architecture is: it knows the sizes of a model, and not its family.
 const ARCHITECTURE: &str = "lookahead";
 
+/// The version of Ollama that has what is served here: calls in streams, and `think` as a word.
+const API_VERSION: &str = "0.11.0";
+
 /// Models stay loaded; a time has to be said all the same: a hundred years.
 const NEVER_S: u64 = 100 * 365 * 24 * 3600;
 
@@ -95,15 +98,17 @@ pub(in crate::api) async fn loaded(FromState(state): Shared) -> Json<Value> {
     })
 }
 
-/// The server's version, as Ollama says it
+/// The version of Ollama whose API is spoken
+///
+/// Clients ask for it to know what they may send. `lookahead` has the server's own.
 #[utoipa::path(
     get,
     path = "/api/version",
     tag = "Ollama",
-    responses((status = 200, description = "The version", body = Object))
+    responses((status = 200, description = "The versions", body = Object))
 )]
 pub(in crate::api) async fn version() -> Json<Value> {
-    Json(json!({ "version": env!("CARGO_PKG_VERSION") }))
+    Json(json!({ "version": API_VERSION, "lookahead": env!("CARGO_PKG_VERSION") }))
 }
 
 /// A model to be described.

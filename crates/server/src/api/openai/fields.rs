@@ -53,8 +53,8 @@ pub(in crate::api) struct SamplingFields {
     pub(in crate::api) presence_penalty: Option<f32>,
     /// Taken off the logits of tokens for each time they have occurred, -2 to 2.
     pub(in crate::api) frequency_penalty: Option<f32>,
-    /// Added to the logits of tokens, by id: -100 to 100.
-    pub(in crate::api) logit_bias: Option<BTreeMap<String, f32>>,
+    /// Added to the logits of tokens, by id: -100 to 100. An object, or as llama.cpp's clients give it, a list of pairs.
+    pub(in crate::api) logit_bias: Option<Biases>,
     /// The same seed gives the same answer, with and without lookahead and whatever else is being served.
     #[serde(default, deserialize_with = "seed")]
     #[schema(value_type = Option<i64>)]
@@ -141,6 +141,18 @@ pub(in crate::api) struct Delivery {
     pub(super) include_usage: bool,
     /// Whether pieces tell where each token came from.
     pub(super) trace: bool,
+}
+
+/// What is added to the logits of tokens.
+#[derive(Clone, Debug, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub(in crate::api) enum Biases {
+    /// By token.
+    #[schema(value_type = Object)]
+    Object(BTreeMap<String, f32>),
+    /// Tokens, each with its bias.
+    #[schema(value_type = Vec<Vec<f32>>)]
+    Pairs(Vec<(TokenId, f32)>),
 }
 
 /// A text or several.
@@ -256,12 +268,18 @@ impl SamplingFields {
     }
 
     fn logit_bias(&self, vocabulary_size: usize) -> Result<Vec<(TokenId, f32)>, ApiError> {
-        let count = self.logit_bias.as_ref().map_or(0, BTreeMap::len);
-        if count > MAX_BIASES {
-            let message = format!("logit_bias: up to {MAX_BIASES} tokens, not {count}");
+        let biases: Vec<(String, f32)> = match &self.logit_bias {
+            None => Vec::new(),
+            Some(Biases::Object(biases)) => {
+                biases.iter().map(|(token, bias)| (token.clone(), *bias)).collect()
+            }
+            Some(Biases::Pairs(biases)) => biases.iter().map(|(id, bias)| (id.to_string(), *bias)).collect(),
+        };
+        if biases.len() > MAX_BIASES {
+            let message = format!("logit_bias: up to {MAX_BIASES} tokens, not {}", biases.len());
             return Err(ApiError::invalid("logit_bias", message));
         }
-        let biases = self.logit_bias.iter().flatten().map(|(token, &bias)| {
+        let biases = biases.into_iter().map(|(token, bias)| {
             match token.parse::<TokenId>().ok().filter(|&id| (id as usize) < vocabulary_size) {
                 Some(id) => Ok((id, bias)),
                 None => Err(ApiError::invalid(
