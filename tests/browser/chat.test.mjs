@@ -9,40 +9,9 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import {
-  MOCK_ONLY, PHONE, REAL, answered, ask, limit, mock, open, overflow, picture, settled, stat,
+  MOCK_ONLY, PHONE, REAL, answered, ask, contrasts, limit, mock, open, overflow, picture, settled, stat,
 } from "./harness.mjs";
 import { MODEL, startMock } from "./mock.mjs";
-
-// Contrast of each element's text and underline with what lies behind it, after WCAG 2. A canvas does the blending.
-function contrasts(selector) {
-  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-  const pixel = (...layers) => {
-    canvas.fillStyle = "#fff";
-    canvas.fillRect(0, 0, 1, 1);
-    for (const layer of layers) {
-      canvas.fillStyle = layer;
-      canvas.fillRect(0, 0, 1, 1);
-    }
-    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
-  };
-  const linear = (part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
-  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
-  const ratio = (one, other) => {
-    const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
-    return (light + 0.05) / (dark + 0.05);
-  };
-  return [...document.querySelectorAll(selector)].map((element) => {
-    const behind = [];
-    for (let at = element; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
-    const style = getComputedStyle(element);
-    return {
-      name: element.textContent.trim().slice(0, 30),
-      text: ratio(pixel(...behind, style.color), pixel(...behind)),
-      line: ratio(pixel(...behind, style.textDecorationColor), pixel(...behind)),
-      stroke: `${style.textDecorationLine} ${style.textDecorationStyle}`,
-    };
-  });
-}
 
 // ---------------------------------------------------------------- the page
 
@@ -100,6 +69,15 @@ test("figures are live while the answer streams", MOCK_ONLY, async () => {
   assert.match(await stat(page.locator(".answer"), "speed"), /^\d/);
   assert.equal(await page.locator(".answer").getAttribute("aria-busy"), "true");
   await picture(page, "streaming");
+});
+
+test("a step of several chunks counts once", MOCK_ONLY, async () => {
+  const page = await open();
+  await ask(page, "slow split");
+  await page.waitForFunction(() => document.querySelector(".text")?.textContent.length > 150);
+  await page.keyboard.press("Escape");
+  await settled(page);
+  assert.ok(Number(await stat(page.locator(".answer"), "edl")) > 2);
 });
 
 test("what a request says", MOCK_ONLY, async () => {

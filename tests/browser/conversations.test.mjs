@@ -3,7 +3,7 @@
 import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { MOCK_ONLY, PHONE, REAL, answered, ask, limit, mock, open, overflow, picture, settled } from "./harness.mjs";
+import { MOCK_ONLY, PHONE, REAL, answered, ask, contrasts, limit, mock, open, overflow, picture, settled } from "./harness.mjs";
 import { THOUGHT_TOKENS } from "./mock.mjs";
 
 const TOOLS = [{ type: "function", function: { name: "get_weather", parameters: { type: "object" } } }];
@@ -443,6 +443,9 @@ test("a conversation goes out as Markdown", MOCK_ONLY, async () => {
 
 test("an imported list of messages keeps its system prompt and its open question", MOCK_ONLY, async () => {
   const page = await open();
+  await page.click("#open-settings");
+  await page.fill("#system", "Be long.");
+  await page.click("#settings-form .primary");
   const messages = [
     { role: "system", content: "Be <b>brief</b>." },
     { role: "user", content: [{ type: "text", text: "One" }, { type: "text", text: "?" }] },
@@ -490,6 +493,13 @@ for (const colorScheme of ["light", "dark"]) {
     await page.locator("#attachments li").waitFor();
     await page.locator(".edit").first().click();
     assert.ok((await overflow(page)) <= 0);
+    await page.locator(".again").first().click();
+    await settled(page);
+    await page.locator(".thinking summary").last().click();
+    const seen = await page.evaluate(contrasts, ".thinking summary, .thoughts, .call summary, .call pre, .branches span, "
+      + ".turn .link, .open-chat, .chats .note, .chats button, .attachments span, .messages label, .results button");
+    assert.ok(seen.length > 15);
+    for (const { name, text } of seen) assert.ok(text >= 4.5, `${name}: ${text.toFixed(2)}`);
     await picture(page, `phone-conversations-${colorScheme}`);
   });
 }

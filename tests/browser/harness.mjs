@@ -91,3 +91,34 @@ export async function overflow(page) {
     return Math.max(root.scrollWidth - root.clientWidth, scroller.scrollWidth - scroller.clientWidth);
   });
 }
+
+// Contrast of each element's text and underline with what lies behind it, after WCAG 2. A canvas does the blending.
+export function contrasts(selector) {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
+  const pixel = (...layers) => {
+    canvas.fillStyle = "#fff";
+    canvas.fillRect(0, 0, 1, 1);
+    for (const layer of layers) {
+      canvas.fillStyle = layer;
+      canvas.fillRect(0, 0, 1, 1);
+    }
+    return [...canvas.getImageData(0, 0, 1, 1).data].slice(0, 3);
+  };
+  const linear = (part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4);
+  const luminance = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
+  const ratio = (one, other) => {
+    const [dark, light] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+  };
+  return [...document.querySelectorAll(selector)].map((element) => {
+    const behind = [];
+    for (let at = element; at; at = at.parentElement) behind.unshift(getComputedStyle(at).backgroundColor);
+    const style = getComputedStyle(element);
+    return {
+      name: element.textContent.trim().slice(0, 30),
+      text: ratio(pixel(...behind, style.color), pixel(...behind)),
+      line: ratio(pixel(...behind, style.textDecorationColor), pixel(...behind)),
+      stroke: `${style.textDecorationLine} ${style.textDecorationStyle}`,
+    };
+  });
+}

@@ -3,8 +3,8 @@
 //
 // Words in the last question choose what happens: "slow" (an answer that takes many seconds), "html", "code", "held"
 // (texts that differ from their tokens), "every" (every source of drafts), "busy" (429), "break" (the connection ends
-// in the middle), "differ" (plain gives another text), "mid" (an error in the middle), "think" (thinking first), "weather"
-// (calls, where tools are offered; "unfinished": one that is cut off).
+// in the middle), "differ" (plain gives another text), "mid" (an error in the middle), "think" (thinking first), "split"
+// (steps of two chunks), "weather" (calls, where tools are offered; "unfinished": one that is cut off).
 
 import { createServer } from "node:http";
 import { readFile, readdir } from "node:fs/promises";
@@ -119,7 +119,9 @@ async function streamAnswer(request, response, mock) {
     if (index === 3 && question.includes("mid")) return void response.end(`data: ${JSON.stringify(errorOf("The model failed.", "server_error"))}\n\n`);
     const joined = step.tokens.map((token) => token.text).join("");
     const content = question.includes("held") && index === 2 ? `${joined.slice(0, -1)}—` : joined;
-    write(chunkOf({ content }, null, request.lookahead?.trace ? { lookahead: step } : {}));
+    const half = question.includes("split") ? Math.ceil(content.length / 2) : content.length;
+    write(chunkOf({ content: content.slice(0, half) }, null, request.lookahead?.trace ? { lookahead: step } : {}));
+    if (half < content.length) write(chunkOf({ content: content.slice(half) }));
   }
   const calls = request.tools && question.includes("weather");
   if (calls) await streamCalls(question, write);

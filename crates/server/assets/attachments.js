@@ -29,7 +29,9 @@ export async function attach(files) {
   for (const file of files) {
     try {
       const text = await textOf(file);
-      if (attached.length >= MOST_FILES) throw new Error(`${file.name} is not attached: ${MOST_FILES} files are the most.`);
+      if (attached.length >= MOST_FILES) {
+        throw new Error(`${file.name} is not attached: ${MOST_FILES} files are the most.`);
+      }
       attached.push({ name: file.name, text });
     } catch (error) {
       notes.push(error.message);
@@ -40,7 +42,8 @@ export async function attach(files) {
 
 function show(note = "") {
   byId("attachments").replaceChildren(...attached.map((file) => {
-    const remove = el("button", { type: "button", className: "link", textContent: "×", "aria-label": `Remove ${file.name}` });
+    const label = `Remove ${file.name}`;
+    const remove = el("button", { type: "button", className: "link", textContent: "×", "aria-label": label });
     remove.addEventListener("click", () => {
       attached = attached.filter((other) => other !== file);
       show();

@@ -243,7 +243,8 @@ export async function importChat(file) {
 }
 
 function importedTurn(input, reply, parent) {
-  const turn = new Turn({ parent, input, mode: mode() === "plain" ? "plain" : "lookahead", sampling: sampling() }, actions);
+  const decoding = mode() === "plain" ? "plain" : "lookahead";
+  const turn = new Turn({ parent, input, mode: decoding, sampling: sampling() }, actions);
   turn.restore([reply
     ? { state: "done", text: reply.content, thinking: reply.reasoning_content, calls: reply.tool_calls }
     : { state: "failed" }]);
