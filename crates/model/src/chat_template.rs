@@ -45,7 +45,7 @@ const TEMPLATE_FILE: &str = "chat_template.jinja";
 /// hundred thousand tokens take less than a tenth of it, and all of it less than a second or so.
 const FUEL: u64 = 10_000_000;
 /// The same for one small conversation by which a template is probed.
-const PROBE_FUEL: u64 = 200_000;
+const PROBE_FUEL: u64 = 50_000;
 
 /// Why a chat template could not be loaded, or messages could not become a prompt.
 #[derive(Debug, thiserror::Error)]

@@ -3,24 +3,47 @@
 
 use std::io::{self, Write};
 
-use minijinja::{Error, ErrorKind, Value, value::Kwargs};
+use minijinja::{Error, ErrorKind, State, Value, value::Kwargs};
 use serde::Serialize;
 use serde_json::ser::{CharEscape, Formatter};
 
 /// `value` as Python's `json.dumps(value, ensure_ascii=False)` writes it: how models have seen JSON in training.
 pub(crate) fn python_json(value: &serde_json::Value) -> String {
-    write(value, PythonJson::default()).expect("a JSON value is written to memory")
+    let mut json = Vec::new();
+    write(value, PythonJson::default(), &mut json).expect("a JSON value is written to memory");
+    String::from_utf8_lossy(&json).into_owned()
 }
 
-fn write(value: &impl Serialize, style: PythonJson) -> serde_json::Result<String> {
-    let mut json = Vec::new();
-    value.serialize(&mut serde_json::Serializer::with_formatter(&mut json, style))?;
-    Ok(String::from_utf8_lossy(&json).into_owned())
+fn write(value: &impl Serialize, style: PythonJson, out: impl Write) -> serde_json::Result<()> {
+    value.serialize(&mut serde_json::Serializer::with_formatter(out, style))
+}
+
+/// JSON that a template pays for as it grows: lists that hold one list twice, and that one another twice, would be
+/// written until memory ends.
+struct Charged<'s> {
+    json: Vec<u8>,
+    state: &'s State<'s, 's>,
+}
+
+impl Write for Charged<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        const UNIT_BYTES: usize = 4; // as minijinja charges what it serializes itself
+        let units = (self.json.len() + bytes.len()) / UNIT_BYTES - self.json.len() / UNIT_BYTES;
+        if units > 0 {
+            self.state.consume_fuel(units as u64).map_err(io::Error::other)?;
+        }
+        self.json.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Writes `value` as JSON. Options as in Python: `indent`, `separators` and `ensure_ascii`.
 #[allow(clippy::needless_pass_by_value)] // minijinja hands keyword arguments over by value
-pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
+pub(super) fn tojson(state: &State<'_, '_>, value: &Value, options: Kwargs) -> Result<Value, Error> {
     let indent: Option<usize> = options.get("indent")?;
     let separators: Option<Vec<String>> = options.get("separators")?;
     let ensure_ascii: Option<bool> = options.get("ensure_ascii")?;
@@ -39,11 +62,12 @@ pub(super) fn tojson(value: &Value, options: Kwargs) -> Result<Value, Error> {
         indent: indent.map(|columns| columns.min(32)),
         ..PythonJson::default()
     };
-    let json = write(value, style).map_err(|error| {
+    let mut charged = Charged { json: Vec::new(), state };
+    write(value, style, &mut charged).map_err(|error| {
         Error::new(ErrorKind::BadSerialization, "tojson: the value cannot be written as JSON")
             .with_source(error)
     })?;
-    Ok(Value::from_safe_string(json))
+    Ok(Value::from_safe_string(String::from_utf8_lossy(&charged.json).into_owned()))
 }
 
 /// The layout of Python's `json.dumps`.

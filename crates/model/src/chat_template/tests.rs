@@ -132,6 +132,7 @@ fn a_hostile_template_is_stopped() {
         "{{ [1] * 100000000000 }}",
         "{{ '%999999999999d' | format(1) }}",
         "{{ 1 | tojson(indent=99999999999999999999) }}",
+        "{% set ns = namespace(s=[]) %}{% for i in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s | tojson }}",
         "{{ 1 / 0 }}",
     ] {
         let error = template(source).render(&[], &[], &Map::new(), true).unwrap_err();
