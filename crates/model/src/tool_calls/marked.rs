@@ -50,8 +50,8 @@ pub(super) struct Marked {
 enum State {
     /// In content; directly behind a call, white space is markup.
     Content { is_behind_call: bool },
-    /// At the beginning of an answer that may be a call as a whole.
-    Beginning,
+    /// At the beginning of an answer that may be a call as a whole, behind what may stand before it.
+    Beginning { lead: String },
     /// In markup, where one of several literals stands; `read` is what came of it.
     Markup { options: Vec<(&'static str, Next)>, read: String },
     /// In a call that is an object.
@@ -95,7 +95,7 @@ impl Marked {
             state: if syntax.is_anywhere {
                 State::Content { is_behind_call: false }
             } else {
-                State::Beginning
+                State::Beginning { lead: String::new() }
             },
             space: String::new(),
             opening: Finder::new(opening.iter().map(|literal| literal.trim())),
@@ -155,7 +155,7 @@ impl Marked {
         }
         match std::mem::replace(&mut self.state, State::Content { is_behind_call: false }) {
             State::Content { is_behind_call } => self.read_content(character, is_behind_call, out),
-            State::Beginning => self.read_beginning(character, out),
+            State::Beginning { lead } => self.read_beginning(character, lead, out),
             State::Markup { options, read } => self.read_markup(character, options, read, out),
             State::Object(call) => self.read_object(character, call, out),
             State::Name(name) => self.read_name(character, name, out),
@@ -207,16 +207,22 @@ impl Marked {
     }
 
     /// Reads white space and what may stand before calls that are the whole answer.
-    fn read_beginning(&mut self, character: char, out: &mut Deltas) {
-        let lead = self.attempt.trim_start();
-        if lead.is_empty() || LEADS.iter().any(|known| known.starts_with(lead)) {
-            self.state = State::Beginning;
+    fn read_beginning(&mut self, character: char, mut lead: String, out: &mut Deltas) {
+        let is_whole = LEADS.contains(&lead.as_str());
+        if character.is_whitespace() && (is_whole || lead.is_empty()) {
+            self.state = State::Beginning { lead };
             return;
         }
-        let known = LEADS.iter().find_map(|known| lead.strip_prefix(known)).unwrap_or(lead);
-        if known.trim_start().is_empty() {
-            self.state = State::Beginning;
-            return;
+        if !is_whole {
+            let is_begun = !lead.is_empty();
+            lead.push(character);
+            if LEADS.iter().any(|known| known.starts_with(&lead)) {
+                self.state = State::Beginning { lead };
+                return;
+            }
+            if is_begun {
+                return self.give_up(out);
+            }
         }
         self.begin(0);
         self.attempt.pop();

@@ -440,6 +440,8 @@ fn a_llama_call_is_the_whole_answer() {
         ("{\"name\": \"Ada\"}", vec![content("{\"name\": \"Ada\"}")]),
         ("{\"name\"", vec![content("{\"name\"")]),
         ("<|python_tag|>print(1)", vec![content("<|python_tag|>print(1)")]),
+        (&format!("<{parameters}"), vec![content(&format!("<{parameters}"))]),
+        ("<|python_x", vec![content("<|python_x")]),
         (" ", vec![content(" ")]),
         ("", vec![]),
     ] {
@@ -519,11 +521,14 @@ fn long_answers_of_undecided_text_take_linear_time() {
             format!("{opening}{{\",").repeat(2_000),
             format!("{opening}{spaces}"),
             format!("a{spaces}"),
+            format!("{spaces}{answer}"),
             format!("{opening}{}", "{\"a\":".repeat(5_000)),
             format!("{beginning}{}", "[".repeat(10_000)),
         ];
         for text in &texts {
-            parse(format, signatures(&calls), [text.as_str()]);
+            let parser = &mut ToolCallParser::new(format, signatures(&calls));
+            text.chars().for_each(|letter| drop(parser.push(letter.encode_utf8(&mut [0; 4]))));
+            parser.finish();
         }
         let text = texts.concat();
         let letters: Vec<String> = text.chars().map(String::from).collect();

@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::common::{Reply, TestServer, options, until};
+use crate::common::{Reply, TestServer, model, options, until};
+use lookahead_fixtures::TinyModel;
 use lookahead_server::{ApiKey, DraftOptions, ServerOptions};
 use serde_json::{Value, json};
 
@@ -27,6 +28,47 @@ fn pieces(reply: &Reply) -> Vec<Value> {
     let lines: Vec<&str> = reply.text.lines().filter_map(|line| line.strip_prefix("data: ")).collect();
     assert_eq!(lines.last(), Some(&"[DONE]"), "{}", reply.text);
     lines[..lines.len() - 1].iter().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[test]
+fn a_call_is_told_as_it_is_written_and_is_one_even_if_it_is_cut_off() {
+    // Tools are long where each byte is a token.
+    let tiny = TinyModel { context_length: 2048, ..TinyModel::default() };
+    let server = TestServer::with_models(options(), vec![model(&tiny, &["tiny"], 8192)]);
+    let tool = |strict| {
+        let parameters = json!({
+            "type": "object",
+            "properties": {
+                "text": { "type": "string", "minLength": 500 },
+                "tags": { "type": "array", "uniqueItems": true, "items": { "format": "color" } }
+            },
+            "required": ["text"]
+        });
+        let function = json!({ "name": "note", "parameters": parameters, "strict": strict });
+        json!({ "tools": [{ "type": "function", "function": function }], "tool_choice": "required", "max_tokens": 150 })
+    };
+    let refused = ask(&server, "Take a note.", tool(true));
+    assert_eq!(refused.status, 400);
+    assert!(refused.text.contains("uniqueItems at /properties/tags"), "{}", refused.text);
+
+    let whole = ask(&server, "Take a note.", tool(false));
+    let choice = &whole.json()["choices"][0];
+    assert_eq!(choice["finish_reason"], "length", "{}", whole.text);
+    let call = &choice["message"]["tool_calls"][0]["function"];
+    let arguments = call["arguments"].as_str().unwrap();
+    assert_eq!(call["name"], "note");
+    assert!(arguments.starts_with(r#"{"text": ""#) && arguments.len() > 12, "{arguments}");
+    assert!(serde_json::from_str::<Value>(arguments).is_err(), "{arguments}");
+
+    let mut streamed = tool(false);
+    streamed["stream"] = json!(true);
+    let pieces = pieces(&ask(&server, "Take a note.", streamed));
+    let deltas: Vec<&str> = pieces
+        .iter()
+        .filter_map(|piece| piece["choices"][0]["delta"]["tool_calls"][0]["function"]["arguments"].as_str())
+        .collect();
+    assert!(deltas.len() > 3, "{deltas:?}");
+    assert_eq!(deltas.concat(), arguments);
 }
 
 #[test]
