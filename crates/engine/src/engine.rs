@@ -85,7 +85,7 @@ impl<M: LanguageModel> Engine<M> {
         sequences: &mut [Sequence<M::Cache>],
         on_token: impl FnMut(usize, GeneratedToken) -> ControlFlow<FinishReason>,
     ) -> Result<PassReport, EngineError> {
-        let rows = self.first_come_first_served(sequences);
+        let rows = self.unshared_rows(sequences);
         self.step_within(sequences, &rows, on_token)
     }
 
@@ -136,17 +136,15 @@ impl<M: LanguageModel> Engine<M> {
         })
     }
 
-    /// The rows of a pass in which prompts share the prefill chunk, the first come first served, and drafts are as large as
-    /// pays.
-    pub(crate) fn first_come_first_served(&self, sequences: &[Sequence<M::Cache>]) -> Vec<usize> {
-        let mut left = self.prefill_chunk();
-        let rows = sequences.iter().map(|sequence| {
-            let prompt =
-                if sequence.finish_reason().is_some() { 0 } else { sequence.prefill_left().min(left) };
-            left -= prompt;
-            if sequence.prefill_left() == 0 { usize::MAX } else { prompt }
-        });
-        rows.collect()
+    /// The rows of a pass in which prompts share the prefill chunk and drafts are as large as pays.
+    pub(crate) fn unshared_rows(&self, sequences: &[Sequence<M::Cache>]) -> Vec<usize> {
+        let lacks = |sequence: &Sequence<_>| {
+            if sequence.finish_reason().is_some() { 0 } else { sequence.prefill_left() }
+        };
+        let prompts = share_chunk(self.prefill_chunk(), &sequences.iter().map(lacks).collect::<Vec<_>>());
+        let rows = sequences.iter().zip(prompts);
+        rows.map(|(sequence, prompt)| if sequence.prefill_left() == 0 { usize::MAX } else { prompt })
+            .collect()
     }
 
     /// Tokens of prompts in one pass.
@@ -276,6 +274,24 @@ impl<M: LanguageModel> Engine<M> {
     }
 }
 
+/// Shares `chunk` rows among prompts that lack so many, the oldest first: it has half of them at least, and the others get theirs
+/// from the shortest on, so that a short prompt does not wait for a long one, nor a long one for ever for short ones.
+fn share_chunk(chunk: usize, lacking: &[usize]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..lacking.len()).filter(|&index| lacking[index] > 0).collect();
+    let mut rows = vec![0; lacking.len()];
+    let Some(&oldest) = order.first() else { return rows };
+    rows[oldest] = lacking[oldest].min(chunk.div_ceil(2));
+    let mut left = chunk - rows[oldest];
+    order[1..].sort_by_key(|&index| lacking[index]); // stable: then by age
+    order.rotate_left(1); // what the others leave is the oldest's
+    for index in order {
+        let more = (lacking[index] - rows[index]).min(left);
+        rows[index] += more;
+        left -= more;
+    }
+    rows
+}
+
 /// The time for masks that each sequence has in a step behind a pass of `last_pass`.
 fn mask_budget<C: Cache>(sequences: &[Sequence<C>], last_pass: Duration) -> MaskBudget {
     let active = || sequences.iter().filter(|sequence| sequence.is_active());
@@ -321,5 +337,27 @@ fn share_nodes<C: Cache>(sequences: &[Sequence<C>], passes: &mut [Option<Pass>])
     let sizes = cost.share(others, &probabilities);
     for ((_, draft), nodes) in shared.into_iter().zip(sizes) {
         draft.truncate(nodes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share_chunk;
+
+    #[test]
+    fn short_prompts_do_not_wait_for_a_long_one_nor_it_for_ever_for_them() {
+        for (lacking, rows) in [
+            (&[][..], &[][..]),
+            (&[0, 0], &[0, 0]),
+            (&[1000], &[64]),
+            (&[1000, 0, 20], &[44, 0, 20]),
+            (&[1000, 50, 20], &[32, 12, 20]),
+            (&[10, 1000, 20], &[10, 34, 20]),
+            (&[0, 1000, 1000], &[0, 32, 32]),
+            (&[1, 2, 3], &[1, 2, 3]),
+        ] {
+            assert_eq!(share_chunk(64, lacking), rows, "{lacking:?}");
+        }
+        assert_eq!(share_chunk(1, &[5, 1]), [1, 0]);
     }
 }

@@ -244,12 +244,12 @@ impl<M: LanguageModel> Scheduler<M> {
     }
 
     /// The rows that each sequence may run in the next pass. A tenant that is alone shares with nobody: its prompts are
-    /// computed one after the other, and its drafts are as large as pays.
+    /// computed with the short ones first, and its drafts are as large as pays.
     fn share_pass(&mut self) -> Vec<usize> {
         self.passes += 1;
         let first = self.places.first().map(|place| &place.tenant);
         if self.places.iter().all(|place| Some(&place.tenant) == first) {
-            return self.engine.first_come_first_served(&self.sequences);
+            return self.engine.unshared_rows(&self.sequences);
         }
         let cost = self.sequences.iter().find_map(Sequence::cost);
         let positions_of_a_unit = self.context_cost.positions_of_a_row(cost);
