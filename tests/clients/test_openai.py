@@ -158,7 +158,10 @@ def test_calls_of_tools_are_streamed():
     chunks = chat(tools=[WEATHER], tool_choice="required", parallel_tool_calls=False, max_tokens=100, stream=True)
     deltas = [chunk.choices[0] for chunk in chunks]
     calls = [call for delta in deltas for call in delta.delta.tool_calls or []]
-    assert [call.function.name for call in calls] == ["get_weather"] and calls[0].index == 0
+    assert [call.function.name for call in calls if call.function.name] == ["get_weather"]
+    assert calls[0].id and {call.index for call in calls} == {0}
+    arguments = json.loads("".join(call.function.arguments or "" for call in calls))
+    assert isinstance(arguments["city"], str)
     assert deltas[-1].finish_reason == "tool_calls"
 
 
