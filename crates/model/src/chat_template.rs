@@ -22,7 +22,7 @@ use std::fmt;
 use minijinja::{Environment, Error, ErrorKind, Value, syntax::SyntaxConfig};
 use minijinja_contrib::pycompat;
 
-use self::forms::{Content, Forms, Reasoning};
+use self::forms::{Content, Forms, ThoughtField};
 pub use self::message::Message;
 pub(crate) use self::probe::Roles;
 use self::python_value::{from_json, list};
@@ -235,7 +235,7 @@ impl ChatTemplate {
     /// written, even if it would print the list as such or not show it at all.
     #[must_use]
     pub fn taking_content_as_written(mut self) -> Self {
-        self.forms = Forms { content: Content::AsWritten, reasoning: Reasoning::default(), ..self.forms };
+        self.forms = Forms { content: Content::AsWritten, reasoning: ThoughtField::default(), ..self.forms };
         self
     }
 

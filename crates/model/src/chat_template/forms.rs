@@ -11,7 +11,7 @@ pub(super) struct Forms {
     pub(super) without_content: WithoutContent,
     pub(super) arguments: Arguments,
     pub(super) content: Content,
-    pub(super) reasoning: Reasoning,
+    pub(super) reasoning: ThoughtField,
 }
 
 /// What `content` is in a message that only calls tools.
@@ -46,7 +46,7 @@ pub(super) enum Content {
 
 /// The field with what an assistant thought.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Reasoning {
+pub(super) enum ThoughtField {
     #[default]
     ReasoningContent,
     Reasoning,
@@ -60,9 +60,9 @@ impl Forms {
         let mut fields = vec![("role", Value::from(role.as_str()))];
         fields.extend(self.content(message).map(|content| ("content", content)));
         let field = match self.reasoning {
-            Reasoning::ReasoningContent => "reasoning_content",
-            Reasoning::Reasoning => "reasoning",
-            Reasoning::Thinking => "thinking",
+            ThoughtField::ReasoningContent => "reasoning_content",
+            ThoughtField::Reasoning => "reasoning",
+            ThoughtField::Thinking => "thinking",
         };
         fields.extend(reasoning.as_deref().map(|text| (field, Value::from(text))));
         fields.extend(name.as_deref().map(|name| ("name", Value::from(name))));

@@ -7,7 +7,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, Value, json};
 
-use super::forms::{Arguments, Content, Forms, Reasoning, WithoutContent};
+use super::forms::{Arguments, Content, Forms, ThoughtField, WithoutContent};
 use super::{ChatTemplate, Message};
 
 /// Texts that no template has of its own.
@@ -79,7 +79,8 @@ fn content(template: &ChatTemplate) -> Content {
     let parts = vec![FIRST.to_owned(), SECOND.to_owned()];
     let message = Message { content: parts.concat(), parts, ..Message::new("user", "") };
     let shown = |content| {
-        let text = render(template, Forms { content, ..Forms::default() }, &[message.clone()], &[])?;
+        let text =
+            render(template, Forms { content, ..Forms::default() }, std::slice::from_ref(&message), &[])?;
         // A list that is printed as such is not understood.
         let is_printed = ["'text': '", "\"text\": \"", "\"text\":\""].iter().any(|key| text.contains(key));
         (text.contains(FIRST) && text.contains(SECOND) && !is_printed).then_some(())
@@ -115,10 +116,10 @@ fn calls(template: &ChatTemplate, forms: Forms) -> Forms {
 }
 
 /// The field that the template reads thoughts from.
-fn reasoning(template: &ChatTemplate, forms: Forms) -> Reasoning {
+fn reasoning(template: &ChatTemplate, forms: Forms) -> ThoughtField {
     let messages = tool_loop(Some(FIRST));
-    let fields = [Reasoning::ReasoningContent, Reasoning::Reasoning, Reasoning::Thinking];
-    let shows = |&reasoning: &Reasoning| {
+    let fields = [ThoughtField::ReasoningContent, ThoughtField::Reasoning, ThoughtField::Thinking];
+    let shows = |&reasoning: &ThoughtField| {
         let text = render(template, Forms { reasoning, ..forms }, &messages, &*TOOLS);
         text.is_some_and(|text| text.contains(FIRST))
     };

@@ -15,7 +15,7 @@ pub(super) fn rewrite(messages: &mut Vec<Message>, roles: Roles) {
     let mut rewritten: Vec<Message> = Vec::with_capacity(messages.len());
     for mut message in mem::take(messages) {
         if message.role == "developer" && !roles.developer {
-            message.role = "system".to_owned();
+            "system".clone_into(&mut message.role);
         }
         if is_system(&message) && !roles.system_in_the_middle {
             match rewritten.last_mut() {
@@ -24,7 +24,7 @@ pub(super) fn rewrite(messages: &mut Vec<Message>, roles: Roles) {
                     continue;
                 }
                 None if roles.system => {}
-                _ => message.role = "user".to_owned(),
+                _ => "user".clone_into(&mut message.role),
             }
         }
         match rewritten.last_mut() {
