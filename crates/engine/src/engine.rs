@@ -274,16 +274,15 @@ impl<M: LanguageModel> Engine<M> {
     }
 }
 
-/// Shares `chunk` rows among prompts that lack so many, the oldest first: it has half of them at least, and the others get theirs
-/// from the shortest on, so that a short prompt does not wait for a long one, nor a long one for ever for short ones.
+/// Shares `chunk` rows among prompts that lack so many, of which the older come first: the oldest has half of them, and the rest
+/// goes to those that lack the least, so that a short prompt does not wait for a long one, nor a long one for ever for short ones.
 fn share_chunk(chunk: usize, lacking: &[usize]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..lacking.len()).filter(|&index| lacking[index] > 0).collect();
     let mut rows = vec![0; lacking.len()];
     let Some(&oldest) = order.first() else { return rows };
     rows[oldest] = lacking[oldest].min(chunk.div_ceil(2));
     let mut left = chunk - rows[oldest];
-    order[1..].sort_by_key(|&index| lacking[index]); // stable: then by age
-    order.rotate_left(1); // what the others leave is the oldest's
+    order.sort_by_key(|&index| lacking[index]); // stable: then by age
     for index in order {
         let more = (lacking[index] - rows[index]).min(left);
         rows[index] += more;
@@ -353,7 +352,8 @@ mod tests {
             (&[1000, 0, 20], &[44, 0, 20]),
             (&[1000, 50, 20], &[32, 12, 20]),
             (&[10, 1000, 20], &[10, 34, 20]),
-            (&[0, 1000, 1000], &[0, 32, 32]),
+            (&[0, 1000, 1000], &[0, 64, 0]),
+            (&[60, 1000], &[60, 4]),
             (&[1, 2, 3], &[1, 2, 3]),
         ] {
             assert_eq!(share_chunk(64, lacking), rows, "{lacking:?}");

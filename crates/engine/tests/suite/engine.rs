@@ -287,7 +287,7 @@ fn what_cannot_start_is_refused_with_the_reason() {
                 sampling: SamplingParams { top_p: 7.0, ..SamplingParams::greedy() },
                 ..request(&[1], 5)
             },
-            "sampling: top_p is 7; it must be above 0 and at most 1",
+            "sampling: top_p is 7; it must be 0 to 1",
         ),
     ];
     for (request, message) in cases {
