@@ -144,13 +144,8 @@ impl Grammars {
     /// # Errors
     /// If the schema is none, cannot be satisfied, is too large, or says what cannot be enforced.
     pub fn json_schema(&self, schema: &Value) -> Result<Follower, GrammarError> {
-        json::check_cost([schema]).map_err(GrammarError::Schema)?;
-        check_length("JSON schema", schema.to_string().len(), LONGEST)?;
-        let mut tidy = schema.clone();
-        schema::tidy(&mut tidy);
-        let schema = json::laid_out(&tidy)
-            .ok_or_else(|| GrammarError::Schema("a schema is an object or a boolean".to_owned()))?;
-        self.follower(TopLevelGrammar::from_json_schema(schema))
+        let (tidy, laid_out) = checked(schema)?;
+        self.follower(TopLevelGrammar::from_json_schema(laid_out))
             .map_err(|problem| GrammarError::Schema(schema::explained(problem, &tidy)))
     }
 
@@ -217,6 +212,21 @@ impl Grammars {
         format: ToolFormat,
         choice: ToolChoice,
     ) -> Result<ToolConstraint, GrammarError> {
+        self.tools_or_json(tools, format, choice, None)
+    }
+
+    /// As [`tools`](Self::tools), where an answer that calls none is JSON that satisfies the schema `answer`, as of
+    /// [`Self::json_schema`], if there is one.
+    ///
+    /// # Errors
+    /// As [`tools`](Self::tools) and [`Self::json_schema`].
+    pub fn tools_or_json(
+        &self,
+        tools: &[ToolSpec],
+        format: ToolFormat,
+        choice: ToolChoice,
+        answer: Option<&Value>,
+    ) -> Result<ToolConstraint, GrammarError> {
         if tools.is_empty() {
             return Err(GrammarError::Tools("there are none to call".to_owned()));
         }
@@ -240,14 +250,17 @@ impl Grammars {
             named.push((tool.name.as_str(), parameters));
         }
         json::check_cost(named.iter().map(|(_, parameters)| parameters)).map_err(GrammarError::Tools)?;
-        let grammar = tools::grammar(&named, format, choice, &self.vocabulary);
+        let laid_out = answer.map(checked).transpose()?.map(|(_, laid_out)| laid_out);
+        let grammar = tools::grammar(&named, format, choice, laid_out.as_ref(), &self.vocabulary);
         check_length("schemas of the tools", grammar.len(), LONGEST)?;
         let follower = self.follower(TopLevelGrammar::from_lark(grammar)).map_err(|problem| {
             let alone = |(tool, (_, parameters)): (&ToolSpec, (&str, Value))| {
                 let problem = self.follower(TopLevelGrammar::from_json_schema(parameters.clone())).err()?;
                 Some(wrong(tool, schema::explained(problem, &parameters)))
             };
-            tools.iter().zip(named).find_map(alone).unwrap_or(GrammarError::Tools(problem))
+            let of_answer = || answer.and_then(|schema| self.json_schema(schema).err());
+            let found = tools.iter().zip(named).find_map(alone).or_else(of_answer);
+            found.unwrap_or(GrammarError::Tools(problem))
         })?;
         Ok(ToolConstraint { follower, warnings })
     }
@@ -282,6 +295,18 @@ impl Grammars {
         }
         Ok(Compiled::new(start))
     }
+}
+
+/// A schema without what says nothing, and as it is laid out.
+fn checked(schema: &Value) -> Result<(Value, Value), GrammarError> {
+    json::check_cost([schema]).map_err(GrammarError::Schema)?;
+    check_length("JSON schema", schema.to_string().len(), LONGEST)?;
+    let mut tidy = schema.clone();
+    schema::tidy(&mut tidy);
+    let laid_out = json::laid_out(&tidy);
+    let laid_out =
+        laid_out.ok_or_else(|| GrammarError::Schema("a schema is an object or a boolean".to_owned()))?;
+    Ok((tidy, laid_out))
 }
 
 fn check_length(what: &'static str, bytes: usize, limit: usize) -> Result<(), GrammarError> {

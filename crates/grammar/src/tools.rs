@@ -39,24 +39,30 @@ pub(crate) fn parameters(tool: &ToolSpec) -> Option<Value> {
     json::laid_out(&schema)
 }
 
-/// The grammar of answers that call `tools` with `arguments`, in llguidance's dialect of Lark.
+/// The grammar of answers that call `tools` with `arguments`, in llguidance's dialect of Lark. An answer that calls none satisfies
+/// the schema `answer`, if there is one.
 pub(crate) fn grammar(
     tools: &[(&str, Value)],
     format: ToolFormat,
     choice: ToolChoice,
+    answer: Option<&Value>,
     vocabulary: &Vocabulary,
 ) -> String {
     let mut rules = Rules::new(format.shown_tokens(), vocabulary);
+    let answer = answer.filter(|_| choice == ToolChoice::Auto).map(|schema| rules.json(schema));
     let start = match format.syntax() {
-        None => harmony(tools, choice, &mut rules),
+        None => harmony(tools, choice, answer.as_deref(), &mut rules),
         Some(syntax) => {
             let calls: Vec<String> = tools.iter().map(|tool| call(tool, syntax, &mut rules)).collect();
             let call = rules.rule(&calls.join(" | "));
-            if syntax.is_anywhere {
+            // Beside an answer in JSON, calls stand alone.
+            let choice = if answer.is_some() { ToolChoice::Required } else { choice };
+            let calls = if syntax.is_anywhere {
                 anywhere(&call, syntax, choice, &mut rules)
             } else {
                 whole_answer(tools, &call, syntax, choice, &mut rules)
-            }
+            };
+            answer.map_or_else(|| calls.clone(), |answer| format!("{answer} | {calls}"))
         }
     };
     rules.finish(&start)
@@ -195,7 +201,7 @@ fn written_arguments(schema: &Value, syntax: &ArgumentSyntax, rules: &mut Rules)
 
 /// Messages on the channels of gpt-oss: thinking and what is said before a call, then a call or the answer. What ends a
 /// call ends the answer.
-fn harmony(tools: &[(&str, Value)], choice: ToolChoice, rules: &mut Rules) -> String {
+fn harmony(tools: &[(&str, Value)], choice: ToolChoice, answer: Option<&str>, rules: &mut Rules) -> String {
     let message = |rules: &mut Rules, channel: &str| {
         let text = rules.text_until("<|end|>");
         let head = rules.markup(&format!("<|channel|>{channel}<|message|>"));
@@ -219,6 +225,6 @@ fn harmony(tools: &[(&str, Value)], choice: ToolChoice, rules: &mut Rules) -> St
     }
     let preamble = message(rules, "commentary");
     let head = rules.markup("<|channel|>final<|message|>");
-    let text = rules.text_without("<|end|>");
-    format!("({thinking} | {preamble})* ({call} | {head} {text}?)")
+    let said = answer.map_or_else(|| format!("{}?", rules.text_without("<|end|>")), str::to_owned);
+    format!("({thinking} | {preamble})* ({call} | {head} {said})")
 }

@@ -42,6 +42,37 @@ fn models() -> Vec<(&'static str, Model)> {
 }
 
 #[test]
+fn beside_calls_an_answer_may_have_to_be_json() {
+    let schema = json!({
+        "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"], "additionalProperties": false,
+    });
+    for (name, model) in models() {
+        for (text, allowed) in [
+            // Auto, Required
+            (WEATHER.to_owned(), [true, true]),
+            (format!("{WEATHER}\n{TIME}"), [true, true]),
+            ("{\"n\": 7}".to_owned(), [true, false]),
+            ("{\"m\": 7}".to_owned(), [false, false]),
+            ("It is 7.".to_owned(), [false, false]),
+            (format!("Let me see.\n{WEATHER}"), [false, false]),
+            (String::new(), [false, false]),
+        ] {
+            for (choice, allowed) in [ToolChoice::Auto, ToolChoice::Required].into_iter().zip(allowed) {
+                let asked = model.grammars.tools_or_json(&tools(), ToolFormat::Hermes, choice, Some(&schema));
+                let mut asked = asked.unwrap().follower;
+                assert_eq!(model.allows(&mut asked, &text), allowed, "{name}, {choice:?}: {text}");
+            }
+        }
+    }
+    let (_, model) = &models()[0];
+    let wrong = json!({ "type": "array", "uniqueItems": true });
+    let refused = model.grammars.tools_or_json(&tools(), ToolFormat::Hermes, ToolChoice::Auto, Some(&wrong));
+    assert!(
+        matches!(refused.err().unwrap(), GrammarError::Schema(problem) if problem.contains("uniqueItems"))
+    );
+}
+
+#[test]
 fn hermes_calls_are_allowed_as_chosen() {
     for (name, model) in models() {
         for (text, allowed) in [

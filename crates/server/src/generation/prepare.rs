@@ -7,9 +7,10 @@ use lookahead_engine::{
     AnswerText, Constraint, DraftPolicy, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams,
     Sharing, Submission,
 };
-use lookahead_grammar::{Follower, ThinkFirst};
+use lookahead_grammar::{Follower, GrammarError, ThinkFirst, ToolChoice};
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
 use lookahead_model::{ReasoningFormat, TokenId, ToolCallParser, ToolSignatures};
+use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
 
 use super::answers::{Answers, Asked};
@@ -307,12 +308,6 @@ impl Served {
     fn constraint(&self, structure: Option<&Structure>, input: &Input) -> Result<Option<Follower>, ApiError> {
         let grammars = &self.grammars;
         match (structure, input.tools()) {
-            (Some(Structure { field, .. }), Some(_)) => {
-                let message = format!(
-                    "{field} and tools cannot be used together; set tool_choice to \"none\", or leave one of them out"
-                );
-                Err(ApiError::unsupported(field, message))
-            }
             (Some(Structure { param, rule, .. }), None) => {
                 let follower = match rule {
                     Rule::AnyJsonObject => grammars.json_object(),
@@ -325,15 +320,39 @@ impl Served {
                 };
                 follower.map_err(grammar_error(param)).map(Some)
             }
-            (None, Some(Tools { specs, choice })) => {
+            (structure, Some(Tools { specs, choice })) => {
                 let format = self.prompts.tool_format();
-                let constraint = grammars.tools(specs, format, *choice).map_err(grammar_error("tools"))?;
+                // Where a call is asked for there is nothing else that could have a form.
+                let structure = structure.filter(|_| *choice == ToolChoice::Auto);
+                let answer = structure.map(json_beside_calls).transpose()?;
+                let constraint = grammars.tools_or_json(specs, format, *choice, answer.as_ref());
+                let constraint = constraint.map_err(|error| {
+                    let is_of_answer = matches!(error, GrammarError::Schema(_));
+                    let param =
+                        structure.filter(|_| is_of_answer).map_or("tools", |structure| structure.param);
+                    grammar_error(param)(error)
+                })?;
                 for warning in constraint.warnings {
                     tracing::warn!("{warning}");
                 }
                 Ok(Some(constraint.follower))
             }
             (None, None) => Ok(None),
+        }
+    }
+}
+
+/// The schema of answers that may call functions instead.
+fn json_beside_calls(Structure { field, rule, .. }: &Structure) -> Result<Value, ApiError> {
+    match rule {
+        Rule::AnyJsonObject => Ok(json!({ "type": "object" })),
+        Rule::JsonSchema(schema) => Ok(schema.clone()),
+        Rule::Regex(_) | Rule::Choice(_) | Rule::Gbnf(_) | Rule::Grammar(_) => {
+            let message = format!(
+                "{field}: beside tools that may be called, an answer can only be JSON; set tool_choice to \"none\", or leave \
+                 one of them out"
+            );
+            Err(ApiError::unsupported(field, message))
         }
     }
 }

@@ -148,3 +148,34 @@ fn functions_of_all_forms_are_shown_alike_and_called() {
     );
     assert_eq!(pieces.last().unwrap()["choices"][0]["finish_reason"], "function_call");
 }
+
+#[test]
+fn beside_functions_an_answer_may_have_to_be_json() {
+    let server = roomy();
+    let schema = json!({
+        "type": "object", "properties": { "n": { "enum": [1, 2] } }, "required": ["n"], "additionalProperties": false,
+    });
+    let form = json!({ "type": "json_schema", "json_schema": { "schema": schema } });
+    let tools =
+        json!([{ "type": "function", "function": { "name": "get_weather", "parameters": weather() } }]);
+    let mut seen = [false, false];
+    for seed in 0..12 {
+        let more = json!({ "tools": tools, "response_format": form, "temperature": 2, "seed": seed });
+        let reply = ask(&server, json!([{ "role": "user", "content": "Hi" }]), more);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        let message = &reply.json()["choices"][0]["message"];
+        let calls = message["tool_calls"].as_array().map_or(0, Vec::len);
+        if calls == 0 {
+            let said: Value = serde_json::from_str(message["content"].as_str().unwrap()).unwrap();
+            assert!(said == json!({ "n": 1 }) || said == json!({ "n": 2 }), "{message}");
+        } else {
+            assert!(message["content"].is_null(), "{message}");
+        }
+        seen[usize::from(calls > 0)] = true;
+    }
+    assert_eq!(seen, [true, true], "both kinds of answers came to the test");
+    let more = json!({ "tools": tools, "structured_outputs": { "regex": "a+" } });
+    let refused = ask(&server, json!([{ "role": "user", "content": "Hi" }]), more);
+    assert_eq!(refused.status, 400);
+    assert!(refused.text.contains("structured_outputs: beside tools"), "{}", refused.text);
+}
