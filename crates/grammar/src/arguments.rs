@@ -31,6 +31,11 @@ impl<'s> Parameters<'s> {
         Self { root: schema, named, any }
     }
 
+    /// A rule of JSON for a parameter, unless there are too many already: each may have a copy of all definitions.
+    fn json(&self, schema: &Value, rules: &mut Rules) -> String {
+        if rules.are_too_long() { String::new() } else { rules.json(&self.alone(schema)) }
+    }
+
     /// The schema of a parameter by itself, in which references to the whole find what they mean.
     fn alone(&self, schema: &Value) -> Value {
         let mut alone = match schema {
@@ -131,11 +136,11 @@ pub(crate) fn tagged(schema: &Value, tags: &TagSyntax, rules: &mut Rules) -> Str
                 argument(rules, &key, true, &format!("({}) {close}", texts.join(" | ")))
             }
             Kind::Json | Kind::Boolean => {
-                let value = sequence([&rules.json(&parameters.alone(schema)), &close]);
+                let value = sequence([&parameters.json(schema, rules), &close]);
                 argument(rules, &key, false, &value)
             }
             Kind::Any if tags.value_open.len() > 1 => {
-                let as_json = sequence([&rules.json(&parameters.alone(schema)), &close]);
+                let as_json = sequence([&parameters.json(schema, rules), &close]);
                 format!("{} | {}", argument(rules, &key, true, &text), argument(rules, &key, false, &as_json))
             }
             Kind::Text | Kind::Any => argument(rules, &key, true, &text),
@@ -180,7 +185,7 @@ pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
     let mut arguments = Vec::new();
     for &(name, schema, is_required) in &parameters.named {
         let value = match parameters.kind(schema) {
-            Kind::Text => format!("{} | {quoted}", rules.json(&parameters.alone(schema))),
+            Kind::Text => format!("{} | {quoted}", parameters.json(schema, rules)),
             Kind::OneOf(texts) => {
                 let quotable = texts.iter().filter(|text| !text.contains(['\'', '\\', '\n']));
                 let single = quotable.map(|text| literal(&format!("'{text}'")));
@@ -188,7 +193,7 @@ pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
                 single.chain(double).collect::<Vec<_>>().join(" | ")
             }
             Kind::Boolean => r#""True" | "False" | "true" | "false""#.to_owned(),
-            Kind::Json => rules.json(&parameters.alone(schema)),
+            Kind::Json => parameters.json(schema, rules),
             Kind::Any => anything.clone(),
         };
         let value = rules.rule(&value);
@@ -225,7 +230,7 @@ pub(crate) fn unquoted(schema: &Value, rules: &mut Rules) -> String {
             }
             Kind::Boolean => r#"("true" | "false")"#.to_owned(),
             Kind::Json if matches!(typed, Some("integer" | "number" | "null")) => {
-                rules.json(&parameters.alone(schema))
+                parameters.json(schema, rules)
             }
             Kind::Json | Kind::Any => value.clone(),
         };

@@ -46,7 +46,7 @@ pub(crate) fn check_cost<'a>(schemas: impl IntoIterator<Item = &'a Value>) -> Re
         }
         remainders += cost.remainders;
     }
-    if remainders > MOST_REMAINDERS {
+    if remainders.is_nan() || remainders > MOST_REMAINDERS {
         return Err(format!(
             "multipleOf: values of at most {MOST_REMAINDERS} together are supported, decimal points left aside"
         ));
@@ -77,7 +77,9 @@ impl Cost {
                 let all_of = keywords.get("allOf").and_then(Value::as_array).map_or(0, Vec::len);
                 self.patterns += patterns;
                 self.intersects |= all_of > 1 || applied.count() + usize::from(patterns > 0) > 1;
-                self.remainders += keywords.get("multipleOf").map_or(0.0, remainders);
+                // A property may be called multipleOf, too.
+                let divisor = keywords.get("multipleOf").filter(|divisor| divisor.is_number());
+                self.remainders += divisor.map_or(0.0, remainders);
                 keywords.values().try_for_each(|value| self.add(value, depth + 1))
             }
             _ => Ok(()),
@@ -106,6 +108,17 @@ mod tests {
             assert_eq!(remainders(&divisor), count, "{divisor}");
         }
         assert!(remainders(&json!(1e300)) > MOST_REMAINDERS);
+    }
+
+    #[test]
+    fn a_property_that_is_called_as_a_keyword_hides_none() {
+        let costly = json!({ "type": "integer", "multipleOf": 1_500_007 });
+        for other in [json!({ "type": "string" }), json!(true), json!("e"), json!([1])] {
+            let schema = json!({ "properties": { "x": costly, "multipleOf": other } });
+            assert!(check_cost([&schema]).is_err(), "{schema}");
+            assert!(check_cost([&json!({ "default": { "multipleOf": other } }), &costly]).is_err());
+        }
+        assert!(check_cost([&json!({ "properties": { "multipleOf": { "type": "string" } } })]).is_ok());
     }
 
     #[test]

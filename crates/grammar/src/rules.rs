@@ -43,10 +43,15 @@ impl Rules {
         self.add("T", body)
     }
 
+    /// Whether no more are written.
+    pub(crate) fn are_too_long(&self) -> bool {
+        self.written.len() > MOST_BYTES
+    }
+
     /// Adds a rule or a terminal, unless there is one with that body.
     fn add(&mut self, kind: &str, body: &str) -> String {
         let name = format!("{kind}{}", self.names.len());
-        if self.written.len() > MOST_BYTES {
+        if self.are_too_long() {
             return name;
         }
         match self.names.entry(format!("{kind}: {body}")) {

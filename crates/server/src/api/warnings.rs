@@ -31,7 +31,10 @@ impl Warnings {
             return;
         }
         let text = self.0.join("; ");
-        tracing::info!("answered a request, but {text}");
+        tracing::info!(
+            warnings = self.0.len(),
+            "answered a request without parts of it; its client is told which"
+        );
         // A header takes visible ASCII, and names come from the client.
         let visible = |c: char| if c == ' ' || c.is_ascii_graphic() { c } else { '?' };
         if let Ok(value) = HeaderValue::from_str(&text.chars().map(visible).collect::<String>()) {

@@ -332,8 +332,10 @@ impl Served {
                         structure.filter(|_| is_of_answer).map_or("tools", |structure| structure.param);
                     grammar_error(param)(error)
                 })?;
-                for warning in constraint.warnings {
-                    tracing::warn!("{warning}");
+                // What they say is the client's text, which is not for the log.
+                let unenforced = constraint.warnings.len();
+                if unenforced > 0 {
+                    tracing::info!(unenforced, "parts of the schemas of tools cannot be enforced");
                 }
                 Ok(Some(constraint.follower))
             }

@@ -66,6 +66,9 @@ pub(super) fn refuse_images(param: &str, images: Option<&[Value]>) -> Result<(),
     }
 }
 
+/// Calls that one turn makes, at most, for their results to be told apart by names.
+const MAX_CALLS_OF_A_TURN: usize = 256;
+
 /// Calls that wait for a result. Ollama's clients give them no ids, which templates may want.
 #[derive(Default)]
 struct Calls {
@@ -92,7 +95,9 @@ impl Calls {
 
     /// The call that a result is of: the first of that function that waits for one, or the first of all.
     fn answer(&mut self, name: Option<&str>) -> Option<String> {
-        let of_name = self.waiting.iter().position(|(_, called)| Some(called.as_str()) == name);
+        // No turn has so many calls, and looking through all of a hostile one for each result would take too long.
+        let mut waiting = self.waiting.iter().take(MAX_CALLS_OF_A_TURN);
+        let of_name = waiting.position(|(_, called)| Some(called.as_str()) == name);
         self.waiting.remove(of_name.unwrap_or(0)).map(|(id, _)| id)
     }
 }

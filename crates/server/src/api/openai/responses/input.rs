@@ -34,17 +34,23 @@ impl<'a> Items<'a> {
                 Ok(())
             }
             Value::Array(items) => {
+                let mut named = HashSet::new();
                 for (index, item) in items.iter().enumerate() {
                     let param = format!("input[{index}]");
-                    let item = match reference(item) {
-                        None => item,
-                        Some(id) => kept.get(id).ok_or_else(|| {
-                            let message =
-                                format!("{param}: no item {id:?} is kept here; send the item itself");
-                            ApiError::invalid(&*param, message)
-                        })?,
+                    let Some(id) = reference(item) else {
+                        self.add(item, &param)?;
+                        continue;
                     };
-                    self.add(item, &param)?;
+                    // Each at most once: a reference is short, and what it names may be long.
+                    let wrong = match kept.get(id) {
+                        Some(item) if named.insert(id) => {
+                            self.add(item, &param)?;
+                            continue;
+                        }
+                        Some(_) => format!("{param}: the item {id:?} is named twice; send the item itself"),
+                        None => format!("{param}: no item {id:?} is kept here; send the item itself"),
+                    };
+                    return Err(ApiError::invalid(&*param, wrong));
                 }
                 Ok(())
             }
@@ -164,12 +170,22 @@ mod tests {
     fn read(input: &Value) -> Result<Vec<Message>, ApiError> {
         let mut warnings = Warnings::default();
         let mut items = Items::behind(Vec::new(), &mut warnings);
-        let kept = HashMap::from([(
-            "msg_1".to_owned(),
-            json!({"type": "message", "role": "assistant", "content": "kept"}),
-        )]);
+        let kept = ["msg_1", "msg_2"]
+            .map(|id| (id.to_owned(), json!({"type": "message", "role": "assistant", "content": "kept"})));
+        let kept = HashMap::from(kept);
         items.add_input(input, &kept)?;
         Ok(items.finish())
+    }
+
+    #[test]
+    fn an_item_that_is_kept_is_named_once() {
+        let twice = json!([{"id": "msg_1"}, {"type": "item_reference", "id": "msg_1"}]);
+        let error = read(&twice).unwrap_err();
+        assert!(
+            error.message().starts_with("input[1]: the item \"msg_1\" is named twice"),
+            "{}",
+            error.message()
+        );
     }
 
     #[test]
@@ -193,7 +209,7 @@ mod tests {
             {"type": "item_reference", "id": "msg_1"},
             {"type": "reasoning", "summary": [], "encrypted_content": "x"},
             {"role": "assistant", "content": "again"},
-            {"id": "msg_1"},
+            {"id": "msg_2"},
         ]);
         let result = |id: &str, content: &str| Message {
             tool_call_id: Some(id.to_owned()),
