@@ -8,6 +8,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use super::conversation::{self, OllamaMessage};
+use super::errors::OllamaErrors;
 use super::options::SharedFields;
 use super::wire::{Form, OllamaWire, object};
 use crate::api::body::Fields;
@@ -16,7 +17,7 @@ use crate::api::delivery::{self, Outcome, Translated};
 use crate::api::extract::{Shared, Tenant};
 use crate::api::openai::fields::or_default;
 use crate::api::warnings::Warnings;
-use crate::error::{ApiError, BodyErrors, GenerationErrors};
+use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Answers, Input};
 use crate::state::State;
 use crate::worker::Received;
@@ -56,8 +57,7 @@ struct OllamaChatRequest {
     request_body = OllamaChatRequest,
     responses(
         (status = 200, description = "The answer, or a stream of its pieces", body = Object),
-        BodyErrors,
-        GenerationErrors,
+        OllamaErrors,
     )
 )]
 pub(in crate::api) async fn complete(

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::conversation::refuse_images;
+use super::errors::OllamaErrors;
 use super::options::SharedFields;
 use super::wire::{Form, OllamaWire, object};
 use crate::api::body::Fields;
@@ -16,7 +17,7 @@ use crate::api::delivery::{self, Outcome, Translated};
 use crate::api::extract::{Shared, Tenant};
 use crate::api::openai::fields::or_default;
 use crate::api::warnings::Warnings;
-use crate::error::{ApiError, BodyErrors, GenerationErrors};
+use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Answers, Input, Prompt};
 use crate::served::Served;
 use crate::state::State;
@@ -68,8 +69,7 @@ struct OllamaGenerateRequest {
     request_body = OllamaGenerateRequest,
     responses(
         (status = 200, description = "The answer, or a stream of its pieces", body = Object),
-        BodyErrors,
-        GenerationErrors,
+        OllamaErrors,
     )
 )]
 pub(in crate::api) async fn complete(

@@ -2,6 +2,7 @@
 
 pub(super) mod chat;
 mod conversation;
+mod errors;
 pub(super) mod generate;
 pub(super) mod models;
 mod options;

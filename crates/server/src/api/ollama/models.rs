@@ -11,10 +11,11 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use utoipa::ToSchema;
 
+use super::errors::OllamaErrors;
 use super::options::find_model;
 use crate::api::extract::{Shared, Tenant};
 use crate::api::tokens;
-use crate::error::{ApiError, BodyErrors, ErrorBody};
+use crate::error::ApiError;
 use crate::served::Served;
 use crate::state::State;
 use crate::worker::Received;
@@ -69,7 +70,7 @@ fn all(state: &State, of: impl Fn(&Served, &str) -> Value) -> Json<Value> {
     tag = "Ollama",
     responses(
         (status = 200, description = "The models, each by all of its names", body = Object),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
+        OllamaErrors,
     )
 )]
 pub(in crate::api) async fn tags(FromState(state): Shared) -> Json<Value> {
@@ -85,7 +86,7 @@ pub(in crate::api) async fn tags(FromState(state): Shared) -> Json<Value> {
     tag = "Ollama",
     responses(
         (status = 200, description = "The models, each by all of its names", body = Object),
-        (status = 401, description = "The key is missing or wrong", body = ErrorBody),
+        OllamaErrors,
     )
 )]
 pub(in crate::api) async fn loaded(FromState(state): Shared) -> Json<Value> {
@@ -131,8 +132,7 @@ struct ShowRequest {
     request_body = ShowRequest,
     responses(
         (status = 200, description = "Its template, its sizes, and what it can do", body = Object),
-        (status = 404, description = "The model is not served here", body = ErrorBody),
-        BodyErrors,
+        OllamaErrors,
     )
 )]
 pub(in crate::api) async fn show(
