@@ -52,13 +52,24 @@ pub struct Engine<M: LanguageModel> {
     masks: MaskThreads,
     /// Time of the last forward pass.
     last_pass: Duration,
+    /// Time of a pass over prompts, at most.
+    longest_pass: Option<Duration>,
+    /// Tokens of prompts that such a pass has time for.
+    chunk_in_time: usize,
 }
 
 impl<M: LanguageModel> Engine<M> {
     /// An engine around `model`.
     pub fn new(model: M, options: EngineOptions) -> Self {
         let (logits, masks) = (Logits::default(), MaskThreads::default());
-        Self { model, options, logits, masks, last_pass: Duration::ZERO }
+        let (last_pass, longest_pass, chunk_in_time) = (Duration::ZERO, None, usize::MAX);
+        Self { model, options, logits, masks, last_pass, longest_pass, chunk_in_time }
+    }
+
+    /// Has prompts computed in pieces that take about so long, as far as some tokens at a time do: whoever comes meanwhile waits for
+    /// one of them. Behind long contexts a whole chunk may take a second.
+    pub fn bound_passes(&mut self, longest: Duration) {
+        self.longest_pass = Some(longest);
     }
 
     /// The model.
@@ -127,13 +138,17 @@ impl<M: LanguageModel> Engine<M> {
         }
         let of = |pass: &Pass| pass.tree().len();
         let passes = || passes.iter().flatten();
-        Ok(PassReport {
+        let report = PassReport {
             sequences: passes().count(),
             tokens: passes().map(of).sum(),
             prefill_tokens: passes().filter(|pass| !pass.is_decode()).map(of).sum(),
             positions,
             forward,
-        })
+        };
+        if let Some(longest) = self.longest_pass.filter(|_| report.prefill_tokens > 0) {
+            self.chunk_in_time = tokens_within(longest, &report);
+        }
+        Ok(report)
     }
 
     /// The rows of a pass in which prompts share the prefill chunk and drafts are as large as pays.
@@ -149,7 +164,7 @@ impl<M: LanguageModel> Engine<M> {
 
     /// Tokens of prompts in one pass.
     pub(crate) fn prefill_chunk(&self) -> usize {
-        self.options.prefill_chunk.max(1)
+        self.options.prefill_chunk.min(self.chunk_in_time).max(1)
     }
 
     /// Forgets what the last pass has left. The next one needs nothing of it.
@@ -274,6 +289,13 @@ impl<M: LanguageModel> Engine<M> {
     }
 }
 
+/// Tokens that a pass as the last one runs in that time; no fewer than make good use of a pass.
+fn tokens_within(time: Duration, last: &PassReport) -> usize {
+    const FEWEST: usize = 32;
+    let of_one = last.forward.as_secs_f64() / last.tokens.max(1) as f64;
+    ((time.as_secs_f64() / of_one) as usize).max(FEWEST)
+}
+
 /// Shares `chunk` rows among prompts that lack so many, of which the older come first: the oldest has half of them, and the rest
 /// goes to those that lack the least, so that a short prompt does not wait for a long one, nor a long one for ever for short ones.
 fn share_chunk(chunk: usize, lacking: &[usize]) -> Vec<usize> {
@@ -341,7 +363,21 @@ fn share_nodes<C: Cache>(sequences: &[Sequence<C>], passes: &mut [Option<Pass>])
 
 #[cfg(test)]
 mod tests {
-    use super::share_chunk;
+    use std::time::Duration;
+
+    use super::{PassReport, share_chunk, tokens_within};
+
+    #[test]
+    fn a_pass_has_as_many_tokens_of_prompts_as_there_is_time_for() {
+        let took =
+            |tokens, ms| PassReport { tokens, forward: Duration::from_millis(ms), ..PassReport::default() };
+        for (last, tokens) in
+            [(took(256, 512), 50), (took(50, 100), 50), (took(10, 1), 1000), (took(256, 60_000), 32)]
+        {
+            assert_eq!(tokens_within(Duration::from_millis(100), &last), tokens, "{last:?}");
+        }
+        assert!(tokens_within(Duration::from_millis(100), &took(1, 0)) > 1 << 20);
+    }
 
     #[test]
     fn short_prompts_do_not_wait_for_a_long_one_nor_it_for_ever_for_them() {

@@ -1,6 +1,7 @@
 //! The models that are served.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lookahead_engine::{DraftPolicy, Engine, Scheduler, SchedulerOptions};
 use lookahead_grammar::{Grammars, ThinkingTokens};
@@ -14,6 +15,9 @@ use crate::metrics::Metrics;
 use crate::options::{ReasoningMode, ServedModel, ServerOptions};
 use crate::serve_error::ServeError;
 use crate::worker::Worker;
+
+/// Time of a pass over a prompt, where the next request may be another tenant's.
+const LONGEST_PASS: Duration = Duration::from_millis(100);
 
 /// A model with all that belongs to it: its tokens, its grammars, its drafts, and the thread of its engine.
 pub(crate) struct Served {
@@ -43,7 +47,7 @@ pub(crate) struct Thinking {
 impl Served {
     /// Starts the engine's thread.
     pub(crate) fn start<M>(
-        engine: Engine<M>,
+        mut engine: Engine<M>,
         model: ServedModel,
         options: &ServerOptions,
         metrics: &Arc<Metrics>,
@@ -75,6 +79,9 @@ impl Served {
             max_queue: usize::MAX, // admission turns requests away
             prefix_cache: kv_total_tokens < usize::MAX,
         };
+        if !options.keys.is_empty() {
+            engine.bound_passes(LONGEST_PASS);
+        }
         let scheduler = Scheduler::new(engine, scheduler_options);
         let worker = Worker::start(scheduler, Arc::clone(metrics)).map_err(ServeError::Thread)?;
         Ok(Self {

@@ -25,7 +25,9 @@ pub(super) struct ContextCost {
 impl ContextCost {
     /// Takes what a pass took.
     pub(super) fn observe(&mut self, pass: &PassReport, cost: &CostCurve) {
-        if pass.positions < FEWEST {
+        // Beyond its last point a curve only guesses, and chunks of prompts would outweigh all else.
+        let is_measured = cost.points().last().is_some_and(|last| pass.tokens <= last.tokens);
+        if pass.positions < FEWEST || !is_measured {
             return;
         }
         let beyond = pass.forward.as_secs_f64() * 1e3 - cost.ms(pass.tokens);
@@ -54,7 +56,7 @@ mod tests {
 
     /// A pass over one token takes 10 ms, each more 1 ms.
     fn curve() -> CostCurve {
-        let points = [(1, 10.0), (11, 20.0)].map(|(tokens, ms)| CostPoint { tokens, ms });
+        let points = [(1, 10.0), (64, 73.0)].map(|(tokens, ms)| CostPoint { tokens, ms });
         CostCurve::new(points.to_vec()).unwrap()
     }
 
@@ -70,13 +72,14 @@ mod tests {
         let mut cost = ContextCost::default();
         cost.observe(&pass(16, 100, 1), &curve());
         assert_eq!(cost.positions_of_a_row(Some(&curve())), USUAL, "a short context says nothing");
+        cost.observe(&PassReport { forward: Duration::ZERO, ..pass(256, 6000, 1) }, &curve());
         for tokens in 1..20 {
             cost.observe(&pass(tokens, 6000, 300), &curve());
         }
         assert!((295..=305).contains(&cost.positions_of_a_row(Some(&curve()))));
         assert_eq!(cost.positions_of_a_row(None), USUAL);
-        for tokens in 1..300 {
-            cost.observe(&pass(tokens, 6000, 5000), &curve());
+        for pass_number in 0..300 {
+            cost.observe(&pass(1 + pass_number % 60, 6000, 5000), &curve());
         }
         assert!((4800..=5000).contains(&cost.positions_of_a_row(Some(&curve()))));
     }
