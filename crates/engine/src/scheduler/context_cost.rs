@@ -3,7 +3,9 @@
 //! A cost curve tells the time of a pass by its tokens, behind a short context. The time beyond that is taken for the
 //! attention of its tokens to the positions of their contexts, in proportion (least squares; later passes count for more).
 
-use crate::{CostCurve, PassReport};
+use lookahead_trie::CostCurve;
+
+use crate::engine::PassReport;
 
 /// Positions of a context for which attention takes about as long as the rest of the model takes for a further row, where
 /// nothing is known of it: 300 for a model of 135 million parameters on a CPU, 5,000 for one of 7 billion.

@@ -6,7 +6,7 @@
 //! is too small for its next row saves it for the passes to come (deficit round robin). No token depends on any of this:
 //! only how much of a prompt or of a draft a pass runs.
 
-use crate::CostCurve;
+use lookahead_trie::CostCurve;
 
 /// Rows in which a pass takes twice the time of a pass over one, where no cost curve is known: what CPUs take.
 const ROWS_OF_A_PASS: f64 = 16.0;
