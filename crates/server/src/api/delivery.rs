@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::Request;
 use axum::http::header;
 use axum::response::sse::{Event, KeepAlive, Sse};
 use axum::response::{IntoResponse, Response};
@@ -14,13 +13,13 @@ use futures_util::{Stream, StreamExt as _, stream};
 use serde_json::Value;
 
 use super::body::{self, PassedOver};
-use super::extract::Tenant;
+use super::extract::Call;
 use super::warnings::Warnings;
 use crate::error::ApiError;
 use crate::generation::{AnswerEvent, AnswerRequest, Answers, Delta, EndReason, Usage};
 use crate::served::Served;
 use crate::state::State;
-use crate::worker::{AnswerToken, Received};
+use crate::worker::AnswerToken;
 
 /// A piece of a streamed answer, in the framing of its wire format.
 pub(super) trait Piece: Sized + Send + 'static {
@@ -106,26 +105,21 @@ pub(super) enum Outcome<B> {
 
 /// Answers a request: admits and reads it, has it translated and prepared, and sends what comes of it.
 pub(super) async fn answer<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
-    state: Arc<State>,
-    tenant: Tenant,
-    received: Received,
-    request: Request,
+    call: Call,
     translate: impl FnOnce(&State, &str, &[u8]) -> Result<Translated<B>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let translate = |state: &State, tenant: &str, body: &[u8]| {
         translate(state, tenant, body).map(|translated| Outcome::Answer(Box::new(translated)))
     };
-    answer_any(state, tenant, received, request, translate).await
+    answer_any(call, translate).await
 }
 
 /// As [`answer`], for requests that may ask for something else than an answer.
 pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'static>(
-    state: Arc<State>,
-    Tenant(tenant): Tenant,
-    received: Received,
-    request: Request,
+    call: Call,
     translate: impl FnOnce(&State, &str, &[u8]) -> Result<Outcome<B>, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
+    let Call { state, tenant, received, request } = call;
     let (ticket, bytes) = body::read(&state, &tenant, request).await?;
     let deadline = received.at + state.options.request_timeout;
     let prepare = {

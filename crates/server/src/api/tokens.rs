@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Extension, Request, State as FromState};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use http_body_util::BodyExt as _;
@@ -13,11 +12,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::body::{self, Fields, PassedOver};
-use super::extract::{Shared, Tenant};
+use super::extract::Call;
 use crate::admission::Resource;
 use crate::error::{ApiError, BodyErrors, ErrorBody};
 use crate::state::State;
-use crate::worker::Received;
 
 /// A text.
 #[derive(Deserialize, ToSchema)]
@@ -66,13 +64,8 @@ pub(super) struct Text {
         BodyErrors,
     )
 )]
-pub(super) async fn tokenize(
-    FromState(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    answer(state, tenant, received, request, |state, fields| {
+pub(super) async fn tokenize(call: Call) -> Result<Response, ApiError> {
+    answer(call, |state, fields| {
         let TokenizeRequest { content, add_special, parse_special, model } = fields.part()?;
         let passed_over = fields.refuse_unknown()?;
         let options = EncodeOptions { add_bos: add_special, parse_special: parse_special.unwrap_or(true) };
@@ -97,13 +90,8 @@ pub(super) async fn tokenize(
         BodyErrors,
     )
 )]
-pub(super) async fn detokenize(
-    FromState(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    answer(state, tenant, received, request, |state, fields| {
+pub(super) async fn detokenize(call: Call) -> Result<Response, ApiError> {
+    answer(call, |state, fields| {
         let DetokenizeRequest { tokens, model } = fields.part()?;
         let passed_over = fields.refuse_unknown()?;
         let options = DecodeOptions { show_special: true, continuation: true };
@@ -116,12 +104,10 @@ pub(super) async fn detokenize(
 /// Answers a request that `work` turns into an object. The object may be larger than the request, and counts in its place until
 /// it has been sent.
 pub(super) async fn answer<T: Serialize + 'static>(
-    state: Arc<State>,
-    Tenant(tenant): Tenant,
-    received: Received,
-    request: Request,
+    call: Call,
     work: impl FnOnce(&State, &mut Fields) -> Result<(T, PassedOver), ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
+    let Call { state, tenant, received, request } = call;
     let (mut ticket, bytes) = body::read(&state, &tenant, request).await?;
     let deadline = received.at + state.options.request_timeout;
     let prepare = {

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::Chat;
 use serde::{Deserialize, Serialize};
@@ -14,7 +13,7 @@ use super::wire::MessagesWire;
 use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::{ToolFields, set_thinking};
 use crate::api::delivery::{self, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::number::{count, limit};
 use crate::api::openai::fields::{SamplingFields, or_default, read_stop};
 use crate::api::tokens;
@@ -22,7 +21,6 @@ use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input, Rule, Structure, Tools};
 use crate::state::State;
-use crate::worker::Received;
 
 /// A conversation to be continued, in Anthropic's form.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -145,13 +143,8 @@ pub(in crate::api) struct TokenCount {
         GenerationErrors,
     )
 )]
-pub(in crate::api) async fn create(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer(state, tenant, received, request, read).await
+pub(in crate::api) async fn create(call: Call) -> Result<Response, ApiError> {
+    delivery::answer(call, read).await
 }
 
 /// Count the tokens of a conversation in Anthropic's form
@@ -166,13 +159,8 @@ pub(in crate::api) async fn create(
         GenerationErrors,
     )
 )]
-pub(in crate::api) async fn count_tokens(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    tokens::answer(state, tenant, received, request, |state, fields| {
+pub(in crate::api) async fn count_tokens(call: Call) -> Result<Response, ApiError> {
+    tokens::answer(call, |state, fields| {
         let (MessageRequest { message, tools, sampling, .. }, passed_over) = MessageRequest::of(fields)?;
         let model = state.models.find(sampling.model.as_deref())?;
         let (chat, _) = message.conversation(tools, &mut Warnings::default())?;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::TokenId;
 use serde::Deserialize;
@@ -11,7 +10,7 @@ use utoipa::ToSchema;
 use super::completion_wire::{Extras, NativeWire};
 use crate::api::body::{Fields, PassedOver};
 use crate::api::delivery::{self, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::number::{count, limit};
 use crate::api::openai::fields::{SamplingFields, either, or_default};
 use crate::api::openai::logprobs::check_top;
@@ -20,7 +19,6 @@ use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input, Prompt};
 use crate::state::State;
-use crate::worker::Received;
 
 /// A text to be continued.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -92,13 +90,8 @@ enum OnePrompt {
         GenerationErrors,
     )
 )]
-pub(in crate::api) async fn complete(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer(state, tenant, received, request, read).await
+pub(in crate::api) async fn complete(call: Call) -> Result<Response, ApiError> {
+    delivery::answer(call, read).await
 }
 
 /// Reads a request.

@@ -1,6 +1,5 @@
 //! `POST /infill`
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -9,13 +8,12 @@ use super::completion::{NativeFields, NativeRequest};
 use super::completion_wire::NativeWire;
 use crate::api::body::Fields;
 use crate::api::delivery::{self, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::openai::fields::{SamplingFields, or_default};
 use crate::api::openai::structure::StructureFields;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{Answers, Prompt};
 use crate::state::State;
-use crate::worker::Received;
 
 /// A gap to be filled.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -76,13 +74,8 @@ struct InfillRequest {
         GenerationErrors,
     )
 )]
-pub(in crate::api) async fn complete(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer(state, tenant, received, request, read).await
+pub(in crate::api) async fn complete(call: Call) -> Result<Response, ApiError> {
+    delivery::answer(call, read).await
 }
 
 /// Reads a request.

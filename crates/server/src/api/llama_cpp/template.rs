@@ -1,6 +1,5 @@
 //! `POST /apply-template`
 
-use axum::extract::{Extension, Request, State as FromState};
 use axum::response::Response;
 use lookahead_model::Chat;
 use lookahead_model::tokenizer::DecodeOptions;
@@ -9,12 +8,11 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::api::conversation::{ChatMessage, ToolFields, read_messages};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::openai::fields::or_default;
 use crate::api::tokens;
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, ErrorBody};
-use crate::worker::Received;
 
 /// A conversation to be shown as the model reads it.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -57,13 +55,8 @@ struct TemplatePrompt {
         BodyErrors,
     )
 )]
-pub(in crate::api) async fn apply(
-    FromState(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    tokens::answer(state, tenant, received, request, |state, fields| {
+pub(in crate::api) async fn apply(call: Call) -> Result<Response, ApiError> {
+    tokens::answer(call, |state, fields| {
         let request: TemplateRequest = fields.part()?;
         let passed_over = fields.refuse_unknown()?;
         let model = state.models.find(request.model.as_deref())?;

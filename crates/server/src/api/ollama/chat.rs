@@ -1,6 +1,5 @@
 //! `POST /api/chat`
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::Chat;
 use serde::Deserialize;
@@ -14,13 +13,12 @@ use super::wire::{Form, OllamaWire, object};
 use crate::api::body::Fields;
 use crate::api::conversation::ToolFields;
 use crate::api::delivery::{self, Outcome, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::openai::fields::or_default;
 use crate::api::warnings::Warnings;
 use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Answers, Input};
 use crate::state::State;
-use crate::worker::Received;
 
 /// A chat to be continued.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -60,13 +58,8 @@ struct OllamaChatRequest {
         OllamaErrors,
     )
 )]
-pub(in crate::api) async fn complete(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer_any(state, tenant, received, request, read).await
+pub(in crate::api) async fn complete(call: Call) -> Result<Response, ApiError> {
+    delivery::answer_any(call, read).await
 }
 
 /// Reads a request.

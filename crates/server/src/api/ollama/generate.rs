@@ -1,6 +1,5 @@
 //! `POST /api/generate`
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::Chat;
 use lookahead_model::chat_template::Message;
@@ -14,14 +13,13 @@ use super::options::SharedFields;
 use super::wire::{Form, OllamaWire, object};
 use crate::api::body::Fields;
 use crate::api::delivery::{self, Outcome, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::openai::fields::or_default;
 use crate::api::warnings::Warnings;
 use crate::error::ApiError;
 use crate::generation::{AnswerRequest, Answers, Input, Prompt};
 use crate::served::Served;
 use crate::state::State;
-use crate::worker::Received;
 
 /// A text to be answered.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -72,13 +70,8 @@ struct OllamaGenerateRequest {
         OllamaErrors,
     )
 )]
-pub(in crate::api) async fn complete(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer_any(state, tenant, received, request, read).await
+pub(in crate::api) async fn complete(call: Call) -> Result<Response, ApiError> {
+    delivery::answer_any(call, read).await
 }
 
 /// Reads a request.

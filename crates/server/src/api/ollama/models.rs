@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Extension, Request, State as FromState};
+use axum::extract::State as FromState;
 use axum::response::Response;
 use jiff::Timestamp;
 use lookahead_model::chat_template::ChatTemplate;
@@ -13,12 +13,11 @@ use utoipa::ToSchema;
 
 use super::errors::OllamaErrors;
 use super::options::find_model;
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::{Call, Shared};
 use crate::api::tokens;
 use crate::error::ApiError;
 use crate::served::Served;
 use crate::state::State;
-use crate::worker::Received;
 
 /// What this server says that every model's architecture is: it knows the sizes of a model, and not its family.
 const ARCHITECTURE: &str = "lookahead";
@@ -135,13 +134,8 @@ struct ShowRequest {
         OllamaErrors,
     )
 )]
-pub(in crate::api) async fn show(
-    FromState(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    tokens::answer(state, tenant, received, request, |state, fields| {
+pub(in crate::api) async fn show(call: Call) -> Result<Response, ApiError> {
+    tokens::answer(call, |state, fields| {
         let ShowRequest { model, name, .. } = fields.part()?;
         let passed_over = fields.refuse_unknown()?;
         let name = model.or(name).ok_or_else(|| ApiError::invalid("model", "model is missing"))?;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::Chat;
 use serde::Deserialize;
@@ -17,13 +16,12 @@ use super::structure::StructureFields;
 use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::{ChatMessage, Said, ToolFields, read_messages};
 use crate::api::delivery::{self, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::number::{count, limit};
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input};
 use crate::state::State;
-use crate::worker::Received;
 
 /// A chat to be continued.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -106,13 +104,8 @@ struct Prediction {
         GenerationErrors,
     )
 )]
-pub(in crate::api) async fn complete(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer(state, tenant, received, request, read).await
+pub(in crate::api) async fn complete(call: Call) -> Result<Response, ApiError> {
+    delivery::answer(call, read).await
 }
 
 /// Reads a request.

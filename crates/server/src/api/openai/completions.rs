@@ -3,7 +3,6 @@
 use std::iter;
 use std::sync::Arc;
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::TokenId;
 use serde::Deserialize;
@@ -15,13 +14,12 @@ use super::logprobs;
 use super::structure::StructureFields;
 use crate::api::body::{Fields, PassedOver};
 use crate::api::delivery::{self, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::number::{count, limit};
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input, Prompt};
 use crate::state::State;
-use crate::worker::Received;
 
 /// Tokens of an answer where the request does not say: OpenAI's default for texts.
 const DEFAULT_MAX_TOKENS: usize = 16;
@@ -95,13 +93,8 @@ enum Prompts {
         GenerationErrors,
     )
 )]
-pub(in crate::api) async fn complete(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer(state, tenant, received, request, read).await
+pub(in crate::api) async fn complete(call: Call) -> Result<Response, ApiError> {
+    delivery::answer(call, read).await
 }
 
 /// Reads a request.

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use axum::extract::{self, Extension, Request};
 use axum::response::Response;
 use lookahead_model::Chat;
 use lookahead_model::chat_template::Message;
@@ -15,7 +14,7 @@ use super::wire::{Keeping, ResponsesWire};
 use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::{ToolFields, name_results, set_thinking};
 use crate::api::delivery::{self, Translated};
-use crate::api::extract::{Shared, Tenant};
+use crate::api::extract::Call;
 use crate::api::number::{count, limit};
 use crate::api::openai::fields::{SamplingFields, or_default};
 use crate::api::openai::logprobs;
@@ -25,7 +24,6 @@ use crate::error::{ApiError, BodyErrors, GenerationErrors};
 use crate::generation::{AnswerRequest, Answers, Input, Rule, Structure};
 use crate::ids;
 use crate::state::State;
-use crate::worker::Received;
 
 /// What `include` asks for log probabilities with.
 const LOGPROBS: &str = "message.output_text.logprobs";
@@ -145,13 +143,8 @@ struct ResponseRequest {
         GenerationErrors,
     )
 )]
-pub(in crate::api) async fn create(
-    extract::State(state): Shared,
-    Extension(tenant): Extension<Tenant>,
-    Extension(received): Extension<Received>,
-    request: Request,
-) -> Result<Response, ApiError> {
-    delivery::answer(state, tenant, received, request, read).await
+pub(in crate::api) async fn create(call: Call) -> Result<Response, ApiError> {
+    delivery::answer(call, read).await
 }
 
 /// Reads a request.
