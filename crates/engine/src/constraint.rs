@@ -46,3 +46,17 @@ pub struct ConstraintError(pub String);
 pub fn allows(allowed: &[u32], token: TokenId) -> bool {
     allowed.get(token as usize / 32).is_some_and(|word| word >> (token % 32) & 1 == 1)
 }
+
+/// Sets the bit of `token`, if `allowed` has one.
+pub fn allow(allowed: &mut [u32], token: TokenId) {
+    if let Some(word) = allowed.get_mut(token as usize / 32) {
+        *word |= 1 << (token % 32);
+    }
+}
+
+/// Clears the bit of `token`, if `allowed` has one.
+pub fn forbid(allowed: &mut [u32], token: TokenId) {
+    if let Some(word) = allowed.get_mut(token as usize / 32) {
+        *word &= !(1 << (token % 32));
+    }
+}

@@ -51,7 +51,7 @@ mod stop_strings;
 mod verify;
 
 pub use answer_text::AnswerText;
-pub use constraint::{Constraint, ConstraintError, Scout, allows};
+pub use constraint::{Constraint, ConstraintError, Scout, allow, allows, forbid};
 pub use cost_curve::{MeasureError, measure_cost_curve};
 pub use drafter::{AdversarialDrafter, Draft, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft};
 pub use engine::{Engine, EngineOptions, PassReport};

@@ -7,6 +7,7 @@ use llguidance::{
     api::{ParserLimits, TopLevelGrammar},
     panic_utils::catch_unwind,
 };
+use lookahead_engine::allow;
 use lookahead_model::{TokenId, ToolFormat, tokenizer::Tokenizer};
 use serde_json::Value;
 use toktrie::TokEnv;
@@ -104,7 +105,7 @@ impl Grammars {
         };
         let mut mask = vec![0; vocabulary_size.div_ceil(32)];
         for &id in &tokens {
-            mask[id as usize / 32] |= 1 << (id % 32);
+            allow(&mut mask, id);
         }
 
         let prepared = catch_unwind(AssertUnwindSafe(|| {

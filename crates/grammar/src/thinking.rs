@@ -1,8 +1,9 @@
 //! Thinking before an answer that follows a grammar: the grammar begins where the thinking has ended.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use lookahead_engine::{Constraint, ConstraintError, Scout};
+use lookahead_engine::{Constraint, ConstraintError, Scout, allow, forbid};
 use lookahead_model::{ReasoningFormat, TokenId, tokenizer::Tokenizer};
 
 /// The tokens that a model's thinking stands between.
@@ -15,7 +16,30 @@ pub struct ThinkingTokens {
     breaks: Vec<TokenId>,
     /// Tokens that end an answer.
     ends: Vec<TokenId>,
-    vocabulary_size: usize,
+    masks: Masks,
+}
+
+/// What may follow in thinking: a bit for each token. All answers of a model share them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Masks {
+    all: Arc<[u32]>,
+    /// While an answer is to follow, nothing ends it before.
+    all_but_ends: Arc<[u32]>,
+    only_close: Arc<[u32]>,
+}
+
+impl Masks {
+    fn new(vocabulary_size: usize, close: TokenId, ends: &[TokenId]) -> Self {
+        let words = vocabulary_size.div_ceil(32);
+        let all = vec![u32::MAX; words];
+        let mut all_but_ends = all.clone();
+        for &end in ends {
+            forbid(&mut all_but_ends, end);
+        }
+        let mut only_close = vec![0; words];
+        allow(&mut only_close, close);
+        Self { all: all.into(), all_but_ends: all_but_ends.into(), only_close: only_close.into() }
+    }
 }
 
 impl ThinkingTokens {
@@ -24,14 +48,11 @@ impl ThinkingTokens {
     pub fn new(tokenizer: &Tokenizer, vocabulary_size: usize, format: ReasoningFormat) -> Option<Self> {
         let known = tokenizer.vocabulary_size().min(vocabulary_size) as TokenId;
         let named = |name: &str| (0..known).find(|&id| tokenizer.token_bytes(id) == name.as_bytes());
-        let ends = tokenizer.end_of_generation().iter().copied();
-        Some(Self {
-            open: named(format.open),
-            close: named(format.close)?,
-            breaks: ["\n", "\n\n"].into_iter().filter_map(named).collect(),
-            ends: ends.filter(|&id| (id as usize) < vocabulary_size).collect(),
-            vocabulary_size,
-        })
+        let (open, close) = (named(format.open), named(format.close)?);
+        let breaks = ["\n", "\n\n"].into_iter().filter_map(named).collect();
+        let ends = tokenizer.end_of_generation().to_vec();
+        let masks = Masks::new(vocabulary_size, close, &ends);
+        Some(Self { open, close, breaks, ends, masks })
     }
 }
 
@@ -39,9 +60,6 @@ impl ThinkingTokens {
 pub struct ThinkFirst {
     places: Places,
     answer: Option<Box<dyn Constraint>>,
-    /// All tokens; while an answer is to follow, all but those that would end it before.
-    thinking: Vec<u32>,
-    only_close: Vec<u32>,
     /// What may follow at a place where two rules meet.
     joined: Vec<u32>,
 }
@@ -84,21 +102,10 @@ impl ThinkFirst {
         budget: Option<usize>,
         answer: Option<Box<dyn Constraint>>,
     ) -> Self {
-        let words = tokens.vocabulary_size.div_ceil(32);
-        let mut thinking = vec![u32::MAX; words];
-        let mut only_close = vec![0; words];
-        set(&mut only_close, tokens.close);
-        if answer.is_some() {
-            tokens.ends.iter().for_each(|&id| thinking[id as usize / 32] &= !(1 << (id % 32)));
-        }
         let (budget, has_answer) = (budget.unwrap_or(usize::MAX), answer.is_some());
         let places = Places { tokens: tokens.clone(), is_open, budget, has_answer };
-        Self { places, answer, thinking, only_close, joined: Vec::new() }
+        Self { places, answer, joined: Vec::new() }
     }
-}
-
-fn set(mask: &mut [u32], id: TokenId) {
-    mask[id as usize / 32] |= 1 << (id % 32);
 }
 
 impl Places {
@@ -126,14 +133,17 @@ impl Places {
 
 impl Constraint for ThinkFirst {
     fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
-        let place = self.places.of(completion);
+        let (place, masks) = (self.places.of(completion), &self.places.tokens.masks);
         let from = match place {
-            Place::Thinking { is_over_budget: true } => return Ok(&self.only_close),
-            Place::Thinking { is_over_budget: false } => return Ok(&self.thinking),
+            Place::Thinking { is_over_budget: true } => return Ok(&masks.only_close),
+            Place::Thinking { is_over_budget: false } if self.answer.is_some() => {
+                return Ok(&masks.all_but_ends);
+            }
+            Place::Thinking { is_over_budget: false } => return Ok(&masks.all),
             Place::Beginning => 0,
             Place::Behind { from } | Place::Answer { from } => from,
         };
-        let Some(answer) = &mut self.answer else { return Ok(&self.thinking) };
+        let Some(answer) = &mut self.answer else { return Ok(&masks.all) };
         let allowed = answer.allowed(&completion[from..])?;
         let more = match place {
             Place::Beginning => self.places.tokens.open.as_slice(),
@@ -143,7 +153,7 @@ impl Constraint for ThinkFirst {
         self.joined.clear();
         self.joined.extend_from_slice(allowed);
         for &id in more {
-            set(&mut self.joined, id);
+            allow(&mut self.joined, id);
         }
         Ok(&self.joined)
     }
@@ -213,7 +223,8 @@ mod tests {
 
     fn tokens() -> ThinkingTokens {
         let (breaks, ends) = (vec![BREAK], vec![END]);
-        ThinkingTokens { open: Some(OPEN), close: CLOSE, breaks, ends, vocabulary_size: 40 }
+        let masks = Masks::new(40, CLOSE, &ends);
+        ThinkingTokens { open: Some(OPEN), close: CLOSE, breaks, ends, masks }
     }
 
     /// Answers are 10, 11, … and the end behind three of them.
@@ -226,7 +237,7 @@ mod tests {
     impl Constraint for Counting {
         fn allowed(&mut self, completion: &[TokenId]) -> Result<&[u32], ConstraintError> {
             self.0 = vec![0; 2];
-            set(&mut self.0, next(completion));
+            allow(&mut self.0, next(completion));
             Ok(&self.0)
         }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use lookahead_engine::{Constraint, ConstraintError, Scout};
+use lookahead_engine::{Constraint, ConstraintError, Scout, allow};
 use lookahead_model::TokenId;
 
 /// Most tokens that are forced at once: more than a pass takes.
@@ -46,9 +46,7 @@ impl Constraint for Dictated {
         };
         self.one.clear();
         self.one.resize(words, 0);
-        if let Some(word) = self.one.get_mut(token as usize / 32) {
-            *word = 1 << (token % 32);
-        }
+        allow(&mut self.one, token);
         Ok(&self.one)
     }
 

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use lookahead_engine::{Constraint, ConstraintError, Scout};
+use lookahead_engine::{Constraint, ConstraintError, Scout, forbid};
 use lookahead_model::TokenId;
 
 /// Forbids what ends an answer as long as it has too few tokens, on top of what else is forbidden. Where nothing else can follow, an
@@ -43,9 +43,7 @@ impl Constraint for MinTokens {
         self.allowed.clear();
         self.allowed.extend_from_slice(allowed);
         for &end in &self.ends {
-            if let Some(word) = self.allowed.get_mut(end as usize / 32) {
-                *word &= !(1 << (end % 32));
-            }
+            forbid(&mut self.allowed, end);
         }
         Ok(if self.allowed.iter().all(|word| *word == 0) { allowed } else { &self.allowed })
     }
