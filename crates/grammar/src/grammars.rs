@@ -40,9 +40,11 @@ const MOST_INTERSECTIONS: usize = 3;
 const MOST_KEPT: usize = 256;
 const MOST_KEPT_BYTES: usize = 64 << 20;
 
-/// What a grammar may cost in the midst of an answer, where an answer that goes beyond it fails.
+/// What grammars may cost: when they are compiled, and in the midst of an answer, where an answer that goes beyond it fails.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrammarLimits {
+    /// Grammars that are compiled at a time; others wait. Half of the cores by default, which leaves some for answers.
+    pub compilations: usize,
     /// States of an answer's lexer, 1 to 2 kB each. Schemas from practice need hundreds.
     pub lexer_states: usize,
     /// Work of the lexer on one token, in derivatives of expressions, of which it does some 14,000 in a millisecond.
@@ -55,7 +57,8 @@ pub struct GrammarLimits {
 
 impl Default for GrammarLimits {
     fn default() -> Self {
-        Self { lexer_states: 50_000, lexer_work: 200_000, items: 50_000, items_in_row: 2_000 }
+        let compilations = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
+        Self { compilations, lexer_states: 50_000, lexer_work: 200_000, items: 50_000, items_in_row: 2_000 }
     }
 }
 
@@ -125,9 +128,7 @@ impl Grammars {
             verbose_errors: false,
             ..ParserLimits::default()
         };
-        // Those who compile wait for each other, so that many at once leave cores for answers.
-        let at_once = thread::available_parallelism().map_or(1, |cores| cores.get().div_ceil(2));
-        let compiled = Cache::new(MOST_KEPT, MOST_KEPT_BYTES, at_once);
+        let compiled = Cache::new(MOST_KEPT, MOST_KEPT_BYTES, limits.compilations.max(1));
         Ok(Self { factory, vocabulary, endings: Arc::new(Endings { tokens, usual, mask }), compiled })
     }
 

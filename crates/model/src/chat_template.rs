@@ -79,6 +79,14 @@ pub enum ChatTemplateError {
     /// The tokenizer gives up on the text that the template makes.
     #[error(transparent)]
     Encode(#[from] EncodeError),
+    /// The prompt has more tokens than it may.
+    #[error("the prompt has {tokens} tokens or more, and may have {most}; shorten the messages")]
+    TooLong {
+        /// Tokens that it has at least.
+        tokens: usize,
+        /// Tokens that it may have.
+        most: usize,
+    },
     /// No character is left to mark what is not the template's.
     #[error("the messages hold all of Unicode's noncharacters U+FDD0 to U+FDEF; take one of them out")]
     NoUnusedCharacter,

@@ -116,7 +116,21 @@ impl PromptEncoder {
     /// If the model has no template, the template refuses the messages or fails on them, there is no message to
     /// continue, the messages hold all of Unicode's noncharacters, or the tokenizer gives up on the text.
     pub fn encode_chat(&self, chat: &Chat) -> Result<Vec<TokenId>, ChatTemplateError> {
+        self.encode_chat_within(chat, usize::MAX)
+    }
+
+    /// As [`encode_chat`](Self::encode_chat), for a prompt that is of no use where it has more than `most` tokens: one whose length in
+    /// bytes says so is not encoded.
+    ///
+    /// # Errors
+    /// As [`encode_chat`](Self::encode_chat), and if more tokens than `most` are seen to come; not for all prompts of more.
+    pub fn encode_chat_within(&self, chat: &Chat, most: usize) -> Result<Vec<TokenId>, ChatTemplateError> {
         let (text, mark) = self.marked_prompt(chat)?;
+        let marks = mark.map_or(0, |mark| text.matches(mark).count() * mark.len_utf8());
+        let tokens = self.tokenizer.fewest_tokens(text.len() - marks);
+        if tokens > most {
+            return Err(ChatTemplateError::TooLong { tokens, most });
+        }
         let parts = text.split(|character| Some(character) == mark);
         Ok(self.tokenizer.encode_parts(parts, EncodeOptions { add_bos: true, parse_special: true })?)
     }

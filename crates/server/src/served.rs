@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookahead_engine::{DraftPolicy, Engine, Scheduler, SchedulerOptions};
-use lookahead_grammar::{Grammars, ThinkingTokens};
+use lookahead_grammar::{GrammarLimits, Grammars, ThinkingTokens};
 use lookahead_model::chat_template::ChatTemplate;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{LanguageModel, PromptEncoder, ReasoningFormat};
@@ -61,7 +61,11 @@ impl Served {
         let policy = drafts.policy.clone();
         let tokenizer = prompts.tokenizer();
         let vocabulary_size = engine.model().vocabulary_size();
-        let grammars = Arc::new(Grammars::new(tokenizer, vocabulary_size)?);
+        let grammars = Arc::new(Grammars::with_limits(
+            tokenizer,
+            vocabulary_size,
+            &grammar_limits(!options.keys.is_empty(), options.preparations),
+        )?);
         let format = match options.reasoning {
             ReasoningMode::Auto => prompts.template().and_then(ChatTemplate::reasoning_format),
             ReasoningMode::Off => None,
@@ -108,6 +112,16 @@ impl Served {
     }
 }
 
+/// What grammars may cost, where so many requests are prepared at a time. Keys do not wait for what each other compiles: the places
+/// for preparing, which they take in turns, bound how many compile.
+fn grammar_limits(has_keys: bool, preparations: usize) -> GrammarLimits {
+    let usual = GrammarLimits::default();
+    if !has_keys {
+        return usual;
+    }
+    GrammarLimits { compilations: preparations.max(usual.compilations), ..usual }
+}
+
 /// The models, by name.
 pub(crate) struct Models(Vec<Arc<Served>>);
 
@@ -136,5 +150,17 @@ impl Models {
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &Arc<Served>> {
         self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_do_not_wait_for_what_each_other_compiles() {
+        let usual = GrammarLimits::default();
+        assert_eq!(grammar_limits(false, 1000), usual);
+        assert_eq!(grammar_limits(true, 1000), GrammarLimits { compilations: 1000, ..usual });
     }
 }

@@ -66,21 +66,27 @@ impl State {
         }))
     }
 
-    /// Does for a request of `tenant` what takes a core for a while, once there is a place for that, before `deadline`.
+    /// Does for a request of `tenant` what takes a core for a while, once there is a place for that. What is not done by `deadline` is
+    /// not waited for; it keeps its place until it ends.
     pub(crate) async fn prepare<T: Send + 'static>(
         &self,
         tenant: &Arc<str>,
         deadline: Instant,
         work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let place = tokio::time::timeout_at(deadline.into(), self.preparations.place(tenant)).await;
-        let place = place.map_err(|_| ApiError::timeout(self.options.request_timeout.as_secs()))?;
-        blocking(move || {
-            let result = work();
-            drop(place);
-            result
-        })
-        .await
+        let prepared = async {
+            let place = self.preparations.place(tenant).await;
+            blocking(move || {
+                let result = work();
+                drop(place);
+                result
+            })
+            .await
+        };
+        let timeout = self.options.request_timeout.as_secs();
+        tokio::time::timeout_at(deadline.into(), prepared)
+            .await
+            .unwrap_or_else(|_| Err(ApiError::timeout(timeout)))
     }
 
     /// Takes no more requests from now on, and refuses those that wait. Those that have begun go on.

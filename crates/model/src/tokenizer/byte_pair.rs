@@ -38,6 +38,11 @@ impl BytePair {
         Ok(Self { splits, bytes, merges, whole_words: words.whole_words_first.then_some(ids) })
     }
 
+    /// Whether each byte of a text is part of a token.
+    pub(super) fn knows_all_bytes(&self) -> bool {
+        self.bytes.iter().all(Option::is_some)
+    }
+
     /// Appends the ids of `text`.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<TokenId>) {
         let mut spelt = String::new();

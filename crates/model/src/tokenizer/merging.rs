@@ -3,11 +3,21 @@
 
 use std::{cmp::Ordering, collections::BinaryHeap, iter};
 
+use super::pair_queues::PairQueues;
+
+/// Symbols of a text from which on its pairs wait in [`PairQueues`]: of a shorter one, a heap is faster.
+const LONG: usize = 1 << 10;
+
 /// Merges symbols `S` by priorities `P`, the greatest first. Keeps its memory from text to text.
 #[derive(Debug)]
 pub(super) struct Merger<S, P> {
     symbols: Vec<Symbol<S>>,
+    /// The pairs of a short text.
     pairs: BinaryHeap<Pair<S, P>>,
+    /// The pairs of a long one.
+    queues: PairQueues<P, Pair<S, P>>,
+    /// Symbols from which on a text is long.
+    long: usize,
 }
 
 /// A symbol and its neighbours, by index.
@@ -22,7 +32,7 @@ struct Symbol<S> {
 const GONE: usize = usize::MAX;
 
 /// Two neighbours that may be merged.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Pair<S, P> {
     priority: P,
     left: usize,
@@ -53,9 +63,13 @@ impl<S, P: Ord> PartialEq for Pair<S, P> {
 
 impl<S, P: Ord> Eq for Pair<S, P> {}
 
-impl<S: Copy, P: Ord> Merger<S, P> {
+impl<S: Copy, P: Copy + Ord> Merger<S, P> {
     pub(super) fn new() -> Self {
-        Self { symbols: Vec::new(), pairs: BinaryHeap::new() }
+        Self::with_queues_from(LONG)
+    }
+
+    fn with_queues_from(long: usize) -> Self {
+        Self { symbols: Vec::new(), pairs: BinaryHeap::new(), queues: PairQueues::new(), long }
     }
 
     /// What remains of `symbols`. `join` gives the priority and the result of merging two neighbours, if they
@@ -71,11 +85,10 @@ impl<S: Copy, P: Ord> Merger<S, P> {
             previous: index.wrapping_sub(1),
             next: index + 1,
         }));
-        self.pairs.clear();
         for left in 0..self.symbols.len() {
             self.find(left, &join);
         }
-        while let Some(Pair { left, right, after, merged, .. }) = self.pairs.pop() {
+        while let Some(Pair { left, right, after, merged, .. }) = self.best() {
             if self.symbols[left].next != right || self.symbols[right].next != after {
                 continue;
             }
@@ -102,8 +115,18 @@ impl<S: Copy, P: Ord> Merger<S, P> {
         let Some(l) = self.symbols.get(left) else { return };
         let Some(r) = self.symbols.get(l.next) else { return };
         if let Some((priority, merged)) = join(l.value, r.value) {
-            self.pairs.push(Pair { priority, left, right: l.next, after: r.next, merged });
+            let pair = Pair { priority, left, right: l.next, after: r.next, merged };
+            if self.symbols.len() < self.long {
+                self.pairs.push(pair);
+            } else {
+                self.queues.push(priority, left, pair);
+            }
         }
+    }
+
+    /// Takes the best pair.
+    fn best(&mut self) -> Option<Pair<S, P>> {
+        if self.symbols.len() < self.long { self.pairs.pop() } else { self.queues.pop() }
     }
 }
 
@@ -138,10 +161,12 @@ mod tests {
             ),
         ) {
             let join = |left: u8, right: u8| table[usize::from(left) * KINDS + usize::from(right)];
-            let mut merger = Merger::new();
+            let [mut short, mut long] = [LONG, 0].map(Merger::with_queues_from);
             for text in texts {
-                let merged: Vec<u8> = merger.merge(text.iter().copied(), join).collect();
-                prop_assert_eq!(merged, merged_by_definition(text, join));
+                let [by_heap, by_queues] = [&mut short, &mut long]
+                    .map(|merger| merger.merge(text.iter().copied(), join).collect::<Vec<u8>>());
+                let expected = merged_by_definition(text, join);
+                prop_assert_eq!((&by_heap, &by_queues), (&expected, &expected));
             }
         }
     }

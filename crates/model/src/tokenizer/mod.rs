@@ -15,6 +15,7 @@ mod error;
 mod from_checkpoint;
 mod merging;
 mod model_file;
+mod pair_queues;
 mod pre_tokenizer;
 mod published;
 mod sentence_piece;
@@ -26,6 +27,7 @@ mod text_index;
 mod vocabulary;
 mod word_splits;
 
+use std::num::NonZero;
 use std::sync::Arc;
 
 pub use error::{EncodeError, TokenizerError};
@@ -63,6 +65,8 @@ pub struct Tokenizer {
     /// Ascending.
     end_of_generation: Vec<TokenId>,
     add_bos: bool,
+    /// Bytes of a text that one token stands for, at most, where that is known.
+    longest_bytes: Option<NonZero<usize>>,
     fingerprint: u64,
 }
 
@@ -121,8 +125,19 @@ impl Tokenizer {
         encoder: Encoder,
         adds_bos: bool,
     ) -> Self {
+        let pieces = Pieces::new(&vocabulary.tokens, kinds, spelling);
+        let longest_bytes = match &encoder {
+            Encoder::Merging(_, Merging::BytePair(model)) if model.knows_all_bytes() => pieces.longest(),
+            // Published tokenizers may leave out parts of a text, and so do those that lack the tokens of some bytes.
+            Encoder::Merging(_, Merging::BytePair(_)) | Encoder::Published(_) => 0,
+            // A space may be written as the three bytes of its sign.
+            Encoder::Merging(_, Merging::SentencePiece(_)) => {
+                vocabulary.tokens.iter().map(|text| text.len()).max().unwrap_or(0)
+            }
+        };
         Self {
-            pieces: Pieces::new(&vocabulary.tokens, kinds, spelling),
+            pieces,
+            longest_bytes: NonZero::new(longest_bytes),
             encoder,
             bos: vocabulary.bos,
             eos: vocabulary.eos,
@@ -130,6 +145,12 @@ impl Tokenizer {
             add_bos: vocabulary.add_bos.unwrap_or(adds_bos),
             fingerprint: vocabulary_fingerprint(&vocabulary.tokens),
         }
+    }
+
+    /// A number of tokens that no text of so many bytes has fewer than, however it is written: known before it is encoded. It is 0
+    /// where nothing is known.
+    pub fn fewest_tokens(&self, bytes: usize) -> usize {
+        self.longest_bytes.map_or(0, |longest| bytes.div_ceil(longest.get()))
     }
 
     /// The ids of `text`. An end-of-sequence token is never added, as a prompt is there to be continued.

@@ -405,6 +405,16 @@ fn text() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
+    fn no_text_has_fewer_tokens_than_its_bytes_say(text in text(), name: bool, parse_special: bool) {
+        for tokenizer in [byte_pair_tokenizer(), sentence_piece_tokenizer()] {
+            let text = if name { format!("▁▁▁{text}<|im_end|>hell hell") } else { text.clone() };
+            let ids = tokenizer.encode(&text, EncodeOptions { add_bos: false, parse_special }).unwrap();
+            prop_assert!(tokenizer.fewest_tokens(text.len()) <= ids.len());
+            prop_assert!(tokenizer.fewest_tokens(1 << 20) > 1 << 16);
+        }
+    }
+
+    #[test]
     fn text_survives_encoding_and_decoding(text in text(), parse_special: bool) {
         let options = EncodeOptions { add_bos: false, parse_special };
         let tokenizer = byte_pair_tokenizer();

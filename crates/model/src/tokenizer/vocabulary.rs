@@ -337,6 +337,11 @@ impl Pieces {
         self.bytes.get(id as usize).unwrap_or_default()
     }
 
+    /// Bytes of the longest token.
+    pub(super) fn longest(&self) -> usize {
+        (0..self.len()).filter_map(|id| self.bytes.get(id)).map(<[u8]>::len).max().unwrap_or(0)
+    }
+
     /// Whether the token carries structure and not text.
     pub(super) fn is_special(&self, id: TokenId) -> bool {
         self.kinds.get(id as usize).is_some_and(|kind| kind.is_special())

@@ -8,6 +8,7 @@ use lookahead_engine::{
     Sharing, Submission,
 };
 use lookahead_grammar::{Follower, GrammarError, ThinkFirst, ToolChoice};
+use lookahead_model::chat_template::ChatTemplateError;
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
 use lookahead_model::{ReasoningFormat, TokenId, ToolCallParser, ToolSignatures};
 use serde_json::{Value, json};
@@ -68,9 +69,12 @@ impl Served {
         let (parser, markers) = self.tool_parser(input);
         let prediction =
             request.prediction.as_ref().map(|text| self.prediction(options, text)).transpose()?;
-        let mut tokens = self.encode(input)?;
-        if let Some(most) = request.truncate_prompt {
-            let most = most.min(options.max_prompt_tokens).min(self.context_length - 1);
+        let most = options.max_prompt_tokens.min(self.context_length - 1);
+        // Of a prompt that is cut, the whole is encoded: only its end is left.
+        let mut tokens =
+            self.encode(input, if request.truncate_prompt.is_some() { usize::MAX } else { most })?;
+        if let Some(left) = request.truncate_prompt {
+            let most = most.min(left);
             for prompt in &mut tokens {
                 prompt.drain(..prompt.len().saturating_sub(most));
             }
@@ -164,15 +168,22 @@ impl Served {
         constraint
     }
 
-    /// The tokens of each prompt.
-    fn encode(&self, input: &Input) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    /// The tokens of each prompt. A prompt that is seen to have more than `most` is refused before it is encoded.
+    fn encode(&self, input: &Input, most: usize) -> Result<Vec<Vec<TokenId>>, ApiError> {
         let vocabulary_size = self.tokenizer().vocabulary_size();
+        let check_length = |bytes: usize| match self.tokenizer().fewest_tokens(bytes) {
+            tokens if tokens > most => Err(self.too_long(input, tokens, most)),
+            _ => Ok(()),
+        };
         let encode = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => {
+                check_length(text.len())?;
                 let tokens = self.prompts.encode_text(text);
                 tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))
             }
             Prompt::Around { files, before, after } => {
+                let files_bytes: usize = files.iter().map(|(name, text)| name.len() + text.len()).sum();
+                check_length(files_bytes + before.len() + after.len())?;
                 let tokens = self.prompts.encode_gap(files, before, after);
                 let tokens = tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))?;
                 tokens.ok_or_else(|| {
@@ -191,7 +202,10 @@ impl Served {
             },
         };
         match input {
-            Input::Conversation(chat, _) => Ok(vec![self.prompts.encode_chat(chat)?]),
+            Input::Conversation(chat, _) => match self.prompts.encode_chat_within(chat, most) {
+                Err(ChatTemplateError::TooLong { tokens, most }) => Err(self.too_long(input, tokens, most)),
+                encoded => Ok(vec![encoded?]),
+            },
             Input::Texts(prompts) => prompts.iter().map(encode).collect(),
         }
     }
@@ -270,26 +284,31 @@ impl Served {
         prompts: &[Vec<TokenId>],
         request: &AnswerRequest,
     ) -> Result<usize, ApiError> {
-        let (param, context_length) = (request.input.param(), self.context_length);
-        let most = options.max_prompt_tokens.min(context_length - 1);
+        let param = request.input.param();
+        let most = options.max_prompt_tokens.min(self.context_length - 1);
         for prompt in prompts {
             if prompt.is_empty() {
                 return Err(ApiError::invalid(param, format!("{param}: the prompt has no tokens")));
             }
             if prompt.len() > most {
-                // Anthropic's clients know these words, and shorten the conversation.
-                let message = format!(
-                    "prompt is too long: {} tokens > {most} maximum of this server; its context of {context_length} tokens \
-                     must hold the answer, too",
-                    prompt.len()
-                );
-                return Err(ApiError::context_length(param, message));
+                return Err(self.too_long(&request.input, prompt.len(), most));
             }
         }
         if request.max_tokens == Some(0) && !request.prompt_logprobs {
             return Err(ApiError::invalid("max_tokens", "max_tokens is 0; it must be at least 1"));
         }
         Ok(request.max_tokens.unwrap_or(usize::MAX).min(options.max_completion_tokens))
+    }
+
+    /// Why a prompt of so many tokens, or more, is refused.
+    fn too_long(&self, input: &Input, tokens: usize, most: usize) -> ApiError {
+        // Anthropic's clients know these words, and shorten the conversation.
+        let message = format!(
+            "prompt is too long: {tokens} tokens > {most} maximum of this server; its context of {} tokens must hold the \
+             answer, too",
+            self.context_length
+        );
+        ApiError::context_length(input.param(), message)
     }
 
     /// What finds calls in the answers, where there may be any, and the tokens that it must see.

@@ -10,6 +10,7 @@ mod drafts;
 mod exactness;
 mod fairness;
 mod habits;
+mod hostile;
 mod llama_cpp;
 mod messages;
 mod models;
