@@ -3,7 +3,7 @@
 use std::mem;
 
 use lookahead_model::TokenId;
-use lookahead_model::tokenizer::{DecodeOptions, TokenStream, Tokenizer};
+use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions, TokenStream, Tokenizer};
 
 use crate::stop_strings::{StopCheck, StopStrings};
 
@@ -12,7 +12,11 @@ use crate::stop_strings::{StopCheck, StopStrings};
 pub struct AnswerText {
     stream: TokenStream,
     stop: StopStrings,
+    /// Control tokens whose names are stop strings: they have no text in which one could be found.
+    stop_controls: Vec<(TokenId, String)>,
     stopped: bool,
+    /// The control token that has ended the answer.
+    stop_control: Option<String>,
 }
 
 impl AnswerText {
@@ -22,11 +26,21 @@ impl AnswerText {
     }
 
     /// As [`Self::new`], with the control tokens of these names in the text: what marks thinking and calls of tools. A
-    /// stop string neither holds such a token nor goes across it.
+    /// stop string that is the whole name of a control token is found where that token comes. Else a stop string neither holds
+    /// such a token nor goes across it.
     pub fn showing(tokenizer: &Tokenizer, stop: impl IntoIterator<Item = String>, markers: &[&str]) -> Self {
         let stream = tokenizer.stream(DecodeOptions { show_special: false, continuation: true });
         let stream = stream.showing(markers);
-        Self { stream, stop: StopStrings::new(stop), stopped: false }
+        let stop: Vec<String> = stop.into_iter().collect();
+        let control = |name: &String| {
+            let options = EncodeOptions { add_bos: false, parse_special: true };
+            match *tokenizer.encode(name, options).ok()? {
+                [id] if tokenizer.is_control(id) => Some((id, name.clone())),
+                _ => None,
+            }
+        };
+        let stop_controls = stop.iter().filter_map(control).collect();
+        Self { stream, stop: StopStrings::new(stop), stop_controls, stopped: false, stop_control: None }
     }
 
     /// Takes the next token. The text is often empty, as no part of a character or of a stop string is shown. Once
@@ -34,6 +48,13 @@ impl AnswerText {
     pub fn push(&mut self, token: TokenId) -> StopCheck {
         if self.stopped {
             return StopCheck { text: String::new(), stopped: true };
+        }
+        if let Some((_, name)) = self.stop_controls.iter().find(|(id, _)| *id == token) {
+            self.stop_control = Some(name.clone());
+            let check = self.stop.push(self.stream.finish());
+            self.stopped = true;
+            let held = if check.stopped { String::new() } else { self.stop.finish() };
+            return StopCheck { text: check.text + &held, stopped: true };
         }
         if self.stream.is_shown_control(token) {
             // A character that lacks its end is text before the marker.
@@ -53,7 +74,7 @@ impl AnswerText {
 
     /// The stop string that has ended the answer, if one has.
     pub fn stop_string(&self) -> Option<&str> {
-        self.stop.found()
+        self.stop.found().or(self.stop_control.as_deref())
     }
 
     /// The text still held back, once no more tokens will come. An answer that ends inside a character ends before it.
@@ -108,6 +129,17 @@ mod tests {
         ] {
             let shown = shown.iter().map(ToString::to_string).collect();
             assert_eq!(answer(stop, tokens), (shown, rest.to_owned(), stopped), "{stop:?} in {tokens:?}");
+        }
+    }
+
+    #[test]
+    fn a_stop_string_that_is_the_name_of_a_control_token_is_found_where_the_token_comes() {
+        for markers in [&[][..], &["<|im_end|>"]] {
+            let mut answer =
+                AnswerText::showing(&tokenizer(), ["ab", "<|im_end|>"].map(str::to_owned), markers);
+            assert_eq!(answer.push(0), StopCheck { text: String::new(), stopped: false });
+            assert_eq!(answer.push(5), StopCheck { text: "a".to_owned(), stopped: true });
+            assert_eq!((answer.finish(), answer.stop_string()), (String::new(), Some("<|im_end|>")));
         }
     }
 

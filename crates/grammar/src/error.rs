@@ -47,6 +47,11 @@ pub(crate) fn readable(problem: &dyn std::fmt::Display) -> String {
     let marks = ["\n<non-verbose/>", "\n<backtrace>", "\n<state>"];
     let end = marks.iter().filter_map(|mark| text.find(mark)).min().unwrap_or(text.len());
     let text = text[..end].trim_end();
+    if text.contains("NoExtensionBias") {
+        return "no answer follows it: nothing can stand at its beginning, or nothing that the model's tokens write; make it \
+                allow some text"
+            .to_owned();
+    }
     match text.char_indices().nth(LONGEST_PROBLEM) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text.to_owned(),

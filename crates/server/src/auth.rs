@@ -77,7 +77,10 @@ pub(crate) fn tenant_of(keys: &[ApiKey], headers: &HeaderMap) -> Result<String, 
         return Ok(EVERYONE.to_owned());
     }
     let value = |name: &HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-    let bearer = value(&header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer "));
+    let bearer = value(&header::AUTHORIZATION).and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("Bearer").then_some(secret)
+    });
     let sent: Vec<&str> = bearer.into_iter().chain(value(&API_KEY)).collect();
     if sent.is_empty() {
         return Err(ApiError::unauthorized(
@@ -118,6 +121,10 @@ mod tests {
     fn a_key_names_its_tenant_and_nothing_else_is_one() {
         let keys = ["alice:s3cret", "bare"];
         assert_eq!(tenant(&keys, Some("Bearer s3cret")).as_deref(), Some("alice"));
+        // Schemes are told apart without regard to case (RFC 9110, section 11.1).
+        for scheme in ["bearer", "BEARER"] {
+            assert_eq!(tenant(&keys, Some(&format!("{scheme} s3cret"))).as_deref(), Some("alice"));
+        }
         assert!(tenant(&keys, Some("Bearer bare")).unwrap().starts_with("key-"));
         for wrong in
             [None, Some("Bearer "), Some("Bearer alice"), Some("Bearer alice:s3cret"), Some("Basic s3cret")]

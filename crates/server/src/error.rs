@@ -10,6 +10,7 @@ use serde::Serialize;
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::drafts::error::{CorpusLimit, DraftStoreError};
+use crate::excerpt::{self, excerpt};
 
 /// Why a request was not answered.
 #[derive(Debug)]
@@ -114,6 +115,7 @@ impl ErrorObject {
 
 impl ApiError {
     fn new(status: StatusCode, kind: &'static str, code: Option<&'static str>, message: String) -> Self {
+        let message = excerpt::message(message);
         Self { status, error: ErrorObject { message, kind, param: None, code }, retry_after_s: None }
     }
 
@@ -246,7 +248,7 @@ impl ApiError {
     /// The field that is to blame.
     #[must_use]
     pub(crate) fn of_param(mut self, param: impl Into<String>) -> Self {
-        self.error.param = Some(param.into());
+        self.error.param = Some(excerpt(&param.into()).into_owned());
         self
     }
 
@@ -301,13 +303,19 @@ impl From<EngineError> for ApiError {
     }
 }
 
+/// Why the chat template makes no prompt of a conversation that stands in the field `param`.
+pub(crate) fn of_template(error: &ChatTemplateError, param: &str) -> ApiError {
+    match error {
+        ChatTemplateError::ReservedVariable(_) => {
+            ApiError::invalid("chat_template_kwargs", error.to_string())
+        }
+        _ => ApiError::invalid(param, error.to_string()),
+    }
+}
+
 impl From<ChatTemplateError> for ApiError {
     fn from(error: ChatTemplateError) -> Self {
-        let param = match error {
-            ChatTemplateError::ReservedVariable(_) => "chat_template_kwargs",
-            _ => "messages",
-        };
-        Self::invalid(param, error.to_string())
+        of_template(&error, "messages")
     }
 }
 
@@ -315,7 +323,7 @@ impl From<DraftStoreError> for ApiError {
     fn from(error: DraftStoreError) -> Self {
         let message = error.to_string();
         match error {
-            DraftStoreError::Name(_) => Self::invalid("lookahead.namespace", message),
+            DraftStoreError::Name { what, .. } => Self::invalid(what, message),
             DraftStoreError::TooMuch { limit: CorpusLimit::Size(_), .. } => Self::too_large(message),
             DraftStoreError::TooMuch { .. } => Self::quota(message),
             DraftStoreError::UploadInProgress => Self::upload_in_progress(message),

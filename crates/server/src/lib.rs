@@ -13,6 +13,7 @@ mod api;
 mod auth;
 mod drafts;
 mod error;
+mod excerpt;
 mod generation;
 mod ids;
 mod listen;

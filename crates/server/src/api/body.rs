@@ -9,15 +9,20 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use serde::de::DeserializeOwned;
+use serde_ignored::Path;
 use serde_json::{Map, Value};
 
 use super::known_fields::{Treatment, treatment};
 use crate::admission::{Resource, Ticket};
 use crate::error::ApiError;
+use crate::excerpt::excerpt;
 use crate::state::State;
 
 /// Values of a body, at most. Parsed, each takes up to 150 bytes, even where it is two as text.
 const MAX_VALUES: usize = 1 << 20;
+
+/// Names of fields within objects of a request that are told as passed over, at most.
+const MAX_UNKNOWN_WITHIN: usize = 16;
 
 /// What some programs of Windows put in front of UTF-8.
 const BYTE_ORDER_MARK: &[u8] = b"\xEF\xBB\xBF";
@@ -30,6 +35,8 @@ pub(super) struct Fields {
     value: Value,
     /// Those that no part of the request has known so far.
     unknown: BTreeSet<String>,
+    /// Fields of objects within it that no part has known, by their paths without indexes.
+    unknown_within: BTreeSet<String>,
     /// What becomes of those that none knows in the end.
     treatment: fn(&str, &Value) -> Treatment,
     /// Where the object stands, for errors: empty, or a path with a dot behind it.
@@ -152,7 +159,8 @@ impl Fields {
     ) -> Self {
         let asks = |(name, value): &(&String, &Value)| treatment(name, value) != Treatment::Passes;
         let unknown = fields.iter().filter(asks).map(|(name, _)| name.clone()).collect();
-        Self { value: Value::Object(fields), unknown, treatment, place }
+        let (value, unknown_within) = (Value::Object(fields), BTreeSet::new());
+        Self { value, unknown, unknown_within, treatment, place }
     }
 
     /// A part of the request: the fields that `T` has.
@@ -160,16 +168,35 @@ impl Fields {
         let mut ignored = BTreeSet::new();
         let mut track = serde_path_to_error::Track::new();
         let deserializer = serde_path_to_error::Deserializer::new(&self.value, &mut track);
-        let part = serde_ignored::deserialize(deserializer, |path| {
-            ignored.insert(path.to_string());
+        let (value, within) = (&self.value, &mut self.unknown_within);
+        let part = serde_ignored::deserialize(deserializer, |path| match &path {
+            Path::Map { parent: Path::Root, key } => {
+                ignored.insert(key.clone());
+            }
+            _ if within.len() < MAX_UNKNOWN_WITHIN && at(value, &path).is_some_and(asks) => {
+                within.insert(name_of(&path));
+            }
+            _ => {}
         });
         let part = part.map_err(|error: serde_json::Error| {
-            let param = match track.path().to_string().as_str() {
-                "." => self.place.trim_end_matches('.').to_owned(), // the object itself
-                path => format!("{}{path}", self.place),
+            let place = match track.path().to_string().as_str() {
+                "." => self.place.to_owned(), // the object itself
+                path => format!("{}{path}.", self.place),
             };
-            let message = if param.is_empty() { error.to_string() } else { format!("`{param}`: {error}") };
-            ApiError::invalid(param, message)
+            let problem = error.to_string();
+            // Of these the path is that of the object.
+            for (words, told) in
+                [("missing field", "is missing"), ("duplicate field", "is given twice, by two of its names")]
+            {
+                let name = problem.strip_prefix(words).and_then(|rest| rest.split('`').nth(1));
+                if let Some(name) = name {
+                    let param = format!("{place}{name}");
+                    let message = format!("`{param}` {told}");
+                    return ApiError::invalid(param, message);
+                }
+            }
+            let param = place.trim_end_matches('.');
+            ApiError::invalid(param, format!("`{}`: {problem}", excerpt(param)))
         })?;
         self.unknown.retain(|name| ignored.contains(name));
         Ok(part)
@@ -185,11 +212,54 @@ impl Fields {
                 Treatment::Passes => {}
                 Treatment::PassedOver => passed_over.push(name),
                 Treatment::Refused(reason) => {
+                    let name = excerpt(&name);
                     return Err(ApiError::unsupported(&name, format!("`{name}` {reason}")));
                 }
             }
         }
+        passed_over.extend(self.unknown_within.iter().map(|name| format!("{}{name}", self.place)));
         Ok(PassedOver(passed_over))
+    }
+}
+
+/// The value at a path.
+fn at<'v>(value: &'v Value, path: &Path<'_>) -> Option<&'v Value> {
+    match path {
+        Path::Root => Some(value),
+        Path::Seq { parent, index } => at(value, parent)?.get(index),
+        Path::Map { parent, key } => at(value, parent)?.get(key),
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            at(value, parent)
+        }
+    }
+}
+
+/// What a path is called, whichever of a list it goes through.
+fn name_of(path: &Path<'_>) -> String {
+    match path {
+        Path::Root => String::new(),
+        Path::Seq { parent, .. } => format!("{}[]", name_of(parent)),
+        Path::Map { parent: Path::Root, key } => key.clone(),
+        Path::Map { parent, key } => {
+            // It may come to stand in a header.
+            let key: String = excerpt(key).escape_default().collect();
+            format!("{}.{key}", name_of(parent))
+        }
+        Path::Some { parent } | Path::NewtypeStruct { parent } | Path::NewtypeVariant { parent } => {
+            name_of(parent)
+        }
+    }
+}
+
+/// Whether a value that is not known asks for something: clients write out what is empty or off.
+fn asks(value: &Value) -> bool {
+    match value {
+        Value::Null => false,
+        Value::Bool(is_on) => *is_on,
+        Value::String(text) => !text.is_empty(),
+        Value::Array(values) => !values.is_empty(),
+        Value::Object(fields) => !fields.is_empty(),
+        Value::Number(_) => true,
     }
 }
 

@@ -146,7 +146,7 @@ pub(super) async fn add_corpus(
     Url(Query(CorpusQuery { name, namespace, model })): Url<Query<CorpusQuery>>,
     request: Request,
 ) -> Result<Json<CorpusObject>, ApiError> {
-    let namespace = NamespaceName::new(&tenant, namespace.as_deref())?;
+    let namespace = NamespaceName::new("namespace", &tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
     let max_bytes = state.options.max_corpus_bytes;
     let upload = {
@@ -261,7 +261,7 @@ pub(super) async fn list_corpora(
     Extension(Tenant(tenant)): Extension<Tenant>,
     Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<CorpusList>, ApiError> {
-    let namespace = NamespaceName::new(&tenant, namespace.as_deref())?;
+    let namespace = NamespaceName::new("namespace", &tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
         let data = model.drafts.corpora(&namespace)?.into_iter().map(Into::into).collect();
@@ -288,7 +288,7 @@ pub(super) async fn remove_corpus(
     Url(Path(name)): Url<Path<String>>,
     Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Deleted>, ApiError> {
-    let namespace = NamespaceName::new(&tenant, namespace.as_deref())?;
+    let namespace = NamespaceName::new("namespace", &tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
         if model.drafts.remove_corpus(&namespace, &name)? {
@@ -316,7 +316,7 @@ pub(super) async fn stats(
     Extension(Tenant(tenant)): Extension<Tenant>,
     Url(Query(NamespaceQuery { namespace, model })): Url<Query<NamespaceQuery>>,
 ) -> Result<Json<Stats>, ApiError> {
-    let name = NamespaceName::new(&tenant, namespace.as_deref())?;
+    let name = NamespaceName::new("namespace", &tenant, namespace.as_deref())?;
     let model = Arc::clone(state.models.find(model.as_deref())?);
     blocking(move || {
         let NamespaceReport { is_open, stats, disk_bytes, problem } = model.drafts.report(&name);

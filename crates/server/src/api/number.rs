@@ -53,10 +53,21 @@ pub(super) fn count<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option
 
 /// A number of tokens; -1 is no limit, as clients of llama.cpp's server say.
 pub(super) fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    limit_from(-1, deserializer)
+}
+
+/// A number of tokens; -1 is no limit, and so is -2, by which clients of Ollama mean what the context holds.
+pub(super) fn limit_or_fill<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    limit_from(-2, deserializer)
+}
+
+/// A number of tokens; `least` to -1 is no limit.
+fn limit_from<'de, D: Deserializer<'de>>(least: i128, deserializer: D) -> Result<Option<usize>, D::Error> {
     let of = |number: i128| match number {
-        -1 => Ok(usize::MAX),
-        ..-1 => Err(D::Error::custom(format!("{number} is no number of tokens"))),
-        _ => Ok(usize::try_from(number).unwrap_or(usize::MAX)),
+        ..0 if number < least => {
+            Err(D::Error::custom(format!("{number} is no number of tokens; -1 is no limit")))
+        }
+        _ => Ok(usize::try_from(number).unwrap_or(usize::MAX)), // of those below 0, too
     };
     whole(deserializer)?.map(of).transpose()
 }
@@ -104,7 +115,8 @@ mod tests {
         assert_eq!(count(json!(1e20)).unwrap(), Some(usize::MAX));
         assert!(count(json!(-1)).unwrap_err().to_string().contains("-1 is negative"));
         assert_eq!(limit(json!(-1.0)).unwrap(), Some(usize::MAX));
-        assert!(limit(json!(-2)).is_err());
+        assert!(limit(json!(-2)).is_err() && limit_or_fill(json!(-3)).is_err());
+        assert_eq!(limit_or_fill(json!(-2)).unwrap(), Some(usize::MAX));
         assert_eq!(integer(json!(-1e20)).unwrap(), Some(i64::MIN));
         assert_eq!(seed(json!(-1)).unwrap(), Some(u64::MAX));
         assert_eq!(seed(json!(9_223_372_036_854_775_808_u64)).unwrap(), Some(1 << 63));

@@ -10,8 +10,13 @@ use lookahead_trie::TrieError;
 #[derive(Debug, thiserror::Error)]
 pub enum DraftStoreError {
     /// A name with other characters than names may have.
-    #[error("{0:?} is no name: up to 64 letters, digits, `-`, `_` and `.` are")]
-    Name(String),
+    #[error("{what}: {name:?} is no name: up to 64 letters, digits, `-`, `_` and `.` are")]
+    Name {
+        /// What is called by it.
+        what: &'static str,
+        /// The name.
+        name: String,
+    },
     /// A corpus is more than its tenant may send.
     #[error("the corpus {corpus:?} is refused: {limit}")]
     TooMuch {

@@ -145,7 +145,7 @@ mod tests {
         let layout = Layout::new(Some(directory.path())).unwrap();
         for tenant in ["a", "ab", "a.drafts", "a.corpora", "a.drafts.journal", ".."] {
             for within in [None, Some("b")] {
-                let name = NamespaceName::new(tenant, within).unwrap();
+                let name = NamespaceName::new("namespace", tenant, within).unwrap();
                 let file = layout.drafts(&name).unwrap();
                 fs::write(journal_of(&file), "12345").unwrap();
                 assert_eq!(layout.kept_bytes(&name), Some(5));
@@ -159,6 +159,6 @@ mod tests {
         }
         assert_eq!(layout.kept("a").unwrap().len(), 0);
         assert_eq!(layout.kept("a.drafts.journal").unwrap().len(), 2);
-        assert_eq!(layout.kept_bytes(&NamespaceName::new("a", None).unwrap()), None);
+        assert_eq!(layout.kept_bytes(&NamespaceName::new("namespace", "a", None).unwrap()), None);
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::error::DraftStoreError;
 use crate::auth::is_name;
+use crate::excerpt::excerpt;
 
 /// A tenant's namespace: its own, or one within it that its requests name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -13,10 +14,16 @@ pub(crate) struct NamespaceName {
 }
 
 impl NamespaceName {
-    /// The namespace `within` that of `tenant`, or that itself.
-    pub(crate) fn new(tenant: &str, within: Option<&str>) -> Result<Self, DraftStoreError> {
+    /// The namespace `within` that of `tenant`, or that itself, where the field `what` asks for it.
+    pub(crate) fn new(
+        what: &'static str,
+        tenant: &str,
+        within: Option<&str>,
+    ) -> Result<Self, DraftStoreError> {
         match within {
-            Some(name) if !is_name(name) => Err(DraftStoreError::Name(name.to_owned())),
+            Some(name) if !is_name(name) => {
+                Err(DraftStoreError::Name { what, name: excerpt(name).into_owned() })
+            }
             within => Ok(Self { tenant: tenant.to_owned(), within: within.map(str::to_owned) }),
         }
     }

@@ -11,6 +11,7 @@ use super::error::{CorpusLimit, DraftStoreError};
 use super::name::NamespaceName;
 use super::tenant::Tenant;
 use crate::auth::is_name;
+use crate::excerpt::excerpt;
 
 /// A corpus that is being sent. Each tenant sends one at a time; dropped, it leaves nothing behind.
 pub(crate) struct Upload {
@@ -35,7 +36,7 @@ impl Upload {
         max_corpus_bytes: usize,
     ) -> Result<Self, DraftStoreError> {
         if !is_name(&corpus) {
-            return Err(DraftStoreError::Name(corpus));
+            return Err(DraftStoreError::Name { what: "name", name: excerpt(&corpus).into_owned() });
         }
         let Ok(only_one) = Arc::clone(&tenant.uploads).try_acquire_owned() else {
             return Err(DraftStoreError::UploadInProgress);

@@ -13,5 +13,5 @@ mod shared_constraint;
 mod usage;
 
 pub(crate) use answers::{AnswerEvent, Answers, Delta, EndReason};
-pub(crate) use request::{AnswerRequest, Drafting, Input, Prompt, Rule, Structure, Tools};
+pub(crate) use request::{AnswerRequest, Drafting, FieldNames, Input, Prompt, Rule, Structure, Tools};
 pub(crate) use usage::Usage;

@@ -17,11 +17,11 @@ use tokio::sync::mpsc::unbounded_channel;
 use super::answers::{Answers, Asked};
 use super::dictated::Dictated;
 use super::min_tokens::MinTokens;
-use super::request::{AnswerRequest, Drafting, Input, Prompt, Rule, Structure, Tools};
+use super::request::{AnswerRequest, Drafting, FieldNames, Input, Prompt, Rule, Structure, Tools};
 use super::shared_constraint::SharedConstraint;
 use crate::admission::{Resource, Ticket};
 use crate::drafts::UsedNamespace;
-use crate::error::{ApiError, grammar_error};
+use crate::error::{ApiError, grammar_error, of_template};
 use crate::options::ServerOptions;
 use crate::served::{Served, Thinking};
 use crate::worker::{Job, JobTicket, Received};
@@ -72,7 +72,7 @@ impl Served {
         let most = options.max_prompt_tokens.min(self.context_length - 1);
         // Of a prompt that is cut, the whole is encoded: only its end is left.
         let mut tokens =
-            self.encode(input, if request.truncate_prompt.is_some() { usize::MAX } else { most })?;
+            self.encode(request, if request.truncate_prompt.is_some() { usize::MAX } else { most })?;
         if let Some(left) = request.truncate_prompt {
             let most = most.min(left);
             for prompt in &mut tokens {
@@ -169,42 +169,45 @@ impl Served {
     }
 
     /// The tokens of each prompt. A prompt that is seen to have more than `most` is refused before it is encoded.
-    fn encode(&self, input: &Input, most: usize) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    fn encode(&self, request: &AnswerRequest, most: usize) -> Result<Vec<Vec<TokenId>>, ApiError> {
+        let FieldNames { input: param, suffix, .. } = request.names;
         let vocabulary_size = self.tokenizer().vocabulary_size();
         let check_length = |bytes: usize| match self.tokenizer().fewest_tokens(bytes) {
-            tokens if tokens > most => Err(self.too_long(input, tokens, most)),
+            tokens if tokens > most => Err(self.too_long(param, tokens, most)),
             _ => Ok(()),
         };
         let encode = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => {
                 check_length(text.len())?;
                 let tokens = self.prompts.encode_text(text);
-                tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))
+                tokens.map_err(|error| ApiError::invalid(param, error.to_string()))
             }
             Prompt::Around { files, before, after } => {
                 let files_bytes: usize = files.iter().map(|(name, text)| name.len() + text.len()).sum();
                 check_length(files_bytes + before.len() + after.len())?;
                 let tokens = self.prompts.encode_gap(files, before, after);
-                let tokens = tokens.map_err(|error| ApiError::invalid("prompt", error.to_string()))?;
+                let tokens = tokens.map_err(|error| ApiError::invalid(param, error.to_string()))?;
                 tokens.ok_or_else(|| {
-                    let message = "suffix is not supported by this model: it was not trained to fill in the middle, so its \
-                                   vocabulary has no tokens for that";
-                    ApiError::unsupported("suffix", message)
+                    let message = format!(
+                        "{suffix} is not supported by this model: it was not trained to fill in the middle, so its \
+                         vocabulary has no tokens for that"
+                    );
+                    ApiError::unsupported(suffix, message)
                 })
             }
             Prompt::Tokens(tokens) => match tokens.iter().find(|&&token| token as usize >= vocabulary_size) {
                 None => Ok(tokens.clone()),
                 Some(unknown) => {
                     let last = vocabulary_size - 1;
-                    let message = format!("prompt: {unknown} is no token id; there are 0 to {last}");
-                    Err(ApiError::invalid("prompt", message))
+                    let message = format!("{param}: {unknown} is no token id; there are 0 to {last}");
+                    Err(ApiError::invalid(param, message))
                 }
             },
         };
-        match input {
+        match &request.input {
             Input::Conversation(chat, _) => match self.prompts.encode_chat_within(chat, most) {
-                Err(ChatTemplateError::TooLong { tokens, most }) => Err(self.too_long(input, tokens, most)),
-                encoded => Ok(vec![encoded?]),
+                Err(ChatTemplateError::TooLong { tokens, most }) => Err(self.too_long(param, tokens, most)),
+                encoded => encoded.map(|tokens| vec![tokens]).map_err(|error| of_template(&error, param)),
             },
             Input::Texts(prompts) => prompts.iter().map(encode).collect(),
         }
@@ -284,31 +287,31 @@ impl Served {
         prompts: &[Vec<TokenId>],
         request: &AnswerRequest,
     ) -> Result<usize, ApiError> {
-        let param = request.input.param();
+        let FieldNames { input: param, max_tokens, .. } = request.names;
         let most = options.max_prompt_tokens.min(self.context_length - 1);
         for prompt in prompts {
             if prompt.is_empty() {
                 return Err(ApiError::invalid(param, format!("{param}: the prompt has no tokens")));
             }
             if prompt.len() > most {
-                return Err(self.too_long(&request.input, prompt.len(), most));
+                return Err(self.too_long(param, prompt.len(), most));
             }
         }
         if request.max_tokens == Some(0) && !request.prompt_logprobs {
-            return Err(ApiError::invalid("max_tokens", "max_tokens is 0; it must be at least 1"));
+            return Err(ApiError::invalid(max_tokens, format!("{max_tokens} is 0; it must be at least 1")));
         }
         Ok(request.max_tokens.unwrap_or(usize::MAX).min(options.max_completion_tokens))
     }
 
     /// Why a prompt of so many tokens, or more, is refused.
-    fn too_long(&self, input: &Input, tokens: usize, most: usize) -> ApiError {
+    fn too_long(&self, param: &str, tokens: usize, most: usize) -> ApiError {
         // Anthropic's clients know these words, and shorten the conversation.
         let message = format!(
             "prompt is too long: {tokens} tokens > {most} maximum of this server; its context of {} tokens must hold the \
              answer, too",
             self.context_length
         );
-        ApiError::context_length(input.param(), message)
+        ApiError::context_length(param, message)
     }
 
     /// What finds calls in the answers, where there may be any, and the tokens that it must see.

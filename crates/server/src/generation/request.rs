@@ -10,6 +10,7 @@ use crate::drafts::NamespaceName;
 /// What is asked of a model.
 pub(crate) struct AnswerRequest {
     pub(crate) input: Input,
+    pub(crate) names: FieldNames,
     /// Answers to each prompt.
     pub(crate) choices: usize,
     /// The most tokens of an answer; what the context and the server allow if it is `None`.
@@ -37,6 +38,25 @@ pub(crate) struct AnswerRequest {
     pub(crate) drafting: Drafting,
     /// Bytes that its wire keeps of what was sent, until it is answered.
     pub(crate) kept_bytes: usize,
+}
+
+impl AnswerRequest {
+    /// The request with a limit that its client calls by this name.
+    pub(crate) fn with_max_tokens(self, limit: Option<(&'static str, usize)>) -> Self {
+        let Some((max_tokens, limit)) = limit else { return self };
+        Self { max_tokens: Some(limit), names: FieldNames { max_tokens, ..self.names }, ..self }
+    }
+}
+
+/// What a client calls those fields of its request that may turn out to be wrong when it is prepared.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct FieldNames {
+    /// What is to be continued.
+    pub(crate) input: &'static str,
+    /// What stands behind a gap.
+    pub(crate) suffix: &'static str,
+    /// The most tokens of an answer.
+    pub(crate) max_tokens: &'static str,
 }
 
 /// What is to be continued.
@@ -113,11 +133,12 @@ impl Input {
         }
     }
 
-    /// The field of a request that it stands in.
-    pub(crate) fn param(&self) -> &'static str {
-        match self {
+    /// What OpenAI's clients call the fields of a request for it.
+    pub(crate) fn usual_names(&self) -> FieldNames {
+        let input = match self {
             Self::Conversation(..) => "messages",
             Self::Texts(_) => "prompt",
-        }
+        };
+        FieldNames { input, suffix: "suffix", max_tokens: "max_tokens" }
     }
 }

@@ -9,6 +9,7 @@ mod conversations;
 mod drafts;
 mod exactness;
 mod fairness;
+mod fields;
 mod habits;
 mod hostile;
 mod llama_cpp;

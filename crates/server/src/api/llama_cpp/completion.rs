@@ -17,7 +17,7 @@ use crate::api::openai::logprobs::check_top;
 use crate::api::openai::structure::StructureFields;
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
-use crate::generation::{AnswerRequest, Answers, Input, Prompt};
+use crate::generation::{AnswerRequest, Answers, FieldNames, Input, Prompt};
 use crate::state::State;
 
 /// A text to be continued.
@@ -64,7 +64,10 @@ struct NativeCompletionRequest {
 
 /// A prompt in any of llama.cpp's forms.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a text or a list of token ids; /v1/completions takes several prompts"
+)]
 enum OnePrompt {
     /// A text.
     Text(String),
@@ -141,12 +144,21 @@ impl NativeRequest {
         let Self { native, structure, sampling } = self;
         let model = Arc::clone(state.models.find(sampling.model.as_deref())?);
         let top = check_top("n_probs", native.n_probs.unwrap_or(0))?;
+        let max_tokens = either(("n_predict", native.n_predict), ("max_tokens", native.max_tokens))?;
+        let is_gap = matches!(prompt, Prompt::Around { .. });
+        let asked = sampling.request(&model, tenant, Input::Texts(vec![prompt]))?;
+        let names = if is_gap {
+            FieldNames { input: "input_prefix", suffix: "input_suffix", ..asked.names }
+        } else {
+            asked.names
+        };
         let request = AnswerRequest {
-            max_tokens: either(("n_predict", native.n_predict), ("max_tokens", native.max_tokens))?,
+            names,
             logprobs: (top > 0).then_some(top),
             structure: structure.read()?,
-            ..sampling.request(&model, tenant, Input::Texts(vec![prompt]))?
+            ..asked
         };
+        let request = request.with_max_tokens(max_tokens);
         let extras = Extras { has_probabilities: top > 0, has_tokens: native.return_tokens };
         let wire = {
             let model = Arc::clone(&model);

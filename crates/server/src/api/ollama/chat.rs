@@ -89,10 +89,10 @@ fn read(
     };
     let input = Input::Conversation(Box::new(conversation), tools);
     let request = AnswerRequest {
-        max_tokens: shared.max_tokens,
         structure: shared.structure,
         ..shared.sampling.request(&shared.model, tenant, input)?
     };
+    let request = request.with_max_tokens(shared.max_tokens);
     let name = shared.name;
     let wire = move |answers: &Answers| OllamaWire::new(Form::Chat, name, answers.received());
     let is_stream = shared.is_stream;

@@ -17,7 +17,7 @@ use crate::api::extract::Call;
 use crate::api::openai::fields::or_default;
 use crate::api::warnings::Warnings;
 use crate::error::ApiError;
-use crate::generation::{AnswerRequest, Answers, Input, Prompt};
+use crate::generation::{AnswerRequest, Answers, FieldNames, Input, Prompt};
 use crate::served::Served;
 use crate::state::State;
 
@@ -92,11 +92,11 @@ fn read(
         (loaded["done"], loaded["done_reason"]) = (true.into(), "load".into());
         return Ok(Outcome::Object(loaded));
     }
-    let request = AnswerRequest {
-        max_tokens: shared.max_tokens,
-        structure: shared.structure,
-        ..shared.sampling.request(&shared.model, tenant, generate.input(&shared.model, shared.variables))?
-    };
+    let input = generate.input(&shared.model, shared.variables);
+    let asked = shared.sampling.request(&shared.model, tenant, input)?;
+    let names = FieldNames { input: "prompt", ..asked.names };
+    let request = AnswerRequest { names, structure: shared.structure, ..asked };
+    let request = request.with_max_tokens(shared.max_tokens);
     let name = shared.name;
     let wire = move |answers: &Answers| OllamaWire::new(Form::Text, name, answers.received());
     let is_stream = shared.is_stream;

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use crate::api::body::{Fields, PassedOver};
 use crate::api::conversation::set_thinking;
 use crate::api::known_fields::Treatment;
-use crate::api::number::{integer, limit, seed};
+use crate::api::number::{integer, limit_or_fill, seed};
 use crate::api::openai::fields::{LookaheadFields, OneOrMany, SamplingFields, or_default};
 use crate::error::ApiError;
 use crate::generation::{Rule, Structure};
@@ -18,6 +18,9 @@ use crate::state::State;
 
 /// What a name of a model ends with where Ollama's client adds its usual tag.
 const USUAL_TAG: &str = ":latest";
+
+/// Where options stand in a request.
+const PLACE: &str = "options.";
 
 /// Options that set up what this server does by itself.
 const PASSED_OVER: [&str; 14] = [
@@ -61,7 +64,7 @@ pub(super) struct SharedFields {
 
 /// Whether the model thinks first.
 #[derive(Clone, Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected true, false, \"low\", \"medium\" or \"high\"")]
 enum Think {
     Whether(bool),
     Effort(String),
@@ -70,8 +73,8 @@ enum Think {
 /// Settings of the sampler.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(super) struct Options {
-    /// The most tokens of an answer; as many as the context holds where it is -1 or not given.
-    #[serde(default, deserialize_with = "limit")]
+    /// The most tokens of an answer; as many as the context holds where it is -1, -2 or not given.
+    #[serde(default, deserialize_with = "limit_or_fill")]
     num_predict: Option<usize>,
     /// As in OpenAI's API, with the same default, 1.
     temperature: Option<f32>,
@@ -113,7 +116,8 @@ pub(super) struct Shared {
     /// As the client calls it.
     pub(super) name: String,
     pub(super) sampling: SamplingFields,
-    pub(super) max_tokens: Option<usize>,
+    /// The most tokens of an answer, and the option that says it.
+    pub(super) max_tokens: Option<(&'static str, usize)>,
     pub(super) structure: Option<Structure>,
     pub(super) is_stream: bool,
     /// Variables of the template.
@@ -123,7 +127,7 @@ pub(super) struct Shared {
 
 impl SharedFields {
     pub(super) fn read(self, state: &State) -> Result<Shared, ApiError> {
-        let mut fields = Fields::of(self.options, treatment, "options.");
+        let mut fields = Fields::of(self.options, treatment, PLACE);
         let options: Options = fields.part()?;
         let passed_over = fields.refuse_unknown()?;
         if options.num_predict == Some(0) {
@@ -131,6 +135,7 @@ impl SharedFields {
             return Err(ApiError::invalid("options.num_predict", message));
         }
         let sampling = SamplingFields {
+            place: PLACE,
             temperature: options.temperature,
             top_k: options.top_k,
             top_p: options.top_p,
@@ -149,7 +154,7 @@ impl SharedFields {
             model: Arc::clone(find_model(state, &self.model)?),
             name: self.model,
             sampling,
-            max_tokens: options.num_predict,
+            max_tokens: options.num_predict.map(|most| ("options.num_predict", most)),
             structure,
             is_stream: self.stream.unwrap_or(true),
             variables: self.think.map(Think::variables).transpose()?.unwrap_or_default(),

@@ -140,15 +140,16 @@ fn read(
     if conversation.messages.is_empty() {
         return Err(ApiError::invalid("messages", "messages is empty: there is nothing to answer"));
     }
-    let max_tokens = either(("max_tokens", chat.max_tokens), ("n_predict", chat.n_predict))?;
+    let older = either(("max_tokens", chat.max_tokens), ("n_predict", chat.n_predict))?;
+    let max_tokens = chat.max_completion_tokens.map(|most| ("max_completion_tokens", most)).or(older);
     let request = AnswerRequest {
-        max_tokens: chat.max_completion_tokens.or(max_tokens),
         logprobs: chat.logprobs.then_some(top_logprobs),
         structure: structure.read()?,
         thinking_budget,
         prediction: chat.prediction.map(Prediction::read).transpose()?,
         ..sampling.request(&model, tenant, Input::Conversation(Box::new(conversation), tools))?
     };
+    let request = request.with_max_tokens(max_tokens);
     let (delivery, has_logprobs) = (sampling.delivery(), chat.logprobs);
     let wire = {
         let model = Arc::clone(&model);

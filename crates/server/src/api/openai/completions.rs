@@ -67,7 +67,10 @@ struct CompletionRequest {
 
 /// Prompts in any of OpenAI's forms.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a text, a list of texts, a list of token ids, or a list of such lists"
+)]
 enum Prompts {
     /// A text.
     Text(String),
@@ -113,12 +116,13 @@ fn read(
     let logprobs = completion.logprobs.map(|count| logprobs::check_top("logprobs", count)).transpose()?;
     let max_tokens = either(("max_tokens", completion.max_tokens), ("n_predict", completion.n_predict))?;
     let request = AnswerRequest {
-        max_tokens: Some(max_tokens.unwrap_or(DEFAULT_MAX_TOKENS)),
+        max_tokens: Some(DEFAULT_MAX_TOKENS),
         logprobs,
         prompt_logprobs: completion.echo && logprobs.is_some(),
         structure: structure.read()?,
         ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read(completion.suffix)?))?
     };
+    let request = request.with_max_tokens(max_tokens);
     let (delivery, has_echo) = (sampling.delivery(), completion.echo);
     let wire = {
         let model = Arc::clone(&model);

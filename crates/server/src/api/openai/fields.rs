@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 
-use lookahead_engine::{DraftPolicy, SamplingParams, Sharing};
+use lookahead_engine::{DraftPolicy, SamplingError, SamplingParams, Sharing};
 use lookahead_model::TokenId;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -33,6 +33,9 @@ const MAX_DRAFT_LENGTH: usize = 64;
 /// How tokens are chosen and how many answers there are.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 pub(in crate::api) struct SamplingFields {
+    /// Where these fields stand in a request of another wire: a path with a dot behind it.
+    #[serde(skip)]
+    pub(in crate::api) place: &'static str,
     /// Randomness: 0 always takes the likeliest token; the default, 1, samples from the model's own distribution.
     pub(in crate::api) temperature: Option<f32>,
     /// Only the likeliest tokens that together reach this probability.
@@ -145,7 +148,7 @@ pub(in crate::api) struct Delivery {
 
 /// What is added to the logits of tokens.
 #[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected an object of token ids and numbers, or a list of pairs [id, number]")]
 pub(in crate::api) enum Biases {
     /// By token.
     #[schema(value_type = Object)]
@@ -157,7 +160,7 @@ pub(in crate::api) enum Biases {
 
 /// A text or several.
 #[derive(Clone, Debug, Deserialize, Serialize, ToSchema)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
 pub(in crate::api) enum OneOrMany {
     /// One.
     One(String),
@@ -181,11 +184,11 @@ pub(in crate::api) fn or_default<'de, D: serde::Deserializer<'de>, T: Default + 
     Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
-/// The value of a setting that has two names: it may be sent under both, if they say the same.
-pub(in crate::api) fn either<T: Copy + PartialEq + Display>(
-    (name, value): (&str, Option<T>),
-    (other_name, other): (&str, Option<T>),
-) -> Result<Option<T>, ApiError> {
+/// The value of a setting that has two names, and the name that it was sent by: it may be sent under both, if they say the same.
+pub(in crate::api) fn either<'n, T: Copy + PartialEq + Display>(
+    (name, value): (&'n str, Option<T>),
+    (other_name, other): (&'n str, Option<T>),
+) -> Result<Option<(&'n str, T)>, ApiError> {
     match (value, other) {
         (Some(value), Some(other)) if value != other => Err(ApiError::invalid(
             other_name,
@@ -193,7 +196,10 @@ pub(in crate::api) fn either<T: Copy + PartialEq + Display>(
                 "{name} is {value} and {other_name} is {other}; they are two names of one setting: send one of them"
             ),
         )),
-        _ => Ok(value.or(other)),
+        _ => {
+            let named = |name, value: Option<T>| value.map(|value| (name, value));
+            Ok(named(name, value).or(named(other_name, other)))
+        }
     }
 }
 
@@ -222,6 +228,7 @@ impl SamplingFields {
         input: Input,
     ) -> Result<AnswerRequest, ApiError> {
         Ok(AnswerRequest {
+            names: input.usual_names(),
             input,
             choices: self.choices()?,
             max_tokens: None,
@@ -238,7 +245,11 @@ impl SamplingFields {
             prediction: None,
             drafting: Drafting {
                 policy: self.lookahead.policy(model.policy.as_ref())?,
-                namespace: NamespaceName::new(tenant, self.lookahead.namespace.as_deref())?,
+                namespace: NamespaceName::new(
+                    "lookahead.namespace",
+                    tenant,
+                    self.lookahead.namespace.as_deref(),
+                )?,
             },
             kept_bytes: 0,
         })
@@ -254,7 +265,7 @@ impl SamplingFields {
             top_k: usize::try_from(self.top_k.unwrap_or(0)).unwrap_or(0),
             top_p: self.top_p.unwrap_or(off.top_p),
             min_p: self.min_p.unwrap_or(off.min_p),
-            repetition_penalty: repetition_penalty.unwrap_or(off.repetition_penalty),
+            repetition_penalty: repetition_penalty.map_or(off.repetition_penalty, |(_, penalty)| penalty),
             presence_penalty: self.presence_penalty.unwrap_or(off.presence_penalty),
             frequency_penalty: self.frequency_penalty.unwrap_or(off.frequency_penalty),
             penalty_window: self.repeat_last_n.map_or(off.penalty_window, |last| {
@@ -263,7 +274,12 @@ impl SamplingFields {
             logit_bias: self.logit_bias(vocabulary_size)?,
             seed: self.seed.unwrap_or_else(SamplingParams::new_seed),
         };
-        params.validate().map_err(|error| ApiError::invalid(error.field, error.to_string()))?;
+        params.validate().map_err(|SamplingError { field, value, allowed }| {
+            let written = repetition_penalty.filter(|_| field == "repetition_penalty");
+            let field = format!("{}{}", self.place, written.map_or(field, |(name, _)| name));
+            let message = format!("{field} is {value}; it must be {allowed}");
+            ApiError::invalid(field, message)
+        })?;
         Ok(params)
     }
 
@@ -293,7 +309,7 @@ impl SamplingFields {
 
     fn stop(&self) -> Result<Vec<String>, ApiError> {
         let stop = self.stop.clone().map_or_else(Vec::new, OneOrMany::into_vec);
-        read_stop("stop", stop)
+        read_stop(&format!("{}stop", self.place), stop)
     }
 
     /// Refuses what a wire with one answer has no place for: several, and where each token came from.

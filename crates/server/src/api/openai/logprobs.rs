@@ -42,33 +42,43 @@ pub(super) struct TextLogprobs {
     offsets: Vec<Value>,
     /// Where the next token's text begins.
     offset: usize,
-    /// The text of the prompt in front, and how many of its tokens are still to come.
-    echo: TokenStream,
+    /// The text as the tokens make it: what is shown may wait for more tokens, until no stop string can begin in it.
+    stream: TokenStream,
+    /// Tokens of the prompt in front that are still to come.
     echo_left: usize,
 }
 
 impl TextLogprobs {
     /// Of an answer behind the tokens of `echo`. Before the first of them there is nothing that it could follow from.
     pub(super) fn new(tokenizer: &Tokenizer, echo: &[TokenId]) -> Self {
-        let mut stream = tokenizer.stream(DecodeOptions::default());
+        let options = DecodeOptions { continuation: echo.is_empty(), ..DecodeOptions::default() };
         let mut logprobs = Self {
             tokens: Vec::new(),
             logprobs: Vec::new(),
             top: Vec::new(),
             offsets: Vec::new(),
             offset: 0,
-            echo_left: echo.len().saturating_sub(1),
-            echo: stream.clone(),
+            stream: tokenizer.stream(options),
+            echo_left: echo.len(),
         };
         if let Some(&first) = echo.first() {
             logprobs.tokens.push(String::from_utf8_lossy(tokenizer.token_bytes(first)).into());
             logprobs.logprobs.push(Value::Null);
             logprobs.top.push(Value::Null);
-            logprobs.offsets.push(0.into());
-            logprobs.offset = stream.push(first).chars().count();
-            logprobs.echo = stream;
+            logprobs.place(tokenizer, first);
         }
         logprobs
+    }
+
+    /// Notes where a token's text begins.
+    fn place(&mut self, tokenizer: &Tokenizer, token: TokenId) {
+        self.offsets.push(self.offset.into());
+        self.offset += self.stream.push(token).chars().count();
+        if self.echo_left == 1 {
+            self.offset += self.stream.finish().chars().count();
+            self.stream = tokenizer.stream(DecodeOptions { continuation: true, ..DecodeOptions::default() });
+        }
+        self.echo_left = self.echo_left.saturating_sub(1);
     }
 
     pub(super) fn push(&mut self, tokenizer: &Tokenizer, token: &AnswerToken) {
@@ -81,14 +91,7 @@ impl TextLogprobs {
             likeliest.entry(name(id)).or_insert_with(|| finite(logprob).into());
         }
         self.top.push(likeliest.into());
-        self.offsets.push(self.offset.into());
-        self.offset += match self.echo_left.checked_sub(1) {
-            Some(left) => {
-                self.echo_left = left;
-                self.echo.push(token.id).chars().count()
-            }
-            None => token.text.chars().count(),
-        };
+        self.place(tokenizer, token.id);
     }
 
     /// What has come since the last time.

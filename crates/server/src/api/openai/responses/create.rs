@@ -21,7 +21,7 @@ use crate::api::openai::logprobs;
 use crate::api::openai::reasoning::ReasoningFields;
 use crate::api::warnings::Warnings;
 use crate::error::{ApiError, BodyErrors, GenerationErrors};
-use crate::generation::{AnswerRequest, Answers, Input, Rule, Structure};
+use crate::generation::{AnswerRequest, Answers, FieldNames, Input, Rule, Structure};
 use crate::ids;
 use crate::state::State;
 
@@ -189,6 +189,7 @@ fn read(
     };
     let request = AnswerRequest {
         max_tokens: fields.max_output_tokens,
+        names: FieldNames { input: "input", suffix: "suffix", max_tokens: "max_output_tokens" },
         logprobs,
         structure,
         thinking_budget,
