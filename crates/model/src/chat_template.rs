@@ -4,10 +4,11 @@
 //! The environment is the one that Hugging Face's `transformers` gives to templates: blocks trimmed, Python's
 //! string and dictionary methods, `raise_exception`, `strftime_now`, `tojson` as Python's `json.dumps` writes
 //! it, loop controls, and `bos_token` and `eos_token`. A template comes with the model file and is not
-//! trusted: it can reach nothing but the messages and tools, and its work and recursion are bounded.
+//! trusted: it can reach nothing but the messages and tools, and its work, its recursion and what it builds are bounded.
 //!
 //! [`PromptEncoder`](crate::PromptEncoder) makes tokens of messages; it is what prompts should go through.
 
+mod bounds;
 mod forms;
 pub(crate) mod json;
 mod message;
@@ -182,7 +183,10 @@ impl ChatTemplate {
         environment.add_filter("tojson", json::tojson);
         // For minijinja none is an empty list; templates ask `tools is iterable` before they count the tools.
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
-        environment.add_template_owned(FIELD, without_generation_tags(source))?;
+        environment.add_function(bounds::ASSIGNED, bounds::assigned);
+        environment.set_formatter(bounds::print);
+        let checked = bounds::with_assignments_checked(&without_generation_tags(source));
+        environment.add_template_owned(FIELD, checked)?;
         // Parsing takes `tools` in `{% set tools = tools or [] %}` for the new variable, but who sets it knows it.
         let knows_tools = environment.get_template(FIELD)?.undeclared_variables(false).contains("tools")
             || source.contains("set tools");

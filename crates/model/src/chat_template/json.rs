@@ -5,6 +5,8 @@ use std::io::{self, Write};
 
 use minijinja::{Error, ErrorKind, State, Value, value::Kwargs};
 use serde::Serialize;
+
+use super::bounds::check_printed;
 use serde_json::ser::{CharEscape, Formatter};
 
 /// `value` as Python's `json.dumps(value, ensure_ascii=False)` writes it: how models have seen JSON in training.
@@ -54,6 +56,7 @@ pub(super) fn tojson(state: &State<'_, '_>, value: &Value, options: Kwargs) -> R
         })?,
         None => [if indent.is_some() { "," } else { ", " }, ": "].map(str::to_owned),
     };
+    check_printed(state, value)?;
     let style = PythonJson {
         item_separator,
         key_separator,

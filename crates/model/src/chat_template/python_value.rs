@@ -30,6 +30,11 @@ pub(super) fn dictionary<'n>(fields: impl Iterator<Item = (&'n str, Value)>) -> 
     printed(&Value::from_pairs(fields.map(|(name, value)| (Value::from(name), value))))
 }
 
+/// Whether a list or dictionary was made here, and not by a template.
+pub(super) fn is_given(object: &DynObject) -> bool {
+    object.downcast_ref::<Printed>().is_some()
+}
+
 fn printed(value: &Value) -> Value {
     value.as_object().map_or(Value::UNDEFINED, |object| Value::from_object(Printed(object.clone())))
 }

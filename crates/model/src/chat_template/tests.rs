@@ -124,6 +124,7 @@ fn the_date_of_today_is_written_as_asked() {
 
 #[test]
 fn a_hostile_template_is_stopped() {
+    let straight = format!("{{% set a = [] %}}{}{{{{ a == a ~ 'x' }}}}", "{% set a = [a, a] %}".repeat(64));
     for source in [
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
         "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
@@ -134,6 +135,13 @@ fn a_hostile_template_is_stopped() {
         "{{ 1 | tojson(indent=99999999999999999999) }}",
         "{% set ns = namespace(s=[]) %}{% for i in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s | tojson }}",
         "{{ 1 / 0 }}",
+        "{% set ns = namespace(s=[]) %}{% for i in range(64) %}{% set ns.s = [ns.s, ns.s] %}{% endfor %}{{ ns.s }}",
+        "{% set ns = namespace(s=[]) %}{% for i in range(64) %}{% set ns.s = {'a': ns.s, 'b': ns.s} %}{% endfor %}{{ ns.s ~ 'x' }}",
+        "{% set ns = namespace(s=[]) %}{% for i in range(100000) %}{% set ns.s = [ns.s] %}{% endfor %}",
+        "{% set ns = namespace(s=[]) %}{% for i in range(100000) %}{%- set ns.s = [ns.s] -%}{% endfor %}{{ ns.s == [ns.s] }}",
+        "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ m([], 60) }}",
+        "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x | tojson }}{% endif %}{% endmacro %}{{ m([], 60) }}",
+        &straight,
     ] {
         let error = template(source).render(&[], &[], &Map::new(), true).unwrap_err();
         assert!(matches!(error, ChatTemplateError::Render(_)), "{source}: {error}");

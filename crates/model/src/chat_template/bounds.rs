@@ -1,0 +1,192 @@
+//! What the lists and dictionaries that a template builds may grow to.
+//!
+//! A list that holds one list twice, which holds another twice, and so on, is small in memory and endless to whoever walks through
+//! it; one that is nested deeply ends the stack of whoever does, even of whoever drops it. minijinja's fuel knows of neither. So
+//! what a template assigns to a variable is walked through when it is assigned, and what it prints before it is printed.
+
+use minijinja::value::ObjectRepr;
+use minijinja::{Error, ErrorKind, Output, State, Value, escape_formatter};
+
+use super::python_value::is_given;
+
+/// The function that assigned values go through.
+pub(super) const ASSIGNED: &str = "__assigned__";
+
+/// Lists and dictionaries within each other, at most; those of the request are not counted.
+const MOST_LEVELS: usize = 64;
+
+/// The same of what is printed, the request's documents included.
+const MOST_PRINTED_LEVELS: usize = 300;
+
+/// Values that a variable may hold, each as often as it stands in it.
+const MOST_VALUES: usize = 1 << 18;
+
+/// Values that are walked through for one unit of fuel, which is an instruction's.
+const VALUES_A_UNIT: usize = 4;
+
+/// Bytes of text that are printed for one unit of fuel: as minijinja charges them, but before they are there.
+const BYTES_A_UNIT: usize = 64;
+
+/// The value that a template assigns to a variable.
+pub(super) fn assigned(state: &State<'_, '_>, value: Value) -> Result<Value, Error> {
+    if value.as_object().is_some() {
+        let mut walk = Walk { state, values: 0, most: MOST_VALUES, levels: MOST_LEVELS, is_printed: false };
+        walk.through(&value, 0)?;
+    }
+    Ok(value)
+}
+
+/// Prints a value.
+pub(super) fn print(out: &mut Output<'_>, state: &mut State<'_, '_>, value: &Value) -> Result<(), Error> {
+    check_printed(state, value)?;
+    escape_formatter(out, state, value)
+}
+
+/// Refuses a value that takes more to print than there is fuel for.
+pub(super) fn check_printed(state: &State<'_, '_>, value: &Value) -> Result<(), Error> {
+    if value.as_object().is_none() {
+        return Ok(());
+    }
+    let mut walk = Walk { state, values: 0, most: usize::MAX, levels: MOST_PRINTED_LEVELS, is_printed: true };
+    walk.through(value, 0)
+}
+
+struct Walk<'s> {
+    state: &'s State<'s, 's>,
+    values: usize,
+    most: usize,
+    levels: usize,
+    is_printed: bool,
+}
+
+impl Walk<'_> {
+    fn through(&mut self, value: &Value, level: usize) -> Result<(), Error> {
+        self.values += 1;
+        if self.values.is_multiple_of(VALUES_A_UNIT) {
+            self.state.consume_fuel(1)?;
+        }
+        if self.values > self.most {
+            return Err(too_much(&format!("lists of more than {} values", self.most)));
+        }
+        if let Some(text) = value.as_str().filter(|_| self.is_printed) {
+            return self.state.consume_fuel((text.len() / BYTES_A_UNIT) as u64);
+        }
+        let Some(object) = value.as_object() else { return Ok(()) };
+        if !self.is_printed && is_given(object) {
+            return Ok(()); // a part of the request: as large and as deep as that is
+        }
+        let is_map = match object.repr() {
+            ObjectRepr::Seq => false,
+            ObjectRepr::Map => true,
+            _ => return Ok(()), // an iterator may be gone through only once
+        };
+        if level == self.levels {
+            return Err(too_much(&format!("lists within lists, more than {level} deep")));
+        }
+        for item in object.try_iter().into_iter().flatten() {
+            self.through(&item, level + 1)?;
+            if is_map && let Some(value) = object.get_value(&item) {
+                self.through(&value, level + 1)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn too_much(what: &str) -> Error {
+    Error::new(ErrorKind::InvalidOperation, format!("the template builds {what}"))
+}
+
+/// The template with all that it assigns by `set` going through [`ASSIGNED`].
+pub(super) fn with_assignments_checked(source: &str) -> String {
+    let mut checked = String::with_capacity(source.len() + source.len() / 8);
+    let mut rest = source;
+    let mut is_raw = false;
+    while let Some(start) = rest.find('{') {
+        let (before, tag) = rest.split_at(start);
+        checked.push_str(before);
+        let length = match tag.as_bytes().get(1) {
+            Some(b'#') if !is_raw => tag.find("#}").map_or(tag.len(), |end| end + 2),
+            Some(b'{') if !is_raw => end_of(tag, "}}"),
+            Some(b'%') => end_of(tag, "%}"),
+            _ => 1,
+        };
+        let (tag, after) = tag.split_at(length);
+        let inner = tag.strip_prefix("{%").and_then(|tag| tag.strip_suffix("%}"));
+        let inner = inner.map(|inner| inner.trim_matches(['-', '+']));
+        match inner.map(str::trim) {
+            Some("raw") => is_raw = true,
+            Some("endraw") => is_raw = false,
+            _ => {}
+        }
+        match inner.filter(|_| !is_raw).and_then(assignment) {
+            Some((target, value)) => {
+                let end = tag.len() - 2 - usize::from(tag.ends_with("-%}") || tag.ends_with("+%}"));
+                let begin = tag.find(target).unwrap_or(0);
+                checked.extend([&tag[..begin], target, "= ", ASSIGNED, "((", value, ")) ", &tag[end..]]);
+            }
+            None => checked.push_str(tag),
+        }
+        rest = after;
+    }
+    checked.push_str(rest);
+    checked
+}
+
+/// Where a tag ends that `close` closes: behind its strings.
+fn end_of(tag: &str, close: &str) -> usize {
+    let (bytes, mut at, mut quote) = (tag.as_bytes(), 2, None);
+    while at < bytes.len() {
+        match (bytes[at], quote) {
+            (b'\\', Some(_)) => at += 1,
+            (byte, Some(open)) if byte == open => quote = None,
+            (byte @ (b'"' | b'\''), None) => quote = Some(byte),
+            (_, None) if tag.as_bytes()[at..].starts_with(close.as_bytes()) => return at + close.len(),
+            _ => {}
+        }
+        at += 1;
+    }
+    tag.len()
+}
+
+/// The target and the value of `set target = value`, with the whitespace around them.
+fn assignment(tag: &str) -> Option<(&str, &str)> {
+    let rest = tag.trim_start().strip_prefix("set")?;
+    if !rest.starts_with(|c: char| c.is_whitespace() || c == '(') {
+        return None;
+    }
+    let (target, value) = rest.split_once('=')?;
+    // A block has filters with arguments, and no value.
+    let is_target =
+        |c: char| c.is_alphanumeric() || c.is_whitespace() || matches!(c, '_' | '.' | ',' | '(' | ')');
+    let is_block = target.contains('(') && !target.trim_start().starts_with('(');
+    (target.chars().all(is_target) && !is_block && !value.starts_with('=')).then_some((target, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_assigned_is_checked_and_nothing_else_changes() {
+        for (source, checked) in [
+            ("a {% set x = 1 %} b", "a {% set x = __assigned__(( 1 )) %} b"),
+            ("{%- set ns.x = [ns.x]-%}", "{%- set ns.x = __assigned__(( [ns.x])) -%}"),
+            ("{% set a, b = 1, '%}' %}", "{% set a, b = __assigned__(( 1, '%}' )) %}"),
+            ("{%set x='a=b'+%}", "{%set x= __assigned__(('a=b')) +%}"),
+            ("{% set x %}a = b{% endset %}", "{% set x %}a = b{% endset %}"),
+            (
+                "{% set x | replace('a', b='c') %}y{% endset %}",
+                "{% set x | replace('a', b='c') %}y{% endset %}",
+            ),
+            ("{# {% set x = 1 %} #}{{ '{% set x = 1 %}' }}", "{# {% set x = 1 %} #}{{ '{% set x = 1 %}' }}"),
+            (
+                "{% raw %}{% set x = 1 %}{{{% endraw %}{% if a %}",
+                "{% raw %}{% set x = 1 %}{{{% endraw %}{% if a %}",
+            ),
+            ("{{ {'a': 1}['a'] }}{% settle = 1 %}{", "{{ {'a': 1}['a'] }}{% settle = 1 %}{"),
+        ] {
+            assert_eq!(with_assignments_checked(source), checked, "{source}");
+        }
+    }
+}
