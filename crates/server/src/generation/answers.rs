@@ -88,6 +88,8 @@ pub(crate) struct Answers {
 
 /// What is known of one answer.
 struct Answer {
+    /// Tokens of the prompt that come before its own.
+    dictated: usize,
     /// Tells what the model thinks, where it may.
     thoughts: Option<ReasoningParser>,
     reasoning_tokens: usize,
@@ -106,7 +108,8 @@ impl Answers {
         timeout: Duration,
         kept: Ticket,
     ) -> Self {
-        let answer = |_| Answer {
+        let answer = |index: usize| Answer {
+            dictated: if asked.prompt_logprobs { asked.prompts[index / asked.choices].len() - 1 } else { 0 },
             thoughts: asked.reasoning.map(|(format, is_open)| ReasoningParser::new(format, is_open)),
             reasoning_tokens: 0,
             parser: asked.parser.clone(),
@@ -130,6 +133,11 @@ impl Answers {
     /// The prompts that are answered.
     pub(crate) fn prompts(&self) -> &[Arc<[TokenId]>] {
         &self.asked.prompts
+    }
+
+    /// Tokens of the prompt that come before those of an answer.
+    pub(crate) fn dictated(&self, answer: usize) -> usize {
+        self.growing[answer].dictated
     }
 
     /// What comes next, of any answer. Nothing comes after the end of all, nor after an error.
@@ -166,6 +174,10 @@ impl Answers {
         let growing = &mut self.growing[answer];
         let mut deltas = Vec::new();
         for token in &tokens {
+            if let Some(left) = growing.dictated.checked_sub(1) {
+                growing.dictated = left;
+                continue;
+            }
             let was_thinking = growing.is_thinking();
             growing.push(&token.text, &mut deltas);
             let is_thought = was_thinking || growing.is_thinking() || growing.tells_thoughts(&deltas);

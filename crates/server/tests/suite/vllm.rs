@@ -167,3 +167,51 @@ fn a_prompt_is_echoed_with_the_log_probabilities_of_its_tokens() {
     ask(json!({ "prompt": "Words of a prompt alone.", "echo": true, "logprobs": 0, "max_tokens": 3 }));
     assert_eq!(learned(), before);
 }
+
+#[test]
+fn the_tokens_of_a_prompt_are_told_with_their_log_probabilities() {
+    let server = TestServer::start(options());
+    let tokens =
+        server.post("/tokenize", &json!({ "content": "Tell me about rivers. And", "add_special": true }));
+    let tokens = tokens.json()["tokens"].as_array().unwrap().clone();
+    let ask = |fields: Value| {
+        let reply = complete(&server, &fields);
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        reply.json()
+    };
+    let echoed = ask(json!({ "prompt": tokens, "echo": true, "logprobs": 2, "max_tokens": 6 }));
+    let plain = ask(json!({ "prompt": tokens, "logprobs": 1, "max_tokens": 6 }));
+    let told = ask(json!({ "prompt": tokens, "logprobs": 1, "prompt_logprobs": 2, "max_tokens": 6 }));
+    let of_prompt = told["choices"][0]["prompt_logprobs"].as_array().unwrap();
+    assert_eq!((of_prompt.len(), &of_prompt[0]), (tokens.len(), &Value::Null));
+    for (place, entries) in of_prompt.iter().enumerate().skip(1) {
+        let entry = &entries[tokens[place].to_string()];
+        assert_eq!(entry["logprob"], echoed["choices"][0]["logprobs"]["token_logprobs"][place], "{place}");
+        let entries = entries.as_object().unwrap();
+        assert!((2..=3).contains(&entries.len()), "{entries:?}");
+        assert!(entries.values().any(|entry| entry["rank"] == 1), "{entries:?}");
+    }
+    // The answer, and what is told of it, are as without.
+    for field in ["text", "logprobs", "finish_reason"] {
+        assert_eq!(told["choices"][0][field], plain["choices"][0][field], "{field}");
+    }
+    assert_eq!(told["usage"]["completion_tokens"], plain["usage"]["completion_tokens"]);
+    let both =
+        ask(json!({ "prompt": tokens, "echo": true, "logprobs": 2, "prompt_logprobs": 0, "max_tokens": 6 }));
+    assert_eq!(both["choices"][0]["logprobs"], echoed["choices"][0]["logprobs"]);
+    assert_eq!(both["choices"][0]["prompt_logprobs"][1].as_object().unwrap().len(), 1);
+
+    let chat = |more: Value| {
+        let mut body = json!({ "messages": [{ "role": "user", "content": "Hi" }], "temperature": 0,
+            "max_tokens": 4, "logprobs": true, "top_logprobs": 1 });
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/v1/chat/completions", &body)
+    };
+    let (told, plain) =
+        (chat(json!({ "prompt_logprobs": 3, "n": 2 })).json(), chat(json!({ "n": 2 })).json());
+    let of_prompt = told["prompt_logprobs"].as_array().unwrap();
+    assert_eq!(of_prompt.len(), plain["usage"]["prompt_tokens"].as_u64().unwrap() as usize);
+    assert_eq!(told["choices"], plain["choices"]);
+    let refused = chat(json!({ "prompt_logprobs": 3, "stream": true }));
+    assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!("prompt_logprobs")));
+}

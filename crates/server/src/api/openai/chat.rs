@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::chat_wire::ChatWire;
 use super::fields::{SamplingFields, either, or_default};
 use super::logprobs;
+use super::prompt_logprobs::PromptLogprobs;
 use super::reasoning::ReasoningFields;
 use super::structure::StructureFields;
 use crate::api::body::{Fields, PassedOver};
@@ -43,6 +44,9 @@ struct ChatFields {
     /// How many of the most likely tokens to give with each token, 0 to 20; wants `logprobs`.
     #[serde(default, deserialize_with = "count")]
     top_logprobs: Option<usize>,
+    /// How many of the most likely tokens to give with each token of the prompt, and its own log probability; vLLM's.
+    #[serde(default, deserialize_with = "count")]
+    prompt_logprobs: Option<usize>,
     /// A text that the answer will largely repeat: its tokens are drafts.
     prediction: Option<Prediction>,
     /// `["text"]` is all there is.
@@ -125,6 +129,7 @@ fn read(
     if top_logprobs > 0 && !chat.logprobs {
         return Err(ApiError::invalid("top_logprobs", "top_logprobs wants logprobs to be true"));
     }
+    let prompt_logprobs = PromptLogprobs::read(chat.prompt_logprobs, sampling.stream)?;
     let has_older_calls = tools.is_older_form();
     let (definitions, tools) = tools.read(&mut warnings)?;
     let messages = read_messages(chat.messages, &mut warnings)?;
@@ -143,18 +148,24 @@ fn read(
     let older = either(("max_tokens", chat.max_tokens), ("n_predict", chat.n_predict))?;
     let max_tokens = chat.max_completion_tokens.map(|most| ("max_completion_tokens", most)).or(older);
     let request = AnswerRequest {
-        logprobs: chat.logprobs.then_some(top_logprobs),
+        logprobs: match prompt_logprobs {
+            Some(asked) => Some(asked.with_answers(chat.logprobs.then_some(top_logprobs))),
+            None => chat.logprobs.then_some(top_logprobs),
+        },
+        prompt_logprobs: prompt_logprobs.is_some(),
         structure: structure.read()?,
         thinking_budget,
         prediction: chat.prediction.map(Prediction::read).transpose()?,
         ..sampling.request(&model, tenant, Input::Conversation(Box::new(conversation), tools))?
     };
     let request = request.with_max_tokens(max_tokens);
-    let (delivery, has_logprobs) = (sampling.delivery(), chat.logprobs);
+    let delivery = sampling.delivery();
+    let logprobs = chat.logprobs.then_some(top_logprobs);
     let wire = {
         let model = Arc::clone(&model);
         move |answers: &Answers| {
-            ChatWire::new(model, delivery, has_logprobs, has_older_calls, answers.count())
+            let of_prompt = prompt_logprobs.map(|asked| (asked, answers.dictated(0)));
+            ChatWire::new(model, delivery, logprobs, of_prompt, has_older_calls, answers.count())
         }
     };
     let is_stream = delivery.is_stream;

@@ -1,5 +1,6 @@
 //! Answers as `chat.completion` and `chat.completion.chunk`s.
 
+use std::mem;
 use std::sync::Arc;
 
 use axum::response::sse::Event;
@@ -7,6 +8,8 @@ use serde_json::{Value, json};
 
 use super::events::{done, event, failed, trace};
 use super::fields::Delivery;
+use super::logprobs::keep_top;
+use super::prompt_logprobs::PromptLogprobs;
 use super::{logprobs, usage};
 use crate::api::delivery::{WholeAnswer, Wire};
 use crate::error::ApiError;
@@ -19,7 +22,10 @@ use crate::worker::AnswerToken;
 pub(super) struct ChatWire {
     model: Arc<Served>,
     delivery: Delivery,
-    has_logprobs: bool,
+    /// How many of the most likely tokens are told with each token, if that is.
+    logprobs: Option<usize>,
+    /// What is told of the prompt's tokens, and how many of them come before those of an answer.
+    of_prompt: Option<(PromptLogprobs, usize)>,
     /// Whether calls are told in OpenAI's older form, one an answer.
     has_older_calls: bool,
     id: String,
@@ -33,12 +39,13 @@ impl ChatWire {
     pub(super) fn new(
         model: Arc<Served>,
         delivery: Delivery,
-        has_logprobs: bool,
+        logprobs: Option<usize>,
+        of_prompt: Option<(PromptLogprobs, usize)>,
         has_older_calls: bool,
         answers: usize,
     ) -> Self {
         let (id, created) = (ids::new_id("chatcmpl-"), ids::unix_seconds());
-        Self { model, delivery, has_logprobs, has_older_calls, id, created, calls: vec![0; answers] }
+        Self { model, delivery, logprobs, of_prompt, has_older_calls, id, created, calls: vec![0; answers] }
     }
 
     fn object(&self, kind: &str, choices: &[Value]) -> Value {
@@ -108,7 +115,7 @@ impl ChatWire {
     }
 
     fn logprobs(&self, tokens: &[AnswerToken]) -> Value {
-        if !self.has_logprobs {
+        if self.logprobs.is_none() {
             return Value::Null;
         }
         let of_token = |token| logprobs::of_chat(self.model.tokenizer(), token);
@@ -136,7 +143,7 @@ impl Wire for ChatWire {
         let chunks = match next {
             AnswerEvent::Step { answer, deltas, tokens, drafted } => {
                 let mut chunks = self.deltas(answer, deltas);
-                if chunks.is_empty() && (self.delivery.trace || self.has_logprobs) {
+                if chunks.is_empty() && (self.delivery.trace || self.logprobs.is_some()) {
                     chunks.push(self.delta(answer, &json!({}), None)); // its tokens are told all the same
                 }
                 if let Some(first) = chunks.first_mut() {
@@ -170,7 +177,16 @@ impl Wire for ChatWire {
         failed(error)
     }
 
-    fn whole(self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value {
+    fn whole(self, mut answers: Vec<WholeAnswer>, usage: &Usage) -> Value {
+        let mut prompt_logprobs = None;
+        if let Some((asked, dictated)) = self.of_prompt {
+            for answer in &mut answers {
+                let tokens = answer.tokens.split_off(dictated.min(answer.tokens.len()));
+                let of_prompt = mem::replace(&mut answer.tokens, tokens);
+                prompt_logprobs.get_or_insert_with(|| asked.list(self.model.tokenizer(), &of_prompt));
+                keep_top(&mut answer.tokens, self.logprobs.unwrap_or(0));
+            }
+        }
         let choice = |(index, answer): (usize, WholeAnswer)| {
             // A message that calls functions and says nothing has no content.
             let has_content = !answer.text.is_empty() || answer.calls.is_empty();
@@ -196,6 +212,9 @@ impl Wire for ChatWire {
         let choices: Vec<Value> = answers.into_iter().enumerate().map(choice).collect();
         let mut object = self.object("chat.completion", &choices);
         object["usage"] = usage::object(usage);
+        if let Some(list) = prompt_logprobs {
+            object["prompt_logprobs"] = list;
+        }
         object
     }
 }

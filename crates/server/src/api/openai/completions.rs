@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use super::completions_wire::CompletionWire;
 use super::fields::{SamplingFields, either, or_default};
 use super::logprobs;
+use super::prompt_logprobs::PromptLogprobs;
 use super::structure::StructureFields;
 use crate::api::body::{Fields, PassedOver};
 use crate::api::delivery::{self, Translated};
@@ -44,6 +45,9 @@ struct CompletionFields {
     /// How many of the most likely tokens to give with each token, and its own log probability.
     #[serde(default, deserialize_with = "count")]
     logprobs: Option<usize>,
+    /// How many of the most likely tokens to give with each token of the prompt, and its own log probability; vLLM's.
+    #[serde(default, deserialize_with = "count")]
+    prompt_logprobs: Option<usize>,
     /// Must be what `n` is: the best of more answers is not looked for.
     #[serde(default, deserialize_with = "count")]
     best_of: Option<usize>,
@@ -114,11 +118,15 @@ fn read(
         return Err(ApiError::unsupported("best_of", "best_of is supported where it equals n only"));
     }
     let logprobs = completion.logprobs.map(|count| logprobs::check_top("logprobs", count)).transpose()?;
+    let of_prompts = PromptLogprobs::read(completion.prompt_logprobs, sampling.stream)?;
     let max_tokens = either(("max_tokens", completion.max_tokens), ("n_predict", completion.n_predict))?;
     let request = AnswerRequest {
         max_tokens: Some(DEFAULT_MAX_TOKENS),
-        logprobs,
-        prompt_logprobs: completion.echo && logprobs.is_some(),
+        logprobs: match of_prompts {
+            Some(asked) => Some(asked.with_answers(logprobs)),
+            None => logprobs,
+        },
+        prompt_logprobs: of_prompts.is_some() || completion.echo && logprobs.is_some(),
         structure: structure.read()?,
         ..sampling.request(&model, tenant, Input::Texts(completion.prompt.read(completion.suffix)?))?
     };
@@ -132,7 +140,9 @@ fn read(
                 iter::repeat_n(echo, choices)
             };
             let echoes = answers.prompts().iter().flat_map(echo).collect();
-            CompletionWire::new(model, delivery, echoes, logprobs.is_some())
+            let of_prompts = of_prompts
+                .map(|asked| (asked, (0..answers.count()).map(|answer| answers.dictated(answer)).collect()));
+            CompletionWire::new(model, delivery, echoes, logprobs, of_prompts)
         }
     };
     let (is_stream, warnings) = (delivery.is_stream, Warnings::default());

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use super::events::{done, event, failed, trace};
 use super::fields::Delivery;
-use super::logprobs::TextLogprobs;
+use super::logprobs::{TextLogprobs, keep_top};
+use super::prompt_logprobs::PromptLogprobs;
 use super::usage;
 use crate::api::delivery::{WholeAnswer, Wire};
 use crate::error::ApiError;
@@ -26,6 +27,10 @@ pub(super) struct CompletionWire {
     echoes: Vec<Arc<[TokenId]>>,
     /// Log probabilities of each answer, if they are asked for.
     logprobs: Option<Vec<TextLogprobs>>,
+    /// How many of the most likely tokens are told with each.
+    top: usize,
+    /// What is told of the prompts' tokens, and how many of them come before those of each answer.
+    of_prompts: Option<(PromptLogprobs, Vec<usize>)>,
     id: String,
     created: u64,
 }
@@ -36,12 +41,14 @@ impl CompletionWire {
         model: Arc<Served>,
         delivery: Delivery,
         echoes: Vec<Arc<[TokenId]>>,
-        has_logprobs: bool,
+        logprobs: Option<usize>,
+        of_prompts: Option<(PromptLogprobs, Vec<usize>)>,
     ) -> Self {
         let of_answer = |echo: &Arc<[TokenId]>| TextLogprobs::new(model.tokenizer(), echo);
-        let logprobs = has_logprobs.then(|| echoes.iter().map(of_answer).collect());
+        let top = logprobs.unwrap_or(0);
+        let logprobs = logprobs.map(|_| echoes.iter().map(of_answer).collect());
         let (id, created) = (ids::new_id("cmpl-"), ids::unix_seconds());
-        Self { model, delivery, echoes, logprobs, id, created }
+        Self { model, delivery, echoes, logprobs, top, of_prompts, id, created }
     }
 
     /// The text in front of an answer.
@@ -65,6 +72,18 @@ impl CompletionWire {
             "index": answer, "text": text, "logprobs": logprobs, "finish_reason": finish_reason,
         });
         self.object(&[choice])
+    }
+
+    /// What is told of the tokens of the prompt, which come before those of an answer; they stay there where they are echoed.
+    fn take_of_prompt(&self, answer: usize, tokens: &mut Vec<AnswerToken>) -> Option<Value> {
+        let (asked, dictated) = self.of_prompts.as_ref()?;
+        let dictated = dictated[answer].min(tokens.len());
+        let list = asked.list(self.model.tokenizer(), &tokens[..dictated]);
+        if self.echoes[answer].is_empty() {
+            tokens.drain(..dictated);
+        }
+        keep_top(tokens, self.top);
+        Some(list)
     }
 
     /// The log probabilities of an answer's next tokens, if they are asked for.
@@ -132,13 +151,18 @@ impl Wire for CompletionWire {
 
     fn whole(mut self, answers: Vec<WholeAnswer>, usage: &Usage) -> Value {
         let mut choices = Vec::with_capacity(answers.len());
-        for (index, answer) in answers.into_iter().enumerate() {
-            choices.push(json!({
+        for (index, mut answer) in answers.into_iter().enumerate() {
+            let of_prompt = self.take_of_prompt(index, &mut answer.tokens);
+            let mut choice = json!({
                 "index": index,
                 "text": self.echo(index) + &answer.text,
                 "logprobs": self.logprobs_of(index, &answer.tokens),
                 "finish_reason": answer.reason.map(finish_reason),
-            }));
+            });
+            if let Some(list) = of_prompt {
+                choice["prompt_logprobs"] = list;
+            }
+            choices.push(choice);
         }
         let mut object = self.object(&choices);
         object["usage"] = usage::object(usage);

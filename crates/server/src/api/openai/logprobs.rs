@@ -22,6 +22,14 @@ pub(in crate::api) fn check_top(param: &str, count: usize) -> Result<usize, ApiE
     Ok(count)
 }
 
+/// Leaves so many of the most likely tokens of each: the engine may have told more, for the prompt's.
+pub(super) fn keep_top(tokens: &mut [AnswerToken], top: usize) {
+    tokens
+        .iter_mut()
+        .filter_map(|token| token.logprobs.as_mut())
+        .for_each(|logprobs| logprobs.top.truncate(top));
+}
+
 /// A token of a chat's answer.
 pub(in crate::api) fn of_chat(tokenizer: &Tokenizer, token: &AnswerToken) -> Option<Value> {
     let TokenLogprobs { logprob, top } = token.logprobs.as_ref()?;
@@ -102,6 +110,7 @@ impl TextLogprobs {
     }
 }
 
-fn finite(logprob: f32) -> f32 {
+/// The number, or what stands for one that JSON has not.
+pub(super) fn finite(logprob: f32) -> f32 {
     if logprob.is_finite() { logprob } else { IMPOSSIBLE }
 }

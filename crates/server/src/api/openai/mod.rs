@@ -7,6 +7,7 @@ mod completions_wire;
 mod events;
 pub(super) mod fields;
 pub(super) mod logprobs;
+mod prompt_logprobs;
 mod reasoning;
 pub(super) mod responses;
 pub(super) mod structure;
