@@ -24,10 +24,29 @@ pub enum ToolChoice {
     /// Text, calls, or calls behind a text. What begins as a call is one, of a tool that there is, with arguments that
     /// satisfy its schema.
     Auto,
+    /// As [`Self::Auto`], but the answer ends behind its first call.
+    AtMostOne,
     /// One or more calls and nothing else.
     Required,
     /// Exactly one call and nothing else.
     One,
+}
+
+impl ToolChoice {
+    /// Whether an answer may do without a call.
+    pub fn is_free(self) -> bool {
+        matches!(self, Self::Auto | Self::AtMostOne)
+    }
+
+    /// Whether an answer may hold several calls.
+    fn allows_several(self) -> bool {
+        matches!(self, Self::Auto | Self::Required)
+    }
+
+    /// The same for an answer that calls.
+    fn of_calls(self) -> Self {
+        if self.allows_several() { Self::Required } else { Self::One }
+    }
 }
 
 /// The arguments of a tool: always an object.
@@ -49,14 +68,14 @@ pub(crate) fn grammar(
     vocabulary: &Vocabulary,
 ) -> String {
     let mut rules = Rules::new(format.shown_tokens(), vocabulary);
-    let answer = answer.filter(|_| choice == ToolChoice::Auto).map(|schema| rules.json(schema));
+    let answer = answer.filter(|_| choice.is_free()).map(|schema| rules.json(schema));
     let start = match format.syntax() {
         None => harmony(tools, choice, answer.as_deref(), &mut rules),
         Some(syntax) => {
             let calls: Vec<String> = tools.iter().map(|tool| call(tool, syntax, &mut rules)).collect();
             let call = rules.rule(&calls.join(" | "));
             // Beside an answer in JSON, calls stand alone.
-            let choice = if answer.is_some() { ToolChoice::Required } else { choice };
+            let choice = if answer.is_some() { choice.of_calls() } else { choice };
             let calls = if syntax.is_anywhere {
                 anywhere(&call, syntax, choice, &mut rules)
             } else {
@@ -75,7 +94,7 @@ fn anywhere(call: &str, syntax: &Syntax, choice: ToolChoice, rules: &mut Rules) 
     let behind_opening = rules.markup(&begin[opening.len()..]);
     let end = rules.markup(&syntax.end.concat());
     let more = match syntax.between {
-        Some(between) if choice != ToolChoice::One => {
+        Some(between) if choice.allows_several() => {
             format!("({})*", sequence([&rules.markup(between), call]))
         }
         _ => String::new(),
@@ -85,20 +104,18 @@ fn anywhere(call: &str, syntax: &Syntax, choice: ToolChoice, rules: &mut Rules) 
     let next = sequence([&separator, &rules.markup(opening), &body]);
     let several = match syntax.between {
         Some(_) => String::new(),
+        None if !choice.allows_several() => String::new(),
         // Models may end their last line, too; if that could only begin another call, they would be made to call twice.
         None if separator.is_empty() => format!("({next})*"),
         None => format!("({next})* {separator}?"),
     };
-    match choice {
-        ToolChoice::One => sequence([&rules.markup(opening), &body]),
-        ToolChoice::Required => sequence([&rules.markup(opening), &body, &several]),
-        // Text ends where a call begins, whether that is seen by its characters or by the token.
-        ToolChoice::Auto => {
-            let text = rules.text_without(opening);
-            let first = rules.text_until(opening);
-            format!("{text}? | {}", sequence([&first, &body, &several]))
-        }
+    if !choice.is_free() {
+        return sequence([&rules.markup(opening), &body, &several]);
     }
+    // Text ends where a call begins, whether that is seen by its characters or by the token.
+    let text = rules.text_without(opening);
+    let first = rules.text_until(opening);
+    format!("{text}? | {}", sequence([&first, &body, &several]))
 }
 
 /// Calls that are the whole answer.
@@ -111,12 +128,12 @@ fn whole_answer(
 ) -> String {
     let (begin, end) = (rules.markup(&syntax.begin.concat()), rules.markup(&syntax.end.concat()));
     let more = match syntax.between {
-        Some(between) if choice != ToolChoice::One => {
+        Some(between) if choice.allows_several() => {
             format!("({})*", sequence([&rules.markup(between), call]))
         }
         _ => String::new(),
     };
-    if choice != ToolChoice::Auto {
+    if !choice.is_free() {
         return sequence([&begin, call, &more, &end]);
     }
     // An answer in JSON or a list need not be a call. What begins an object may be laid out as the model likes.
@@ -220,7 +237,7 @@ fn harmony(tools: &[(&str, Value)], choice: ToolChoice, answer: Option<&str>, ru
         }
     }
     let call = rules.rule(&calls.join(" | "));
-    if choice != ToolChoice::Auto {
+    if !choice.is_free() {
         return format!("{thinking}* {call}");
     }
     let preamble = message(rules, "commentary");

@@ -5,7 +5,8 @@ use lookahead_grammar::{Constraint, Follower, GrammarError, ToolChoice, ToolSpec
 use lookahead_model::{ToolCallParser, ToolDelta, ToolFormat, ToolSignatures};
 use serde_json::json;
 
-const CHOICES: [ToolChoice; 3] = [ToolChoice::Auto, ToolChoice::Required, ToolChoice::One];
+const CHOICES: [ToolChoice; 4] =
+    [ToolChoice::Auto, ToolChoice::AtMostOne, ToolChoice::Required, ToolChoice::One];
 
 fn tools() -> Vec<ToolSpec> {
     let parameters = json!({
@@ -48,16 +49,16 @@ fn beside_calls_an_answer_may_have_to_be_json() {
     });
     for (name, model) in models() {
         for (text, allowed) in [
-            // Auto, Required
-            (WEATHER.to_owned(), [true, true]),
-            (format!("{WEATHER}\n{TIME}"), [true, true]),
-            ("{\"n\": 7}".to_owned(), [true, false]),
-            ("{\"m\": 7}".to_owned(), [false, false]),
-            ("It is 7.".to_owned(), [false, false]),
-            (format!("Let me see.\n{WEATHER}"), [false, false]),
-            (String::new(), [false, false]),
+            // Auto, AtMostOne, Required, One
+            (WEATHER.to_owned(), [true; 4]),
+            (format!("{WEATHER}\n{TIME}"), [true, false, true, false]),
+            ("{\"n\": 7}".to_owned(), [true, true, false, false]),
+            ("{\"m\": 7}".to_owned(), [false; 4]),
+            ("It is 7.".to_owned(), [false; 4]),
+            (format!("Let me see.\n{WEATHER}"), [false; 4]),
+            (String::new(), [false; 4]),
         ] {
-            for (choice, allowed) in [ToolChoice::Auto, ToolChoice::Required].into_iter().zip(allowed) {
+            for (choice, allowed) in CHOICES.into_iter().zip(allowed) {
                 let asked = model.grammars.tools_or_json(&tools(), ToolFormat::Hermes, choice, Some(&schema));
                 let mut asked = asked.unwrap().follower;
                 assert_eq!(model.allows(&mut asked, &text), allowed, "{name}, {choice:?}: {text}");
@@ -76,20 +77,20 @@ fn beside_calls_an_answer_may_have_to_be_json() {
 fn hermes_calls_are_allowed_as_chosen() {
     for (name, model) in models() {
         for (text, allowed) in [
-            // Auto, Required, One
-            (WEATHER.to_owned(), [true, true, true]),
-            (TIME.to_owned(), [true, true, true]),
-            (format!("{WEATHER}\n"), [true, true, false]),
-            (format!("{WEATHER}\n{TIME}\n{WEATHER}"), [true, true, false]),
-            (format!("Let me see…\n\n{WEATHER}"), [true, false, false]),
-            (format!("a < b, <tool>\n{WEATHER}\n{TIME}\n"), [true, false, false]),
-            ("The weather is fine. \"<tool_ca".to_owned(), [true, false, false]),
-            (String::new(), [true, false, false]),
-            (format!("{WEATHER} That was it."), [false; 3]),
-            (WEATHER.replace("get_weather", "get_news"), [false; 3]),
-            (WEATHER.replace("city", "town"), [false; 3]),
-            (WEATHER.replace("}}", "}"), [false; 3]),
-            (format!("Yes. {}", WEATHER.replace("Paris", "Castrop-Rauxel")), [false; 3]),
+            // Auto, AtMostOne, Required, One
+            (WEATHER.to_owned(), [true, true, true, true]),
+            (TIME.to_owned(), [true, true, true, true]),
+            (format!("{WEATHER}\n"), [true, false, true, false]),
+            (format!("{WEATHER}\n{TIME}\n{WEATHER}"), [true, false, true, false]),
+            (format!("Let me see…\n\n{WEATHER}"), [true, true, false, false]),
+            (format!("a < b, <tool>\n{WEATHER}\n{TIME}\n"), [true, false, false, false]),
+            ("The weather is fine. \"<tool_ca".to_owned(), [true, true, false, false]),
+            (String::new(), [true, true, false, false]),
+            (format!("{WEATHER} That was it."), [false; 4]),
+            (WEATHER.replace("get_weather", "get_news"), [false; 4]),
+            (WEATHER.replace("city", "town"), [false; 4]),
+            (WEATHER.replace("}}", "}"), [false; 4]),
+            (format!("Yes. {}", WEATHER.replace("Paris", "Castrop-Rauxel")), [false; 4]),
         ] {
             let asked = CHOICES
                 .map(|choice| model.allows(&mut constraint(&model, ToolFormat::Hermes, choice), &text));
@@ -103,14 +104,14 @@ fn llama_calls_are_allowed_as_chosen() {
     let model = Model::byte_level();
     let call = r#"{"name": "get_weather", "parameters": {"city": "Paris", "unit": "celsius"}}"#;
     for (text, allowed) in [
-        (call.to_owned(), [true, true, true]),
-        (format!("\n{}", call.replacen('{', "{\n  ", 1)), [true, false, false]),
-        (format!("{call}\n{call}"), [false; 3]),
-        ("It is warm: {\"name\"}".to_owned(), [true, false, false]),
-        ("{\"a\": 1}".to_owned(), [true, false, false]),
-        (String::new(), [true, false, false]),
-        ("{\"name\": \"Bob\"}".to_owned(), [false; 3]),
-        (call.replace("celsius", "kelvin"), [false; 3]),
+        (call.to_owned(), [true, true, true, true]),
+        (format!("\n{}", call.replacen('{', "{\n  ", 1)), [true, true, false, false]),
+        (format!("{call}\n{call}"), [false; 4]),
+        ("It is warm: {\"name\"}".to_owned(), [true, true, false, false]),
+        ("{\"a\": 1}".to_owned(), [true, true, false, false]),
+        (String::new(), [true, true, false, false]),
+        ("{\"name\": \"Bob\"}".to_owned(), [false; 4]),
+        (call.replace("celsius", "kelvin"), [false; 4]),
     ] {
         let asked = CHOICES
             .map(|choice| model.allows(&mut constraint(&model, ToolFormat::Llama3Json, choice), &text));
@@ -289,13 +290,13 @@ fn calls_are_allowed_as_every_format_writes_them() {
         let is_bare = format.syntax().is_some_and(|syntax| !syntax.is_anywhere);
         for model in models_of(format) {
             for (text, allowed) in [
-                // Auto, Required, One
-                (one.to_owned(), [true, true, true]),
-                (two.to_owned(), [true, !two.is_empty(), false]),
-                (one.replace("get_weather", "get_news"), [false; 3]),
-                (one.replace("city", "town"), [false; 3]),
-                (format!("Let me see.{one}"), [true, false, false]),
-                ("It is fine, a < b [and] {so}.".to_owned(), [true, false, false]),
+                // Auto, AtMostOne, Required, One
+                (one.to_owned(), [true, true, true, true]),
+                (two.to_owned(), [true, two.is_empty(), !two.is_empty(), false]),
+                (one.replace("get_weather", "get_news"), [false; 4]),
+                (one.replace("city", "town"), [false; 4]),
+                (format!("Let me see.{one}"), [true, true, false, false]),
+                ("It is fine, a < b [and] {so}.".to_owned(), [true, true, false, false]),
             ] {
                 if format == ToolFormat::Harmony && !text.starts_with("<|channel|>") {
                     continue;
@@ -317,17 +318,20 @@ fn calls_are_allowed_as_every_format_writes_them() {
 fn the_channels_of_an_answer_are_allowed() {
     for model in models_of(ToolFormat::Harmony) {
         for (text, allowed) in [
-            ("<|channel|>final<|message|>Hi.", [true, false, false]),
+            ("<|channel|>final<|message|>Hi.", [true, true, false, false]),
             (
                 "<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>Hi.",
-                [true, false, false],
+                [true, true, false, false],
             ),
             (
                 "<|channel|>commentary<|message|>So.<|end|><|start|>assistant to=functions.now<|channel|>commentary json<|message|>{}",
-                [true, false, false],
+                [true, true, false, false],
             ),
-            ("<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}", [true, true, true]),
-            ("<|channel|>commentary to=functions.then <|constrain|>json<|message|>{}", [false; 3]),
+            (
+                "<|channel|>commentary to=functions.now <|constrain|>json<|message|>{}",
+                [true, true, true, true],
+            ),
+            ("<|channel|>commentary to=functions.then <|constrain|>json<|message|>{}", [false; 4]),
         ] {
             for (choice, allowed) in CHOICES.into_iter().zip(allowed) {
                 let mut asked =

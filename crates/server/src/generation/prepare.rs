@@ -7,7 +7,7 @@ use lookahead_engine::{
     AnswerText, Constraint, DraftPolicy, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams,
     Sharing, Submission,
 };
-use lookahead_grammar::{Follower, GrammarError, ThinkFirst, ToolChoice};
+use lookahead_grammar::{Follower, GrammarError, ThinkFirst};
 use lookahead_model::chat_template::ChatTemplateError;
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
 use lookahead_model::{ReasoningFormat, TokenId, ToolCallParser, ToolSignatures};
@@ -345,7 +345,7 @@ impl Served {
             (structure, Some(Tools { specs, choice })) => {
                 let format = self.prompts.tool_format();
                 // Where a call is asked for there is nothing else that could have a form.
-                let structure = structure.filter(|_| *choice == ToolChoice::Auto);
+                let structure = structure.filter(|_| choice.is_free());
                 let answer = structure.map(json_beside_calls).transpose()?;
                 let constraint = grammars.tools_or_json(specs, format, *choice, answer.as_ref());
                 let constraint = constraint.map_err(|error| {

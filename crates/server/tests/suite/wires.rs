@@ -178,3 +178,46 @@ fn thoughts_come_by_every_wire() {
     let by_response = ask("/v1/responses", "max_output_tokens", fields).json();
     assert_eq!(by_response["usage"]["input_tokens"], by_chat["usage"]["prompt_tokens"]);
 }
+
+#[test]
+fn calls_come_one_at_a_time_where_a_request_says_so() {
+    let server = roomy();
+    let schema = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+    let form = json!({ "type": "object", "properties": { "n": { "const": 1 } }, "required": ["n"] });
+    let question = json!([{ "role": "user", "content": "Hi" }]);
+    let ask = |path: &str, seed: u64, more: [Value; 2]| {
+        // Without the bias, random answers hardly go on behind a call.
+        let mut body = json!({ "temperature": 2, "seed": seed, "logit_bias": { "2": -100 } });
+        for more in more {
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        }
+        let reply = server.post(path, &body);
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text);
+        reply.json()
+    };
+    let chat_fields = json!({ "messages": question, "max_tokens": 200,
+        "tools": [{ "type": "function", "function": { "name": "now", "parameters": schema } }],
+        "response_format": { "type": "json_schema", "json_schema": { "schema": form } } });
+    let message_fields = json!({ "messages": question, "max_tokens": 200,
+        "tools": [{ "name": "now", "input_schema": schema }],
+        "output_config": { "format": { "type": "json_schema", "schema": form } } });
+    let response_fields = json!({ "input": question, "max_output_tokens": 200,
+        "tools": [{ "type": "function", "name": "now", "parameters": schema }],
+        "text": { "format": { "type": "json_schema", "name": "n", "schema": form } } });
+    let (mut most, mut called) = (0, false);
+    for seed in 0..12 {
+        let asked = |more: Value| ask("/v1/chat/completions", seed, [chat_fields.clone(), more]);
+        most = most.max(list(&asked(json!({}))["choices"][0]["message"]["tool_calls"]).len());
+        let one = json!({ "parallel_tool_calls": false });
+        let by_chat = chat(&asked(one.clone()));
+        let calls = list(&by_chat["calls"]).len();
+        assert!(calls <= 1, "{by_chat}");
+        called |= calls == 1;
+        let plain = json!({ "parallel_tool_calls": false, "lookahead": { "enabled": false } });
+        assert_eq!(chat(&asked(plain)), by_chat);
+        let choice = json!({ "tool_choice": { "type": "auto", "disable_parallel_tool_use": true } });
+        assert_eq!(message(&ask("/v1/messages", seed, [message_fields.clone(), choice])), by_chat);
+        assert_eq!(response(&ask("/v1/responses", seed, [response_fields.clone(), one])), by_chat);
+    }
+    assert!(most > 1 && called, "calls came to the test, and several in a row where they may");
+}

@@ -139,6 +139,7 @@ impl ToolFields {
             Mode::Named => ToolChoice::One,
             Mode::Required if one_at_a_time => ToolChoice::One,
             Mode::Required => ToolChoice::Required,
+            Mode::Auto | Mode::Never if one_at_a_time => ToolChoice::AtMostOne,
             Mode::Auto | Mode::Never => ToolChoice::Auto,
         };
         Ok((shown, Some(Tools { specs, choice })))
@@ -241,7 +242,10 @@ mod tests {
                 [ToolSpec { name: "f".to_owned(), parameters: Some(schema()), strict: is_strict }],
                 "{fields}"
             );
-            assert_eq!(tools.choice, ToolChoice::Auto, "{fields}");
+            // The older form has room for one call.
+            let is_older = fields["functions"].is_array();
+            let choice = if is_older { ToolChoice::AtMostOne } else { ToolChoice::Auto };
+            assert_eq!(tools.choice, choice, "{fields}");
         }
     }
 
@@ -250,6 +254,14 @@ mod tests {
         let tools = json!([{"name": "f"}, {"name": "g"}]);
         for (choice, parallel, names, expected) in [
             (json!(null), json!(null), &["f", "g"][..], ToolChoice::Auto),
+            (json!(null), json!(false), &["f", "g"], ToolChoice::AtMostOne),
+            (json!("auto"), json!(false), &["f", "g"], ToolChoice::AtMostOne),
+            (
+                json!({"type": "auto", "disable_parallel_tool_use": true}),
+                json!(null),
+                &["f", "g"],
+                ToolChoice::AtMostOne,
+            ),
             (json!("required"), json!(true), &["f", "g"], ToolChoice::Required),
             (json!({"type": "any"}), json!(false), &["f", "g"], ToolChoice::One),
             (
