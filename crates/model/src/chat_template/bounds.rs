@@ -97,7 +97,8 @@ fn too_much(what: &str) -> Error {
     Error::new(ErrorKind::InvalidOperation, format!("the template builds {what}"))
 }
 
-/// The template with all that it assigns by `set` going through [`ASSIGNED`].
+/// The template with the values of all its variables going through [`ASSIGNED`]: those that `set` assigns where they are, and those
+/// of loops, macros, calls and `with` in a `set` behind their tag.
 pub(super) fn with_assignments_checked(source: &str) -> String {
     let mut checked = String::with_capacity(source.len() + source.len() / 8);
     let mut rest = source;
@@ -126,6 +127,12 @@ pub(super) fn with_assignments_checked(source: &str) -> String {
                 checked.extend([&tag[..begin], target, "= ", ASSIGNED, "((", value, ")) ", &tag[end..]]);
             }
             None => checked.push_str(tag),
+        }
+        if let Some(inner) = inner.filter(|_| !is_raw) {
+            let close = &tag[tag.len() - 2 - usize::from(tag.ends_with("-%}") || tag.ends_with("+%}"))..];
+            for name in bound_by(inner) {
+                checked.extend(["{% set ", name, " = ", ASSIGNED, "((", name, ")) ", close]);
+            }
         }
         rest = after;
     }
@@ -163,6 +170,45 @@ fn assignment(tag: &str) -> Option<(&str, &str)> {
     (target.chars().all(is_target) && !is_block && !value.starts_with('=')).then_some((target, value))
 }
 
+/// The variables that a tag binds which is no `set`.
+fn bound_by(tag: &str) -> Vec<&str> {
+    let is_part = |c: char| c.is_alphanumeric() || c == '_';
+    let (keyword, rest) = tag.trim().split_at(tag.trim().find(|c| !is_part(c)).unwrap_or(0));
+    let names: Vec<&str> = match keyword {
+        "for" => {
+            let words = rest.split(|c| !is_part(c)).filter(|word| !word.is_empty());
+            words.take_while(|&word| word != "in").collect()
+        }
+        "with" => parts(rest).collect(),
+        "macro" | "call" => {
+            let parameters =
+                rest.find('(').filter(|&open| keyword == "macro" || rest[..open].trim().is_empty());
+            parameters.into_iter().flat_map(|open| parts(&rest[open + 1..])).collect()
+        }
+        _ => Vec::new(),
+    };
+    let is_name = |name: &&str| !name.is_empty() && name.chars().all(is_part);
+    names.into_iter().filter(is_name).collect()
+}
+
+/// The names of a list of parameters or assignments, which ends where its bracket is closed.
+fn parts(list: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut quote, mut is_over) = (0_usize, None, false);
+    let is_comma = move |c: char| {
+        match (c, quote) {
+            (c, Some(open)) if c == open => quote = None,
+            (_, Some(_)) => {}
+            ('"' | '\'', None) => quote = Some(c),
+            ('(' | '[' | '{', None) => depth += 1,
+            (')' | ']' | '}', None) if depth == 0 => is_over = true,
+            (')' | ']' | '}', None) => depth -= 1,
+            _ => {}
+        }
+        is_over || (c == ',' && depth == 0 && quote.is_none())
+    };
+    list.split(is_comma).map(|part| part.split_once('=').map_or(part, |(name, _)| name).trim())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +229,20 @@ mod tests {
             (
                 "{% raw %}{% set x = 1 %}{{{% endraw %}{% if a %}",
                 "{% raw %}{% set x = 1 %}{{{% endraw %}{% if a %}",
+            ),
+            (
+                "{%- for a, (b) in x if y -%}",
+                "{%- for a, (b) in x if y -%}{% set a = __assigned__((a)) -%}{% set b = __assigned__((b)) -%}",
+            ),
+            (
+                "{% macro m(a, b=[1, 'c=,'], d={'e': (1)}) +%}{% endmacro %}",
+                "{% macro m(a, b=[1, 'c=,'], d={'e': (1)}) +%}{% set a = __assigned__((a)) +%}\
+                 {% set b = __assigned__((b)) +%}{% set d = __assigned__((d)) +%}{% endmacro %}",
+            ),
+            ("{% with a = f(b, c) %}", "{% with a = f(b, c) %}{% set a = __assigned__((a)) %}"),
+            (
+                "{% call(a) m(b) %}{% call m(b) %}",
+                "{% call(a) m(b) %}{% set a = __assigned__((a)) %}{% call m(b) %}",
             ),
             ("{{ {'a': 1}['a'] }}{% settle = 1 %}{", "{{ {'a': 1}['a'] }}{% settle = 1 %}{"),
         ] {

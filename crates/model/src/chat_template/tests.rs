@@ -124,6 +124,8 @@ fn the_date_of_today_is_written_as_asked() {
 
 #[test]
 fn a_hostile_template_is_stopped() {
+    let nested = format!("{{% set a = [] %}}{}{{{{ a == a ~ 'x' }}}}", "{% with a = [a, a] %}".repeat(60));
+    let nested = nested + &"{% endwith %}".repeat(60);
     let straight = format!("{{% set a = [] %}}{}{{{{ a == a ~ 'x' }}}}", "{% set a = [a, a] %}".repeat(64));
     for source in [
         "{% for a in range(100000) %}{% for b in range(100000) %}{% endfor %}{% endfor %}",
@@ -141,6 +143,9 @@ fn a_hostile_template_is_stopped() {
         "{% set ns = namespace(s=[]) %}{% for i in range(100000) %}{%- set ns.s = [ns.s] -%}{% endfor %}{{ ns.s == [ns.s] }}",
         "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x }}{% endif %}{% endmacro %}{{ m([], 60) }}",
         "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x | tojson }}{% endif %}{% endmacro %}{{ m([], 60) }}",
+        "{% macro m(x, n) %}{% if n %}{{ m([x, x], n - 1) }}{% else %}{{ x ~ 'x' }}{% endif %}{% endmacro %}{{ m([], 60) }}",
+        "{% for x in [[]] recursive %}{% if loop.depth < 60 %}{{ loop([[x, x]]) }}{% else %}{{ x == [x ~ 'x'] }}{% endif %}{% endfor %}",
+        &nested,
         &straight,
     ] {
         let error = template(source).render(&[], &[], &Map::new(), true).unwrap_err();
