@@ -13,6 +13,7 @@ use serde_json::Value;
 use toktrie::TokEnv;
 
 use crate::{
+    call_check::CallCheck,
     compiled::{Cache, Compiled},
     endings::Endings,
     error::{GrammarError, readable},
@@ -68,6 +69,8 @@ pub struct ToolConstraint {
     pub follower: Follower,
     /// What of the tools' schemas is not enforced: the tool, the keyword and its place.
     pub warnings: Vec<String>,
+    /// Checks calls that are complete against what is not enforced.
+    pub check: CallCheck,
 }
 
 /// What a model's tokens mean to grammars: made once a model, shared by all its requests.
@@ -235,18 +238,25 @@ impl Grammars {
         let wrong = |tool: &ToolSpec, problem| GrammarError::Tool { name: tool.name.clone(), problem };
         let mut named = Vec::with_capacity(tools.len());
         let mut warnings = Vec::new();
+        let mut checked_tools = Vec::new();
         for tool in tools {
             let no_schema = || wrong(tool, "a schema is an object or a boolean".to_owned());
             let mut parameters = tools::parameters(tool).ok_or_else(no_schema)?;
             json::check_cost([&parameters]).map_err(|problem| wrong(tool, problem))?;
             schema::tidy(&mut parameters);
+            let whole = parameters.clone();
+            let mut is_enforced = tools::writes_json(format);
             if !tool.strict {
                 let mut unenforced = schema::relax(&mut parameters, false);
                 if self.has_overlaps(&parameters) {
                     unenforced.extend(schema::relax(&mut parameters, true));
                 }
                 let warning = |what| format!("tool {:?}: {what} is not enforced", tool.name);
+                is_enforced &= unenforced.is_empty();
                 warnings.extend(unenforced.into_iter().map(warning));
+            }
+            if !is_enforced {
+                checked_tools.push((tool.name.clone(), whole));
             }
             let parameters = json::laid_out(&parameters).ok_or_else(no_schema)?;
             named.push((tool.name.as_str(), parameters));
@@ -264,7 +274,7 @@ impl Grammars {
             let found = tools.iter().zip(named).find_map(alone).or_else(of_answer);
             found.unwrap_or(GrammarError::Tools(problem))
         })?;
-        Ok(ToolConstraint { follower, warnings })
+        Ok(ToolConstraint { follower, warnings, check: CallCheck::new(checked_tools) })
     }
 
     /// Whether two alternatives of a `oneOf` have a value in common, or may have for all that is known.

@@ -37,6 +37,7 @@
 //! ```
 
 mod arguments;
+mod call_check;
 mod compiled;
 mod endings;
 mod error;
@@ -49,9 +50,11 @@ mod schema;
 mod scout;
 mod thinking;
 mod tools;
+mod validation;
 mod vocabulary;
 mod walker;
 
+pub use call_check::{CallCheck, CallFinding};
 pub use error::GrammarError;
 pub use follower::Follower;
 pub use grammars::{GrammarLimits, Grammars, ToolConstraint};

@@ -58,6 +58,14 @@ pub(crate) fn parameters(tool: &ToolSpec) -> Option<Value> {
     json::laid_out(&schema)
 }
 
+/// Whether arguments are written in JSON, so that all of a schema is enforced that JSON's grammar holds.
+pub(crate) fn writes_json(format: ToolFormat) -> bool {
+    match format.syntax().map(|syntax| &syntax.call) {
+        None | Some(CallSyntax::Object { .. }) => true,
+        Some(CallSyntax::Named { arguments, .. }) => *arguments == ArgumentSyntax::Json,
+    }
+}
+
 /// The grammar of answers that call `tools` with `arguments`, in llguidance's dialect of Lark. An answer that calls none satisfies
 /// the schema `answer`, if there is one.
 pub(crate) fn grammar(

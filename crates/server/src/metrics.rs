@@ -120,6 +120,7 @@ pub(crate) struct Metrics {
     pub(crate) preemptions: Counter,
     pub(crate) cancelled: Counter,
     pub(crate) engine_panics: Counter,
+    pub(crate) unmet_assertions: Counter,
     kv_used_tokens: Gauge,
     trie_bytes: Gauge,
     trie_tokens: Gauge,
@@ -163,6 +164,7 @@ impl Metrics {
             preemptions: Counter::default(),
             cancelled: Counter::default(),
             engine_panics: Counter::default(),
+            unmet_assertions: Counter::default(),
             kv_used_tokens: Gauge::default(),
             trie_bytes: Gauge::default(),
             trie_tokens: Gauge::default(),
@@ -225,6 +227,8 @@ impl Metrics {
         to.register("cancelled", "Answers that nobody waited for", self.cancelled.clone());
         let help = "Panics of the engine; each cost the answers that were being made";
         to.register("engine_panics", help, self.engine_panics.clone());
+        let help = "Assertions of functions' schemas that complete calls do not satisfy, or that could not be checked";
+        to.register("unmet_assertions", help, self.unmet_assertions.clone());
         to.register("kv_used_tokens", "Tokens that KV caches hold room for", self.kv_used_tokens.clone());
         to.register("trie_bytes", "Memory of what drafts are made from", self.trie_bytes.clone());
         to.register("trie_tokens", "Tokens that drafts are made from", self.trie_tokens.clone());

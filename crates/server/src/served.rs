@@ -30,6 +30,7 @@ pub(crate) struct Served {
     /// How requests draft that do not say.
     pub(crate) policy: Option<DraftPolicy>,
     pub(crate) worker: Worker,
+    pub(crate) metrics: Arc<Metrics>,
     /// The most tokens of prompt and answer together.
     pub(crate) context_length: usize,
     /// Logits of a token; the tokenizer may know fewer.
@@ -96,6 +97,7 @@ impl Served {
             drafts,
             policy,
             worker,
+            metrics: Arc::clone(metrics),
             context_length,
             vocabulary_size,
             kv_total_tokens,

@@ -430,8 +430,38 @@ fn what_cannot_be_enforced_is_left_out_unless_a_tool_is_strict() {
         let call = format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>");
         assert_eq!(model.allows(&mut follower, &call), allowed, "{call}");
     }
+    // What was left out is checked when a call is complete.
+    let found = |arguments: &str| -> Vec<String> {
+        let check = model.grammars.tools(&[tool(false)], ToolFormat::Hermes, ToolChoice::Auto).unwrap().check;
+        let calls = [("f", arguments), ("g", "{}"), ("f", arguments), ("f", "{\"tags\": [")];
+        check.findings(calls).iter().map(ToString::to_string).collect()
+    };
+    assert!(found(r#"{"tags": ["a", "b"], "count": 1.5, "map": {"y": 1}}"#).is_empty());
+    assert_eq!(
+        found(r#"{"tags": ["a", "a"], "count": 1, "map": {"x": 1}}"#),
+        [
+            "call of \"f\": uniqueItems at /properties/tags does not hold",
+            "call of \"f\": oneOf at /properties/count does not hold",
+            "call of \"f\": propertyNames at /properties/map does not hold",
+        ]
+    );
     let refused = model.grammars.tools(&[tool(true)], ToolFormat::Hermes, ToolChoice::Auto).err().unwrap();
     assert!(refused.to_string().contains("uniqueItems at /properties/tags"), "{refused}");
+}
+
+#[test]
+fn strings_without_quotes_are_checked_where_their_grammar_leaves_them_free() {
+    let model = Model::byte_level();
+    let parameters = json!({ "properties": { "a": { "type": "string", "pattern": "^x", "maxLength": 2 } } });
+    let tool = ToolSpec { name: "f".to_owned(), parameters: Some(parameters), strict: true };
+    for (format, expected) in [(ToolFormat::Hermes, 0), (ToolFormat::Qwen3Coder, 2), (ToolFormat::Gemma4, 2)]
+    {
+        let tools = std::slice::from_ref(&tool);
+        let check = model.grammars.tools(tools, format, ToolChoice::Auto).unwrap().check;
+        assert_eq!(check.is_empty(), expected == 0, "{format:?}");
+        assert_eq!(check.findings([("f", r#"{"a": "yyy"}"#)]).len(), expected, "{format:?}");
+        assert!(check.findings([("f", r#"{"a": "xy"}"#)]).is_empty(), "{format:?}");
+    }
 }
 
 #[test]

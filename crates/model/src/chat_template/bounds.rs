@@ -197,7 +197,6 @@ fn parts(list: &str) -> impl Iterator<Item = &str> {
     let is_comma = move |c: char| {
         match (c, quote) {
             (c, Some(open)) if c == open => quote = None,
-            (_, Some(_)) => {}
             ('"' | '\'', None) => quote = Some(c),
             ('(' | '[' | '{', None) => depth += 1,
             (')' | ']' | '}', None) if depth == 0 => is_over = true,

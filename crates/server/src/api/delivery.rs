@@ -144,8 +144,9 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
         Prepared::Answers(begun) => *begun,
         Prepared::Object(object) => return Ok(Json(object).into_response()),
     };
-    let Begun { answers, wire, is_stream, passed_over, warnings } = begun;
-    let mut response = if is_stream { send_stream(answers, wire) } else { send_whole(answers, wire).await? };
+    let Begun { answers, wire, is_stream, passed_over, mut warnings } = begun;
+    let mut response =
+        if is_stream { send_stream(answers, wire) } else { send_whole(answers, wire, &mut warnings).await? };
     passed_over.tell(&mut response);
     warnings.tell(&mut response);
     Ok(response)
@@ -195,7 +196,11 @@ fn send_stream<W: Wire>(answers: Answers, mut wire: W) -> Response {
 }
 
 /// The answers as one object.
-async fn send_whole(mut answers: Answers, wire: impl Wire) -> Result<Response, ApiError> {
+async fn send_whole(
+    mut answers: Answers,
+    wire: impl Wire,
+    warnings: &mut Warnings,
+) -> Result<Response, ApiError> {
     let keeps_tokens = wire.keeps_tokens();
     let mut whole: Vec<WholeAnswer> = (0..answers.count()).map(|_| WholeAnswer::default()).collect();
     let usage = loop {
@@ -213,6 +218,9 @@ async fn send_whole(mut answers: Answers, wire: impl Wire) -> Result<Response, A
             AnswerEvent::Done(usage) => break usage,
         }
     };
+    for unmet in answers.unmet() {
+        warnings.add(unmet.clone());
+    }
     Ok(Json(wire.whole(whole, &usage)).into_response())
 }
 

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use lookahead_engine::FinishReason;
+use lookahead_grammar::CallCheck;
 use lookahead_model::{Parted, ReasoningFormat, ReasoningParser, TokenId, ToolCallParser, ToolDelta};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
@@ -12,6 +13,7 @@ use tokio::sync::watch;
 use super::usage::Usage;
 use crate::admission::Ticket;
 use crate::error::ApiError;
+use crate::metrics::Metrics;
 use crate::worker::{AnswerToken, Ending, Event, Failure, Phase, Step};
 
 /// A piece of an answer.
@@ -67,6 +69,9 @@ pub(super) struct Asked {
     pub(super) parser: Option<ToolCallParser>,
     /// How the model marks what it thinks, and whether a prompt has ended inside that; where that is told from the answers.
     pub(super) reasoning: Option<(ReasoningFormat, bool)>,
+    /// Checks calls that are complete.
+    pub(super) check: CallCheck,
+    pub(super) metrics: Arc<Metrics>,
 }
 
 /// The answers to a request that are being made. Dropping it stops them.
@@ -82,6 +87,8 @@ pub(crate) struct Answers {
     /// Answers that have not ended.
     left: usize,
     usage: Usage,
+    /// What calls do not satisfy.
+    unmet: Vec<String>,
     /// What is kept of the request.
     _kept: Ticket,
 }
@@ -96,6 +103,8 @@ struct Answer {
     /// Finds calls of functions, where there may be any.
     parser: Option<ToolCallParser>,
     has_calls: bool,
+    /// Names and arguments of calls that are checked.
+    calls: Vec<(String, String)>,
 }
 
 impl Answers {
@@ -114,10 +123,12 @@ impl Answers {
             reasoning_tokens: 0,
             parser: asked.parser.clone(),
             has_calls: false,
+            calls: Vec::new(),
         };
         let growing: Vec<Answer> = (0..asked.prompts.len() * asked.choices).map(answer).collect();
         let (left, usage) = (growing.len(), Usage::default());
-        Self { events, phase, cancel, received, timeout, asked, growing, left, usage, _kept: kept }
+        let unmet = Vec::new();
+        Self { events, phase, cancel, received, timeout, asked, growing, left, usage, unmet, _kept: kept }
     }
 
     /// How many there are.
@@ -138,6 +149,12 @@ impl Answers {
     /// Tokens of the prompt that come before those of an answer.
     pub(crate) fn dictated(&self, answer: usize) -> usize {
         self.growing[answer].dictated
+    }
+
+    /// What the calls so far do not satisfy of their functions' schemas, as far as that can only be checked when they are
+    /// complete.
+    pub(crate) fn unmet(&self) -> &[String] {
+        &self.unmet
     }
 
     /// What comes next, of any answer. Nothing comes after the end of all, nor after an error.
@@ -183,6 +200,7 @@ impl Answers {
             let is_thought = was_thinking || growing.is_thinking() || growing.tells_thoughts(&deltas);
             growing.reasoning_tokens += usize::from(is_thought);
         }
+        growing.keep_calls(&deltas, &self.asked.check);
         AnswerEvent::Step { answer, deltas, tokens, drafted }
     }
 
@@ -196,17 +214,50 @@ impl Answers {
         let mut deltas = Vec::new();
         answer.push(&ending.rest, &mut deltas);
         answer.finish(&mut deltas);
+        answer.keep_calls(&deltas, &self.asked.check);
+        let calls = std::mem::take(&mut answer.calls);
         self.usage.reasoning_tokens += answer.reasoning_tokens;
         let reason = match ending.finish_reason {
             FinishReason::Length => EndReason::Length,
             _ if answer.has_calls => EndReason::ToolCalls,
             _ => EndReason::Stop,
         };
+        self.check(&calls);
         AnswerEvent::End { answer: index, deltas, reason, stop_string: ending.stop_string.clone() }
     }
 }
 
+impl Answers {
+    /// Checks the calls of an answer. What their schemas and arguments say is the client's text, which is not for the log.
+    fn check(&mut self, calls: &[(String, String)]) {
+        let calls = calls.iter().map(|(name, arguments)| (name.as_str(), arguments.as_str()));
+        for finding in self.asked.check.findings(calls) {
+            let keyword = finding.assertion.as_ref().map_or("", |(keyword, _)| keyword);
+            let is_certain = finding.is_certain;
+            tracing::info!(
+                keyword,
+                is_certain,
+                "a call does not satisfy its function's schema, as far as is known"
+            );
+            tracing::debug!(%finding, "checked a call");
+            self.asked.metrics.unmet_assertions.inc();
+            self.unmet.push(finding.to_string());
+        }
+    }
+}
+
 impl Answer {
+    /// Keeps what is to be checked.
+    fn keep_calls(&mut self, deltas: &[Delta], check: &CallCheck) {
+        for delta in deltas.iter().filter(|_| !check.is_empty()) {
+            match (delta, self.calls.last_mut()) {
+                (Delta::Call { name }, _) => self.calls.push((name.clone(), String::new())),
+                (Delta::Arguments(text), Some((_, arguments))) => arguments.push_str(text),
+                _ => {}
+            }
+        }
+    }
+
     fn is_thinking(&self) -> bool {
         self.thoughts.as_ref().is_some_and(ReasoningParser::is_thinking)
     }

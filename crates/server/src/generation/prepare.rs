@@ -7,7 +7,7 @@ use lookahead_engine::{
     AnswerText, Constraint, DraftPolicy, Drafter, GenerationRequest, NoDraft, RequestText, SamplingParams,
     Sharing, Submission,
 };
-use lookahead_grammar::{Follower, GrammarError, ThinkFirst};
+use lookahead_grammar::{CallCheck, Follower, GrammarError, ThinkFirst};
 use lookahead_model::chat_template::ChatTemplateError;
 use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
 use lookahead_model::{ReasoningFormat, TokenId, ToolCallParser, ToolSignatures};
@@ -64,7 +64,7 @@ impl Served {
     ) -> Result<Answers, ApiError> {
         let AnswerRequest { input, choices, structure, .. } = request;
         ticket.hold(Resource::Answers, input.prompts() * choices)?;
-        let constraint = self.constraint(structure.as_ref(), input)?;
+        let (constraint, check) = self.constraint(structure.as_ref(), input)?;
         let constraint = constraint.map(|follower| Arc::new(Mutex::new(follower)));
         let (parser, markers) = self.tool_parser(input);
         let prediction =
@@ -146,6 +146,8 @@ impl Served {
             prompt_logprobs: request.prompt_logprobs,
             parser,
             reasoning,
+            check,
+            metrics: Arc::clone(&self.metrics),
         };
         Ok(Answers::new(events, phase, cancel, asked, received.at, options.request_timeout, ticket))
     }
@@ -326,8 +328,12 @@ impl Served {
         (Some(ToolCallParser::new(format, ToolSignatures::new(tools))), format.shown_tokens())
     }
 
-    /// What limits the answers, if anything.
-    fn constraint(&self, structure: Option<&Structure>, input: &Input) -> Result<Option<Follower>, ApiError> {
+    /// What limits the answers, if anything, and what checks calls in them where that does not hold all of their schemas.
+    fn constraint(
+        &self,
+        structure: Option<&Structure>,
+        input: &Input,
+    ) -> Result<(Option<Follower>, CallCheck), ApiError> {
         let grammars = &self.grammars;
         match (structure, input.tools()) {
             (Some(Structure { param, rule, .. }), None) => {
@@ -340,7 +346,7 @@ impl Served {
                     Rule::Grammar(grammar) if is_gbnf(grammar) => grammars.gbnf(grammar),
                     Rule::Grammar(grammar) => grammars.lark(grammar),
                 };
-                follower.map_err(grammar_error(param)).map(Some)
+                Ok((Some(follower.map_err(grammar_error(param))?), CallCheck::default()))
             }
             (structure, Some(Tools { specs, choice })) => {
                 let format = self.prompts.tool_format();
@@ -357,11 +363,14 @@ impl Served {
                 // What they say is the client's text, which is not for the log.
                 let unenforced = constraint.warnings.len();
                 if unenforced > 0 {
-                    tracing::info!(unenforced, "parts of the schemas of tools cannot be enforced");
+                    tracing::info!(
+                        unenforced,
+                        "parts of the schemas of tools cannot be enforced; calls are checked when they are complete"
+                    );
                 }
-                Ok(Some(constraint.follower))
+                Ok((Some(constraint.follower), constraint.check))
             }
-            (None, None) => Ok(None),
+            (None, None) => Ok((None, CallCheck::default())),
         }
     }
 }

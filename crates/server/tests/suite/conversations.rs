@@ -96,6 +96,43 @@ fn a_request_that_leaves_something_out_is_answered_with_a_warning() {
 }
 
 #[test]
+fn what_no_grammar_holds_of_a_schema_is_checked_when_a_call_is_complete() {
+    let server = roomy();
+    let question = json!([{ "role": "user", "content": "Hi" }]);
+    let list = json!({ "type": "array", "items": { "enum": ["a"] }, "minItems": 2, "maxItems": 2, "uniqueItems": true });
+    let asked = |list: &Value, stream: bool, strict: bool, most: u64| {
+        let schema = json!({ "type": "object", "properties": { "tags": list }, "required": ["tags"], "additionalProperties": false });
+        let tool = json!({ "type": "function", "name": "f", "parameters": schema, "strict": strict });
+        let more = json!({ "tools": [tool], "tool_choice": "required", "stream": stream, "max_tokens": most, "parallel_tool_calls": false });
+        ask(&server, question.clone(), more)
+    };
+    let unmet = || server.metric("lookahead_unmet_assertions_total");
+    let reply = asked(&list, false, false, 100);
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(
+        reply.json()["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"],
+        r#"{"tags": ["a", "a"]}"#,
+        "the call comes as it is"
+    );
+    assert_eq!(
+        reply.headers["x-lookahead-warning"],
+        r#"call of "f": uniqueItems at /properties/tags does not hold"#
+    );
+    assert_eq!(unmet(), 1.0);
+    let streamed = asked(&list, true, false, 100);
+    assert!(streamed.text.contains("[DONE]") && !streamed.headers.contains_key("x-lookahead-warning"));
+    assert_eq!(unmet(), 2.0, "headers have gone before");
+    let mut met = list.clone();
+    met["items"] = json!({});
+    met["prefixItems"] = json!([{ "enum": ["a"] }, { "enum": ["b"] }]);
+    for reply in [asked(&met, false, false, 100), asked(&list, false, false, 20)] {
+        assert_eq!(reply.status, 200, "{}", reply.text);
+        assert!(!reply.headers.contains_key("x-lookahead-warning"), "{}", reply.text);
+    }
+    assert_eq!((unmet(), asked(&list, false, true, 100).status), (2.0, 400));
+}
+
+#[test]
 fn functions_of_all_forms_are_shown_alike_and_called() {
     let server = roomy();
     let question = json!([{ "role": "user", "content": "Weather?" }]);
