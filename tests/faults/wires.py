@@ -10,8 +10,17 @@ def without(body, *names):
     return {name: value for name, value in body.items() if name not in names}
 
 
-def tool_calls(calls):
-    return [(call["name"], json.loads(call["arguments"])) for call in calls]
+def tool_calls(calls, is_cut):
+    """Names and arguments; of an answer that is cut off names alone, as wires tell unfinished arguments each in their way."""
+    return [(name, None if is_cut else read(arguments)) for name, arguments in calls]
+
+
+def read(arguments):
+    return json.loads(arguments) if isinstance(arguments, str) else arguments
+
+
+def of(functions):
+    return [(function["name"], function["arguments"]) for function in functions]
 
 
 class Chat:
@@ -33,8 +42,9 @@ class Chat:
             return None
         [choice] = choices
         message = choice["message"]
-        calls = tool_calls(call["function"] for call in message.get("tool_calls", []))
-        return message["content"] or "", calls, choice["finish_reason"] == "length", tokens
+        is_cut = choice["finish_reason"] == "length"
+        calls = tool_calls(of(call["function"] for call in message.get("tool_calls", [])), is_cut)
+        return message["content"] or "", calls, is_cut, tokens
 
 
 class Responses:
@@ -57,8 +67,9 @@ class Responses:
         answer = answer.json()
         messages = [item for item in answer["output"] if item["type"] == "message"]
         text = "".join(part["text"] for item in messages for part in item["content"])
-        calls = tool_calls(item for item in answer["output"] if item["type"] == "function_call")
-        return text, calls, answer["status"] == "incomplete", answer["usage"]["output_tokens"]
+        is_cut = answer["status"] == "incomplete"
+        calls = tool_calls(of(item for item in answer["output"] if item["type"] == "function_call"), is_cut)
+        return text, calls, is_cut, answer["usage"]["output_tokens"]
 
 
 class Messages:
@@ -78,7 +89,7 @@ class Messages:
             changed["stop_sequences"] = stop
         if tools := body.get("tools"):
             functions = [tool["function"] for tool in tools]
-            changed["tools"] = [without(of, "parameters") | {"input_schema": of["parameters"]} for of in functions]
+            changed["tools"] = [without(f, "parameters") | {"input_schema": f["parameters"]} for f in functions]
             changed["tool_choice"] = {"type": {"required": "any"}[body["tool_choice"]]}
         return changed
 
@@ -86,8 +97,9 @@ class Messages:
     def said(answer):
         answer = answer.json()
         text = "".join(block["text"] for block in answer["content"] if block["type"] == "text")
-        calls = [(block["name"], block["input"]) for block in answer["content"] if block["type"] == "tool_use"]
-        return text, calls, answer["stop_reason"] == "max_tokens", answer["usage"]["output_tokens"]
+        is_cut = answer["stop_reason"] == "max_tokens"
+        uses = [(block["name"], block["input"]) for block in answer["content"] if block["type"] == "tool_use"]
+        return text, tool_calls(uses, is_cut), is_cut, answer["usage"]["output_tokens"]
 
 
 class Ollama:
@@ -112,9 +124,9 @@ class Ollama:
         assert [line["done"] for line in lines] == [False] * (len(lines) - 1) + [True]
         messages = [line["message"] for line in lines]
         functions = [call["function"] for message in messages for call in message.get("tool_calls", [])]
-        calls = [(function["name"], function["arguments"]) for function in functions]
+        is_cut = lines[-1]["done_reason"] == "length"
         text = "".join(message["content"] for message in messages)
-        return text, calls, lines[-1]["done_reason"] == "length", lines[-1]["eval_count"]
+        return text, tool_calls(of(functions), is_cut), is_cut, lines[-1]["eval_count"]
 
 
 WIRES = [Chat, Responses, Messages, Ollama]
