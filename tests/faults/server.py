@@ -4,6 +4,7 @@ LOOKAHEAD is the program (target/release/lookahead), MODEL what it serves (the d
 """
 
 import contextlib
+import functools
 import json
 import os
 import pathlib
@@ -61,6 +62,11 @@ class Server:
             assert time.monotonic() < deadline, f"not within {seconds} s\n{self.log()[-5000:]}"
             time.sleep(0.1)
         return value
+
+    @functools.cached_property
+    def model(self):
+        """The name of what it serves."""
+        return self.client.get("/v1/models").json()["data"][0]["id"]
 
     def chat(self, prompt, **fields):
         """An answer, of which nothing is random unless `fields` say so."""

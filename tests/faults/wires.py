@@ -136,7 +136,6 @@ def ask(server, wire, body):
     """What is said by that wire, or None where it has no words for the request."""
     if (body := wire.request(body)) is None:
         return None
-    body = {"model": server.client.get("/v1/models").json()["data"][0]["id"]} | body
-    answer = server.client.post(wire.path, json=body)
+    answer = server.client.post(wire.path, json={"model": server.model} | body)
     assert answer.status_code == 200, f"{wire.path} {body}: {answer.text}"
     return wire.said(answer)

@@ -120,24 +120,28 @@ pub(super) fn with_assignments_checked(source: &str) -> String {
             Some("endraw") => is_raw = false,
             _ => {}
         }
-        match inner.filter(|_| !is_raw).and_then(assignment) {
+        let inner = inner.filter(|_| !is_raw).unwrap_or("");
+        let (head, close) = tag.split_at(tag.len() - length_of_close(tag));
+        match assignment(inner) {
             Some((target, value)) => {
-                let end = tag.len() - 2 - usize::from(tag.ends_with("-%}") || tag.ends_with("+%}"));
-                let begin = tag.find(target).unwrap_or(0);
-                checked.extend([&tag[..begin], target, "= ", ASSIGNED, "((", value, ")) ", &tag[end..]]);
+                let begin = head.find(target).unwrap_or(0);
+                checked.extend([&head[..begin], target, "= ", ASSIGNED, "((", value, ")) ", close]);
             }
             None => checked.push_str(tag),
         }
-        if let Some(inner) = inner.filter(|_| !is_raw) {
-            let close = &tag[tag.len() - 2 - usize::from(tag.ends_with("-%}") || tag.ends_with("+%}"))..];
-            for name in bound_by(inner) {
-                checked.extend(["{% set ", name, " = ", ASSIGNED, "((", name, ")) ", close]);
-            }
+        for name in bound_by(inner) {
+            checked.extend(["{% set ", name, " = ", ASSIGNED, "((", name, ")) ", close]);
         }
         rest = after;
     }
     checked.push_str(rest);
     checked
+}
+
+/// Bytes of what closes a tag; 0 where nothing does.
+fn length_of_close(tag: &str) -> usize {
+    let closes = ["-%}", "+%}", "%}"];
+    closes.into_iter().find(|close| tag.ends_with(close)).map_or(0, str::len)
 }
 
 /// Where a tag ends that `close` closes: behind its strings.

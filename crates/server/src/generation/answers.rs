@@ -225,9 +225,7 @@ impl Answers {
         self.check(&calls);
         AnswerEvent::End { answer: index, deltas, reason, stop_string: ending.stop_string.clone() }
     }
-}
 
-impl Answers {
     /// Checks the calls of an answer. What their schemas and arguments say is the client's text, which is not for the log.
     fn check(&mut self, calls: &[(String, String)]) {
         let calls = calls.iter().map(|(name, arguments)| (name.as_str(), arguments.as_str()));

@@ -9,6 +9,18 @@ fn complete(server: &TestServer, more: &Value) -> Reply {
     server.post("/v1/completions", &fields)
 }
 
+/// A completion that is not refused.
+fn completed(server: &TestServer, more: &Value) -> Value {
+    let reply = complete(server, more);
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    reply.json()
+}
+
+fn prompt_tokens(server: &TestServer, text: &str) -> Vec<Value> {
+    let tokens = server.post("/tokenize", &json!({ "content": text, "add_special": true }));
+    tokens.json()["tokens"].as_array().unwrap().clone()
+}
+
 #[test]
 fn guided_fields_are_structured_outputs_by_their_older_names() {
     let server = TestServer::start(options());
@@ -95,16 +107,8 @@ fn a_long_prompt_loses_its_beginning_where_that_is_asked_for() {
 #[test]
 fn a_prompt_is_echoed_with_the_log_probabilities_of_its_tokens() {
     let server = TestServer::start(options());
-    let tokens = server.post(
-        "/tokenize",
-        &json!({ "content": "Tell me about rivers. <|im_end|> And", "add_special": true }),
-    );
-    let tokens = tokens.json()["tokens"].as_array().unwrap().clone();
-    let ask = |fields: Value| {
-        let reply = complete(&server, &fields);
-        assert_eq!(reply.status, 200, "{}", reply.text);
-        reply.json()
-    };
+    let tokens = prompt_tokens(&server, "Tell me about rivers. <|im_end|> And");
+    let ask = |fields: Value| completed(&server, &fields);
     let echoed = ask(json!({ "prompt": tokens, "echo": true, "logprobs": 2, "max_tokens": 6 }));
     let plain = ask(json!({ "prompt": tokens, "logprobs": 2, "max_tokens": 6 }));
     let (echoed_choice, plain_choice) = (&echoed["choices"][0], &plain["choices"][0]);
@@ -171,14 +175,8 @@ fn a_prompt_is_echoed_with_the_log_probabilities_of_its_tokens() {
 #[test]
 fn the_tokens_of_a_prompt_are_told_with_their_log_probabilities() {
     let server = TestServer::start(options());
-    let tokens =
-        server.post("/tokenize", &json!({ "content": "Tell me about rivers. And", "add_special": true }));
-    let tokens = tokens.json()["tokens"].as_array().unwrap().clone();
-    let ask = |fields: Value| {
-        let reply = complete(&server, &fields);
-        assert_eq!(reply.status, 200, "{}", reply.text);
-        reply.json()
-    };
+    let tokens = prompt_tokens(&server, "Tell me about rivers. And");
+    let ask = |fields: Value| completed(&server, &fields);
     let echoed = ask(json!({ "prompt": tokens, "echo": true, "logprobs": 2, "max_tokens": 6 }));
     let plain = ask(json!({ "prompt": tokens, "logprobs": 1, "max_tokens": 6 }));
     let told = ask(json!({ "prompt": tokens, "logprobs": 1, "prompt_logprobs": 2, "max_tokens": 6 }));
