@@ -325,12 +325,13 @@ impl<'s> Validator<'s, '_> {
                 }
             }
             let least = keywords.get("minContains").and_then(Value::as_f64).unwrap_or(1.0);
-            let most = keywords.get("maxContains").and_then(Value::as_f64).unwrap_or(f64::INFINITY);
             let known = |holds: bool| (unknown == 0).then_some(holds);
             let enough = if fitting as f64 >= least { Some(true) } else { known(false) };
             note(enough, if least == 1.0 { "contains" } else { "minContains" }, place, found);
-            let not_too_many = if fitting as f64 > most { Some(false) } else { known(true) };
-            note(not_too_many, "maxContains", place, found);
+            if let Some(most) = keywords.get("maxContains").and_then(Value::as_f64) {
+                let not_too_many = if fitting as f64 > most { Some(false) } else { known(true) };
+                note(not_too_many, "maxContains", place, found);
+            }
         }
         if keywords.get("uniqueItems") == Some(&Value::Bool(true)) {
             let mut known = BTreeSet::new();

@@ -118,6 +118,12 @@ fn what_cannot_be_checked_is_said_and_taken_for_neither() {
         assert_eq!(found(&schema, &json!("a".repeat(60))), [expected], "{schema}");
     }
     assert_eq!(found(&json!({ "anyOf": [far, true] }), &json!(1)), Vec::<String>::new());
+    // Nothing is said of a keyword that is not there.
+    assert_eq!(found(&json!({ "contains": far }), &json!([1])), ["contains /?"]);
+    assert_eq!(
+        found(&json!({ "contains": far, "maxContains": 0 }), &json!([1])),
+        ["contains /?", "maxContains /?"]
+    );
 }
 
 /// Without a count of work, these take years, or the stack.
