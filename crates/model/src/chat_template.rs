@@ -12,8 +12,10 @@ mod bounds;
 mod forms;
 pub(crate) mod json;
 mod message;
+mod nesting;
 mod probe;
 mod python_value;
+mod tags;
 #[cfg(test)]
 mod tests;
 
@@ -185,7 +187,9 @@ impl ChatTemplate {
         environment.add_test("iterable", |value: &Value| !value.is_none() && value.try_iter().is_ok());
         environment.add_function(bounds::ASSIGNED, bounds::assigned);
         environment.set_formatter(bounds::print);
-        let checked = bounds::with_assignments_checked(&without_generation_tags(source));
+        let plain = without_generation_tags(source);
+        nesting::check(&plain)?;
+        let checked = bounds::with_assignments_checked(&plain);
         environment.add_template_owned(FIELD, checked)?;
         // Parsing takes `tools` in `{% set tools = tools or [] %}` for the new variable, but who sets it knows it.
         let knows_tools = environment.get_template(FIELD)?.undeclared_variables(false).contains("tools")

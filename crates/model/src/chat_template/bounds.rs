@@ -8,6 +8,7 @@ use minijinja::value::ObjectRepr;
 use minijinja::{Error, ErrorKind, Output, State, Value, escape_formatter};
 
 use super::python_value::is_given;
+use super::tags::{Piece, pieces};
 
 /// The function that assigned values go through.
 pub(super) const ASSIGNED: &str = "__assigned__";
@@ -101,26 +102,13 @@ fn too_much(what: &str) -> Error {
 /// of loops, macros, calls and `with` in a `set` behind their tag.
 pub(super) fn with_assignments_checked(source: &str) -> String {
     let mut checked = String::with_capacity(source.len() + source.len() / 8);
-    let mut rest = source;
-    let mut is_raw = false;
-    while let Some(start) = rest.find('{') {
-        let (before, tag) = rest.split_at(start);
-        checked.push_str(before);
-        let length = match tag.as_bytes().get(1) {
-            Some(b'#') if !is_raw => tag.find("#}").map_or(tag.len(), |end| end + 2),
-            Some(b'{') if !is_raw => end_of(tag, "}}"),
-            Some(b'%') => end_of(tag, "%}"),
-            _ => 1,
+    for piece in pieces(source) {
+        let Piece::Block(tag) = piece else {
+            checked.push_str(piece.text());
+            continue;
         };
-        let (tag, after) = tag.split_at(length);
         let inner = tag.strip_prefix("{%").and_then(|tag| tag.strip_suffix("%}"));
-        let inner = inner.map(|inner| inner.trim_matches(['-', '+']));
-        match inner.map(str::trim) {
-            Some("raw") => is_raw = true,
-            Some("endraw") => is_raw = false,
-            _ => {}
-        }
-        let inner = inner.filter(|_| !is_raw).unwrap_or("");
+        let inner = inner.map_or("", |inner| inner.trim_matches(['-', '+']));
         let (head, close) = tag.split_at(tag.len() - length_of_close(tag));
         match assignment(inner) {
             Some((target, value)) => {
@@ -132,9 +120,7 @@ pub(super) fn with_assignments_checked(source: &str) -> String {
         for name in bound_by(inner) {
             checked.extend(["{% set ", name, " = ", ASSIGNED, "((", name, ")) ", close]);
         }
-        rest = after;
     }
-    checked.push_str(rest);
     checked
 }
 
@@ -142,22 +128,6 @@ pub(super) fn with_assignments_checked(source: &str) -> String {
 fn length_of_close(tag: &str) -> usize {
     let closes = ["-%}", "+%}", "%}"];
     closes.into_iter().find(|close| tag.ends_with(close)).map_or(0, str::len)
-}
-
-/// Where a tag ends that `close` closes: behind its strings.
-fn end_of(tag: &str, close: &str) -> usize {
-    let (bytes, mut at, mut quote) = (tag.as_bytes(), 2, None);
-    while at < bytes.len() {
-        match (bytes[at], quote) {
-            (b'\\', Some(_)) => at += 1,
-            (byte, Some(open)) if byte == open => quote = None,
-            (byte @ (b'"' | b'\''), None) => quote = Some(byte),
-            (_, None) if tag.as_bytes()[at..].starts_with(close.as_bytes()) => return at + close.len(),
-            _ => {}
-        }
-        at += 1;
-    }
-    tag.len()
 }
 
 /// The target and the value of `set target = value`, with the whitespace around them.
@@ -248,6 +218,14 @@ mod tests {
                 "{% call(a) m(b) %}{% set a = __assigned__((a)) %}{% call m(b) %}",
             ),
             ("{{ {'a': 1}['a'] }}{% settle = 1 %}{", "{{ {'a': 1}['a'] }}{% settle = 1 %}{"),
+            (
+                "{% raw %}{% \" %}{% endraw %}{% set x = 1 %}",
+                "{% raw %}{% \" %}{% endraw %}{% set x = __assigned__(( 1 )) %}",
+            ),
+            (
+                "{{ {'a': {}}['{#'] }}{% set x = 1 %}",
+                "{{ {'a': {}}['{#'] }}{% set x = __assigned__(( 1 )) %}",
+            ),
         ] {
             assert_eq!(with_assignments_checked(source), checked, "{source}");
         }
