@@ -13,6 +13,7 @@ mod byte_strings;
 pub(crate) mod checkpoint_files;
 mod error;
 mod from_checkpoint;
+mod longest_bytes;
 mod merging;
 mod model_file;
 mod pair_queues;
@@ -128,8 +129,9 @@ impl Tokenizer {
         let pieces = Pieces::new(&vocabulary.tokens, kinds, spelling);
         let longest_bytes = match &encoder {
             Encoder::Merging(_, Merging::BytePair(model)) if model.knows_all_bytes() => pieces.longest(),
-            // Published tokenizers may leave out parts of a text, and so do those that lack the tokens of some bytes.
-            Encoder::Merging(_, Merging::BytePair(_)) | Encoder::Published(_) => 0,
+            // Without the tokens of some bytes, parts of a text may be left out.
+            Encoder::Merging(_, Merging::BytePair(_)) => 0,
+            Encoder::Published(published) => published.longest_bytes.unwrap_or(0),
             // A space may be written as the three bytes of its sign.
             Encoder::Merging(_, Merging::SentencePiece(_)) => {
                 vocabulary.tokens.iter().map(|text| text.len()).max().unwrap_or(0)

@@ -21,11 +21,13 @@ pub(super) struct Published {
     plain: OnceLock<Library>,
     /// Whether text is encoded as if a space stood before it.
     pub(super) adds_space_prefix: bool,
+    /// Bytes of a text that one token stands for, at most, where that is known.
+    pub(super) longest_bytes: Option<usize>,
 }
 
 impl Published {
-    pub(super) fn new(parsed: Library, adds_space_prefix: bool) -> Self {
-        Self { parsed, plain: OnceLock::new(), adds_space_prefix }
+    pub(super) fn new(parsed: Library, adds_space_prefix: bool, longest_bytes: Option<usize>) -> Self {
+        Self { parsed, plain: OnceLock::new(), adds_space_prefix, longest_bytes }
     }
 
     /// Appends the ids of `text`.
