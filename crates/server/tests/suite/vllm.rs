@@ -33,16 +33,35 @@ fn guided_fields_are_structured_outputs_by_their_older_names() {
         (json!({ "guided_grammar": "root ::= \"x\" | \"y\"" }), &["x", "y"]),
         (json!({ "guided_grammar": "start: \"x\" | \"y\"" }), &["x", "y"]),
         (json!({ "structured_outputs": { "grammar": "root ::= \"x\" | \"y\"" } }), &["x", "y"]),
+        // What a client sends that writes all fields of vLLM's class.
+        (
+            json!({ "structured_outputs": { "json": schema, "regex": null, "choice": null, "grammar": null,
+                "json_object": null, "disable_fallback": false, "disable_any_whitespace": false,
+                "disable_additional_properties": false, "whitespace_pattern": null, "structural_tag": null },
+                "guided_json": null, "guided_regex": null, "guided_choice": null, "guided_grammar": null }),
+            &["\"red\"", "\"green\""],
+        ),
+        (json!({ "structured_outputs": { "json": schema.to_string() } }), &["\"red\"", "\"green\""]),
+        (json!({ "structured_outputs": null, "guided_regex": "[ab]c" }), &["ac", "bc"]),
+        (json!({ "structured_outputs": { "json": null, "choice": ["a"], "json_object": false } }), &["a"]),
     ] {
         let reply = complete(&server, &fields);
         assert_eq!(reply.status, 200, "{fields}: {}", reply.text);
         let text = reply.json()["choices"][0]["text"].clone();
         assert!(right.contains(&text.as_str().unwrap()), "{fields}: {text}");
     }
+    let open = completed(&server, &json!({ "structured_outputs": { "json": null, "regex": null } }));
+    let free = completed(&server, &json!({}));
+    assert_eq!(open["choices"][0]["text"], free["choices"][0]["text"], "nothing is asked for");
     for (fields, param) in [
         (json!({ "guided_json": "{" }), "guided_json"),
         (json!({ "guided_regex": "a", "guided_choice": ["a"] }), "guided_choice"),
         (json!({ "guided_grammar": "root ::= [" }), "guided_grammar"),
+        (json!({ "structured_outputs": { "json": "{" } }), "structured_outputs.json"),
+        (json!({ "structured_outputs": { "regex": "a", "choice": ["a"] } }), "structured_outputs.choice"),
+        (json!({ "structured_outputs": { "regex": "a" }, "guided_choice": ["a"] }), "guided_choice"),
+        (json!({ "structured_outputs": { "structural_tag": "{}" } }), "structured_outputs.structural_tag"),
+        (json!({ "structured_outputs": { "regexp": "a" } }), "structured_outputs.regexp"),
     ] {
         let refused = complete(&server, &fields);
         assert_eq!((refused.status, &refused.json()["error"]["param"]), (400, &json!(param)), "{fields}");

@@ -51,38 +51,54 @@ struct NamedSchema {
     schema: Option<Value>,
 }
 
-/// What form an answer has.
-#[derive(Clone, Debug, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-enum StructuredOutputs {
-    /// A JSON schema.
-    #[schema(value_type = Object)]
-    Json(Value),
+/// What form an answer has; one of them, if any.
+#[derive(Clone, Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+struct StructuredOutputs {
+    /// A JSON schema, or its text.
+    #[schema(value_type = Option<Object>)]
+    json: Option<Value>,
     /// A regular expression that the whole answer matches: the syntax of Rust's `regex`, without look-around.
-    Regex(String),
+    regex: Option<String>,
     /// Texts of which the answer is one.
-    Choice(Vec<String>),
+    choice: Option<Vec<String>>,
     /// A grammar in llguidance's dialect of Lark, or in GBNF.
-    Grammar(String),
+    grammar: Option<String>,
+    /// Whether the answer is any JSON object.
+    json_object: Option<bool>,
+    /// Ignored: nothing falls back.
+    #[allow(dead_code)]
+    disable_fallback: Option<bool>,
+    /// Ignored: JSON has one layout.
+    #[allow(dead_code)]
+    disable_any_whitespace: Option<bool>,
+    /// Not supported: only null.
+    #[schema(value_type = Option<Object>)]
+    whitespace_pattern: Option<Value>,
+    /// Not supported: only null.
+    #[schema(value_type = Option<Object>)]
+    structural_tag: Option<Value>,
+    /// Not supported: only false; the schema says it.
+    disable_additional_properties: Option<bool>,
 }
 
 impl StructureFields {
     /// The form that is asked for; `None` where no field asks for one.
     pub(in crate::api) fn read(self) -> Result<Option<Structure>, ApiError> {
         let of_format = self.response_format.map(ResponseFormat::read).transpose()?.flatten();
-        let of_outputs = self.structured_outputs.map(StructuredOutputs::read);
+        let of_outputs = self.structured_outputs.unwrap_or_default().read()?;
         let grammar = self.grammar.filter(|grammar| !grammar.is_empty());
         let rules = [
             ("json_schema", self.json_schema.map(Rule::JsonSchema)),
             ("grammar", grammar.map(Rule::Gbnf)),
-            ("guided_json", self.guided_json.map(json_of).transpose()?.map(Rule::JsonSchema)),
+            ("guided_json", schema_of("guided_json", self.guided_json)?),
             ("guided_regex", self.guided_regex.map(Rule::Regex)),
             ("guided_choice", self.guided_choice.map(Rule::Choice)),
             ("guided_grammar", self.guided_grammar.map(Rule::Grammar)),
         ];
-        let of_rules =
-            rules.into_iter().map(|(field, rule)| Some(Structure { field, param: field, rule: rule? }));
-        let mut asked = [of_format, of_outputs].into_iter().chain(of_rules).flatten();
+        let of_rules = of_outputs.into_iter().chain(rules);
+        let of_rules = of_rules.map(|(field, rule)| Some(Structure { field, param: field, rule: rule? }));
+        let mut asked = [of_format].into_iter().chain(of_rules).flatten();
         match (asked.next(), asked.next()) {
             (Some(first), Some(second)) => {
                 let (first, second) = (first.field, second.field);
@@ -94,14 +110,14 @@ impl StructureFields {
     }
 }
 
-/// A schema, which vLLM takes as its text too.
-fn json_of(schema: Value) -> Result<Value, ApiError> {
-    match schema {
-        Value::String(text) => serde_json::from_str(&text).map_err(|error| {
-            ApiError::invalid("guided_json", format!("guided_json is not valid JSON: {error}"))
-        }),
-        schema => Ok(schema),
-    }
+/// The rule of a schema in the field `name`, which vLLM takes as its text too.
+fn schema_of(name: &'static str, schema: Option<Value>) -> Result<Option<Rule>, ApiError> {
+    let schema = match schema {
+        Some(Value::String(text)) => serde_json::from_str(&text)
+            .map_err(|error| ApiError::invalid(name, format!("{name} is not valid JSON: {error}")))?,
+        schema => schema,
+    };
+    Ok(schema.map(Rule::JsonSchema))
 }
 
 impl ResponseFormat {
@@ -129,13 +145,29 @@ impl ResponseFormat {
 }
 
 impl StructuredOutputs {
-    fn read(self) -> Structure {
-        let (param, rule) = match self {
-            Self::Json(schema) => ("structured_outputs.json", Rule::JsonSchema(schema)),
-            Self::Regex(pattern) => ("structured_outputs.regex", Rule::Regex(pattern)),
-            Self::Choice(texts) => ("structured_outputs.choice", Rule::Choice(texts)),
-            Self::Grammar(grammar) => ("structured_outputs.grammar", Rule::Grammar(grammar)),
-        };
-        Structure { field: "structured_outputs", param, rule }
+    /// The rules that there may be, each with its place.
+    fn read(self) -> Result<[(&'static str, Option<Rule>); 5], ApiError> {
+        let unsupported = [
+            ("structured_outputs.whitespace_pattern", self.whitespace_pattern.is_some()),
+            ("structured_outputs.structural_tag", self.structural_tag.is_some()),
+            (
+                "structured_outputs.disable_additional_properties",
+                self.disable_additional_properties == Some(true),
+            ),
+        ];
+        if let Some((param, _)) = unsupported.into_iter().find(|(_, is_asked)| *is_asked) {
+            return Err(ApiError::unsupported(param, format!("{param} is not supported; leave it out")));
+        }
+        let json = "structured_outputs.json";
+        Ok([
+            (json, schema_of(json, self.json)?),
+            ("structured_outputs.regex", self.regex.map(Rule::Regex)),
+            ("structured_outputs.choice", self.choice.map(Rule::Choice)),
+            ("structured_outputs.grammar", self.grammar.map(Rule::Grammar)),
+            (
+                "structured_outputs.json_object",
+                self.json_object.filter(|asks| *asks).map(|_| Rule::AnyJsonObject),
+            ),
+        ])
     }
 }
