@@ -49,7 +49,7 @@ impl<'s> Parameters<'s> {
                 alone.insert(definitions.to_owned(), defined.clone());
             }
         }
-        json::laid_out(&Value::Object(alone)).unwrap_or_default()
+        json::laid_out(Value::Object(alone)).unwrap_or_default()
     }
 
     /// What `schema` refers to.
@@ -120,7 +120,7 @@ pub(crate) fn tagged(schema: &Value, tags: &TagSyntax, rules: &mut Rules) -> Str
         let key = rules.pattern(r"[^<>\n\x22]+");
         let mut either = argument(rules, &key, true, &text);
         if tags.value_open.len() > 1 {
-            let any = json::laid_out(&json!(true)).unwrap_or_default();
+            let any = json::laid_out(json!(true)).unwrap_or_default();
             let any = sequence([&rules.json(&any), &close]);
             let other = argument(rules, &key, false, &any);
             either = format!("{either} | {other}");
@@ -176,7 +176,7 @@ pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
     let parameters = Parameters::of(schema);
     let quoted = rules.pattern(r"'([^'\\\n]|\\[nrt'\x22\\])*'");
     let word = r#""True" | "False" | "None""#;
-    let any = rules.json(&json::laid_out(&json!(true)).unwrap_or_default());
+    let any = rules.json(&json::laid_out(json!(true)).unwrap_or_default());
     let anything = rules.rule(&format!("{any} | {quoted} | {word}"));
     if parameters.any {
         let key = rules.pattern("[A-Za-z_][A-Za-z_0-9]*");
@@ -210,7 +210,7 @@ pub(crate) fn unquoted(schema: &Value, rules: &mut Rules) -> String {
     let text_end = rules.text_until(MARK);
     let text = rules.rule(&sequence([&mark, &text_end]));
     let key = rules.pattern(r"[^\x22:,{}\[\]<\s][^:,{}\[\]]*");
-    let number = rules.json(&json::laid_out(&json!({ "type": "number" })).unwrap_or_default());
+    let number = rules.json(&json::laid_out(json!({ "type": "number" })).unwrap_or_default());
     let value = rules.rule(&format!(
         "{text} | {number} | \"true\" | \"false\" | \"null\" | \"[\" any_items? \"]\" | \"{{\" any_fields? \"}}\""
     ));

@@ -40,37 +40,78 @@ enum Expression {
 /// A rule by its name.
 struct Rule<'g> {
     name: &'g str,
-    /// Where it is mentioned first.
+    /// Where it is defined; before that is known, where it is mentioned first.
     line: usize,
     definition: Option<Expression>,
+}
+
+/// A grammar in Lark.
+pub(crate) struct Lark<'g> {
+    pub(crate) text: String,
+    /// The names of the rules, and the lines that they begin in.
+    rules: Vec<(&'g str, usize)>,
+    /// The rules of its own lines, the first one left aside.
+    written: Vec<usize>,
+}
+
+impl Lark<'_> {
+    /// What llguidance says of it, in the words of the grammar that it was made of.
+    pub(crate) fn explained(&self, problem: &str) -> String {
+        let located = problem.strip_prefix("at ").unwrap_or(problem).split_once("): ");
+        let located = located.and_then(|(place, said)| Some((place.split_once('(')?.0.parse().ok()?, said)));
+        let (line, said): (usize, &str) = located.unwrap_or((0, problem));
+        let said = said.split(['\n', '\r']).next().unwrap_or_default();
+        let said = self.renamed(said.split(" (at ").next().unwrap_or_default());
+        let rule = line.checked_sub(2).and_then(|index| self.written.get(index));
+        match rule.and_then(|&rule| self.rules.get(rule)) {
+            Some((name, line)) => format!("line {line}, rule `{name}`: {said}"),
+            None => said,
+        }
+    }
+
+    /// A text with the names that rules have here.
+    fn renamed(&self, text: &str) -> String {
+        let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let name_of = |word: &str| {
+            let number: usize = word.strip_prefix(['r', 'R'])?.parse().ok()?;
+            Some(self.rules.get(number)?.0)
+        };
+        let words = text.split_inclusive(|c| !is_part(c)).map(|word| {
+            let (name, rest) = word.split_at(word.find(|c| !is_part(c)).unwrap_or(word.len()));
+            name_of(name).unwrap_or(name).to_owned() + rest
+        });
+        words.collect()
+    }
 }
 
 /// The grammar in Lark, of which `start` is GBNF's `root`.
 ///
 /// # Errors
 /// What is wrong with it, and in which line.
-pub(crate) fn to_lark(grammar: &str) -> Result<String, String> {
+pub(crate) fn to_lark(grammar: &str) -> Result<Lark<'_>, String> {
     let mut parser = Parser { rest: grammar, line: 1, depth: 0, rules: Vec::new(), numbers: HashMap::new() };
     parser.grammar()?;
     let Some(&root) = parser.numbers.get("root") else {
         return Err("there is no rule `root`".to_owned());
     };
+    let names = parser.rules.iter().map(|rule| (rule.name, rule.line)).collect();
     let mut rules = Vec::with_capacity(parser.rules.len());
     for Rule { name, line, definition } in parser.rules {
         rules.push(definition.ok_or_else(|| format!("line {line}: there is no rule `{name}`"))?);
     }
     let mentioned: Vec<Vec<usize>> = rules.iter().map(mentions).collect();
     let is_pattern = patterns(&mentioned);
-    let mut lark = String::from("start: ");
-    write_name(&mut lark, root, &is_pattern);
-    lark.push('\n');
-    for rule in reachable(root, &mentioned) {
-        write_name(&mut lark, rule, &is_pattern);
-        lark.push_str(": ");
-        write(&mut lark, &rules[rule], &is_pattern);
-        lark.push('\n');
+    let mut text = String::from("start: ");
+    write_name(&mut text, root, &is_pattern);
+    text.push('\n');
+    let written = reachable(root, &mentioned);
+    for &rule in &written {
+        write_name(&mut text, rule, &is_pattern);
+        text.push_str(": ");
+        write(&mut text, &rules[rule], &is_pattern);
+        text.push('\n');
     }
-    Ok(lark)
+    Ok(Lark { text, rules: names, written })
 }
 
 /// The rules that an expression mentions.
@@ -158,6 +199,7 @@ fn write(lark: &mut String, expression: &Expression, is_pattern: &[bool]) {
             write_all(lark, parts, " | ", is_pattern);
             lark.push(')');
         }
+        Expression::Repeat(_, _, Some(0)) => lark.push_str("\"\""),
         Expression::Repeat(part, least, most) => {
             lark.push('(');
             write(lark, part, is_pattern);
@@ -212,7 +254,9 @@ impl<'g> Parser<'g> {
             self.skip_blanks(true);
             let number = self.number_of(name, line);
             let definition = self.choice()?;
-            if self.rules[number].definition.replace(definition).is_some() {
+            let rule = &mut self.rules[number];
+            rule.line = line;
+            if rule.definition.replace(definition).is_some() {
                 return Err(format!("line {line}: the rule `{name}` is there already"));
             }
             if !self.rest.is_empty() && !self.rest.starts_with(['\n', '\r']) {
@@ -478,7 +522,7 @@ mod tests {
         let grammar = "root ::= \"[\" item (\",\" item)* \"]\" # a list\nitem ::= [0-9]{1,3} | root |\n  word\n\
                        word ::= [^\"/\\x0A-]+ .? \"\\u00e9\\\"\"\nunused ::= unused";
         assert_eq!(
-            to_lark(grammar).unwrap(),
+            to_lark(grammar).unwrap().text,
             "start: r0\nr0: \"[\" r1 (\",\" r1)* \"]\"\nr1: ((/[0-9]/){1,3} | r0 | R2)\n".to_owned()
                 + "R2: (/[^\\x{22}\\x{2F}\\x{A}\\x{2D}]/)+ (/(.|\\n)/)? \"é\\\"\"\n"
         );
@@ -508,11 +552,30 @@ mod tests {
             ("root ::= \"\\x+1\"", "line 1: \"+1\" is the number of no character"),
             ("root ::= <think>", "line 1: tokens (`<…>`) are not supported"),
         ] {
-            let found = to_lark(grammar).unwrap_err();
+            let found = to_lark(grammar).err().unwrap();
             assert!(found.starts_with(error), "{grammar:?}: {found}");
         }
         let deep = format!("root ::= {}\"a\"{}", "(".repeat(10_000), ")".repeat(10_000));
-        assert!(to_lark(&deep).unwrap_err().contains("more than 64 parentheses"));
+        assert!(to_lark(&deep).err().unwrap().contains("more than 64 parentheses"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_translation_is_told_of_the_grammar_itself() {
+        let lark = to_lark("root ::= \"(\" root \")\" | word\n\n# more\nword ::= [a-z] last\nlast ::= \"z\"")
+            .unwrap();
+        let line = lark.text.lines().position(|line| line.starts_with("R1: ")).unwrap() + 1;
+        for (problem, told) in [
+            (
+                format!("at {line}(3): invalid regex in \"R1\" or R22: R2\n R1: /[a-z]/\n  ^"),
+                "line 4, rule `word`: invalid regex in \"word\" or R22: last",
+            ),
+            (format!("{line}(3): expected x (at ) (RParen))\nR1: "), "line 4, rule `word`: expected x"),
+            ("at 1(1): wrong".to_owned(), "wrong"),
+            ("lexer error: too many (limit 9): r0".to_owned(), "lexer error: too many (limit 9): root"),
+            ("at EOF: wrong".to_owned(), "at EOF: wrong"),
+        ] {
+            assert_eq!(lark.explained(&problem), told, "{problem}");
+        }
     }
 
     proptest! {

@@ -7,13 +7,14 @@ use llguidance::{
     api::{ParserLimits, TopLevelGrammar},
     panic_utils::catch_unwind,
 };
-use lookahead_engine::allow;
+use lookahead_engine::{Constraint, allow};
 use lookahead_model::{TokenId, ToolFormat, tokenizer::Tokenizer};
 use serde_json::Value;
 use toktrie::TokEnv;
 
 use crate::{
     call_check::CallCheck,
+    channels::{FinalChannel, Marks},
     compiled::{Cache, Compiled},
     endings::Endings,
     error::{GrammarError, readable},
@@ -36,6 +37,8 @@ const STACK: usize = 64 << 20;
 
 /// Most intersections in a grammar: work multiplies by each, out of the reach of llguidance's limits.
 const MOST_INTERSECTIONS: usize = 3;
+
+const NO_SCHEMA: &str = "a schema is an object or a boolean";
 
 /// Compiled grammars that are kept, and their bytes.
 const MOST_KEPT: usize = 256;
@@ -199,10 +202,14 @@ impl Grammars {
     /// Text that follows a grammar in GBNF, as llama.cpp has it.
     ///
     /// # Errors
-    /// If the grammar is wrong, which names the line, matches nothing or is too complex.
+    /// If the grammar is wrong, which names the line and the rule, matches nothing or is too complex.
     pub fn gbnf(&self, grammar: &str) -> Result<Follower, GrammarError> {
         check_length("grammar", grammar.len(), LONGEST_LARK)?;
-        self.lark(&gbnf::to_lark(grammar).map_err(GrammarError::Lark)?)
+        let lark = gbnf::to_lark(grammar).map_err(GrammarError::Lark)?;
+        self.lark(&lark.text).map_err(|error| match error {
+            GrammarError::Lark(problem) => GrammarError::Lark(lark.explained(&problem)),
+            error => error,
+        })
     }
 
     /// Answers that call tools. For the choice of one tool, pass that tool alone and [`ToolChoice::One`].
@@ -240,26 +247,11 @@ impl Grammars {
         let mut warnings = Vec::new();
         let mut checked_tools = Vec::new();
         for tool in tools {
-            let no_schema = || wrong(tool, "a schema is an object or a boolean".to_owned());
-            let mut parameters = tools::parameters(tool).ok_or_else(no_schema)?;
-            json::check_cost([&parameters]).map_err(|problem| wrong(tool, problem))?;
-            schema::tidy(&mut parameters);
-            let whole = parameters.clone();
-            let mut is_enforced = tools::writes_json(format);
-            if !tool.strict {
-                let mut unenforced = schema::relax(&mut parameters, false);
-                if self.has_overlaps(&parameters) {
-                    unenforced.extend(schema::relax(&mut parameters, true));
-                }
-                let warning = |what| format!("tool {:?}: {what} is not enforced", tool.name);
-                is_enforced &= unenforced.is_empty();
-                warnings.extend(unenforced.into_iter().map(warning));
-            }
-            if !is_enforced {
-                checked_tools.push((tool.name.clone(), whole));
-            }
-            let parameters = json::laid_out(&parameters).ok_or_else(no_schema)?;
-            named.push((tool.name.as_str(), parameters));
+            let arguments = self.arguments(tool, format, choice).map_err(|problem| wrong(tool, problem))?;
+            let warning = |what| format!("tool {:?}: {what} is not enforced", tool.name);
+            warnings.extend(arguments.unenforced.into_iter().map(warning));
+            checked_tools.extend(arguments.checked.map(|schema| (tool.name.clone(), schema)));
+            named.push((tool.name.as_str(), arguments.enforced));
         }
         json::check_cost(named.iter().map(|(_, parameters)| parameters)).map_err(GrammarError::Tools)?;
         let laid_out = answer.map(checked).transpose()?.map(|(_, laid_out)| laid_out);
@@ -277,17 +269,66 @@ impl Grammars {
         Ok(ToolConstraint { follower, warnings, check: CallCheck::new(checked_tools) })
     }
 
+    /// `answer` in the final channel of a model that has channels, behind what it thinks in others. Without control tokens that
+    /// mark channels nothing tells the final one in time, and `answer` begins at once.
+    ///
+    /// # Errors
+    /// Not expected.
+    pub fn in_final_channel(&self, answer: Box<dyn Constraint>) -> Result<Box<dyn Constraint>, GrammarError> {
+        let Some(marks) = Marks::new(&self.vocabulary) else { return Ok(answer) };
+        let grammar = TopLevelGrammar::from_lark(tools::before_final(&self.vocabulary));
+        let grammar = self.compiled(grammar).map_err(GrammarError::Lark)?;
+        Ok(Box::new(FinalChannel::new(marks, &self.endings, grammar, answer)))
+    }
+
+    /// What becomes of the schema of a tool's arguments.
+    fn arguments(
+        &self,
+        tool: &ToolSpec,
+        format: ToolFormat,
+        choice: ToolChoice,
+    ) -> Result<Arguments, String> {
+        let laid_out = |schema| json::laid_out(schema).ok_or_else(|| NO_SCHEMA.to_owned());
+        let mut enforced = match tools::parameters(tool) {
+            // The model may never call it.
+            Err(_) if choice.is_free() && !tool.strict => {
+                let unenforced = vec!["a schema of its parameters that is none of an object".to_owned()];
+                return Ok(Arguments { enforced: laid_out(json::any_object())?, unenforced, checked: None });
+            }
+            schema => schema?,
+        };
+        json::check_cost([&enforced])?;
+        schema::tidy(&mut enforced);
+        let mut unenforced = Vec::new();
+        if !tool.strict {
+            unenforced = schema::relax(&mut enforced, false);
+            if self.has_overlaps(&enforced) {
+                unenforced.extend(schema::relax(&mut enforced, true));
+            }
+        }
+        let mut checked = None;
+        if !tools::writes_json(format) || !unenforced.is_empty() {
+            let mut whole = tools::parameters(tool)?;
+            schema::tidy(&mut whole);
+            checked = Some(whole);
+        }
+        Ok(Arguments { enforced: laid_out(enforced)?, unenforced, checked })
+    }
+
     /// Whether two alternatives of a `oneOf` have a value in common, or may have for all that is known.
     fn has_overlaps(&self, schema: &Value) -> bool {
-        let alone = || json::laid_out(schema).map(TopLevelGrammar::from_json_schema);
+        let alone = || json::laid_out(schema.clone()).map(TopLevelGrammar::from_json_schema);
         let problem = || alone().and_then(|grammar| self.follower(grammar).err());
         schema::has_alternatives(schema) && problem().is_some_and(|problem| problem.contains("oneOf"))
     }
 
     fn follower(&self, grammar: TopLevelGrammar) -> Result<Follower, String> {
+        Ok(Follower::new(Arc::clone(&self.endings), self.compiled(grammar)?))
+    }
+
+    fn compiled(&self, grammar: TopLevelGrammar) -> Result<Arc<Compiled>, String> {
         let source = serde_json::to_string(&grammar).map_err(|problem| readable(&problem))?;
-        let compiled = self.compiled.get(&source, || self.compile(grammar))?;
-        Ok(Follower::new(Arc::clone(&self.endings), compiled))
+        self.compiled.get(&source, || self.compile(grammar))
     }
 
     fn compile(&self, grammar: TopLevelGrammar) -> Result<Compiled, String> {
@@ -309,15 +350,24 @@ impl Grammars {
     }
 }
 
+/// What becomes of the schema of a tool's arguments.
+struct Arguments {
+    /// What the grammar holds, laid out.
+    enforced: Value,
+    /// What it does not, with the place.
+    unenforced: Vec<String>,
+    /// All of the schema, where a call is to be checked against it.
+    checked: Option<Value>,
+}
+
 /// A schema without what says nothing, and as it is laid out.
 fn checked(schema: &Value) -> Result<(Value, Value), GrammarError> {
     json::check_cost([schema]).map_err(GrammarError::Schema)?;
     check_length("JSON schema", schema.to_string().len(), LONGEST)?;
     let mut tidy = schema.clone();
     schema::tidy(&mut tidy);
-    let laid_out = json::laid_out(&tidy);
-    let laid_out =
-        laid_out.ok_or_else(|| GrammarError::Schema("a schema is an object or a boolean".to_owned()))?;
+    let laid_out = json::laid_out(tidy.clone());
+    let laid_out = laid_out.ok_or_else(|| GrammarError::Schema(NO_SCHEMA.to_owned()))?;
     Ok((tidy, laid_out))
 }
 

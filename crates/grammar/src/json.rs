@@ -20,9 +20,9 @@ pub(crate) fn any_object() -> Value {
 /// all that lies between two values is forced, so it costs no guess and few tokens.
 ///
 /// None for what is no schema.
-pub(crate) fn laid_out(schema: &Value) -> Option<Value> {
+pub(crate) fn laid_out(schema: Value) -> Option<Value> {
     let mut schema = match schema {
-        Value::Object(schema) => schema.clone(),
+        Value::Object(schema) => schema,
         Value::Bool(_) => Map::from_iter([("allOf".to_owned(), json!([schema]))]),
         _ => return None,
     };
@@ -70,14 +70,21 @@ impl Cost {
         match schema {
             Value::Array(items) => items.iter().try_for_each(|item| self.add(item, depth + 1)),
             Value::Object(keywords) => {
-                let patterns = usize::from(keywords.contains_key("pattern"))
-                    + keywords.get("patternProperties").and_then(Value::as_object).map_or(0, Map::len);
-                let applied =
-                    ["allOf", "anyOf", "oneOf", "$ref"].into_iter().filter(|key| keywords.contains_key(*key));
+                // A keyword is known by the form of its value: a property of its name has a schema there, an object or a boolean.
+                // Where names stand is no help, as a reference may lead to any place.
+                let of_form = |key: &str, is_form: fn(&Value) -> bool| keywords.get(key).is_some_and(is_form);
+                let is_schema = |value: &&Value| value.is_object() || value.is_boolean();
+                let named = keywords.get("patternProperties").and_then(Value::as_object);
+                let patterns = usize::from(of_form("pattern", Value::is_string))
+                    + named.map_or(0, |named| named.values().filter(is_schema).count());
+                let applied = ["allOf", "anyOf", "oneOf"]
+                    .into_iter()
+                    .filter(|key| of_form(key, Value::is_array))
+                    .count()
+                    + usize::from(of_form("$ref", Value::is_string));
                 let all_of = keywords.get("allOf").and_then(Value::as_array).map_or(0, Vec::len);
                 self.patterns += patterns;
-                self.intersects |= all_of > 1 || applied.count() + usize::from(patterns > 0) > 1;
-                // A property may be called multipleOf, too.
+                self.intersects |= all_of > 1 || applied + usize::from(patterns > 0) > 1;
                 let divisor = keywords.get("multipleOf").filter(|divisor| divisor.is_number());
                 self.remainders += divisor.map_or(0.0, remainders);
                 keywords.values().try_for_each(|value| self.add(value, depth + 1))
@@ -128,6 +135,24 @@ mod tests {
         assert!(check_cost([&many(json!({ "pattern": "a", "$ref": "#" }))]).is_err());
         assert!(check_cost([&many(json!({ "allOf": [{ "pattern": "a" }] }))]).is_ok());
         assert!(check_cost([&many(json!({ "allOf": [{ "pattern": "a" }, true] }))]).is_err());
+    }
+
+    #[test]
+    fn a_property_that_is_called_as_a_keyword_is_none() {
+        let named = |name: &str| {
+            let tool = json!({ "type": "object", "properties": { name: { "type": "string", "$ref": "#/$defs/a" } } });
+            json!({ "$defs": { "a": true, name: true }, "allOf": [{ "pattern": "a" }, true],
+                "properties": (0..9).map(|i| (i.to_string(), tool.clone())).collect::<Map<_, _>>() })
+        };
+        for name in ["pattern", "patternProperties", "allOf", "anyOf", "oneOf", "$ref", "multipleOf"] {
+            assert!(check_cost([&named(name)]).is_ok(), "{name}");
+        }
+        let mut deep = json!({ "type": "string", "pattern": "a" });
+        for _ in 0..3 {
+            deep = json!({ "properties": { "pattern": deep.clone(), "$ref": deep.clone(), "x": deep } });
+        }
+        let schema = json!({ "allOf": [deep, true] });
+        assert!(check_cost([&schema]).unwrap_err().starts_with("27 patterns"), "those that are there count");
     }
 
     #[test]

@@ -38,6 +38,7 @@
 
 mod arguments;
 mod call_check;
+mod channels;
 mod compiled;
 mod endings;
 mod error;

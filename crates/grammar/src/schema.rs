@@ -67,14 +67,13 @@ pub(crate) fn relax(schema: &mut Value, alternatives: bool) -> Vec<String> {
     relaxed
 }
 
-/// Whether a schema holds a `oneOf`.
+/// Whether a schema holds a `oneOf`, if only as a name.
 pub(crate) fn has_alternatives(schema: &Value) -> bool {
-    let mut has_alternatives = false;
-    let mut schema = schema.clone();
-    visit(&mut schema, &mut String::new(), &mut |keywords, _| {
-        has_alternatives |= keywords.contains_key("oneOf");
-    });
-    has_alternatives
+    match schema {
+        Value::Object(keywords) => keywords.contains_key("oneOf") || keywords.values().any(has_alternatives),
+        Value::Array(values) => values.iter().any(has_alternatives),
+        _ => false,
+    }
 }
 
 /// Why a schema is refused, with the place of what cannot be enforced.
@@ -98,7 +97,7 @@ fn is_enforceable(keyword: &str, value: &Value) -> bool {
 }
 
 /// Whether a pattern looks ahead, looks behind, or refers to what it matched: no automaton does.
-fn looks_around(pattern: &str) -> bool {
+pub(crate) fn looks_around(pattern: &str) -> bool {
     let mut characters = pattern.char_indices();
     while let Some((at, character)) = characters.next() {
         let rest = &pattern[at + character.len_utf8()..];

@@ -2,10 +2,10 @@
 
 use lookahead_model::ToolFormat;
 use lookahead_model::tool_calls::syntax::{ArgumentSyntax, CallSyntax, IdSyntax, NameSyntax, Syntax};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::rules::{Rules, escaped, literal, sequence};
-use crate::{arguments, json, vocabulary::Vocabulary};
+use crate::{arguments, vocabulary::Vocabulary};
 
 /// A tool that a model may call.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,13 +49,27 @@ impl ToolChoice {
     }
 }
 
-/// The arguments of a tool: always an object.
-pub(crate) fn parameters(tool: &ToolSpec) -> Option<Value> {
-    let mut schema = tool.parameters.clone().unwrap_or_else(json::any_object);
-    if let Value::Object(schema) = &mut schema {
-        schema.entry("type").or_insert_with(|| "object".into());
+/// The schema of a tool's arguments, which are always an object; why it cannot be one where it says otherwise.
+pub(crate) fn parameters(tool: &ToolSpec) -> Result<Value, String> {
+    let mut schema = match &tool.parameters {
+        None | Some(Value::Null | Value::Bool(true)) => Map::new(),
+        Some(Value::Object(schema)) => schema.clone(),
+        Some(other) => return Err(format!("parameters is {other}; it must be the JSON schema of an object")),
+    };
+    let is_object = match schema.get("type") {
+        None | Some(Value::Null) => true,
+        Some(Value::Array(types)) => types.iter().any(|name| name == "object"),
+        Some(name) => name == "object",
+    };
+    if !is_object {
+        let problem = format!(
+            "parameters.type is {}; a function is called with an object, so it must be \"object\"",
+            schema["type"]
+        );
+        return Err(problem);
     }
-    json::laid_out(&schema)
+    schema.insert("type".to_owned(), "object".into());
+    Ok(Value::Object(schema))
 }
 
 /// Whether arguments are written in JSON, so that all of a schema is enforced that JSON's grammar holds.
@@ -224,16 +238,31 @@ fn written_arguments(schema: &Value, syntax: &ArgumentSyntax, rules: &mut Rules)
     }
 }
 
+/// A message on a channel of gpt-oss, and what begins the next one.
+fn message(channel: &str, rules: &mut Rules) -> String {
+    let text = rules.text_until("<|end|>");
+    let head = rules.markup(&format!("<|channel|>{channel}<|message|>"));
+    let next = rules.markup("<|start|>assistant");
+    rules.rule(&sequence([&head, &text, &next]))
+}
+
+/// What the final message of an answer in channels begins with.
+fn final_head(rules: &Rules) -> String {
+    rules.markup("<|channel|>final<|message|>")
+}
+
+/// The grammar of what stands before the final message of an answer in channels: thinking, what is said before it, and its head.
+pub(crate) fn before_final(vocabulary: &Vocabulary) -> String {
+    let mut rules = Rules::new(ToolFormat::Harmony.shown_tokens(), vocabulary);
+    let (thinking, preamble) = (message("analysis", &mut rules), message("commentary", &mut rules));
+    let start = format!("({thinking} | {preamble})* {}", final_head(&rules));
+    rules.finish(&start)
+}
+
 /// Messages on the channels of gpt-oss: thinking and what is said before a call, then a call or the answer. What ends a
 /// call ends the answer.
 fn harmony(tools: &[(&str, Value)], choice: ToolChoice, answer: Option<&str>, rules: &mut Rules) -> String {
-    let message = |rules: &mut Rules, channel: &str| {
-        let text = rules.text_until("<|end|>");
-        let head = rules.markup(&format!("<|channel|>{channel}<|message|>"));
-        let next = rules.markup("<|start|>assistant");
-        rules.rule(&sequence([&head, &text, &next]))
-    };
-    let thinking = message(rules, "analysis");
+    let thinking = message("analysis", rules);
     let mut calls = Vec::new();
     for (name, schema) in tools {
         for (before, behind) in [
@@ -248,8 +277,7 @@ fn harmony(tools: &[(&str, Value)], choice: ToolChoice, answer: Option<&str>, ru
     if !choice.is_free() {
         return format!("{thinking}* {call}");
     }
-    let preamble = message(rules, "commentary");
-    let head = rules.markup("<|channel|>final<|message|>");
+    let (preamble, head) = (message("commentary", rules), final_head(rules));
     let said = answer.map_or_else(|| format!("{}?", rules.text_without("<|end|>")), str::to_owned);
     format!("({thinking} | {preamble})* ({call} | {head} {said})")
 }

@@ -46,8 +46,12 @@ impl Vocabulary {
 
     /// `tokens`, if they are `text`.
     fn that_spell(&self, text: &str, tokens: &[TokenId]) -> Option<Vec<TokenId>> {
-        let bytes = tokens.iter().flat_map(|&id| self.tokenizer.token_bytes(id));
-        bytes.eq(text.as_bytes()).then(|| tokens.to_vec())
+        self.spells(tokens, text).then(|| tokens.to_vec())
+    }
+
+    /// Whether `tokens` are `text`.
+    pub(crate) fn spells(&self, tokens: &[TokenId], text: &str) -> bool {
+        tokens.iter().flat_map(|&id| self.tokenizer.token_bytes(id)).eq(text.as_bytes())
     }
 }
 

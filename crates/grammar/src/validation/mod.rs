@@ -11,18 +11,24 @@ use fancy_regex::{Regex, RegexBuilder};
 use serde_json::{Map, Value};
 
 use self::values::{canonical, equal, has_type, is_multiple, weight, within};
+use crate::schema::looks_around;
 
 /// Work for all that is checked together, in units of some 100 ns.
 const MOST_WORK: usize = 100_000;
 /// Schemas within each other, with those that are referred to. Each takes some of the stack.
 const DEEPEST: usize = 96;
-/// Work of compiling a pattern, and of matching it, the length of the text left aside.
+/// Work of compiling a pattern, and of matching it, the length of the text left aside; more for one that goes back.
 const COMPILING: usize = 5_000;
 const MATCHING: usize = 100;
+const GOING_BACK: usize = 1_000;
+/// Work of a byte of the text: at each, a regular expression may be in all its states.
+const READING: usize = 4;
+/// Pairs of bytes of the text for one unit: at each byte, a pattern that looks around may look through all of it.
+const LOOKED_AT_A_UNIT: usize = 64;
 /// Longest pattern, and longest text that one is matched with, in bytes.
 const LONGEST_MATCHED: usize = 4 << 10;
 /// What a pattern that looks around may go back.
-const MOST_BACKTRACKS: usize = 10_000;
+const MOST_BACKTRACKS: usize = 2_000;
 /// Bytes of a compiled pattern.
 const LARGEST_PATTERN: usize = 256 << 10;
 
@@ -113,6 +119,12 @@ fn note(holds: Option<bool>, keyword: &str, place: &Place<'_>, found: &mut Vec<F
             found.push(finding);
         }
     }
+}
+
+/// Whether a pattern may be no regular expression, so that matching it goes back.
+fn goes_back(pattern: &str) -> bool {
+    let others = ["(?>", "(?(", "\\G", "\\K", "++", "*+", "?+", "}+"];
+    looks_around(pattern) || others.iter().any(|other| pattern.contains(other))
 }
 
 /// Whether there are fields of all these names.
@@ -338,7 +350,7 @@ impl<'s> Validator<'s, '_> {
             let mut written: Vec<String> = Vec::with_capacity(items.len());
             for item in items {
                 let text = canonical(item);
-                self.work.spend(1 + text.len() / 64)?;
+                self.work.spend(4 + text.len() / 16)?;
                 written.push(text);
             }
             note(Some(written.iter().all(|text| known.insert(text))), "uniqueItems", place, found);
@@ -419,10 +431,14 @@ impl<'s> Validator<'s, '_> {
 
     /// Whether a pattern is found in a text, if that is known.
     fn matches(&mut self, pattern: &'s str, text: &str) -> Result<Option<bool>, TooCostly> {
-        self.work.spend(MATCHING)?;
-        if pattern.len().max(text.len()) > LONGEST_MATCHED {
+        let bytes = text.len();
+        if pattern.len().max(bytes) > LONGEST_MATCHED {
+            self.work.spend(MATCHING)?;
             return Ok(None);
         }
+        let reading =
+            if goes_back(pattern) { GOING_BACK + bytes * bytes / LOOKED_AT_A_UNIT } else { bytes * READING };
+        self.work.spend(MATCHING + reading)?;
         let compiled = match self.patterns.entry(pattern) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(free) => {

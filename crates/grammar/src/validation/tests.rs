@@ -144,6 +144,9 @@ fn hostile_schemas_and_values_are_given_up() {
         (json!({ "$ref": "#/$defs/0", "$defs": doubled }), json!(1)),
         (json!({ "items": { "enum": long } }), json!(long)),
         (json!({ "patternProperties": patterns }), json!({ "a": 1 })),
+        (json!({ "pattern": "^(?:(?=a*b|a)a)*c" }), json!("a".repeat(4096))),
+        (json!({ "items": { "pattern": "^(?:(?=a*b|a)a)*c" } }), json!(vec!["a".repeat(500); 30])),
+        (json!({ "items": { "pattern": "^(?>a*)b" } }), json!(vec!["a".repeat(500); 30])),
     ] {
         assert_eq!(findings(&schema, &value, &mut Work::default()), Err(TooCostly), "{schema}");
     }

@@ -1,6 +1,8 @@
 //! Grammars in GBNF: what they allow is what they say.
 
-use crate::common::Model;
+use std::collections::BTreeSet;
+
+use crate::common::{Model, Random};
 
 /// JSON as llama.cpp's users write it.
 const JSON: &str = r#"
@@ -28,6 +30,7 @@ fn a_grammar_allows_what_it_says_and_nothing_else() {
             ("root ::= (\n  \"a\"\n  b # more\n)?\nb ::= \"b\"{2,3}", &["", "abb", "abbb"], &["ab", "abbbb"]),
             ("root ::= \"&&&&&\" | \"\"", &["&&&&&", ""], &["&"]),
             ("root ::= \"(\" root \")\" | \"x\"", &["x", "((x))"], &["(x", "()"]),
+            ("root ::= \"a\"{0} \"b\" | root{0,0} [c]{0}", &["b", ""], &["a", "ab", "c"]),
             (
                 JSON,
                 &[r#"{"a": [1, -2.5e3, {"b": "\u00e9\""}], "c":null }"#, "{}"],
@@ -57,6 +60,40 @@ fn a_wrong_grammar_is_refused_with_its_line() {
     }
     assert!(model.grammars.gbnf(&"root ::= \"a\" ".repeat(10_000)).is_err(), "too long");
     assert!(model.grammars.gbnf("root ::= root").is_err(), "nothing");
+}
+
+/// A random part of a rule.
+fn random_part(random: &mut Random, depth: usize) -> String {
+    let leaves = ["\"a\"", "[b-d]", "[^x]", ".", "\"\"", "root", "x", "y", "\"\\x00\"", "\"&/\"", "\"r1\""];
+    let counts = ["", "", "*", "+", "?", "{0}", "{2}", "{0,1}", "{2000}", "{1,2000}"];
+    let kind = if depth == 0 { 0 } else { random.below(4) };
+    let mut inner = || random_part(random, depth - 1);
+    let part = match kind {
+        0 => leaves[random.below(leaves.len())].to_owned(),
+        1 => format!("({} {})", inner(), inner()),
+        2 => format!("({} | {})", inner(), inner()),
+        _ => format!("({})", inner()),
+    };
+    part + counts[random.below(counts.len())]
+}
+
+/// What llguidance says of the grammar that it is given means nothing to whoever wrote another.
+#[test]
+fn errors_speak_of_the_grammar_that_was_sent() {
+    let model = Model::byte_level();
+    let mut random = Random(7);
+    let mut problems = BTreeSet::new();
+    for _ in 0..1_500 {
+        let mut rule = || random_part(&mut random, 3);
+        let grammar = format!("root ::= {}\nx ::= {}\ny ::= {}", rule(), rule(), rule());
+        if let Err(error) = model.grammars.gbnf(&grammar) {
+            problems.insert(error.to_string());
+        }
+    }
+    assert!(!problems.is_empty());
+    let is_inner =
+        |problem: &&String| ["start", "lark", "at 2(", " R"].iter().any(|word| problem.contains(word));
+    assert_eq!(problems.iter().find(is_inner), None);
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Calls of tools, in every choice and syntax.
 
-use crate::common::{CONTROL, Model, USER_DEFINED, allowed, forced, parse};
-use lookahead_grammar::{Constraint, Follower, GrammarError, ToolChoice, ToolSpec};
+use crate::common::{CONTROL, Model, USER_DEFINED, accepted, allowed, forced, parse};
+use lookahead_grammar::{Constraint, Follower, GrammarError, ToolChoice, ToolConstraint, ToolSpec};
 use lookahead_model::{ToolCallParser, ToolDelta, ToolFormat, ToolSignatures};
 use serde_json::json;
 
@@ -343,6 +343,98 @@ fn the_channels_of_an_answer_are_allowed() {
 }
 
 #[test]
+fn a_form_holds_in_the_final_channel_behind_thinking() {
+    let tokens: Vec<(&str, i32)> =
+        ToolFormat::Harmony.shown_tokens().iter().map(|token| (*token, CONTROL)).collect();
+    let model = Model::with_tokens(&tokens, false);
+    let constraint =
+        || model.grammars.in_final_channel(Box::new(model.grammars.regex("yes|no").unwrap())).unwrap();
+    let thought = "<|channel|>analysis<|message|>final? yes, or no.<|end|><|start|>assistant";
+    let said = "<|channel|>commentary<|message|>I see.<|end|><|start|>assistant";
+    let head = "<|channel|>final<|message|>";
+    for (text, is_allowed) in [
+        (format!("{head}yes"), true),
+        (format!("{thought}{head}no"), true),
+        (format!("{thought}{said}{thought}{head}no"), true),
+        (format!("{thought}{head}maybe"), false),
+        (format!("{thought}{head}"), false),
+        (thought.to_owned(), false),
+        (format!("{thought}yes"), false),
+        ("yes".to_owned(), false),
+        (format!("{head}yes<|end|>"), false),
+    ] {
+        let mut constraint = constraint();
+        assert_eq!(model.allows(constraint.as_mut(), &text), is_allowed, "{text}");
+        // A scout must say what the constraint does, or drafts are lost.
+        let Some(path) = model.spelling(constraint.as_mut(), text.as_bytes()) else { continue };
+        let mut scout = constraint.scout();
+        for begun in 0..path.len() {
+            assert_eq!(
+                accepted(scout.as_mut(), &path[..begun], &path[begun..]),
+                path.len() - begun,
+                "{text}"
+            );
+            for (place, token) in forced(scout.as_mut(), &path[..begun]).into_iter().enumerate() {
+                if let Some(other) = path.get(begun + place).filter(|other| **other != token) {
+                    panic!("{text}: {token} is forced in place of {other}");
+                }
+            }
+        }
+    }
+    let mut scout = constraint().scout();
+    let answer = model.spelling(&mut model.grammars.regex("yes").unwrap(), b"yes").unwrap();
+    assert_eq!(accepted(scout.as_mut(), &[], &answer), 0);
+    // Marks that are text tell nothing in time.
+    let plain = Model::byte_level();
+    let mut at_once =
+        plain.grammars.in_final_channel(Box::new(plain.grammars.regex("yes|no").unwrap())).unwrap();
+    assert!(plain.allows(at_once.as_mut(), "yes"));
+}
+
+#[test]
+fn parameters_that_are_no_object_are_refused_where_a_call_may_be_asked_for() {
+    let model = Model::byte_level();
+    for (parameters, problem) in [
+        (json!({ "type": "string" }), "parameters.type is \"string\""),
+        (json!({ "type": ["array", "null"] }), "parameters.type is [\"array\",\"null\"]"),
+        (json!("object"), "parameters is \"object\""),
+        (json!([]), "parameters is []"),
+        (json!(false), "parameters is false"),
+    ] {
+        let asked = |choice, strict| {
+            let tool = ToolSpec { name: "f".to_owned(), parameters: Some(parameters.clone()), strict };
+            model.grammars.tools(&[tool], ToolFormat::Hermes, choice)
+        };
+        for (choice, strict) in
+            [(ToolChoice::Required, false), (ToolChoice::One, false), (ToolChoice::Auto, true)]
+        {
+            let refused = asked(choice, strict).err().unwrap().to_string();
+            assert!(refused.starts_with(&format!("tool \"f\": {problem}")), "{refused}");
+        }
+        let ToolConstraint { mut follower, warnings, check } = asked(ToolChoice::Auto, false).unwrap();
+        assert_eq!(
+            warnings,
+            ["tool \"f\": a schema of its parameters that is none of an object is not enforced"]
+        );
+        assert!(check.is_empty());
+        let call = |arguments: &str| {
+            format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {arguments}}}\n</tool_call>")
+        };
+        assert!(model.allows(&mut follower, &call("{\"a\": 1}")));
+        assert!(!model.allows(&mut follower, &call("\"a\"")), "arguments are an object");
+    }
+    for parameters in
+        [json!(null), json!(true), json!({ "type": null }), json!({ "type": ["object", "null"] })]
+    {
+        let tool = ToolSpec { name: "f".to_owned(), parameters: Some(parameters), strict: false };
+        let mut asked = model.grammars.tools(&[tool], ToolFormat::Hermes, ToolChoice::One).unwrap().follower;
+        let call = "<tool_call>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}\n</tool_call>";
+        assert!(model.allows(&mut asked, call));
+        assert!(!model.allows(&mut asked, &call.replace("{\"a\": 1}", "null")));
+    }
+}
+
+#[test]
 fn random_calls_of_every_format_are_found_by_its_parser() {
     let tools = two_tools();
     let signatures =
@@ -541,8 +633,9 @@ fn in_free_text_every_text_token_is_allowed() {
 #[test]
 fn tools_that_cannot_be_called_are_errors() {
     let model = Model::byte_level();
-    let refused =
-        |tools: &[ToolSpec]| model.grammars.tools(tools, ToolFormat::Hermes, ToolChoice::Auto).err().unwrap();
+    let refused = |tools: &[ToolSpec]| {
+        model.grammars.tools(tools, ToolFormat::Hermes, ToolChoice::Required).err().unwrap()
+    };
     assert!(matches!(refused(&[]), GrammarError::Tools(_)));
     for parameters in [
         json!({ "type": "object", "required": ["a"], "properties": { "a": false } }),
