@@ -1,29 +1,75 @@
-//! One answer: the engine's tokens become text for the user as they come.
+//! One answer: the engine's tokens become thoughts and text for the user as they come.
 
 use std::io;
 use std::ops::ControlFlow;
 
 use lookahead_engine::{AnswerText, Drafter, Engine, FinishReason, Generation, GenerationRequest};
 use lookahead_model::tokenizer::Tokenizer;
-use lookahead_model::{CpuModel, LanguageModel as _};
+use lookahead_model::{
+    AnswerParser, CpuModel, LanguageModel as _, PromptEncoder, ReasoningParser, TokenId, ToolCallParser,
+    ToolDelta, ToolSignatures,
+};
+use lookahead_server::ReasoningMode;
 
 /// A finished answer.
 pub(crate) struct Answer {
-    /// What the user saw: no end token, no stop string and nothing behind it.
+    /// What the model thought first, without the marks of that.
+    pub(crate) reasoning: String,
+    /// What the user saw as the answer: no thoughts, no end token, no stop string and nothing behind it.
     pub(crate) text: String,
     /// Its tokens, those that give no text included, and its numbers.
     pub(crate) generation: Generation,
 }
 
+/// What a piece of text belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// What the model thinks.
+    Reasoning,
+    /// What it answers.
+    Text,
+}
+
 /// Text that became certain with one token.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Piece<'a> {
-    /// The text; often empty, as no part of a character or of a stop string is shown.
+    /// What it belongs to.
+    pub(crate) part: Part,
+    /// The text; often empty, as no part of a character, of a mark or of a stop string is shown.
     pub(crate) text: &'a str,
     /// Whether the token came out of an accepted draft.
     pub(crate) drafted: bool,
     /// Whether the next token takes another forward pass: time to show what there is.
     pub(crate) ends_step: bool,
+}
+
+/// How what a model thinks and calls is told from what it says.
+pub(crate) struct Marks {
+    parser: AnswerParser,
+    /// The control tokens that are marks.
+    shown: Vec<&'static str>,
+}
+
+impl Marks {
+    /// No marks: all is text.
+    pub(crate) fn none() -> Self {
+        Self { parser: AnswerParser::default(), shown: Vec::new() }
+    }
+
+    /// Those of an answer to `prompt`, which was made of a conversation.
+    pub(crate) fn of(prompts: &PromptEncoder, mode: ReasoningMode, prompt: &[TokenId]) -> Self {
+        let mut shown = Vec::new();
+        let thoughts = mode.format(prompts).map(|format| {
+            shown.extend(format.control_tokens());
+            ReasoningParser::new(format, prompts.opens_thinking(prompt, format))
+        });
+        let format = prompts.tool_format();
+        let calls = format.has_channels().then(|| {
+            shown.extend(format.shown_tokens());
+            ToolCallParser::new(format, ToolSignatures::new([]))
+        });
+        Self { parser: AnswerParser::new(thoughts, calls), shown }
+    }
 }
 
 /// Generates the answer to `request` and hands its text to `show`, piece by piece. The first of `stop` that occurs ends
@@ -37,15 +83,32 @@ pub(crate) fn answer(
     request: GenerationRequest,
     drafter: Box<dyn Drafter>,
     stop: &[String],
+    marks: Marks,
     mut show: impl FnMut(Piece<'_>) -> io::Result<()>,
 ) -> anyhow::Result<Answer> {
-    let mut answer = AnswerText::new(tokenizer, stop.iter().cloned());
-    let (mut text, mut shown) = (String::new(), Ok(()));
+    let Marks { mut parser, shown: markers } = marks;
+    let mut answer = AnswerText::showing(tokenizer, stop.iter().cloned(), &markers);
+    let (mut reasoning, mut text, mut shown) = (String::new(), String::new(), Ok(()));
+    let mut tell = |deltas: Vec<ToolDelta>, drafted, ends_step| {
+        for delta in deltas {
+            let (part, piece) = match delta {
+                ToolDelta::Reasoning(piece) => (Part::Reasoning, piece),
+                ToolDelta::Content(piece) | ToolDelta::Arguments(piece) => (Part::Text, piece),
+                // There are no tools to call, so that it can only be shown.
+                ToolDelta::Call { name } if text.is_empty() => (Part::Text, format!("{name} ")),
+                ToolDelta::Call { name } => (Part::Text, format!("\n{name} ")),
+            };
+            show(Piece { part, text: &piece, drafted, ends_step: false })?;
+            match part {
+                Part::Reasoning => reasoning.push_str(&piece),
+                Part::Text => text.push_str(&piece),
+            }
+        }
+        show(Piece { part: Part::Text, text: "", drafted, ends_step })
+    };
     let generation = engine.generate(request, drafter, |token| {
         let check = answer.push(token.id);
-        text.push_str(&check.text);
-        shown =
-            show(Piece { text: &check.text, drafted: token.is_drafted(), ends_step: !token.is_drafted() });
+        shown = tell(parser.push(&check.text), token.is_drafted(), !token.is_drafted());
         match (&shown, check.stopped) {
             (Err(_), _) => ControlFlow::Break(FinishReason::Cancelled),
             (Ok(()), true) => ControlFlow::Break(FinishReason::Stop),
@@ -53,10 +116,10 @@ pub(crate) fn answer(
         }
     })?;
     shown?;
-    let rest = answer.finish();
-    text.push_str(&rest);
-    show(Piece { text: &rest, drafted: false, ends_step: true })?;
-    Ok(Answer { text, generation })
+    let mut rest = parser.push(&answer.finish());
+    rest.extend(parser.finish());
+    tell(rest, false, true)?;
+    Ok(Answer { reasoning, text, generation })
 }
 
 /// Refuses a prompt that the model's context cannot hold, before time is spent on anything else.

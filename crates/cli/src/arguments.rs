@@ -9,6 +9,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use lookahead_engine::{CostCurve, DraftPolicy, SamplingParams};
 use lookahead_kernels::{KvType, WeightType};
+use lookahead_model::ReasoningFormat;
+use lookahead_server::ReasoningMode;
 
 use crate::catalogue::DEFAULT_MODEL;
 
@@ -75,6 +77,28 @@ pub(crate) struct LoadArgs {
     pub(crate) threads: ThreadArgs,
     #[command(flatten)]
     pub(crate) precision: PrecisionArgs,
+}
+
+/// What a model's answers are taken for.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "Conversations")]
+pub(crate) struct ReasoningArgs {
+    /// Tell what the model thinks from what it answers: `auto` by the marks of its chat template, `off` for all of it as the
+    /// answer, or by the marks of a format: deepseek (`<think>`; also qwen3, glm45, kimi_k2, minimax_m2, nemotron, hunyuan),
+    /// mistral, gemma, seed, minimax, apriel, granite, kimi, command, apertus, exaone
+    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reasoning_mode)]
+    pub(crate) reasoning: ReasoningMode,
+}
+
+fn reasoning_mode(name: &str) -> Result<ReasoningMode, String> {
+    match name {
+        "auto" => Ok(ReasoningMode::Auto),
+        "off" | "none" => Ok(ReasoningMode::Off),
+        name => ReasoningFormat::named(name).map(ReasoningMode::Format).ok_or_else(|| {
+            let names: Vec<&str> = ReasoningFormat::names().collect();
+            format!("there are auto, off, {}", names.join(", "))
+        }),
+    }
 }
 
 /// How the next token is chosen.
@@ -179,8 +203,8 @@ pub(crate) struct DraftArgs {
     /// Learn drafts from texts or earlier answers first: JSON lines; may be given several times
     ///
     /// Each line is an object. What a model is likely to say is learned: the fields `text`, `output`, `answer` and
-    /// `reference` (a text or a list of texts each), and in `messages` what the assistant says. Other fields are
-    /// ignored, prompts among them. What `generate --json` prints can be used as it is.
+    /// `reference` (a text or a list of texts each), in `messages` what the assistant says, and what was thought first
+    /// (`reasoning`, `reasoning_content`). Other fields are ignored, prompts among them. What `generate --json` prints can be used as it is.
     #[arg(long, value_name = "FILE.jsonl")]
     pub(crate) warmup: Vec<PathBuf>,
 

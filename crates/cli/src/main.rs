@@ -13,6 +13,7 @@ mod drafts;
 mod interrupt;
 mod loaded_model;
 mod output;
+mod paint;
 mod progress;
 mod prompts;
 mod report;

@@ -46,6 +46,11 @@ impl Write for Stdout {
     }
 }
 
+/// What a model said, for stderr.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    if io::stderr().is_terminal() { without_controls(text) } else { text.into() }
+}
+
 /// `text` with control characters, but line feed and tab, as pictures: escape sequences could move the cursor or
 /// retitle the window.
 fn without_controls(text: &str) -> Cow<'_, str> {

@@ -64,7 +64,7 @@ pub(crate) fn summary(generation: &Generation, sampling: &SamplingParams) -> Str
 
 /// The object of `--json`. Times are in seconds; the histograms count decode steps by length.
 pub(crate) fn to_json(answer: &Answer, setup: &Setup<'_>) -> Value {
-    let Answer { text, generation } = answer;
+    let Answer { reasoning, text, generation } = answer;
     let stats = &generation.stats;
     let mut object = json!({
         "model": setup.model.to_string_lossy(),
@@ -77,6 +77,7 @@ pub(crate) fn to_json(answer: &Answer, setup: &Setup<'_>) -> Value {
         "prompt_tokens": stats.prompt_tokens,
         "completion_tokens": stats.completion_tokens,
         "token_ids": generation.token_ids,
+        "reasoning": Some(reasoning).filter(|thoughts| !thoughts.is_empty()),
         "text": text,
         "finish_reason": generation.finish_reason.as_str(),
         "timings": {

@@ -4,6 +4,8 @@ use serde_json::{Map, Value};
 
 /// Fields that hold what a model may say: a text or a list of texts each.
 const FIELDS: [&str; 4] = ["text", "output", "answer", "reference"];
+/// Where records tell what was thought.
+const THOUGHTS: [&str; 2] = ["reasoning", "reasoning_content"];
 
 /// A line that is no record.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +19,8 @@ pub enum RecordError {
 }
 
 /// What a model may say, according to one line of JSON: the fields `text`, `output`, `answer` and `reference`, each a text or
-/// a list of texts, and what the assistant says in `messages`. Prompts are nothing to learn: drafts of a prompt's own words
+/// a list of texts, what the assistant says in `messages`, and what was thought first, if `reasoning` or `reasoning_content` tells
+/// it as a text. Prompts are nothing to learn: drafts of a prompt's own words
 /// come from the prompt of the request. A blank line has no texts.
 ///
 /// # Errors
@@ -38,10 +41,13 @@ pub fn learnable_texts(line: &str) -> Result<Vec<String>, RecordError> {
             Some(_) => return Err(RecordError::Field(field)),
         }
     }
+    texts.extend(THOUGHTS.into_iter().filter_map(|field| into_text(record.remove(field)?)));
     // Contents that are no text (of tool calls, of images) are nothing to draft.
     if let Some(Value::Array(messages)) = record.remove("messages") {
-        let said = messages.into_iter().filter(|message| message["role"] == "assistant");
-        texts.extend(said.filter_map(|mut message| into_text(message["content"].take())));
+        for mut message in messages.into_iter().filter(|message| message["role"] == "assistant") {
+            let fields = THOUGHTS.into_iter().chain(["content"]);
+            texts.extend(fields.filter_map(|field| into_text(message.get_mut(field)?.take())));
+        }
     }
     texts.retain(|text| !text.is_empty());
     Ok(texts)
@@ -70,6 +76,12 @@ mod tests {
                 &["a"],
             ),
             (r#"{"prompt": "no", "text": ""}"#, &[]),
+            (r#"{"text": "a", "reasoning": "b"}"#, &["a", "b"]),
+            (r#"{"text": "a", "reasoning": {"effort": "low"}, "reasoning_content": null}"#, &["a"]),
+            (
+                r#"{"messages": [{"role": "assistant", "reasoning_content": "a", "content": "b"}]}"#,
+                &["a", "b"],
+            ),
             ("  ", &[]),
         ] {
             assert_eq!(learnable_texts(line).unwrap(), expected, "{line}");

@@ -1,5 +1,6 @@
 //! Models: GGUF files and checkpoints, tokenizers, chat templates, prompts and calls of tools, architectures, the KV cache and the tree forward pass.
 
+mod answer_parser;
 pub mod architecture;
 mod cache_budget;
 pub mod chat_template;
@@ -22,6 +23,7 @@ pub mod tool_calls;
 mod transformer;
 mod weights;
 
+pub use answer_parser::AnswerParser;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cpu_model::CpuModel;
 pub use kv_cache::KvCache;

@@ -25,9 +25,13 @@ pub use self::fill_in_middle::FillInMiddle;
 use crate::{
     TokenId,
     chat_template::{ChatTemplate, ChatTemplateError, Message},
-    tokenizer::{EncodeError, EncodeOptions, Tokenizer, TokenizerError},
+    reasoning::ReasoningFormat,
+    tokenizer::{DecodeOptions, EncodeError, EncodeOptions, Tokenizer, TokenizerError},
     tool_calls::ToolFormat,
 };
+
+/// Tokens at the end of a prompt among which a mark that begins thinking is looked for.
+const PROMPT_END: usize = 16;
 
 /// Unicode's noncharacters, which are for internal use.
 const NONCHARACTERS: RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
@@ -126,12 +130,11 @@ impl PromptEncoder {
     /// As [`encode_chat`](Self::encode_chat), and if more tokens than `most` are seen to come; not for all prompts of more.
     pub fn encode_chat_within(&self, chat: &Chat, most: usize) -> Result<Vec<TokenId>, ChatTemplateError> {
         let (text, mark) = self.marked_prompt(chat)?;
-        let marks = mark.map_or(0, |mark| text.matches(mark).count() * mark.len_utf8());
-        let tokens = self.tokenizer.fewest_tokens(text.len() - marks);
+        let parts = text.split(|character| Some(character) == mark);
+        let tokens = self.tokenizer.fewest_tokens(parts.clone());
         if tokens > most {
             return Err(ChatTemplateError::TooLong { tokens, most });
         }
-        let parts = text.split(|character| Some(character) == mark);
         Ok(self.tokenizer.encode_parts(parts, EncodeOptions { add_bos: true, parse_special: true })?)
     }
 
@@ -146,6 +149,13 @@ impl PromptEncoder {
             Some(mark) => text.replace(mark, ""),
             None => text,
         })
+    }
+
+    /// Whether a prompt has ended where the model begins to think.
+    pub fn opens_thinking(&self, prompt: &[TokenId], format: ReasoningFormat) -> bool {
+        let end = &prompt[prompt.len().saturating_sub(PROMPT_END)..];
+        let options = DecodeOptions { show_special: true, continuation: true };
+        self.tokenizer.decode(end, options).trim_end().ends_with(format.open)
     }
 
     /// The text of a prompt, with the mark that stands inside each name of a control token that is not the template's.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lookahead_engine::DraftPolicy;
+use lookahead_model::chat_template::ChatTemplate;
 use lookahead_model::{PromptEncoder, ReasoningFormat};
 use lookahead_trie::Corpus;
 
@@ -31,6 +32,17 @@ pub enum ReasoningMode {
     Off,
     /// By these marks.
     Format(ReasoningFormat),
+}
+
+impl ReasoningMode {
+    /// How a model marks what it thinks, if that is told from its answers.
+    pub fn format(self, prompts: &PromptEncoder) -> Option<ReasoningFormat> {
+        match self {
+            Self::Auto => prompts.template().and_then(ChatTemplate::reasoning_format),
+            Self::Off => None,
+            Self::Format(format) => Some(format),
+        }
+    }
 }
 
 /// Limits and habits.

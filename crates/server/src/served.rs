@@ -5,14 +5,13 @@ use std::time::Duration;
 
 use lookahead_engine::{DraftPolicy, Engine, Scheduler, SchedulerOptions};
 use lookahead_grammar::{GrammarLimits, Grammars, ThinkingTokens};
-use lookahead_model::chat_template::ChatTemplate;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{LanguageModel, PromptEncoder, ReasoningFormat};
 
 use crate::drafts::DraftStore;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::options::{ReasoningMode, ServedModel, ServerOptions};
+use crate::options::{ServedModel, ServerOptions};
 use crate::serve_error::ServeError;
 use crate::worker::Worker;
 
@@ -67,12 +66,7 @@ impl Served {
             vocabulary_size,
             &grammar_limits(!options.keys.is_empty(), options.preparations),
         )?);
-        let format = match options.reasoning {
-            ReasoningMode::Auto => prompts.template().and_then(ChatTemplate::reasoning_format),
-            ReasoningMode::Off => None,
-            ReasoningMode::Format(format) => Some(format),
-        };
-        let thinking = format.map(|format| Thinking {
+        let thinking = options.reasoning.format(&prompts).map(|format| Thinking {
             format,
             tokens: ThinkingTokens::new(tokenizer, vocabulary_size, format),
         });

@@ -1,7 +1,7 @@
 //! What all handlers share.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use lookahead_engine::Engine;
@@ -66,18 +66,20 @@ impl State {
         }))
     }
 
-    /// Does for a request of `tenant` what takes a core for a while, once there is a place for that. What is not done by `deadline` is
-    /// not waited for; it keeps its place until it ends.
+    /// Does for a request of `tenant` what takes a core for a while, once there is a place for that. What is not done by `deadline`,
+    /// or is asked for by a client that goes away, is not waited for: it is told so, and keeps its place until it ends.
     pub(crate) async fn prepare<T: Send + 'static>(
         &self,
         tenant: &Arc<str>,
         deadline: Instant,
-        work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
+        work: impl FnOnce(&Awaited) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
+        let waits = Arc::new(());
+        let awaited = Awaited(Arc::downgrade(&waits));
         let prepared = async {
             let place = self.preparations.place(tenant).await;
             blocking(move || {
-                let result = work();
+                let result = awaited.check().and_then(|()| work(&awaited));
                 drop(place);
                 result
             })
@@ -144,6 +146,20 @@ impl State {
     }
 }
 
+/// Whether what is prepared is still waited for. What takes long asks between its pieces: tokenizing one text and compiling one
+/// grammar, whose sizes are bounded, go on to their ends.
+pub(crate) struct Awaited(Weak<()>);
+
+impl Awaited {
+    /// Fails if nobody waits any more; then nobody is told, either.
+    pub(crate) fn check(&self) -> Result<(), ApiError> {
+        match self.0.strong_count() {
+            0 => Err(ApiError::unavailable("the request was given up")),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Runs what may take a while beside the runtime.
 pub(crate) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, ApiError> + Send + 'static,
@@ -151,5 +167,19 @@ pub(crate) async fn blocking<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(error) => Err(ApiError::internal(format!("the server made a mistake: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_prepared_knows_whether_it_is_waited_for() {
+        let waits = Arc::new(());
+        let awaited = Awaited(Arc::downgrade(&waits));
+        assert!(awaited.check().is_ok());
+        drop(waits);
+        assert!(awaited.check().is_err());
     }
 }

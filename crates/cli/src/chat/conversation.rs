@@ -13,6 +13,8 @@ pub(super) struct Conversation {
 #[derive(Debug)]
 struct Turn {
     question: String,
+    /// What the model thought before it answered.
+    reasoning: Option<String>,
     answer: String,
 }
 
@@ -68,15 +70,17 @@ impl Conversation {
     }
 
     /// Adds a turn.
-    pub(super) fn add(&mut self, question: String, answer: String) {
-        self.turns.push(Turn { question, answer });
+    pub(super) fn add(&mut self, question: String, reasoning: String, answer: String) {
+        let reasoning = Some(reasoning).filter(|thoughts| !thoughts.is_empty());
+        self.turns.push(Turn { question, reasoning, answer });
     }
 
     fn messages(&self, left_out: usize, question: &str) -> Vec<Message> {
         let mut messages: Vec<Message> =
             self.system.iter().map(|system| Message::new("system", system)).collect();
-        for Turn { question, answer } in self.turns.iter().skip(left_out) {
-            messages.extend([Message::new("user", question), Message::new("assistant", answer)]);
+        for Turn { question, reasoning, answer } in self.turns.iter().skip(left_out) {
+            let answer = Message { reasoning: reasoning.clone(), ..Message::new("assistant", answer) };
+            messages.extend([Message::new("user", question), answer]);
         }
         messages.push(Message::new("user", question));
         messages
@@ -102,8 +106,8 @@ mod tests {
     #[test]
     fn the_oldest_turns_are_left_out_until_the_rest_fits() {
         let mut conversation = Conversation::new(Some("1".to_owned()));
-        conversation.add("22".to_owned(), "333".to_owned());
-        conversation.add("4".to_owned(), "5".to_owned());
+        conversation.add("22".to_owned(), String::new(), "333".to_owned());
+        conversation.add("4".to_owned(), String::new(), "5".to_owned());
         for (room, wanted, left_out) in
             [(9, "suuaaauau", 0), (8, "suau", 1), (4, "suau", 1), (3, "su", 2), (0, "su", 2)]
         {
@@ -115,11 +119,21 @@ mod tests {
     #[test]
     fn a_cleared_conversation_keeps_its_system_text_until_that_is_set() {
         let mut conversation = Conversation::new(Some("1".to_owned()));
-        conversation.add("2".to_owned(), "3".to_owned());
+        conversation.add("2".to_owned(), String::new(), "3".to_owned());
         conversation.clear();
         assert_eq!(spelled(&conversation.prompt("?", 9, letters).unwrap()), "su");
         conversation.set_system(None);
         assert_eq!(spelled(&conversation.prompt("?", 9, letters).unwrap()), "u");
+    }
+
+    #[test]
+    fn the_model_is_told_its_thoughts_again() {
+        let mut conversation = Conversation::default();
+        conversation.add("q".to_owned(), "hm".to_owned(), "a".to_owned());
+        conversation.add("q".to_owned(), String::new(), "a".to_owned());
+        let thoughts: Vec<_> =
+            conversation.messages(0, "?").into_iter().map(|message| message.reasoning).collect();
+        assert_eq!(thoughts, [None, Some("hm".to_owned()), None, None, None]);
     }
 
     #[test]
@@ -131,8 +145,8 @@ mod tests {
     #[test]
     fn forgetting_starts_with_the_oldest() {
         let mut conversation = Conversation::default();
-        conversation.add("1".to_owned(), "22".to_owned());
-        conversation.add("333".to_owned(), "4444".to_owned());
+        conversation.add("1".to_owned(), String::new(), "22".to_owned());
+        conversation.add("333".to_owned(), String::new(), "4444".to_owned());
         conversation.forget_oldest(1);
         assert_eq!(spelled(&conversation.prompt("?", 99, letters).unwrap()), "uuuaaaau");
         conversation.forget_oldest(5);

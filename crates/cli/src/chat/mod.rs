@@ -2,7 +2,6 @@
 
 mod conversation;
 mod input;
-mod paint;
 mod slash;
 
 use std::io::Write as _;
@@ -16,16 +15,17 @@ use std::time::Duration;
 use lookahead_engine::{Engine, EngineOptions, GenerationRequest, GenerationStats};
 use lookahead_kernels::Kernels;
 use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
+use lookahead_server::ReasoningMode;
 
 use self::conversation::Conversation;
 use self::input::{Input, Source, read_message};
-use self::paint::Paint;
 use self::slash::Slash;
-use crate::answer::{answer, check_prompt_fits};
+use crate::answer::{Marks, answer, check_prompt_fits};
 use crate::arguments::{Decoding, SamplingArgs};
 use crate::drafts::Drafts;
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
+use crate::paint::Paint;
 use crate::prompts::PromptContent;
 use crate::{output, progress, report};
 
@@ -37,6 +37,8 @@ pub(crate) struct Settings {
     pub(crate) sampling: SamplingArgs,
     /// How tokens are decoded at first.
     pub(crate) decoding: Decoding,
+    /// What marks tell thoughts from answers.
+    pub(crate) reasoning: ReasoningMode,
     /// Whether accepted drafts are coloured at first.
     pub(crate) show_drafts: bool,
     /// The most tokens of an answer.
@@ -170,6 +172,7 @@ impl Chat {
             self.conversation.forget_oldest(prompt.left_out);
         }
 
+        let marks = Marks::of(&self.loaded.prompts, self.settings.reasoning, &prompt.tokens);
         let (cancel, interrupt) = interrupt::raise_on_interrupt();
         let request = GenerationRequest {
             prompt: prompt.tokens.into(),
@@ -184,7 +187,8 @@ impl Chat {
         let mut stdout = output::stdout();
         let mut brush = self.paint.brush(self.settings.show_drafts);
         let drafter = self.drafts.drafter(self.settings.decoding);
-        let answered = answer(&mut self.engine, self.loaded.tokenizer(), request, drafter, &[], |piece| {
+        let tokenizer = self.loaded.tokenizer();
+        let answered = answer(&mut self.engine, tokenizer, request, drafter, &[], marks, |piece| {
             brush.write(&mut stdout, piece)
         });
         brush.finish(&mut stdout)?;
@@ -199,8 +203,8 @@ impl Chat {
         self.paint.note(&format!("{}{ending}", report::speed(stats)));
         self.totals.add(stats);
         self.context_tokens = stats.prompt_tokens + stats.completion_tokens;
-        if !answer.text.is_empty() {
-            self.conversation.add(question, answer.text);
+        if !answer.text.is_empty() || !answer.reasoning.is_empty() {
+            self.conversation.add(question, answer.reasoning, answer.text);
         }
         // Ctrl-C may have come when there was nothing left to stop, and its handler may still be about to say so.
         drop(interrupt);

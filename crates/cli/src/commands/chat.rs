@@ -7,7 +7,7 @@ use anyhow::bail;
 use clap::Args;
 
 use super::generate::LookaheadArgs;
-use crate::arguments::{Decoding, LoadArgs, SamplingArgs};
+use crate::arguments::{Decoding, LoadArgs, ReasoningArgs, SamplingArgs};
 use crate::chat::{Chat, Settings};
 use crate::drafts::Drafts;
 use crate::store::ModelStore;
@@ -27,6 +27,9 @@ Examples:
 Keys: Enter sends; a backslash at the end of a line continues on the next one; Ctrl-C stops the answer;
 Ctrl-D ends the chat. /help within the chat lists its commands.
 
+What the model thinks before it answers goes to stderr, dimmed on a terminal; the answer goes to stdout. The model is told
+both again where its chat template wants that.
+
 Earlier answers draft later ones; --trie keeps them for the next chat. When the conversation outgrows the model's
 context, the oldest turns are forgotten. Questions are kept beside the models, in `chat_history`, for the arrow keys.";
 
@@ -44,6 +47,8 @@ pub(crate) struct ChatArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) lookahead: LookaheadArgs,
+    #[command(flatten)]
+    pub(crate) reasoning: ReasoningArgs,
 
     /// Stop an answer after this many tokens
     #[arg(short = 'n', long, value_name = "N", default_value = "1024", help_heading = "Output")]
@@ -60,7 +65,8 @@ pub(crate) struct ChatArgs {
 
 /// Runs the command.
 pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
-    let ChatArgs { system, load, sampling, lookahead, max_tokens, show_drafts, no_history } = arguments;
+    let ChatArgs { system, load, sampling, lookahead, reasoning, max_tokens, show_drafts, no_history } =
+        arguments;
     let mut loaded = load.load()?;
     if !loaded.has_template() {
         let model = load.model.model;
@@ -81,6 +87,7 @@ pub(crate) fn run(arguments: ChatArgs) -> anyhow::Result<ExitCode> {
         system,
         sampling,
         decoding: lookahead.decoding,
+        reasoning: reasoning.reasoning,
         show_drafts,
         max_tokens: max_tokens.get(),
         history,

@@ -11,10 +11,11 @@ use clap::Args;
 use lookahead_engine::{Engine, EngineOptions, FinishReason, GenerationRequest};
 use lookahead_replay::{DEFAULT_TASK, RUNNERS_UP, Recorder, Stream};
 
-use crate::answer::{answer, check_prompt_fits};
-use crate::arguments::{Decoding, DraftArgs, LoadArgs, SamplingArgs};
+use crate::answer::{Marks, answer, check_prompt_fits};
+use crate::arguments::{Decoding, DraftArgs, LoadArgs, ReasoningArgs, SamplingArgs};
 use crate::drafts::Drafts;
 use crate::loaded_model::LoadedModel;
+use crate::paint::Paint;
 use crate::prompts::PromptContent;
 use crate::report::{self, Setup};
 use crate::{interrupt, output, progress};
@@ -36,11 +37,12 @@ Examples:
   lookahead generate --prompt \"Hi\" --json
       One JSON object with the text, the token ids, timings and statistics of lookahead
 
-The text goes to stdout as it is generated, a line of statistics to stderr. Ctrl-C ends the answer, not the work:
-the statistics come, the trie is saved, and the exit code is 130.
+The text goes to stdout as it is generated, what the model thinks first and a line of statistics to stderr. Ctrl-C ends
+the answer, not the work: the statistics come, the trie is saved, and the exit code is 130.
 
-Fields of --json: `prompt_tokens`, `completion_tokens`, `token_ids` (the token that ended the answer included),
-`text` (without it, and without stop strings), `finish_reason` (`stop`, `length` or `cancelled`), `timings`,
+Fields of --json: `prompt_tokens`, `completion_tokens`, `token_ids` (all of them, the token that ended the answer
+included), `reasoning` (what the model thought first; null if nothing, and with --raw or --reasoning off), `text` (the
+answer alone, without stop strings), `finish_reason` (`stop`, `length` or `cancelled`), `timings`,
 `lookahead` (steps, EDL, drafted and accepted tokens, where the time went), `logits_hash` (with --logits-hash),
 `model`, `threads`, `decoding`, `seed` (null for greedy).";
 
@@ -59,6 +61,8 @@ pub(crate) struct GenerateArgs {
     pub(crate) sampling: SamplingArgs,
     #[command(flatten)]
     pub(crate) lookahead: LookaheadArgs,
+    #[command(flatten)]
+    pub(crate) reasoning: ReasoningArgs,
     #[command(flatten)]
     pub(crate) output: OutputArgs,
 }
@@ -151,6 +155,11 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
     }
     let prompt = loaded.encode_prompt(&PromptContent::Text(text), system.as_deref(), *raw)?;
     check_prompt_fits(prompt.len(), &loaded.model)?;
+    let marks = if *raw || !loaded.has_template() {
+        Marks::none()
+    } else {
+        Marks::of(&loaded.prompts, arguments.reasoning.reasoning, &prompt)
+    };
     let drafts = Drafts::prepare(&arguments.lookahead.draft, arguments.lookahead.decoding, &mut loaded)?;
     let (cancel, _interrupt) = interrupt::raise_on_interrupt();
     let request = GenerationRequest {
@@ -163,7 +172,7 @@ pub(crate) fn run(arguments: &GenerateArgs) -> anyhow::Result<ExitCode> {
         logprobs: None,
         cancel: Some(cancel),
     };
-    let answered = respond(arguments, loaded, request, &drafts, recorder);
+    let answered = respond(arguments, loaded, request, marks, &drafts, recorder);
     // What was learned is kept, whatever became of the answer.
     let saved = drafts.save();
     let finish_reason = answered?;
@@ -179,6 +188,7 @@ fn respond(
     GenerateArgs { load, lookahead, output, .. }: &GenerateArgs,
     loaded: LoadedModel,
     request: GenerationRequest,
+    marks: Marks,
     drafts: &Drafts,
     recorder: Option<Recorder>,
 ) -> anyhow::Result<FinishReason> {
@@ -187,15 +197,13 @@ fn respond(
     let mut engine = Engine::new(loaded.model, EngineOptions::default());
     let mut stdout = output::stdout();
     let drafter = drafts.drafter(lookahead.decoding);
-    let answer = answer(&mut engine, loaded.prompts.tokenizer(), request, drafter, &output.stop, |piece| {
-        if !output.json {
-            stdout.write_said(piece.text)?;
-            if piece.ends_step {
-                stdout.flush()?;
-            }
-        }
-        Ok(())
-    })?;
+    let mut brush = Paint::detect().brush(false);
+    let tokenizer = loaded.prompts.tokenizer();
+    let answered = answer(&mut engine, tokenizer, request, drafter, &output.stop, marks, |piece| {
+        if output.json { Ok(()) } else { brush.write(&mut stdout, piece) }
+    });
+    brush.finish(&mut stdout)?;
+    let answer = answered?;
     if output.json {
         let setup = Setup {
             model: &loaded.path,
@@ -307,9 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn the_help_has_the_five_groups() {
+    fn the_help_has_the_six_groups() {
         let help = Line::command().render_long_help().to_string();
-        for heading in ["Prompt:", "Model:", "Sampling:", "Lookahead:", "Output:", "[default: 256]"] {
+        for heading in
+            ["Prompt:", "Model:", "Sampling:", "Lookahead:", "Conversations:", "Output:", "[default: 256]"]
+        {
             assert!(help.contains(heading), "{heading} is not in {help}");
         }
     }

@@ -15,14 +15,13 @@ use anyhow::{Context as _, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use lookahead_engine::{Engine, EngineOptions};
-use lookahead_model::ReasoningFormat;
-use lookahead_server::{ApiKey, DraftOptions, Listener, ReasoningMode, ServedModel, ServerOptions};
+use lookahead_server::{ApiKey, DraftOptions, Listener, ServedModel, ServerOptions};
 use lookahead_trie::{Corpus, CorpusBuilder};
 use tokio::sync::Notify;
 
 pub(crate) use self::config::read as read_config;
 use self::traces::Traces;
-use crate::arguments::{Decoding, LoadArgs, PolicyArgs};
+use crate::arguments::{Decoding, LoadArgs, PolicyArgs, ReasoningArgs};
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
 use crate::warm_up::learn_file;
@@ -72,31 +71,9 @@ pub(crate) struct ServeArgs {
     #[command(flatten)]
     pub(crate) lookahead: ServedDraftArgs,
     #[command(flatten)]
-    pub(crate) conversation: ConversationArgs,
+    pub(crate) reasoning: ReasoningArgs,
     #[command(flatten)]
     pub(crate) log: LogArgs,
-}
-
-/// What a model's answers are taken for.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Conversations")]
-pub(crate) struct ConversationArgs {
-    /// Tell what the model thinks from what it answers: `auto` by the marks of its chat template, `off` for all of it as the
-    /// answer, or by the marks of a format: deepseek (`<think>`; also qwen3, glm45, kimi_k2, minimax_m2, nemotron, hunyuan),
-    /// mistral, gemma, seed, minimax, apriel, granite, kimi, command, apertus, exaone. It comes as `reasoning_content`
-    #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reasoning_mode)]
-    pub(crate) reasoning: ReasoningMode,
-}
-
-fn reasoning_mode(name: &str) -> Result<ReasoningMode, String> {
-    match name {
-        "auto" => Ok(ReasoningMode::Auto),
-        "off" | "none" => Ok(ReasoningMode::Off),
-        name => ReasoningFormat::named(name).map(ReasoningMode::Format).ok_or_else(|| {
-            let names: Vec<&str> = ReasoningFormat::names().collect();
-            format!("there are auto, off, {}", names.join(", "))
-        }),
-    }
 }
 
 /// Where and for whom.
@@ -303,7 +280,7 @@ fn percentage(text: &str) -> Result<usize, String> {
 
 /// Runs the command.
 pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
-    let ServeArgs { load, network, limits, lookahead, conversation, log, .. } = arguments;
+    let ServeArgs { load, network, limits, lookahead, reasoning, log, .. } = arguments;
     // What is wrong with flags should not cost the time of loading a model.
     let keys = api_keys(&network)?;
     let _traces = Traces::start()?;
@@ -338,7 +315,7 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
         client_timeout: Duration::from_secs(limits.client_timeout),
         shutdown_timeout: Duration::from_secs(limits.shutdown_timeout),
         snapshot_interval: Duration::from_secs(lookahead.snapshot_interval),
-        reasoning: conversation.reasoning,
+        reasoning: reasoning.reasoning,
         strict_fields: network.strict_fields,
         log_prompts: log.log_prompts,
         drafts,

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::process::Output;
 
 use crate::tiny::{Tiny, exists, text};
-use lookahead_fixtures::Golden;
+use lookahead_fixtures::{Golden, TinyModel};
 
 /// Answers are cut off here, so that every one ends.
 const SHORT: &[&str] = &["--max-tokens", "24"];
@@ -40,6 +40,28 @@ fn each_line_of_a_pipe_is_a_question() {
     let remarks = text(&output.stderr);
     assert_eq!(remarks.lines().filter(|line| line.contains("24 tokens, ")).count(), 2, "{remarks}");
     assert!(!said.contains('\x1b') && !remarks.contains('\x1b'), "a pipe gets no colours");
+}
+
+#[test]
+fn thoughts_go_to_stderr_and_come_with_the_next_question() {
+    let tiny = Tiny::with(&TinyModel { thinks: true, ..TinyModel::default() });
+    let thoughts = |question: &str| {
+        let object = tiny.generate(&[SHORT, &["--prompt", question]].concat());
+        object["reasoning"].as_str().unwrap().to_owned()
+    };
+    let output = chat(&tiny, &[], "One\nTwo\n/stats\n");
+    assert_eq!(text(&output.stdout).trim(), "", "both are cut off before they answer");
+    let remarks = text(&output.stderr);
+    let first = format!("Thinking:\n{}\n\n", thoughts("One"));
+    let second = remarks.strip_prefix(&first).unwrap_or_else(|| panic!("{remarks} begins with {first}"));
+    assert!(second.contains("\nThinking:\n"), "{second}");
+    // The first turn is thoughts alone, so without them the second question would come with hardly more than itself.
+    let context = |remarks: &str| -> usize {
+        let line = remarks.lines().find_map(|line| line.strip_prefix("context: ")).unwrap();
+        line.split(' ').next().unwrap().parse().unwrap()
+    };
+    let alone = text(&chat(&tiny, &[], "Two\n/stats\n").stderr);
+    assert!(context(&remarks) >= context(&alone) + 24, "{remarks}");
 }
 
 #[test]

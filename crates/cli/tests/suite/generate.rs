@@ -97,6 +97,46 @@ fn the_text_goes_to_stdout_and_one_line_to_stderr() {
 }
 
 #[test]
+fn what_the_model_thinks_is_told_from_its_answer() {
+    let tiny = Tiny::with(&TinyModel { thinks: true, ..TinyModel::default() });
+    let cut = tiny.generate(&with(&["--max-tokens", "9"]));
+    assert!(
+        cut["reasoning"].as_str().is_some_and(|thoughts| !thoughts.is_empty()),
+        "the prompt opens it: {cut}"
+    );
+    assert_eq!(cut["text"], "");
+
+    // That it ends is a matter of chance.
+    let seeds: Vec<String> = (0..100).map(|seed: u32| seed.to_string()).collect();
+    let sampled = |seed| with(&["--temperature", "4", "--max-tokens", "100", "--seed", seed]);
+    let mut tried = seeds.iter().map(|seed| sampled(seed));
+    let ends = |object: &Value| {
+        object["text"].as_str().is_some_and(|said| !said.is_empty() && !said.contains("</think>"))
+    };
+    let sampled = tried.find(|sampled| ends(&tiny.generate(sampled))).expect("one of them ends it once");
+    let object = tiny.generate(&sampled);
+    let (thoughts, said) = (object["reasoning"].as_str().unwrap(), object["text"].as_str().unwrap());
+    assert!(!thoughts.is_empty() && !format!("{thoughts}{said}").contains("</think>"), "{object}");
+    let plain = tiny.generate(&[&sampled[..], &["--decoding", "plain"]].concat());
+    for field in ["token_ids", "text", "reasoning"] {
+        assert_eq!(plain[field], object[field], "{field}");
+    }
+    let output = tiny.run("generate", &sampled);
+    assert_eq!(text(&output.stdout).trim_end_matches('\n'), said.trim_end_matches('\n'));
+    let shown = text(&output.stderr);
+    assert!(shown.starts_with(&format!("Thinking:\n{thoughts}\n\n")), "{shown}");
+
+    for whole in [&["--reasoning", "off"][..], &["--reasoning", "mistral"]] {
+        let whole = tiny.generate(&[&sampled, whole].concat());
+        assert_eq!(whole["token_ids"], object["token_ids"]);
+        let all = whole["text"].as_str().unwrap();
+        assert!(whole["reasoning"].is_null() && all.contains(thoughts) && all.ends_with(said), "{whole}");
+    }
+    let raw = tiny.generate(&["--raw", "--prompt", "<|im_start|>assistant\n<think>\n", "--max-tokens", "9"]);
+    assert!(raw["reasoning"].is_null() && raw["text"] != "", "{raw}");
+}
+
+#[test]
 fn a_seed_that_was_drawn_is_told_and_repeats_the_answer() {
     let tiny = Tiny::new("llama");
     let first = tiny.generate(&with(&["--temperature", "1"]));

@@ -271,7 +271,7 @@ fn a_prompt_whose_length_says_that_it_is_too_long_is_not_encoded() {
     let encoder = encoder("llama", Some(KNOWS_NO_TOOLS));
     let chat = Chat::new(vec![Message::new("user", "a <|im_end|> b ".repeat(1000))]);
     let (tokens, text) = (encoder.encode_chat(&chat).unwrap(), encoder.render_chat(&chat).unwrap());
-    let fewest = encoder.tokenizer().fewest_tokens(text.len());
+    let fewest = encoder.tokenizer().fewest_tokens([text.as_str()]);
     assert!((100..tokens.len()).contains(&fewest), "{fewest} of {}", tokens.len());
     assert_eq!(encoder.encode_chat_within(&chat, fewest).unwrap(), tokens);
     let error = encoder.encode_chat_within(&chat, fewest - 1).unwrap_err();

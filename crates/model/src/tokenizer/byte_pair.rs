@@ -38,9 +38,9 @@ impl BytePair {
         Ok(Self { splits, bytes, merges, whole_words: words.whole_words_first.then_some(ids) })
     }
 
-    /// Whether each byte of a text is part of a token.
-    pub(super) fn knows_all_bytes(&self) -> bool {
-        self.bytes.iter().all(Option::is_some)
+    /// The bytes that no token has.
+    pub(super) fn lost(&self) -> Vec<u8> {
+        (0..=u8::MAX).filter(|&byte| self.bytes[usize::from(byte)].is_none()).collect()
     }
 
     /// Appends the ids of `text`.

@@ -13,12 +13,12 @@ mod byte_strings;
 pub(crate) mod checkpoint_files;
 mod error;
 mod from_checkpoint;
-mod longest_bytes;
 mod merging;
 mod model_file;
 mod pair_queues;
 mod pre_tokenizer;
 mod published;
+mod reach;
 mod sentence_piece;
 mod special_tokens;
 mod stream;
@@ -28,7 +28,6 @@ mod text_index;
 mod vocabulary;
 mod word_splits;
 
-use std::num::NonZero;
 use std::sync::Arc;
 
 pub use error::{EncodeError, TokenizerError};
@@ -39,6 +38,7 @@ use self::{
     byte_pair::BytePair,
     pre_tokenizer::PreTokenizer,
     published::Published,
+    reach::Reach,
     sentence_piece::SentencePiece,
     special_tokens::{Fragment, SpecialTokens},
     vocabulary::{Pieces, Spelling, TokenKind, Vocabulary, field},
@@ -66,8 +66,8 @@ pub struct Tokenizer {
     /// Ascending.
     end_of_generation: Vec<TokenId>,
     add_bos: bool,
-    /// Bytes of a text that one token stands for, at most, where that is known.
-    longest_bytes: Option<NonZero<usize>>,
+    /// How much of a text one token stands for, where that is known.
+    reach: Option<Reach>,
     fingerprint: u64,
 }
 
@@ -127,19 +127,18 @@ impl Tokenizer {
         adds_bos: bool,
     ) -> Self {
         let pieces = Pieces::new(&vocabulary.tokens, kinds, spelling);
-        let longest_bytes = match &encoder {
-            Encoder::Merging(_, Merging::BytePair(model)) if model.knows_all_bytes() => pieces.longest(),
-            // Without the tokens of some bytes, parts of a text may be left out.
-            Encoder::Merging(_, Merging::BytePair(_)) => 0,
-            Encoder::Published(published) => published.longest_bytes.unwrap_or(0),
+        let reach = match &encoder {
+            Encoder::Merging(_, Merging::BytePair(model)) => Some(Reach::new(pieces.longest(), model.lost())),
+            Encoder::Published(published) => published.reach.clone(),
             // A space may be written as the three bytes of its sign.
             Encoder::Merging(_, Merging::SentencePiece(_)) => {
-                vocabulary.tokens.iter().map(|text| text.len()).max().unwrap_or(0)
+                let longest = vocabulary.tokens.iter().map(|text| text.len()).max();
+                Some(Reach::new(longest.unwrap_or(0), Vec::new()))
             }
         };
         Self {
             pieces,
-            longest_bytes: NonZero::new(longest_bytes),
+            reach,
             encoder,
             bos: vocabulary.bos,
             eos: vocabulary.eos,
@@ -149,10 +148,10 @@ impl Tokenizer {
         }
     }
 
-    /// A number of tokens that no text of so many bytes has fewer than, however it is written: known before it is encoded. It is 0
-    /// where nothing is known.
-    pub fn fewest_tokens(&self, bytes: usize) -> usize {
-        self.longest_bytes.map_or(0, |longest| bytes.div_ceil(longest.get()))
+    /// A number of tokens that these texts together do not have fewer than, however they are written: known before they are encoded.
+    /// It is 0 where nothing is known.
+    pub fn fewest_tokens<'t>(&self, texts: impl IntoIterator<Item = &'t str>) -> usize {
+        self.reach.as_ref().map_or(0, |reach| reach.fewest_tokens(texts))
     }
 
     /// The ids of `text`. An end-of-sequence token is never added, as a prompt is there to be continued.

@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use tokenizers::{DecoderWrapper, ModelWrapper, NormalizerWrapper, PostProcessorWrapper, TokenizerImpl};
 
 use super::error::EncodeError;
+use super::reach::Reach;
 use super::word_splits::WordSplits;
 use crate::TokenId;
 
@@ -21,13 +22,13 @@ pub(super) struct Published {
     plain: OnceLock<Library>,
     /// Whether text is encoded as if a space stood before it.
     pub(super) adds_space_prefix: bool,
-    /// Bytes of a text that one token stands for, at most, where that is known.
-    pub(super) longest_bytes: Option<usize>,
+    /// How much of a text one token stands for, where that is known.
+    pub(super) reach: Option<Reach>,
 }
 
 impl Published {
-    pub(super) fn new(parsed: Library, adds_space_prefix: bool, longest_bytes: Option<usize>) -> Self {
-        Self { parsed, plain: OnceLock::new(), adds_space_prefix, longest_bytes }
+    pub(super) fn new(parsed: Library, adds_space_prefix: bool, reach: Option<Reach>) -> Self {
+        Self { parsed, plain: OnceLock::new(), adds_space_prefix, reach }
     }
 
     /// Appends the ids of `text`.

@@ -18,7 +18,7 @@ use super::warnings::Warnings;
 use crate::error::ApiError;
 use crate::generation::{AnswerEvent, AnswerRequest, Answers, Delta, EndReason, Usage};
 use crate::served::Served;
-use crate::state::State;
+use crate::state::{Awaited, State};
 use crate::worker::AnswerToken;
 
 /// A piece of a streamed answer, in the framing of its wire format.
@@ -124,7 +124,7 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
     let deadline = received.at + state.options.request_timeout;
     let prepare = {
         let (state, tenant) = (Arc::clone(&state), Arc::clone(&tenant));
-        move || {
+        move |awaited: &Awaited| {
             if state.options.log_prompts {
                 tracing::info!(tenant = &*tenant, request = %String::from_utf8_lossy(&bytes), "asked");
             }
@@ -135,7 +135,8 @@ pub(super) async fn answer_any<W: Wire, B: FnOnce(&Answers) -> W + Send + 'stati
             drop(bytes);
             let Translated { model, request, passed_over, is_stream, warnings, wire } = *translated;
             passed_over.refuse_if(state.options.strict_fields)?;
-            let answers = model.begin(&state.options, &request, ticket, &received)?;
+            awaited.check()?;
+            let answers = model.begin(&state.options, &request, ticket, &received, awaited)?;
             let wire = wire(&answers);
             Ok(Prepared::Answers(Box::new(Begun { answers, wire, is_stream, passed_over, warnings })))
         }

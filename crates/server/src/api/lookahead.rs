@@ -216,8 +216,9 @@ impl Reader<'_> {
     ) -> Result<(Upload, usize), ApiError> {
         let model = Arc::clone(&self.model);
         self.state
-            .prepare(&self.tenant, self.deadline, move || {
+            .prepare(&self.tenant, self.deadline, move |awaited| {
                 for line in lines.split(|&byte| byte == b'\n') {
+                    awaited.check()?;
                     read += 1;
                     if line.len() > MAX_LINE_BYTES {
                         return Err(line_too_long(read));

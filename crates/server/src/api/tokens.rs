@@ -15,7 +15,7 @@ use super::body::{self, Fields, PassedOver};
 use super::extract::Call;
 use crate::admission::Resource;
 use crate::error::{ApiError, BodyErrors, ErrorBody};
-use crate::state::State;
+use crate::state::{Awaited, State};
 
 /// A text.
 #[derive(Deserialize, ToSchema)]
@@ -112,11 +112,13 @@ pub(super) async fn answer<T: Serialize + 'static>(
     let deadline = received.at + state.options.request_timeout;
     let prepare = {
         let state = Arc::clone(&state);
-        move || {
+        move |awaited: &Awaited| {
             let mut fields = Fields::parse(&bytes)?;
             drop(bytes);
+            awaited.check()?;
             let (object, passed_over) = work(&state, &mut fields)?;
             passed_over.refuse_if(state.options.strict_fields)?;
+            awaited.check()?;
             let json = serde_json::to_vec(&object).map_err(|error| ApiError::internal(error.to_string()))?;
             ticket.hold(Resource::BodyBytes, json.len())?;
             Ok((ticket, json, passed_over))

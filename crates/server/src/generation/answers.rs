@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use lookahead_engine::FinishReason;
 use lookahead_grammar::CallCheck;
-use lookahead_model::{Parted, ReasoningFormat, ReasoningParser, TokenId, ToolCallParser, ToolDelta};
+use lookahead_model::{AnswerParser, ReasoningFormat, ReasoningParser, TokenId, ToolCallParser, ToolDelta};
 use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::sync::watch;
 
@@ -14,6 +14,7 @@ use super::usage::Usage;
 use crate::admission::Ticket;
 use crate::error::ApiError;
 use crate::metrics::Metrics;
+use crate::state::blocking;
 use crate::worker::{AnswerToken, Ending, Event, Failure, Phase, Step};
 
 /// A piece of an answer.
@@ -97,11 +98,10 @@ pub(crate) struct Answers {
 struct Answer {
     /// Tokens of the prompt that come before its own.
     dictated: usize,
-    /// Tells what the model thinks, where it may.
-    thoughts: Option<ReasoningParser>,
+    parser: AnswerParser,
+    /// Whether only channels tell what the model thinks.
+    has_channels: bool,
     reasoning_tokens: usize,
-    /// Finds calls of functions, where there may be any.
-    parser: Option<ToolCallParser>,
     has_calls: bool,
     /// Names and arguments of calls that are checked.
     calls: Vec<(String, String)>,
@@ -119,9 +119,12 @@ impl Answers {
     ) -> Self {
         let answer = |index: usize| Answer {
             dictated: if asked.prompt_logprobs { asked.prompts[index / asked.choices].len() - 1 } else { 0 },
-            thoughts: asked.reasoning.map(|(format, is_open)| ReasoningParser::new(format, is_open)),
+            parser: AnswerParser::new(
+                asked.reasoning.map(|(format, is_open)| ReasoningParser::new(format, is_open)),
+                asked.parser.clone(),
+            ),
+            has_channels: asked.reasoning.is_none(),
             reasoning_tokens: 0,
-            parser: asked.parser.clone(),
             has_calls: false,
             calls: Vec::new(),
         };
@@ -180,7 +183,7 @@ impl Answers {
             Ok(Some((_, Event::End(Ok(ending))))) if ending.finish_reason == FinishReason::Cancelled => {
                 Err(ApiError::unavailable("the answer was given up"))
             }
-            Ok(Some((answer, Event::End(Ok(ending))))) => Ok(self.end(answer, &ending)),
+            Ok(Some((answer, Event::End(Ok(ending))))) => Ok(self.end(answer, &ending).await),
             Ok(Some((_, Event::End(Err(error))))) => Err(error.into()),
             Ok(None) => Err(ApiError::unavailable("the engine has stopped")),
             Err(_) => Err(ApiError::timeout(self.timeout.as_secs())),
@@ -195,16 +198,17 @@ impl Answers {
                 growing.dictated = left;
                 continue;
             }
-            let was_thinking = growing.is_thinking();
-            growing.push(&token.text, &mut deltas);
-            let is_thought = was_thinking || growing.is_thinking() || growing.tells_thoughts(&deltas);
+            let was_thinking = growing.parser.is_thinking();
+            let found = growing.parser.push(&token.text);
+            growing.take(found, &mut deltas);
+            let is_thought = was_thinking || growing.parser.is_thinking() || growing.tells_thoughts(&deltas);
             growing.reasoning_tokens += usize::from(is_thought);
         }
         growing.keep_calls(&deltas, &self.asked.check);
         AnswerEvent::Step { answer, deltas, tokens, drafted }
     }
 
-    fn end(&mut self, index: usize, ending: &Ending) -> AnswerEvent {
+    async fn end(&mut self, index: usize, ending: &Ending) -> AnswerEvent {
         self.left -= 1;
         let is_first = index.is_multiple_of(self.asked.choices);
         let prompt = &self.asked.prompts[index / self.asked.choices];
@@ -212,8 +216,9 @@ impl Answers {
         self.usage.add(&ending.stats, is_first, self.asked.prediction_tokens, dictated);
         let answer = &mut self.growing[index];
         let mut deltas = Vec::new();
-        answer.push(&ending.rest, &mut deltas);
-        answer.finish(&mut deltas);
+        for found in [answer.parser.push(&ending.rest), answer.parser.finish()] {
+            answer.take(found, &mut deltas);
+        }
         answer.keep_calls(&deltas, &self.asked.check);
         let calls = std::mem::take(&mut answer.calls);
         self.usage.reasoning_tokens += answer.reasoning_tokens;
@@ -222,14 +227,26 @@ impl Answers {
             _ if answer.has_calls => EndReason::ToolCalls,
             _ => EndReason::Stop,
         };
-        self.check(&calls);
+        self.check(calls).await;
         AnswerEvent::End { answer: index, deltas, reason, stop_string: ending.stop_string.clone() }
     }
 
-    /// Checks the calls of an answer. What their schemas and arguments say is the client's text, which is not for the log.
-    fn check(&mut self, calls: &[(String, String)]) {
-        let calls = calls.iter().map(|(name, arguments)| (name.as_str(), arguments.as_str()));
-        for finding in self.asked.check.findings(calls) {
+    /// Checks the calls of an answer, which may take some time. What their schemas and arguments say is the client's text, which is
+    /// not for the log.
+    async fn check(&mut self, calls: Vec<(String, String)>) {
+        if calls.is_empty() {
+            return;
+        }
+        let check = self.asked.check.clone();
+        let checked = blocking(move || {
+            let calls = calls.iter().map(|(name, arguments)| (name.as_str(), arguments.as_str()));
+            Ok(check.findings(calls))
+        });
+        let findings = checked.await.unwrap_or_else(|error| {
+            tracing::error!("a call is not checked: {}", error.message());
+            Vec::new()
+        });
+        for finding in findings {
             let keyword = finding.assertion.as_ref().map_or("", |(keyword, _)| keyword);
             let is_certain = finding.is_certain;
             tracing::info!(
@@ -256,57 +273,13 @@ impl Answer {
         }
     }
 
-    fn is_thinking(&self) -> bool {
-        self.thoughts.as_ref().is_some_and(ReasoningParser::is_thinking)
-    }
-
     /// Whether the last of these pieces is what the model thinks, where only the parser of calls knows: it stands in a channel.
     fn tells_thoughts(&self, deltas: &[Delta]) -> bool {
-        self.thoughts.is_none() && matches!(deltas.last(), Some(Delta::Reasoning(_)))
+        self.has_channels && matches!(deltas.last(), Some(Delta::Reasoning(_)))
     }
 
-    /// Takes the next text of the answer.
-    fn push(&mut self, text: &str, deltas: &mut Vec<Delta>) {
-        match &mut self.thoughts {
-            Some(parser) => {
-                let parted = parser.push(text);
-                self.take(parted, deltas);
-            }
-            None => self.push_content(text, deltas),
-        }
-    }
-
-    /// Takes what was held back.
-    fn finish(&mut self, deltas: &mut Vec<Delta>) {
-        if let Some(parser) = &mut self.thoughts {
-            let parted = parser.finish();
-            self.take(parted, deltas);
-        }
-        if let Some(parser) = &mut self.parser {
-            let found = parser.finish();
-            self.take_found(found, deltas);
-        }
-    }
-
-    fn take(&mut self, Parted { reasoning, content }: Parted, deltas: &mut Vec<Delta>) {
-        if !reasoning.is_empty() {
-            add(deltas, Delta::Reasoning(reasoning));
-        }
-        self.push_content(&content, deltas);
-    }
-
-    fn push_content(&mut self, text: &str, deltas: &mut Vec<Delta>) {
-        match &mut self.parser {
-            _ if text.is_empty() => {}
-            Some(parser) => {
-                let found = parser.push(text);
-                self.take_found(found, deltas);
-            }
-            None => add(deltas, Delta::Text(text.to_owned())),
-        }
-    }
-
-    fn take_found(&mut self, found: Vec<ToolDelta>, deltas: &mut Vec<Delta>) {
+    /// Takes what was found.
+    fn take(&mut self, found: Vec<ToolDelta>, deltas: &mut Vec<Delta>) {
         for delta in found {
             match delta {
                 ToolDelta::Content(text) => add(deltas, Delta::Text(text)),

@@ -9,7 +9,7 @@ use lookahead_engine::{
 };
 use lookahead_grammar::{CallCheck, Follower, GrammarError, ThinkFirst};
 use lookahead_model::chat_template::ChatTemplateError;
-use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions};
+use lookahead_model::tokenizer::EncodeOptions;
 use lookahead_model::{ReasoningFormat, TokenId, ToolCallParser, ToolSignatures};
 use serde_json::{Value, json};
 use tokio::sync::mpsc::unbounded_channel;
@@ -24,10 +24,8 @@ use crate::drafts::UsedNamespace;
 use crate::error::{ApiError, grammar_error, of_template};
 use crate::options::ServerOptions;
 use crate::served::{Served, Thinking};
+use crate::state::Awaited;
 use crate::worker::{Job, JobTicket, Received};
-
-/// Tokens at the end of a prompt among which a mark that begins thinking is looked for.
-const PROMPT_END: usize = 16;
 
 /// A prompt that is ready to be answered. Its answers share it while they wait.
 struct ReadyPrompt {
@@ -61,10 +59,12 @@ impl Served {
         request: &AnswerRequest,
         mut ticket: Ticket,
         received: &Received,
+        awaited: &Awaited,
     ) -> Result<Answers, ApiError> {
         let AnswerRequest { input, choices, structure, .. } = request;
         ticket.hold(Resource::Answers, input.prompts() * choices)?;
         let (constraint, check) = self.constraint(structure.as_ref(), input)?;
+        awaited.check()?;
         let constraint = constraint.map(|follower| Arc::new(Mutex::new(follower)));
         let (parser, markers) = self.tool_parser(input);
         let prediction =
@@ -72,13 +72,14 @@ impl Served {
         let most = options.max_prompt_tokens.min(self.context_length - 1);
         // Of a prompt that is cut, the whole is encoded: only its end is left.
         let mut tokens =
-            self.encode(request, if request.truncate_prompt.is_some() { usize::MAX } else { most })?;
+            self.encode(request, if request.truncate_prompt.is_some() { usize::MAX } else { most }, awaited)?;
         if let Some(left) = request.truncate_prompt {
             let most = most.min(left);
             for prompt in &mut tokens {
                 prompt.drain(..prompt.len().saturating_sub(most));
             }
         }
+        awaited.check()?;
         let max_tokens = self.max_tokens(options, &tokens, request)?;
         let reasoning = self.reasoning(input, &tokens, constraint.is_some());
         let drafting = &request.drafting_of_prompts();
@@ -100,7 +101,7 @@ impl Served {
                 let seed = request.sampling.seed.wrapping_add(choice as u64);
                 let constraint = constraint.as_ref().map(SharedConstraint::new);
                 let constraint = constraint.map(|shared| Box::new(shared) as Box<dyn Constraint>);
-                let constraint = self.think_first(reasoning, request.thinking_budget, constraint);
+                let constraint = self.think_first(request, reasoning, constraint)?;
                 let constraint = self.constrained(constraint, request, &ends, &prompt.tokens);
                 // What a prompt says before its end ends no answer, so the end is looked for where the answer is.
                 let (given, dictated, end_tokens, own_ends) = if request.prompt_logprobs {
@@ -138,6 +139,7 @@ impl Served {
         let prompts = ready.into_iter().map(|prompt| prompt.tokens).collect();
         drop(constraint); // the last answer that begins need not copy what nobody else holds
         let phase = self.worker.phase();
+        awaited.check()?;
         self.worker.submit(jobs)?;
         let asked = Asked {
             prompts,
@@ -171,22 +173,27 @@ impl Served {
     }
 
     /// The tokens of each prompt. A prompt that is seen to have more than `most` is refused before it is encoded.
-    fn encode(&self, request: &AnswerRequest, most: usize) -> Result<Vec<Vec<TokenId>>, ApiError> {
+    fn encode(
+        &self,
+        request: &AnswerRequest,
+        most: usize,
+        awaited: &Awaited,
+    ) -> Result<Vec<Vec<TokenId>>, ApiError> {
         let FieldNames { input: param, suffix, .. } = request.names;
         let vocabulary_size = self.tokenizer().vocabulary_size();
-        let check_length = |bytes: usize| match self.tokenizer().fewest_tokens(bytes) {
+        let check_length = |texts: &[&str]| match self.tokenizer().fewest_tokens(texts.iter().copied()) {
             tokens if tokens > most => Err(self.too_long(param, tokens, most)),
             _ => Ok(()),
         };
         let encode = |prompt: &Prompt| match prompt {
             Prompt::Text(text) => {
-                check_length(text.len())?;
+                check_length(&[text])?;
                 let tokens = self.prompts.encode_text(text);
                 tokens.map_err(|error| ApiError::invalid(param, error.to_string()))
             }
             Prompt::Around { files, before, after } => {
-                let files_bytes: usize = files.iter().map(|(name, text)| name.len() + text.len()).sum();
-                check_length(files_bytes + before.len() + after.len())?;
+                let files_texts = files.iter().flat_map(|(name, text)| [name.as_str(), text]);
+                check_length(&files_texts.chain([before.as_str(), after]).collect::<Vec<_>>())?;
                 let tokens = self.prompts.encode_gap(files, before, after);
                 let tokens = tokens.map_err(|error| ApiError::invalid(param, error.to_string()))?;
                 tokens.ok_or_else(|| {
@@ -211,7 +218,13 @@ impl Served {
                 Err(ChatTemplateError::TooLong { tokens, most }) => Err(self.too_long(param, tokens, most)),
                 encoded => encoded.map(|tokens| vec![tokens]).map_err(|error| of_template(&error, param)),
             },
-            Input::Texts(prompts) => prompts.iter().map(encode).collect(),
+            Input::Texts(prompts) => prompts
+                .iter()
+                .map(|prompt| {
+                    awaited.check()?;
+                    encode(prompt)
+                })
+                .collect(),
         }
     }
 
@@ -232,11 +245,7 @@ impl Served {
         let format = thinking.format;
         let is_open = match chat.messages.last() {
             Some(last) if chat.continue_final_message => format.is_open_in(&last.content),
-            _ => {
-                let end = &prompt[prompt.len().saturating_sub(PROMPT_END)..];
-                let options = DecodeOptions { show_special: true, continuation: true };
-                self.tokenizer().decode(end, options).trim_end().ends_with(format.open)
-            }
+            _ => self.prompts.opens_thinking(prompt, format),
         };
         Some((format, is_open))
     }
@@ -244,17 +253,25 @@ impl Served {
     /// `constraint`, so that it begins behind what the model thinks, and that ends with its budget.
     fn think_first(
         &self,
+        request: &AnswerRequest,
         reasoning: Option<(ReasoningFormat, bool)>,
-        budget: Option<usize>,
         constraint: Option<Box<dyn Constraint>>,
-    ) -> Option<Box<dyn Constraint>> {
-        match (&self.thinking, reasoning) {
-            (Some(Thinking { tokens: Some(tokens), .. }), Some((_, is_open)))
-                if budget.is_some() || constraint.is_some() =>
-            {
-                Some(Box::new(ThinkFirst::new(tokens, is_open, budget, constraint)))
+    ) -> Result<Option<Box<dyn Constraint>>, ApiError> {
+        let budget = request.thinking_budget;
+        if let (Some(Thinking { tokens: Some(tokens), .. }), Some((_, is_open))) = (&self.thinking, reasoning)
+            && (budget.is_some() || constraint.is_some())
+        {
+            return Ok(Some(Box::new(ThinkFirst::new(tokens, is_open, budget, constraint))));
+        }
+        // What calls functions follows a grammar that knows of channels.
+        let is_said =
+            matches!(&request.input, Input::Conversation(chat, None) if !chat.continue_final_message);
+        match (constraint, &request.structure) {
+            (Some(constraint), Some(structure)) if is_said && self.prompts.tool_format().has_channels() => {
+                let behind = self.grammars.in_final_channel(constraint);
+                behind.map(Some).map_err(grammar_error(structure.param))
             }
-            _ => constraint,
+            (constraint, _) => Ok(constraint),
         }
     }
 
