@@ -251,11 +251,12 @@ fn final_head(rules: &Rules) -> String {
     rules.markup("<|channel|>final<|message|>")
 }
 
-/// The grammar of what stands before the final message of an answer in channels: thinking, what is said before it, and its head.
+/// The grammar of what stands before the final message of an answer of a given form: thinking, and the head of that message. What is
+/// said on other channels would be content beside the form.
 pub(crate) fn before_final(vocabulary: &Vocabulary) -> String {
     let mut rules = Rules::new(ToolFormat::Harmony.shown_tokens(), vocabulary);
-    let (thinking, preamble) = (message("analysis", &mut rules), message("commentary", &mut rules));
-    let start = format!("({thinking} | {preamble})* {}", final_head(&rules));
+    let thinking = message("analysis", &mut rules);
+    let start = format!("{thinking}* {}", final_head(&rules));
     rules.finish(&start)
 }
 
@@ -277,7 +278,11 @@ fn harmony(tools: &[(&str, Value)], choice: ToolChoice, answer: Option<&str>, ru
     if !choice.is_free() {
         return format!("{thinking}* {call}");
     }
-    let (preamble, head) = (message("commentary", rules), final_head(rules));
-    let said = answer.map_or_else(|| format!("{}?", rules.text_without("<|end|>")), str::to_owned);
-    format!("({thinking} | {preamble})* ({call} | {head} {said})")
+    let head = final_head(rules);
+    if let Some(answer) = answer {
+        return format!("{thinking}* ({call} | {head} {answer})");
+    }
+    let preamble = message("commentary", rules);
+    let said = rules.text_without("<|end|>");
+    format!("({thinking} | {preamble})* ({call} | {head} {said}?)")
 }

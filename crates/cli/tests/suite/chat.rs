@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::process::Output;
 
 use crate::tiny::{Tiny, exists, text};
-use lookahead_fixtures::{Golden, TinyModel};
+use lookahead_fixtures::{Golden, Thoughts, TinyModel};
 
 /// Answers are cut off here, so that every one ends.
 const SHORT: &[&str] = &["--max-tokens", "24"];
@@ -44,7 +44,7 @@ fn each_line_of_a_pipe_is_a_question() {
 
 #[test]
 fn thoughts_go_to_stderr_and_come_with_the_next_question() {
-    let tiny = Tiny::with(&TinyModel { thinks: true, ..TinyModel::default() });
+    let tiny = Tiny::with(&TinyModel { thoughts: Thoughts::Tags, ..TinyModel::default() });
     let thoughts = |question: &str| {
         let object = tiny.generate(&[SHORT, &["--prompt", question]].concat());
         object["reasoning"].as_str().unwrap().to_owned()

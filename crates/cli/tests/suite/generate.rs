@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader, Read as _};
 use std::time::Duration;
 
 use crate::tiny::{Tiny, exists, text};
-use lookahead_fixtures::{Golden, TinyModel};
+use lookahead_fixtures::{Golden, Thoughts, TinyModel};
 use serde_json::Value;
 
 const PROMPT: &[&str] = &["--prompt", "The model writes one token after the other."];
@@ -98,7 +98,7 @@ fn the_text_goes_to_stdout_and_one_line_to_stderr() {
 
 #[test]
 fn what_the_model_thinks_is_told_from_its_answer() {
-    let tiny = Tiny::with(&TinyModel { thinks: true, ..TinyModel::default() });
+    let tiny = Tiny::with(&TinyModel { thoughts: Thoughts::Tags, ..TinyModel::default() });
     let cut = tiny.generate(&with(&["--max-tokens", "9"]));
     assert!(
         cut["reasoning"].as_str().is_some_and(|thoughts| !thoughts.is_empty()),

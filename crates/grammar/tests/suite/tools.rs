@@ -355,7 +355,8 @@ fn a_form_holds_in_the_final_channel_behind_thinking() {
     for (text, is_allowed) in [
         (format!("{head}yes"), true),
         (format!("{thought}{head}no"), true),
-        (format!("{thought}{said}{thought}{head}no"), true),
+        (format!("{thought}{thought}{head}no"), true),
+        (format!("{thought}{said}{head}no"), false),
         (format!("{thought}{head}maybe"), false),
         (format!("{thought}{head}"), false),
         (thought.to_owned(), false),

@@ -214,5 +214,5 @@ fn beside_functions_an_answer_may_have_to_be_json() {
     let more = json!({ "tools": tools, "structured_outputs": { "regex": "a+" } });
     let refused = ask(&server, json!([{ "role": "user", "content": "Hi" }]), more);
     assert_eq!(refused.status, 400);
-    assert!(refused.text.contains("structured_outputs: beside tools"), "{}", refused.text);
+    assert!(refused.text.contains("structured_outputs.regex: beside tools"), "{}", refused.text);
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::common::{TestServer, options, until};
+use crate::conversations::roomy;
 use lookahead_server::ServerOptions;
 use serde_json::json;
 
@@ -42,4 +43,32 @@ fn a_prompt_whose_length_says_that_it_is_too_long_is_refused_before_it_is_tokeni
     let body = json!({ "prompt": spaces, "truncate_prompt_tokens": 10, "max_tokens": 2 });
     let reply = server.post("/v1/completions", &body);
     assert_eq!(reply.json()["usage"]["prompt_tokens"], 10, "{}", reply.text);
+}
+
+/// What no grammar holds is checked when a call is complete, with patterns and texts of the client's choice.
+#[test]
+fn a_call_whose_check_takes_too_much_work_is_delivered_and_said_to_be_unchecked() {
+    let server = roomy();
+    let doubled = (0..12).map(|at| {
+        let next = json!({ "$ref": format!("#/$defs/{}", at + 1) });
+        (at.to_string(), json!({ "anyOf": [next, next] }))
+    });
+    let mut definitions: serde_json::Map<_, _> = doubled.collect();
+    definitions.insert("12".to_owned(), json!({ "type": "string", "pattern": "^(?:(?=a*b|a)a)*c" }));
+    let parameters = json!({
+        "type": "object", "$defs": definitions, "required": ["a"], "additionalProperties": false,
+        "properties": { "a": { "const": "a".repeat(40), "not": { "not": { "$ref": "#/$defs/0" } } } },
+    });
+    let body = json!({
+        "messages": [{ "role": "user", "content": "Hi" }], "max_tokens": 200, "temperature": 0,
+        "tools": [{ "type": "function", "function": { "name": "f", "parameters": parameters } }],
+        "tool_choice": "required",
+    });
+    let reply = server.post("/v1/chat/completions", &body);
+    assert_eq!(reply.status, 200, "{}", reply.text);
+    assert_eq!(reply.json()["choices"][0]["finish_reason"], "tool_calls", "{}", reply.text);
+    assert_eq!(
+        reply.headers["x-lookahead-warning"],
+        "call of \"f\": its schema takes too much work to be checked"
+    );
 }

@@ -1,12 +1,12 @@
 //! What a model thinks is told from what it answers.
 
 use crate::common::{TestServer, model, options};
-use lookahead_fixtures::TinyModel;
+use lookahead_fixtures::{Thoughts, TinyModel};
 use lookahead_server::{ReasoningMode, ServerOptions};
 use serde_json::{Value, json};
 
 fn server(options: ServerOptions) -> TestServer {
-    let tiny = TinyModel { thinks: true, ..TinyModel::default() };
+    let tiny = TinyModel { thoughts: Thoughts::Tags, ..TinyModel::default() };
     TestServer::with_models(options, vec![model(&tiny, &["tiny"], 8192)])
 }
 
@@ -73,6 +73,33 @@ fn an_answer_of_a_given_form_begins_behind_the_thoughts() {
         assert!(!reasoning.is_empty() && [json!(1), json!(2)].contains(&value["n"]), "{answer}");
         assert_eq!(answer["choices"][0]["finish_reason"], "stop");
     }
+}
+
+#[test]
+fn a_form_holds_in_the_final_channel_behind_thoughts_in_another() {
+    let tiny = TinyModel { thoughts: Thoughts::Channels, context_length: 2048, ..TinyModel::default() };
+    let server = TestServer::with_models(options(), vec![model(&tiny, &["tiny"], 8192)]);
+    let mut thoughtful = 0;
+    for seed in 0..20 {
+        if seed > 1 && thoughtful > 0 {
+            break;
+        }
+        // That a thought begins and ends is a matter of chance.
+        let more = |enabled: bool| {
+            json!({ "structured_outputs": { "choice": ["yes", "no"] }, "max_tokens": 1500, "temperature": 2, "seed": seed,
+                "lookahead": { "enabled": enabled } })
+        };
+        let answer = ask(&server, &more(true));
+        let (reasoning, content) = message(&answer);
+        if answer["choices"][0]["finish_reason"] == "stop" {
+            assert!(["yes", "no"].contains(&content), "{answer}");
+            thoughtful += usize::from(!reasoning.is_empty());
+        }
+        if seed < 2 {
+            assert_eq!(ask(&server, &more(false))["choices"], answer["choices"]);
+        }
+    }
+    assert!(thoughtful > 0, "some answer had thoughts");
 }
 
 #[test]

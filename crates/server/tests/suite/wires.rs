@@ -3,7 +3,7 @@
 use crate::common::{TestServer, model, options};
 use crate::conversations::roomy;
 use crate::{messages, responses};
-use lookahead_fixtures::TinyModel;
+use lookahead_fixtures::{Thoughts, TinyModel};
 use serde_json::{Value, json};
 
 /// What a wire says of an answer: tokens of the prompt and of the answer, its text, and what it calls.
@@ -124,7 +124,7 @@ fn three_wires_give_the_same_tokens() {
 
 #[test]
 fn thoughts_come_by_every_wire() {
-    let tiny = TinyModel { thinks: true, ..TinyModel::default() };
+    let tiny = TinyModel { thoughts: Thoughts::Tags, ..TinyModel::default() };
     let server = TestServer::with_models(options(), vec![model(&tiny, &["tiny"], 8192)]);
     let question = json!([{ "role": "user", "content": "Where does the river end?" }]);
     let ask = |path: &str, limit: &str, fields: Value| {
