@@ -26,7 +26,7 @@ use crate::options::ServerOptions;
 use crate::served::{Served, Thinking};
 use crate::worker::{Job, JobTicket, Received};
 
-/// Tokens at the end of a prompt among which a mark that begins thinking is looked for.
+/// Tokens at the end of a prompt among which a mark that begins an answer's first part is looked for.
 const PROMPT_END: usize = 16;
 
 /// A prompt that is ready to be answered. Its answers share it while they wait.
@@ -80,6 +80,13 @@ impl Served {
             }
         }
         let max_tokens = self.max_tokens(options, &tokens, request)?;
+        let parser = match (parser, tokens.as_slice()) {
+            // An answer of another form has no messages.
+            (Some(parser), [prompt]) if structure.is_none() || input.tools().is_some() => {
+                Some(parser.behind(&self.prompt_end(prompt)))
+            }
+            (parser, _) => parser,
+        };
         let reasoning = self.reasoning(input, &tokens, constraint.is_some());
         let drafting = &request.drafting_of_prompts();
         let ready = ready_prompts(tokens, prediction.as_deref(), request, &mut ticket)?;
@@ -232,13 +239,15 @@ impl Served {
         let format = thinking.format;
         let is_open = match chat.messages.last() {
             Some(last) if chat.continue_final_message => format.is_open_in(&last.content),
-            _ => {
-                let end = &prompt[prompt.len().saturating_sub(PROMPT_END)..];
-                let options = DecodeOptions { show_special: true, continuation: true };
-                self.tokenizer().decode(end, options).trim_end().ends_with(format.open)
-            }
+            _ => self.prompt_end(prompt).trim_end().ends_with(format.open),
         };
         Some((format, is_open))
+    }
+
+    /// The text that a prompt ends with, with its marks.
+    fn prompt_end(&self, prompt: &[TokenId]) -> String {
+        let end = &prompt[prompt.len().saturating_sub(PROMPT_END)..];
+        self.tokenizer().decode(end, DecodeOptions { show_special: true, continuation: true })
     }
 
     /// `constraint`, so that it begins behind what the model thinks, and that ends with its budget.
