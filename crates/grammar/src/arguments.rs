@@ -1,5 +1,8 @@
 //! Arguments of calls that are not written in JSON, as grammars.
 
+use std::collections::HashMap;
+use std::ptr;
+
 use lookahead_model::tool_calls::syntax::{NestedSyntax, TagSyntax};
 use serde_json::{Map, Value, json};
 
@@ -259,13 +262,15 @@ pub(crate) fn unquoted(schema: &Value, rules: &mut Rules) -> String {
 
 /// Arguments in tags that nest.
 pub(crate) fn nested(schema: &Value, syntax: &NestedSyntax, rules: &mut Rules) -> String {
-    Nested { syntax, root: schema }.fields(schema, DEEPEST, rules)
+    Nested { syntax, root: schema, known: HashMap::new() }.fields(schema, DEEPEST, rules)
 }
 
 /// Writes rules for tags that nest.
 struct Nested<'s> {
     syntax: &'s NestedSyntax,
     root: &'s Value,
+    /// Rules of values by their schema, name and depth: schemas that refer to themselves would multiply.
+    known: HashMap<(*const Value, String, usize), String>,
 }
 
 impl<'s> Nested<'s> {
@@ -274,7 +279,7 @@ impl<'s> Nested<'s> {
     }
 
     /// The fields of an object.
-    fn fields(&self, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+    fn fields(&mut self, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
         let parameters = Parameters::within(self.root, schema);
         if parameters.any {
             return format!("({})*", self.any_element(rules));
@@ -287,13 +292,24 @@ impl<'s> Nested<'s> {
     }
 
     /// An element of that name.
-    fn element(&self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+    fn element(&mut self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
         let body = [rules.markup(&self.tag(name)), self.value(name, schema, depth, rules)];
         rules.rule(&sequence(body))
     }
 
     /// What stands in an element of that name, and its end.
-    fn value(&self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+    fn value(&mut self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+        let key = (ptr::from_ref(schema), name.to_owned(), depth);
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let body = self.new_value(name, schema, depth, rules);
+        let rule = rules.rule(&body);
+        self.known.insert(key, rule.clone());
+        rule
+    }
+
+    fn new_value(&mut self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
         let parameters = Parameters { root: self.root, named: Vec::new(), any: false };
         let end = self.tag(&format!("/{name}"));
         let close = rules.markup(&end);
@@ -326,7 +342,7 @@ impl<'s> Nested<'s> {
                 match alternatives {
                     Some(alternatives) => {
                         let written = alternatives.iter().map(|one| self.value(name, one, depth - 1, rules));
-                        format!("({})", written.collect::<Vec<_>>().join(" | "))
+                        written.collect::<Vec<_>>().join(" | ")
                     }
                     None if may_nest(schema) => self.any_value(rules),
                     None => rules.text_until(&end),

@@ -523,6 +523,25 @@ fn tags_that_nest_follow_their_schemas() {
     }
 }
 
+/// Written out as a tree, this schema would have ten to the eighth places.
+#[test]
+fn schemas_that_refer_to_themselves_are_written_once_for_each_depth() {
+    let fields: serde_json::Map<_, _> =
+        (0..10).map(|field| (format!("f{field}"), json!({ "$ref": "#/$defs/tree" }))).collect();
+    let either: Vec<_> = (0..10).map(|_| json!({ "$ref": "#/$defs/either" })).collect();
+    let parameters = json!({
+        "type": "object",
+        "properties": { "tree": { "$ref": "#/$defs/tree" }, "either": { "$ref": "#/$defs/either" } },
+        "$defs": { "tree": { "type": "object", "properties": fields }, "either": { "anyOf": either } }
+    });
+    let model = Model::byte_level();
+    let tools = [ToolSpec { name: "f".to_owned(), parameters: Some(parameters), strict: true }];
+    let begun = std::time::Instant::now();
+    // Whether it is taken or refused as too large, it is soon.
+    let _ = model.grammars.tools(&tools, ToolFormat::MiniMaxM3, ToolChoice::One);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
 #[test]
 fn random_calls_of_every_format_are_found_by_its_parser() {
     let tools = two_tools();
