@@ -27,7 +27,7 @@ use crate::served::{Served, Thinking};
 use crate::worker::{Job, JobTicket, Received};
 
 /// Tokens at the end of a prompt among which a mark that begins an answer's first part is looked for.
-const PROMPT_END: usize = 16;
+const PROMPT_END: usize = 32;
 
 /// A prompt that is ready to be answered. Its answers share it while they wait.
 struct ReadyPrompt {
