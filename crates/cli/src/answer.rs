@@ -66,7 +66,7 @@ impl Marks {
         let format = prompts.tool_format();
         let calls = format.has_channels().then(|| {
             shown.extend(format.shown_tokens());
-            ToolCallParser::new(format, ToolSignatures::new([]))
+            ToolCallParser::new(format, ToolSignatures::new([])).behind(&prompts.end_of(prompt))
         });
         Self { parser: AnswerParser::new(thoughts, calls), shown }
     }

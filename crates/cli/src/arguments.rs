@@ -85,7 +85,7 @@ pub(crate) struct LoadArgs {
 pub(crate) struct ReasoningArgs {
     /// Tell what the model thinks from what it answers: `auto` by the marks of its chat template, `off` for all of it as the
     /// answer, or by the marks of a format: deepseek (`<think>`; also qwen3, glm45, kimi_k2, minimax_m2, nemotron, hunyuan),
-    /// mistral, gemma, seed, minimax, apriel, granite, kimi, command, apertus, exaone
+    /// mistral, gemma, seed, minimax, apriel, granite, granite3.3, hy3, kimi, command, apertus, exaone
     #[arg(long, value_name = "HOW", default_value = "auto", value_parser = reasoning_mode)]
     pub(crate) reasoning: ReasoningMode,
 }

@@ -1,6 +1,9 @@
 //! Arguments of calls that are not written in JSON, as grammars.
 
-use lookahead_model::tool_calls::syntax::TagSyntax;
+use std::collections::HashMap;
+use std::ptr;
+
+use lookahead_model::tool_calls::syntax::{NestedSyntax, TagSyntax};
 use serde_json::{Map, Value, json};
 
 use crate::json;
@@ -8,6 +11,9 @@ use crate::rules::{Rules, literal, sequence};
 
 /// Deepest chain of references that is followed for the type of a parameter.
 const DEEPEST: usize = 8;
+
+/// Truth values as Python writes them, and as JSON does.
+const TRUTHS: &str = r#"("True" | "False" | "true" | "false")"#;
 
 /// The parameters that a schema names.
 struct Parameters<'s> {
@@ -19,6 +25,11 @@ struct Parameters<'s> {
 
 impl<'s> Parameters<'s> {
     fn of(schema: &'s Value) -> Self {
+        Self::within(schema, schema)
+    }
+
+    /// The fields that `schema` names, which stands in `root`.
+    fn within(root: &'s Value, schema: &'s Value) -> Self {
         let properties = schema.get("properties").and_then(Value::as_object);
         let required = schema.get("required").and_then(Value::as_array);
         let is_required = |name: &str| required.is_some_and(|names| names.iter().any(|one| one == name));
@@ -28,7 +39,7 @@ impl<'s> Parameters<'s> {
             .map(|(name, property)| (name.as_str(), property, is_required(name)))
             .collect();
         let any = named.is_empty() && schema.get("additionalProperties") != Some(&Value::Bool(false));
-        Self { root: schema, named, any }
+        Self { root, named, any }
     }
 
     /// A rule of JSON for a parameter, unless there are too many already: each may have a copy of all definitions.
@@ -106,15 +117,24 @@ pub(crate) fn tagged(schema: &Value, tags: &TagSyntax, rules: &mut Rules) -> Str
     let parameters = Parameters::of(schema);
     let text_end = tags.value_close.trim();
     let behind_text = tags.value_close.split_once(text_end).map_or("", |(_, behind)| behind);
-    let text = sequence([rules.text_until(text_end), rules.markup(behind_text)]);
-    let open = |is_text: bool| {
-        let said = tags.value_open.iter().find(|(_, said)| said.is_none_or(|said| said == is_text));
-        said.map_or("", |(literal, _)| *literal)
-    };
     let close = rules.markup(tags.value_close);
+    let text = match tags.raw {
+        None => sequence([rules.text_until(text_end), rules.markup(behind_text)]),
+        Some((raw_open, raw_end)) => {
+            let raw =
+                sequence([&rules.markup(raw_open), &rules.text_until(raw_end), &rules.markup(behind_text)]);
+            let plain = rules.pattern(r"[^<&\n]+");
+            format!("({plain}? {close} | {raw})")
+        }
+    };
+    let open = |rules: &Rules, is_text: bool| {
+        let said = tags.value_open.iter().filter(|(_, said)| said.is_none_or(|said| said == is_text));
+        let opens: Vec<String> = said.map(|(literal, _)| rules.markup(literal)).collect();
+        if opens.len() > 1 { format!("({})", opens.join(" | ")) } else { opens.concat() }
+    };
     let argument = |rules: &mut Rules, key: &str, is_text: bool, value: &str| {
         let (key_open, key_close) = (rules.markup(tags.key_open), rules.markup(tags.key_close));
-        sequence([&key_open, key, &key_close, &rules.markup(open(is_text)), value])
+        sequence([&key_open, key, &key_close, &open(rules, is_text), value])
     };
     if parameters.any {
         let key = rules.pattern(r"[^<>\n\x22]+");
@@ -135,6 +155,7 @@ pub(crate) fn tagged(schema: &Value, tags: &TagSyntax, rules: &mut Rules) -> Str
                 let texts: Vec<String> = texts.into_iter().map(literal).collect();
                 argument(rules, &key, true, &format!("({}) {close}", texts.join(" | ")))
             }
+            Kind::Boolean if tags.is_python => argument(rules, &key, false, &sequence([TRUTHS, &close])),
             Kind::Json | Kind::Boolean => {
                 let value = sequence([&parameters.json(schema, rules), &close]);
                 argument(rules, &key, false, &value)
@@ -192,7 +213,7 @@ pub(crate) fn python(schema: &Value, rules: &mut Rules) -> String {
                 let double = texts.iter().map(|text| literal(&literal(text)));
                 single.chain(double).collect::<Vec<_>>().join(" | ")
             }
-            Kind::Boolean => r#""True" | "False" | "true" | "false""#.to_owned(),
+            Kind::Boolean => TRUTHS.to_owned(),
             Kind::Json => parameters.json(schema, rules),
             Kind::Any => anything.clone(),
         };
@@ -237,4 +258,132 @@ pub(crate) fn unquoted(schema: &Value, rules: &mut Rules) -> String {
         arguments.push((sequence([&literal(&format!("{name}:")), &written]), is_required));
     }
     sequence([&separated(arguments, ",", rules), "\"}\""])
+}
+
+/// Arguments in tags that nest.
+pub(crate) fn nested(schema: &Value, syntax: &NestedSyntax, rules: &mut Rules) -> String {
+    Nested { syntax, root: schema, known: HashMap::new() }.fields(schema, DEEPEST, rules)
+}
+
+/// Writes rules for tags that nest.
+struct Nested<'s> {
+    syntax: &'s NestedSyntax,
+    root: &'s Value,
+    /// Rules of values by their schema, name and depth: schemas that refer to themselves would multiply.
+    known: HashMap<(*const Value, String, usize), String>,
+}
+
+impl<'s> Nested<'s> {
+    fn tag(&self, tag: &str) -> String {
+        format!("{}<{tag}>", self.syntax.mark)
+    }
+
+    /// The fields of an object.
+    fn fields(&mut self, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+        let parameters = Parameters::within(self.root, schema);
+        if parameters.any {
+            return format!("({})*", self.any_element(rules));
+        }
+        let fields = parameters.named.iter().map(|&(name, schema, is_required)| {
+            let field = self.element(name, schema, depth, rules);
+            if is_required { field } else { format!("({field})?") }
+        });
+        sequence(fields.collect::<Vec<_>>())
+    }
+
+    /// An element of that name.
+    fn element(&mut self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+        let body = [rules.markup(&self.tag(name)), self.value(name, schema, depth, rules)];
+        rules.rule(&sequence(body))
+    }
+
+    /// What stands in an element of that name, and its end.
+    fn value(&mut self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+        let key = (ptr::from_ref(schema), name.to_owned(), depth);
+        if let Some(known) = self.known.get(&key) {
+            return known.clone();
+        }
+        let body = self.new_value(name, schema, depth, rules);
+        let rule = rules.rule(&body);
+        self.known.insert(key, rule.clone());
+        rule
+    }
+
+    fn new_value(&mut self, name: &str, schema: &'s Value, depth: usize, rules: &mut Rules) -> String {
+        let parameters = Parameters { root: self.root, named: Vec::new(), any: false };
+        let end = self.tag(&format!("/{name}"));
+        let close = rules.markup(&end);
+        let schema = parameters.resolved(schema);
+        if depth == 0 || rules.are_too_long() {
+            return self.any_value(rules);
+        }
+        match parameters.kind(schema) {
+            Kind::Text => rules.text_until(&end),
+            Kind::OneOf(texts) => {
+                let texts: Vec<String> = texts.into_iter().map(literal).collect();
+                format!("({}) {close}", texts.join(" | "))
+            }
+            Kind::Json | Kind::Boolean => match schema.get("type").and_then(Value::as_str) {
+                Some("object") => sequence([&self.fields(schema, depth - 1, rules), &close]),
+                Some("array") => {
+                    let item = match schema.get("items") {
+                        Some(items) => self.element(self.syntax.item, items, depth - 1, rules),
+                        None => {
+                            sequence([&rules.markup(&self.tag(self.syntax.item)), &self.any_value(rules)])
+                        }
+                    };
+                    format!("({item})* {close}")
+                }
+                _ if may_nest(schema) => self.any_value(rules),
+                _ => sequence([&parameters.json(schema, rules), &close]),
+            },
+            Kind::Any => {
+                let alternatives = ["anyOf", "oneOf"].into_iter().find_map(|key| schema.get(key)?.as_array());
+                match alternatives {
+                    Some(alternatives) => {
+                        let written = alternatives.iter().map(|one| self.value(name, one, depth - 1, rules));
+                        written.collect::<Vec<_>>().join(" | ")
+                    }
+                    None if may_nest(schema) => self.any_value(rules),
+                    None => rules.text_until(&end),
+                }
+            }
+        }
+    }
+
+    /// Any element.
+    fn any_element(&self, rules: &mut Rules) -> String {
+        let open = rules.markup(&format!("{}<", self.syntax.mark));
+        sequence([&open, &tag_name(rules), "\">\"", &self.any_value(rules)])
+    }
+
+    /// Anything that may stand in an element, and its end. Names cannot be compared here: elements end in their order. Only what
+    /// stands behind a mark tells a text from an element, so that both have the mark in common.
+    fn any_value(&self, rules: &mut Rules) -> String {
+        let (text, mark) = (rules.text_until(self.syntax.mark), rules.markup(self.syntax.mark));
+        let name = tag_name(rules);
+        rules.named("any_value", &sequence([&text, "any_rest"]));
+        rules.named(
+            "any_rest",
+            &format!("\"</\" {name} \">\" | \"<\" {name} \">\" any_value {mark} any_rest"),
+        );
+        "any_value".to_owned()
+    }
+}
+
+/// The name of a tag.
+fn tag_name(rules: &mut Rules) -> String {
+    rules.pattern(r"[^<>\/\s\]\[][^<>\s\]\[]{0,99}")
+}
+
+/// Whether values of a schema that names no one type may be objects or arrays.
+fn may_nest(schema: &Value) -> bool {
+    let holds = |value: &Value| value.is_object() || value.is_array();
+    let nests = |kind: &Value| kind == "object" || kind == "array";
+    match (schema.get("enum"), schema.get("const"), schema.get("type")) {
+        (Some(Value::Array(values)), ..) => values.iter().any(holds),
+        (_, Some(value), _) => holds(value),
+        (_, _, Some(Value::Array(kinds))) => kinds.iter().any(nests),
+        (_, _, kind) => kind.is_none_or(nests),
+    }
 }

@@ -124,7 +124,7 @@ impl Rules {
     /// Any text that does not hold `end`, in a terminal.
     pub(crate) fn text_without(&mut self, end: &str) -> String {
         match self.split(end) {
-            None => self.terminal(&format!("/(?s:.+)/ & ~/(?s:.*){}(?s:.*)/", escaped(end))),
+            None => self.text_not_holding(&escaped(end)),
             Some(_) => self.terminal("/(?s:.+)/"),
         }
     }
@@ -132,6 +132,11 @@ impl Rules {
     /// Any text that does not begin as the regular expression `beginning` says, in a terminal.
     pub(crate) fn text_not_beginning(&mut self, beginning: &str) -> String {
         self.terminal(&format!("/(?s:.+)/ & ~/{beginning}(?s:.*)/"))
+    }
+
+    /// Any text no part of which matches the regular expression `pattern`, in a terminal.
+    pub(crate) fn text_not_holding(&mut self, pattern: &str) -> String {
+        self.terminal(&format!("/(?s:.+)/ & ~/(?s:.*){pattern}(?s:.*)/"))
     }
 
     /// What a regular expression matches, in a terminal.

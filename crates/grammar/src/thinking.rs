@@ -115,6 +115,8 @@ impl Places {
             (true, _) => 0,
             (false, None) => return Place::Beginning,
             (false, first) if first.copied() == self.tokens.open => 1,
+            // An answer may begin with the end of thinking that it does without.
+            (false, Some(first)) if *first == self.tokens.close => 0,
             (false, Some(_)) => return Place::Answer { from: 0 },
         };
         match completion[begun..].iter().position(|&id| id == self.tokens.close) {
@@ -145,14 +147,15 @@ impl Constraint for ThinkFirst {
         };
         let Some(answer) = &mut self.answer else { return Ok(&masks.all) };
         let allowed = answer.allowed(&completion[from..])?;
-        let more = match place {
-            Place::Beginning => self.places.tokens.open.as_slice(),
-            Place::Behind { .. } => &self.places.tokens.breaks,
+        let marks = &self.places.tokens;
+        let (more, close) = match place {
+            Place::Beginning => (marks.open.as_slice(), Some(marks.close)),
+            Place::Behind { .. } => (marks.breaks.as_slice(), None),
             Place::Thinking { .. } | Place::Answer { .. } => return Ok(allowed),
         };
         self.joined.clear();
         self.joined.extend_from_slice(allowed);
-        for &id in more {
+        for id in more.iter().copied().chain(close) {
             allow(&mut self.joined, id);
         }
         Ok(&self.joined)
@@ -196,7 +199,7 @@ impl Scout for ThinkFirstScout {
                     }
                     continue;
                 }
-                Place::Beginning if Some(next) == marks.open => continue,
+                Place::Beginning if Some(next) == marks.open || next == marks.close => continue,
                 Place::Behind { .. } if marks.breaks.contains(&next) => continue,
                 Place::Beginning => 0,
                 Place::Behind { from } | Place::Answer { from } => from,
@@ -278,7 +281,9 @@ mod tests {
         let mut constraint = counting(false, None);
         let all_but_end: Vec<TokenId> = (0..40).filter(|&id| id != END).collect();
         for (completion, expected) in [
-            (&[][..], &[OPEN, 10][..]),
+            (&[][..], &[OPEN, CLOSE, 10][..]),
+            (&[CLOSE], &[BREAK, 10]),
+            (&[CLOSE, 10], &[11]),
             (&[10], &[11]),
             (&[10, OPEN], &[12]),
             (&[OPEN], &all_but_end),
@@ -320,6 +325,7 @@ mod tests {
                 &[10, 11, 12, END],
                 &[OPEN, END],
                 &[OPEN, CLOSE, 11],
+                &[CLOSE, BREAK, 10, 11, 12, END],
             ] {
                 for begun in 0..path.len() {
                     let fits = |&at: &usize| allowed(&mut constraint, &path[..at]).contains(&path[at]);

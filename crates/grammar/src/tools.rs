@@ -1,7 +1,9 @@
 //! Calls of tools: how models write them, as grammars.
 
 use lookahead_model::ToolFormat;
-use lookahead_model::tool_calls::syntax::{ArgumentSyntax, CallSyntax, IdSyntax, NameSyntax, Syntax};
+use lookahead_model::tool_calls::syntax::{
+    ArgumentSyntax, CallSyntax, IdSyntax, Messages, NameSyntax, Syntax,
+};
 use serde_json::{Map, Value};
 
 use crate::rules::{Rules, escaped, literal, sequence};
@@ -98,12 +100,18 @@ pub(crate) fn grammar(
             let call = rules.rule(&calls.join(" | "));
             // Beside an answer in JSON, calls stand alone.
             let choice = if answer.is_some() { choice.of_calls() } else { choice };
-            let calls = if syntax.is_anywhere {
-                anywhere(&call, syntax, choice, &mut rules)
+            if let Some(messages) = &syntax.messages {
+                in_messages(&call, syntax, messages, choice, answer.as_deref(), &mut rules)
             } else {
-                whole_answer(tools, &call, syntax, choice, &mut rules)
-            };
-            answer.map_or_else(|| calls.clone(), |answer| format!("{answer} | {calls}"))
+                let calls = if let Some(text_name) = syntax.text_name() {
+                    behind_names(tools, &call, syntax, text_name, choice, &mut rules)
+                } else if syntax.is_anywhere {
+                    anywhere(&call, syntax, choice, &mut rules)
+                } else {
+                    whole_answer(tools, &call, syntax, choice, &mut rules)
+                };
+                answer.map_or_else(|| calls.clone(), |answer| format!("{answer} | {calls}"))
+            }
         }
     };
     rules.finish(&start)
@@ -138,6 +146,100 @@ fn anywhere(call: &str, syntax: &Syntax, choice: ToolChoice, rules: &mut Rules) 
     let text = rules.text_without(opening);
     let first = rules.text_until(opening);
     format!("{text}? | {}", sequence([&first, &body, &several]))
+}
+
+/// Messages: what the model thinks, then calls, perhaps behind a text, or a text or `answer`.
+fn in_messages(
+    call: &str,
+    syntax: &Syntax,
+    messages: &Messages,
+    choice: ToolChoice,
+    answer: Option<&str>,
+    rules: &mut Rules,
+) -> String {
+    let calls = {
+        let (begin, end) = (rules.markup(&syntax.begin.concat()), rules.markup(&syntax.end.concat()));
+        let next = match syntax.between {
+            Some(between) => sequence([&rules.markup(between), call]),
+            None => sequence([&end, &rules.markup(syntax.separator), &begin, call]),
+        };
+        let more = if choice.allows_several() { format!("({next})*") } else { String::new() };
+        rules.rule(&sequence([&begin, call, &more, &end]))
+    };
+    let has_text = choice.is_free() || answer.is_some();
+    let between = rules.markup(messages.between);
+    let calls_alone = sequence([&rules.markup(messages.no_text), &calls]);
+    let end = match rules.markup(messages.end) {
+        end if end.is_empty() => end,
+        end => format!("({end})?"),
+    };
+    // A text behind what it begins with.
+    let (text_open, text_close) = messages.text;
+    let text = if let Some(answer) = answer {
+        format!("{answer} ({})?", rules.markup(text_close))
+    } else {
+        let (some, whole) = (rules.text_without(text_close.trim()), rules.text_until(text_close));
+        format!("{some}? | {whole} ({})?", sequence([&between, &calls]))
+    };
+    let text = rules.rule(&text);
+    let rest = {
+        let text = sequence([&rules.markup(text_open), &text]);
+        // Calls behind an empty text are calls behind a text.
+        let either = match (has_text, messages.no_text.is_empty() || answer.is_some()) {
+            (true, true) => format!("({calls_alone} | {text})"),
+            (true, false) => text,
+            (false, _) => calls_alone,
+        };
+        rules.rule(&sequence([&either, &end]))
+    };
+    let Some((thought_open, thought_close)) = messages.thought else { return rest };
+    let thought = rules.text_until(thought_close);
+    if !messages.is_begun {
+        let thought = sequence([&rules.markup(thought_open), &thought, &between]);
+        return format!("({thought})* {rest}");
+    }
+    let no_text = sequence([&rules.markup(text_close), &between, &calls]);
+    let begun_text = match (has_text, answer.is_some()) {
+        (true, true) => format!("({text} | {no_text})"),
+        (true, false) => text,
+        (false, _) => no_text,
+    };
+    format!("{} | {begun_text} {end}", sequence([&thought, &between, &rest]))
+}
+
+/// Calls behind names, of which the prompt has begun the first; behind another name stands a text.
+fn behind_names(
+    tools: &[(&str, Value)],
+    call: &str,
+    syntax: &Syntax,
+    text_name: &str,
+    choice: ToolChoice,
+    rules: &mut Rules,
+) -> String {
+    let CallSyntax::Named { close, arguments, .. } = &syntax.call else { return call.to_owned() };
+    let begin = syntax.begin.concat();
+    let more = if choice.allows_several() {
+        format!("({})*", sequence([&rules.markup(&begin), call]))
+    } else {
+        String::new()
+    };
+    let calls = sequence([call, &more]);
+    if !choice.is_free() {
+        return calls;
+    }
+    // What begins a call ends a text only with the name of a tool: the mark alone may be part of one.
+    let behind_text: Vec<String> = tools
+        .iter()
+        .map(|(name, schema)| {
+            let text = rules.text_until(&format!("{begin}{name}{close}"));
+            sequence([&text, &written_arguments(schema, arguments, rules)])
+        })
+        .collect();
+    let behind_text = rules.rule(&behind_text.join(" | "));
+    let names: Vec<String> = tools.iter().map(|(name, _)| escaped(name)).collect();
+    let text = rules.text_not_holding(&format!("{}({}){}", escaped(&begin), names.join("|"), escaped(close)));
+    let head = literal(&format!("{text_name}{close}"));
+    format!("{calls} | {head} ({text}? | {})", sequence([&behind_text, &more]))
 }
 
 /// Calls that are the whole answer.
@@ -215,7 +317,15 @@ fn call((name, schema): &(&str, Value), syntax: &Syntax, rules: &mut Rules) -> S
         }
         CallSyntax::Named { open, name: written, close, arguments, end } => {
             let name = match written {
-                NameSyntax::Plain => literal(name),
+                NameSyntax::Plain | NameSyntax::OrText(_) => literal(name),
+                NameSyntax::BehindId(mark) => {
+                    let id = rules.pattern("[a-z0-9]{10}");
+                    sequence([&id, &rules.markup(mark), &literal(name)])
+                }
+                NameSyntax::Counted => {
+                    let number = rules.pattern("[0-9]{1,3}");
+                    sequence([&literal(&format!("{name}\" index=\"")), &number])
+                }
                 NameSyntax::Indexed => {
                     let number = rules.pattern("[0-9]{1,3}");
                     sequence([&literal(&format!("functions.{name}:")), &number])
@@ -235,6 +345,7 @@ fn written_arguments(schema: &Value, syntax: &ArgumentSyntax, rules: &mut Rules)
         ArgumentSyntax::Tagged(tags) => arguments::tagged(schema, tags, rules),
         ArgumentSyntax::Python => arguments::python(schema, rules),
         ArgumentSyntax::Unquoted => arguments::unquoted(schema, rules),
+        ArgumentSyntax::Nested(nested) => arguments::nested(schema, nested, rules),
     }
 }
 

@@ -30,8 +30,8 @@ use crate::{
     tool_calls::ToolFormat,
 };
 
-/// Tokens at the end of a prompt among which a mark that begins thinking is looked for.
-const PROMPT_END: usize = 16;
+/// Tokens at the end of a prompt among which a mark that begins an answer's first part is looked for.
+const PROMPT_END: usize = 32;
 
 /// Unicode's noncharacters, which are for internal use.
 const NONCHARACTERS: RangeInclusive<char> = '\u{fdd0}'..='\u{fdef}';
@@ -153,9 +153,13 @@ impl PromptEncoder {
 
     /// Whether a prompt has ended where the model begins to think.
     pub fn opens_thinking(&self, prompt: &[TokenId], format: ReasoningFormat) -> bool {
+        self.end_of(prompt).trim_end().ends_with(format.open)
+    }
+
+    /// The text that a prompt ends with, with its marks.
+    pub fn end_of(&self, prompt: &[TokenId]) -> String {
         let end = &prompt[prompt.len().saturating_sub(PROMPT_END)..];
-        let options = DecodeOptions { show_special: true, continuation: true };
-        self.tokenizer.decode(end, options).trim_end().ends_with(format.open)
+        self.tokenizer.decode(end, DecodeOptions { show_special: true, continuation: true })
     }
 
     /// The text of a prompt, with the mark that stands inside each name of a control token that is not the template's.

@@ -11,23 +11,34 @@ pub struct ReasoningFormat {
     pub open: &'static str,
     /// What it ends with.
     pub close: &'static str,
+    /// What the answer behind it stands between, if anything.
+    pub answer: Option<(&'static str, &'static str)>,
 }
 
 /// Formats by name; of those whose marks a template has, the first is meant.
-const FORMATS: [ReasoningFormat; 11] = [
-    ReasoningFormat { name: "seed", open: "<seed:think>", close: "</seed:think>" },
-    ReasoningFormat { name: "minimax", open: "<mm:think>", close: "</mm:think>" },
-    ReasoningFormat { name: "apriel", open: "Here are my reasoning steps:", close: "[BEGIN FINAL RESPONSE]" },
-    ReasoningFormat { name: "mistral", open: "[THINK]", close: "[/THINK]" },
-    ReasoningFormat { name: "gemma", open: "<|channel>thought", close: "<channel|>" },
-    ReasoningFormat { name: "command", open: "<|START_THINKING|>", close: "<|END_THINKING|>" },
-    ReasoningFormat { name: "apertus", open: "<|inner_prefix|>", close: "<|inner_suffix|>" },
-    ReasoningFormat { name: "kimi", open: "◁think▷", close: "◁/think▷" },
-    ReasoningFormat { name: "exaone", open: "<thought>", close: "</thought>" },
-    ReasoningFormat { name: "granite", open: "Here is my thought process:", close: "Here is my response:" },
+const FORMATS: [ReasoningFormat; 13] = [
+    between("seed", "<seed:think>", "</seed:think>"),
+    between("minimax", "<mm:think>", "</mm:think>"),
+    between("apriel", "Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),
+    between("mistral", "[THINK]", "[/THINK]"),
+    between("gemma", "<|channel>thought", "<channel|>"),
+    between("command", "<|START_THINKING|>", "<|END_THINKING|>"),
+    between("apertus", "<|inner_prefix|>", "<|inner_suffix|>"),
+    between("kimi", "◁think▷", "◁/think▷"),
+    between("exaone", "<thought>", "</thought>"),
+    between("granite", "Here is my thought process:", "Here is my response:"),
+    ReasoningFormat {
+        answer: Some(("<response>", "</response>")),
+        ..between("granite3.3", "<think>", "</think>")
+    },
+    between("hy3", "<think:opensource>", "</think:opensource>"),
     // Qwen, DeepSeek, GLM, MiniMax, Nemotron, Kimi K2, SmolLM, Hunyuan and others.
-    ReasoningFormat { name: "deepseek", open: "<think>", close: "</think>" },
+    between("deepseek", "<think>", "</think>"),
 ];
+
+const fn between(name: &'static str, open: &'static str, close: &'static str) -> ReasoningFormat {
+    ReasoningFormat { name, open, close, answer: None }
+}
 
 impl ReasoningFormat {
     /// The format of a name: one of [`names`](Self::names), or what other servers call it.
@@ -50,13 +61,19 @@ impl ReasoningFormat {
 
     /// The format whose marks a chat template has.
     pub fn of_template(source: &str) -> Option<Self> {
-        FORMATS.into_iter().find(|format| source.contains(format.open) || source.contains(format.close))
+        // Hunyuan's templates put the ends of their marks in.
+        let spelled = source.contains(":opensource").then(|| source.replace("{}", ":opensource"));
+        let has = |text: &str| spelled.as_deref().unwrap_or(source).contains(text);
+        let answers =
+            |format: &Self| format.answer.is_none_or(|(open, close)| has(&format!("{open}{close}")));
+        FORMATS.into_iter().find(|format| (has(format.open) || has(format.close)) && answers(format))
     }
 
     /// The control tokens that its marks may be made of: the text of an answer must show them.
-    pub fn control_tokens(&self) -> [&'static str; 3] {
+    pub fn control_tokens(&self) -> impl Iterator<Item = &'static str> {
         let name = self.open.rfind('>').map_or(self.open, |end| &self.open[..=end]);
-        [self.open, name, self.close]
+        let answer = self.answer.into_iter().flat_map(|(open, close)| [open, close]);
+        [self.open, name, self.close].into_iter().chain(answer)
     }
 
     /// Whether a text ends inside thinking: it has a mark that begins it behind the last one that ends it.
@@ -77,7 +94,7 @@ pub struct Parted {
 /// Parts an answer that arrives in pieces, in time linear in the answer: where the pieces are cut makes no difference.
 ///
 /// White space beside the marks belongs to them, as chat templates write it again when the conversation goes on. An answer
-/// that does not begin with thinking is content.
+/// that does not begin with thinking is content; one that begins with the end of it says that it has none.
 #[derive(Clone, Debug)]
 pub struct ReasoningParser {
     format: ReasoningFormat,
@@ -98,6 +115,10 @@ enum Place {
     },
     /// Behind thinking, before content.
     Behind,
+    /// Between the marks of an answer, of which something has been told or not.
+    Answer {
+        has_begun: bool,
+    },
     Content,
 }
 
@@ -117,12 +138,16 @@ impl ReasoningParser {
     pub fn push(&mut self, text: &str) -> Parted {
         let mut parted = Parted::default();
         for (at, character) in text.char_indices() {
-            match self.place {
+            let place = self.place;
+            match place {
                 Place::Beginning => self.begin(character, &mut parted),
                 Place::Thinking { .. } => self.think(character, &mut parted),
-                Place::Behind if character.is_whitespace() => {}
+                Place::Behind if self.mark.is_empty() && character.is_whitespace() => {}
+                Place::Behind if self.begins_answer(character) => {}
+                Place::Answer { .. } => self.answer(character, &mut parted),
                 Place::Behind | Place::Content => {
                     self.place = Place::Content;
+                    parted.content.push_str(&std::mem::take(&mut self.mark));
                     parted.content.push_str(&text[at..]);
                     break;
                 }
@@ -140,10 +165,14 @@ impl ReasoningParser {
                     self.tell_thought(character, &mut parted);
                 }
             }
-            Place::Beginning => {
+            Place::Answer { .. } if self.ends_answer() => {
+                self.blank.clear();
+                self.mark.clear();
+            }
+            Place::Beginning | Place::Behind | Place::Answer { .. } => {
                 parted.content = std::mem::take(&mut self.blank) + &std::mem::take(&mut self.mark);
             }
-            Place::Behind | Place::Content => {}
+            Place::Content => {}
         }
         parted
     }
@@ -158,7 +187,11 @@ impl ReasoningParser {
             self.blank.clear();
             self.mark.clear();
             self.place = Place::Thinking { has_begun: false };
-        } else if !self.format.open.starts_with(&self.mark) {
+        } else if self.mark == self.format.close {
+            self.blank.clear();
+            self.mark.clear();
+            self.place = Place::Behind;
+        } else if ![self.format.open, self.format.close].iter().any(|known| known.starts_with(&self.mark)) {
             parted.content = std::mem::take(&mut self.blank) + &std::mem::take(&mut self.mark);
             self.place = Place::Content;
         }
@@ -175,6 +208,58 @@ impl ReasoningParser {
             self.mark.clear();
             self.place = Place::Behind;
         }
+    }
+
+    /// Whether the mark before an answer may go on with a character behind thinking; if so, takes it.
+    fn begins_answer(&mut self, character: char) -> bool {
+        let Some((open, _)) = self.format.answer else { return false };
+        self.mark.push(character);
+        if self.mark == open {
+            self.mark.clear();
+            self.place = Place::Answer { has_begun: false };
+        } else if !open.starts_with(&self.mark) {
+            self.mark.pop();
+            return false;
+        }
+        true
+    }
+
+    /// Whether the mark behind an answer was read, and nothing but white space since.
+    fn ends_answer(&self) -> bool {
+        self.format.answer.is_some_and(|(_, close)| self.mark.starts_with(close))
+    }
+
+    /// Takes a character between the marks of an answer. The last one is only known at the end.
+    fn answer(&mut self, character: char, parted: &mut Parted) {
+        let Some((_, close)) = self.format.answer else { return };
+        if self.ends_answer() {
+            if character.is_whitespace() {
+                self.mark.push(character);
+                return;
+            }
+            for held in std::mem::take(&mut self.mark).chars() {
+                self.tell_answer(held, parted);
+            }
+        }
+        self.mark.push(character);
+        while !close.starts_with(&self.mark) {
+            let first = self.mark.remove(0);
+            self.tell_answer(first, parted);
+        }
+    }
+
+    /// Tells a character of an answer, with the white space before it.
+    fn tell_answer(&mut self, character: char, parted: &mut Parted) {
+        if character.is_whitespace() {
+            self.blank.push(character);
+            return;
+        }
+        if self.place == (Place::Answer { has_begun: true }) {
+            parted.content.push_str(&self.blank);
+        }
+        self.blank.clear();
+        parted.content.push(character);
+        self.place = Place::Answer { has_begun: true };
     }
 
     /// Tells a character of what the model thinks, with the white space before it.
@@ -230,6 +315,20 @@ mod tests {
             ("kimi", false, "◁think▷hm◁/think▷Yes.", "hm", "Yes."),
             ("gemma", false, "<|channel>thought\nhm\n<channel|>Yes.", "hm", "Yes."),
             ("granite", false, "Here is my thought process: hm Here is my response: Yes.", "hm", "Yes."),
+            ("hy3", false, "<think:opensource>hm</think:opensource>Yes.", "hm", "Yes."),
+            ("minimax", false, "</mm:think>\nYes.", "", "Yes."),
+            ("minimax", false, "</mm:thin", "", "</mm:thin"),
+            (
+                "granite3.3",
+                false,
+                "<think>hm</think>\n<response>\nYes,  I\n do.\n</response>\n",
+                "hm",
+                "Yes,  I\n do.",
+            ),
+            ("granite3.3", true, "hm</think><response>a </response> b </response>", "hm", "a </response> b"),
+            ("granite3.3", true, "hm</think><response>cut </resp", "hm", "cut </resp"),
+            ("granite3.3", true, "hm</think><resp", "hm", "<resp"),
+            ("granite3.3", true, "hm</think><res>x</response>", "hm", "<res>x</response>"),
         ] {
             assert_eq!(
                 parse(format, is_open, [text]),
@@ -268,6 +367,9 @@ mod tests {
             ("{{ content.split('</think>')[-1] }}", Some("deepseek")),
             ("{{ '[THINK]' }}", Some("mistral")),
             ("{{ '<seed:think>' }} {# <think> #}", Some("seed")),
+            ("between <think></think> and <response></response>", Some("granite3.3")),
+            ("<think> {{ '<response>' + result + '</response>' }}", Some("deepseek")),
+            ("{% set kind = ':opensource' %}{{ '<think{}>'.format(kind) }}", Some("hy3")),
             ("{{ messages }}", None),
         ] {
             assert_eq!(ReasoningFormat::of_template(source).map(|format| format.name), name, "{source}");
@@ -291,11 +393,15 @@ mod tests {
             " ".repeat(1_000_000),
             "<".repeat(1_000_000),
             "<think>".repeat(150_000),
+            format!("<think></think><response>{}", "</response> ".repeat(80_000)),
+            format!("<think></think><response>{}", "</resp\n".repeat(100_000)),
         ] {
             let letters: Vec<String> = text.chars().map(String::from).collect();
-            for is_open in [false, true] {
+            for (format, is_open) in
+                ["deepseek", "granite3.3"].into_iter().flat_map(|format| [(format, false), (format, true)])
+            {
                 let letters = letters.iter().map(String::as_str);
-                assert_eq!(parse("deepseek", is_open, letters), parse("deepseek", is_open, [text.as_str()]));
+                assert_eq!(parse(format, is_open, letters), parse(format, is_open, [text.as_str()]));
             }
         }
     }
@@ -304,7 +410,11 @@ mod tests {
         #[test]
         fn the_parts_do_not_depend_on_where_the_text_was_cut(
             parts in prop::collection::vec(
-                prop::sample::select(vec!["<think>", "</think>", "<", "</", "think", ">", " ", "\n", "a", "é"]), 0..12),
+                prop::sample::select(vec![
+                    "<think>", "</think>", "<response>", "</response>", "<", "</", "think", ">", " ", "\n", "a", "é",
+                ]),
+                0..12,
+            ),
             cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..6),
             is_open: bool,
         ) {
@@ -314,8 +424,10 @@ mod tests {
             cuts.extend([0, chars.len()]);
             cuts.sort_unstable();
             let pieces: Vec<String> = cuts.windows(2).map(|w| chars[w[0]..w[1]].iter().collect()).collect();
-            let pieces = pieces.iter().map(String::as_str);
-            prop_assert_eq!(parse("deepseek", is_open, pieces), parse("deepseek", is_open, [text.as_str()]));
+            for format in ["deepseek", "granite3.3"] {
+                let pieces = pieces.iter().map(String::as_str);
+                prop_assert_eq!(parse(format, is_open, pieces), parse(format, is_open, [text.as_str()]));
+            }
         }
     }
 }

@@ -251,7 +251,74 @@ const WRITTEN: &[(ToolFormat, &str, &str)] = &[
         "<|tool_call>call:get_weather{city:<|\"|>Paris \"x\"<|\"|>,days:3,unit:<|\"|>celsius<|\"|>,options:{a:[1,<|\"|>x<|\"|>],b:true}}<tool_call|>",
         "<|tool_call>call:now{}<tool_call|><|tool_call>call:get_weather{city:<|\"|>Paris<|\"|>}<tool_call|>",
     ),
+    (
+        ToolFormat::MiniMaxM3,
+        "]<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name=\"get_weather\">]<]minimax[>[<city>Paris \"<x>\"]<]minimax[>[</city>]<]minimax[>[<days>3]<]minimax[>[</days>]<]minimax[>[<unit>celsius]<]minimax[>[</unit>]<]minimax[>[<options>]<]minimax[>[<a>]<]minimax[>[<item>1]<]minimax[>[</item>]<]minimax[>[</a>]<]minimax[>[</options>]<]minimax[>[<loud>true]<]minimax[>[</loud>]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>",
+        "]<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name=\"now\">]<]minimax[>[</invoke>\n]<]minimax[>[<invoke name=\"get_weather\">]<]minimax[>[<city>Paris]<]minimax[>[</city>]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>",
+    ),
+    (
+        ToolFormat::Solar,
+        "<|think|>Hm.<|end|><|begin|>assistant<|tool_calls|><|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>get_weather<|tool_call:args|>{\"city\": \"Paris\"}<|tool_call:end|>",
+        "<|tool_calls|><|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>now<|tool_call:args|>{}<|tool_call:end|><|tool_call:begin|>0000000000<|tool_call:name|>get_weather<|tool_call:args|>{\"city\": \"Paris\"}<|tool_call:end|>",
+    ),
+    (
+        ToolFormat::Apertus,
+        "<|tools_prefix|>[{\"get_weather\": {\"city\": \"Paris\"}}]<|tools_suffix|>",
+        "<|tools_prefix|>[{\"now\": {}}, {\"get_weather\": {\"city\": \"Paris\"}}]<|tools_suffix|>",
+    ),
+    (
+        ToolFormat::FunctionaryV32,
+        "get_weather\n{\"city\": \"Paris\"}",
+        "now\n{}>>>get_weather\n{\"city\": \"Paris\"}",
+    ),
+    (
+        ToolFormat::MiniCpm,
+        "<function name=\"get_weather\"><param name=\"city\"><![CDATA[Paris \"<x>\"]]></param><param name=\"days\">3</param><param name=\"unit\">celsius</param><param name=\"options\">{\"a\": [1]}</param><param name=\"loud\">True</param></function>",
+        "<function name=\"now\"></function>\n<function name=\"get_weather\"><param name=\"city\">Paris</param></function>",
+    ),
+    (
+        ToolFormat::KimiK3,
+        "Hm.<|close|>think<|sep|><|open|>response<|sep|><|close|>response<|sep|><|open|>tools<|sep|><|open|>call tool=\"get_weather\" index=\"1\"<|sep|><|open|>argument key=\"city\" type=\"string\"<|sep|>Paris \"<x>\"<|close|>argument<|sep|><|open|>argument key=\"days\" type=\"number\"<|sep|>3<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|><|close|>message<|sep|>",
+        "<|close|>think<|sep|><|open|>response<|sep|><|close|>response<|sep|><|open|>tools<|sep|><|open|>call tool=\"now\" index=\"1\"<|sep|><|close|>call<|sep|><|open|>call tool=\"get_weather\" index=\"2\"<|sep|><|open|>argument key=\"city\" type=\"string\"<|sep|>Paris<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>",
+    ),
+    (
+        ToolFormat::GigaChatV3,
+        "<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}<|message_sep|>\n\n",
+        "<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"now\", \"arguments\": {}}<|message_sep|>\n\nfunction call<|role_sep|>\n{\"name\": \"get_weather\", \"arguments\": {\"city\": \"Paris\"}}",
+    ),
 ];
+
+/// A text before what calls begin with.
+fn said(format: ToolFormat, calls: &str) -> String {
+    match format {
+        ToolFormat::Solar => {
+            calls.replace("<|tool_calls|>", "<|content|>Let me see.<|end|><|begin|>assistant<|tool_calls|>")
+        }
+        ToolFormat::FunctionaryV32 => format!("all\nLet me see.>>>{calls}"),
+        ToolFormat::KimiK3 => {
+            calls.replace("response<|sep|><|close|>", "response<|sep|>Let me see.<|close|>")
+        }
+        _ => format!("Let me see.{calls}"),
+    }
+}
+
+/// What a text that is an answer begins with.
+fn text_open(format: ToolFormat) -> &'static str {
+    match format {
+        ToolFormat::Solar => "<|content|>",
+        ToolFormat::FunctionaryV32 => "all\n",
+        _ => "",
+    }
+}
+
+/// What the prompt of a format ends with, as far as it begins an answer.
+fn prompt_end(format: ToolFormat) -> &'static str {
+    match format {
+        ToolFormat::FunctionaryV32 => ">>>",
+        ToolFormat::KimiK3 => "<|open|>think<|sep|>",
+        _ => "",
+    }
+}
 
 fn two_tools() -> Vec<ToolSpec> {
     let parameters = json!({
@@ -295,8 +362,11 @@ fn calls_are_allowed_as_every_format_writes_them() {
                 (two.to_owned(), [true, two.is_empty(), !two.is_empty(), false]),
                 (one.replace("get_weather", "get_news"), [false; 4]),
                 (one.replace("city", "town"), [false; 4]),
-                (format!("Let me see.{one}"), [true, true, false, false]),
-                ("It is fine, a < b [and] {so}.".to_owned(), [true, true, false, false]),
+                (said(format, one), [true, true, false, false]),
+                (
+                    format!("{}It is fine, a < b >>> c [and] {{so}}.", text_open(format)),
+                    [true, true, false, false],
+                ),
             ] {
                 if format == ToolFormat::Harmony && !text.starts_with("<|channel|>") {
                     continue;
@@ -436,6 +506,136 @@ fn parameters_that_are_no_object_are_refused_where_a_call_may_be_asked_for() {
 }
 
 #[test]
+fn answers_in_messages_and_values_in_tags_follow_their_format() {
+    let kimi_call = "<|open|>tools<|sep|><|open|>call tool=\"now\" index=\"1\"<|sep|><|close|>call<|sep|><|close|>tools<|sep|>";
+    let kimi_thought = "Hm.<|close|>think<|sep|><|open|>response<|sep|>";
+    let minimax_call = |city: &str| {
+        format!(
+            "~<tool_call>\n~<invoke name=\"get_weather\">~<city>{city}~</city>~<days>3~</days>~</invoke>\n~</tool_call>"
+        )
+        .replace('~', "]<]minimax[>[")
+    };
+    let minicpm_call =
+        |city: &str| format!("<function name=\"get_weather\"><param name=\"city\">{city}</param></function>");
+    let free = [true, true, false, false];
+    for (format, text, allowed) in [
+        (ToolFormat::Solar, "<|content|>Hi.<|end|>".to_owned(), free),
+        (ToolFormat::Solar, "<|think|>Hm.<|end|><|begin|>assistant<|content|>Hi.".to_owned(), free),
+        (ToolFormat::Solar, "Hi.".to_owned(), [false; 4]),
+        (
+            ToolFormat::KimiK3,
+            format!("{kimi_thought}Hi.<|close|>response<|sep|><|close|>message<|sep|>"),
+            free,
+        ),
+        (ToolFormat::KimiK3, format!("{kimi_thought}Hi.<|close|>response<|sep|>{kimi_call}"), free),
+        // Where the prompt has left thinking out.
+        (ToolFormat::KimiK3, format!("Hi.<|close|>response<|sep|>{kimi_call}"), free),
+        (ToolFormat::KimiK3, format!("<|close|>response<|sep|>{kimi_call}"), [true; 4]),
+        (
+            ToolFormat::KimiK3,
+            format!("<|close|>response<|sep|>{}", kimi_call.replace("now", "then")),
+            [false; 4],
+        ),
+        (ToolFormat::GigaChatV3, "Hi.<|message_sep|>\n\n".to_owned(), free),
+        (ToolFormat::FunctionaryV32, "all\n>>> print(1)\n>>>then\n{}".to_owned(), free),
+        (ToolFormat::FunctionaryV32, "all\nHi.>>>get_weather\n{}".to_owned(), [false; 4]),
+        (ToolFormat::FunctionaryV32, "Hi.".to_owned(), [false; 4]),
+        (ToolFormat::MiniCpm, minicpm_call("Paris & Rome"), [false; 4]),
+        (ToolFormat::MiniCpm, minicpm_call("<![CDATA[Paris & Rome]]>"), [true; 4]),
+        (ToolFormat::MiniMaxM3, minimax_call("Paris <x>"), [true; 4]),
+        (ToolFormat::MiniMaxM3, minimax_call("Paris").replace('3', "x"), [false; 4]),
+        (ToolFormat::MiniMaxM3, minimax_call("Paris").replace("days", "months"), [false; 4]),
+    ] {
+        // What ends thinking and what ends a text begin alike: Kimi K3's marks are told apart as tokens.
+        let models = models_of(format).into_iter().skip(usize::from(format == ToolFormat::KimiK3));
+        for model in models {
+            for (choice, allowed) in CHOICES.into_iter().zip(allowed) {
+                let mut asked = model.grammars.tools(&two_tools(), format, choice).unwrap().follower;
+                assert_eq!(model.allows(&mut asked, &text), allowed, "{format:?}, {choice:?}: {text:?}");
+            }
+        }
+    }
+    let schema = json!({
+        "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"], "additionalProperties": false,
+    });
+    for (format, text, allowed) in [
+        (ToolFormat::Solar, "<|content|>{\"n\": 7}<|end|>".to_owned(), true),
+        (ToolFormat::Solar, "<|content|>It is 7.<|end|>".to_owned(), false),
+        (ToolFormat::KimiK3, format!("{kimi_thought}{{\"n\": 7}}<|close|>response<|sep|>"), true),
+        (ToolFormat::KimiK3, format!("{kimi_thought}<|close|>response<|sep|>{kimi_call}"), true),
+        (ToolFormat::KimiK3, format!("<|close|>response<|sep|>{kimi_call}"), true),
+        (ToolFormat::FunctionaryV32, "now\n{}".to_owned(), true),
+    ] {
+        for model in models_of(format).into_iter().skip(usize::from(format == ToolFormat::KimiK3)) {
+            let asked = model.grammars.tools_or_json(&two_tools(), format, ToolChoice::Auto, Some(&schema));
+            let mut asked = asked.unwrap().follower;
+            assert_eq!(model.allows(&mut asked, &text), allowed, "{format:?}: {text:?}");
+        }
+    }
+}
+
+#[test]
+fn tags_that_nest_follow_their_schemas() {
+    let parameters = json!({
+        "type": "object",
+        "properties": {
+            "tags": { "type": "array", "items": { "type": "string" } },
+            "tree": { "$ref": "#/$defs/tree" },
+            "maybe": { "anyOf": [{ "type": "integer" }, { "type": "null" }] },
+            "mixed": { "type": ["string", "null"] },
+            "any": {}
+        },
+        "additionalProperties": false,
+        "$defs": { "tree": {
+            "type": "object",
+            "properties": { "size": { "type": "number" }, "below": { "type": "array", "items": { "$ref": "#/$defs/tree" } } },
+            "required": ["size"],
+            "additionalProperties": false
+        } }
+    });
+    let tools = [ToolSpec { name: "f".to_owned(), parameters: Some(parameters), strict: true }];
+    for (arguments, allowed) in [
+        ("~<tags>~<item>a~</item>~<item>~</item>~</tags>", true),
+        ("~<tags>~</tags>", true),
+        ("~<tags>a~</tags>", false),
+        ("~<tags>~<tag>a~</tag>~</tags>", false),
+        ("~<tree>~<size>1~</size>~<below>~<item>~<size>2.5~</size>~</item>~</below>~</tree>", true),
+        ("~<tree>~<below>~</below>~</tree>", false),
+        ("~<tree>~<size>x~</size>~</tree>", false),
+        ("~<maybe>null~</maybe>~<mixed>3 < 4~</mixed>", true),
+        ("~<maybe>many~</maybe>", false),
+        ("~<any>text~</any>", true),
+        ("~<any>~<a>1~</a>~<item>~<b>~</b>~</item>~</any>", true),
+    ] {
+        let text = format!("~<tool_call>\n~<invoke name=\"f\">{arguments}~</invoke>\n~</tool_call>");
+        let text = text.replace('~', "]<]minimax[>[");
+        for model in models_of(ToolFormat::MiniMaxM3) {
+            let asked = model.grammars.tools(&tools, ToolFormat::MiniMaxM3, ToolChoice::One);
+            assert_eq!(model.allows(&mut asked.unwrap().follower, &text), allowed, "{arguments}");
+        }
+    }
+}
+
+/// Written out as a tree, this schema would have ten to the eighth places.
+#[test]
+fn schemas_that_refer_to_themselves_are_written_once_for_each_depth() {
+    let fields: serde_json::Map<_, _> =
+        (0..10).map(|field| (format!("f{field}"), json!({ "$ref": "#/$defs/tree" }))).collect();
+    let either: Vec<_> = (0..10).map(|_| json!({ "$ref": "#/$defs/either" })).collect();
+    let parameters = json!({
+        "type": "object",
+        "properties": { "tree": { "$ref": "#/$defs/tree" }, "either": { "$ref": "#/$defs/either" } },
+        "$defs": { "tree": { "type": "object", "properties": fields }, "either": { "anyOf": either } }
+    });
+    let model = Model::byte_level();
+    let tools = [ToolSpec { name: "f".to_owned(), parameters: Some(parameters), strict: true }];
+    let begun = std::time::Instant::now();
+    // Whether it is taken or refused as too large, it is soon.
+    let _ = model.grammars.tools(&tools, ToolFormat::MiniMaxM3, ToolChoice::One);
+    assert!(begun.elapsed() < std::time::Duration::from_secs(20), "{:?}", begun.elapsed());
+}
+
+#[test]
 fn random_calls_of_every_format_are_found_by_its_parser() {
     let tools = two_tools();
     let signatures =
@@ -447,7 +647,7 @@ fn random_calls_of_every_format_are_found_by_its_parser() {
                 let mut asked = model.grammars.tools(&tools, format, ToolChoice::Required).unwrap().follower;
                 let Some(answer) = model.random_answer(&mut asked, seed, 300) else { continue };
                 let text = model.decode(&answer);
-                let mut parser = ToolCallParser::new(format, signatures());
+                let mut parser = ToolCallParser::new(format, signatures()).behind(prompt_end(format));
                 let mut deltas = parser.push(&text);
                 deltas.extend(parser.finish());
                 let (mut name, mut arguments) = (None, String::new());
@@ -459,7 +659,7 @@ fn random_calls_of_every_format_are_found_by_its_parser() {
                             }
                         }
                         ToolDelta::Arguments(more) => arguments += &more,
-                        ToolDelta::Reasoning(_) if format == ToolFormat::Harmony => {}
+                        ToolDelta::Reasoning(_) if format.has_channels() => {}
                         other => panic!("{format:?}: {other:?} in {text:?}"),
                     }
                 }

@@ -224,6 +224,25 @@ fn tokens_that_end_an_answer_are_known_by_id_and_by_name() {
 }
 
 #[test]
+fn a_token_that_stands_between_the_messages_of_an_answer_does_not_end_it() {
+    let bytes = bytes();
+    for (also, ends_with_message) in [
+        (["<|return|>", "<|call|>"], false),
+        (["<|flush|>", "<|calls|>"], false),
+        (["<|flush|>", "<|call|>"], true),
+    ] {
+        let mut vocabulary = byte_pair(&bytes);
+        let end = vocabulary.tokens.len() as u32;
+        vocabulary.tokens.extend(["<|end|>"].into_iter().chain(also));
+        vocabulary.token_types.as_mut().unwrap().extend([3, 3, 3]);
+        let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+        let ends = tokenizer.end_of_generation();
+        assert_eq!(ends.contains(&end), ends_with_message, "{also:?}");
+        assert!(ends.contains(&(end + 1)) && ends.contains(&(end + 2)), "{also:?}");
+    }
+}
+
+#[test]
 fn bytes_of_tokens_are_those_of_the_text() {
     let tokenizer = sentence_piece_tokenizer();
     assert_eq!(tokenizer.token_bytes(sentence_piece_ids::SPACE_A), b" a");

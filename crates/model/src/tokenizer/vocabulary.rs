@@ -103,13 +103,16 @@ pub(super) enum Spelling {
 pub(super) const SENTENCE_PIECE_SPACE: &str = "▁";
 
 /// Tokens that end an answer, whatever ids the file names: chat models often name only one of theirs.
-pub(super) const END_OF_GENERATION: [&str; 20] = [
+pub(super) const END_OF_GENERATION: [&str; 23] = [
     "<|eot_id|>",
     "<|eom_id|>",
     "<|im_end|>",
     "<|end|>",
     "<|return|>",
     "<|call|>",
+    "<|calls|>",
+    "<|flush|>",
+    "<|end_of_msg|>",
     "<|endoftext|>",
     "<|end_of_text|>",
     "<end_of_turn>",
@@ -246,8 +249,10 @@ impl Vocabulary<'_> {
             .chain([self.eos, self.eot, self.eom].into_iter().flatten())
             .chain(self.also_end.clone())
             .collect();
-        // Models that end with <|return|> or <|call|> write <|end|> between the messages of one answer.
-        if ids.get("<|return|>").is_some() && ids.get("<|call|>").is_some() {
+        // Models that end with <|return|> or <|call|>, or <|flush|> or <|calls|>, write <|end|> between the messages of one
+        // answer.
+        let knows = |texts: [&str; 2]| texts.into_iter().all(|text| ids.get(text).is_some());
+        if knows(["<|return|>", "<|call|>"]) || knows(["<|flush|>", "<|calls|>"]) {
             end.retain(|id| self.tokens.get(*id as usize) != Some(&"<|end|>"));
         }
         end.sort_unstable();

@@ -59,6 +59,21 @@ pub enum ToolFormat {
     Functionary,
     /// Gemma 4: `<|tool_call>call:f{a:1,b:<|"|>x<|"|>}<tool_call|>`.
     Gemma4,
+    /// MiniMax-M3: as M2, each tag behind `]<]minimax[>[`, arguments in tags that nest.
+    MiniMaxM3,
+    /// Solar Open: `<|tool_calls|><|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>f<|tool_call:args|>{…}<|tool_call:end|><|calls|>`, in
+    /// messages of which some are thinking.
+    Solar,
+    /// Apertus: `<|tools_prefix|>[{"f": {…}}]<|tools_suffix|>`.
+    Apertus,
+    /// Functionary 3.2: `>>>f\n{…}`, of which the prompt has written the beginning; `>>>all\n` before a text.
+    FunctionaryV32,
+    /// MiniCPM5: `<function name="f"><param name="a">1</param></function>`, with CDATA around what holds markup.
+    MiniCpm,
+    /// Kimi K3: tags that say the types of arguments, in messages of which some are thinking.
+    KimiK3,
+    /// GigaChat 3: a message `function call` of `{"name": "f", "arguments": {…}}` behind the text.
+    GigaChatV3,
 }
 
 impl ToolFormat {
@@ -90,6 +105,13 @@ impl ToolFormat {
         Self::GigaChat,
         Self::Functionary,
         Self::Gemma4,
+        Self::MiniMaxM3,
+        Self::Solar,
+        Self::Apertus,
+        Self::FunctionaryV32,
+        Self::MiniCpm,
+        Self::KimiK3,
+        Self::GigaChatV3,
     ];
 
     /// The format that a chat template asks for, by what it writes around calls; [`Self::Hermes`] if it is none of those
@@ -101,6 +123,12 @@ impl ToolFormat {
         }
         // Tags that are a part of others' stand behind them.
         let known = [
+            (has("]<]minimax[>["), Self::MiniMaxM3),
+            (has("<|tool_call:begin|>"), Self::Solar),
+            (has("<|tools_prefix|>"), Self::Apertus),
+            (has(">>>all"), Self::FunctionaryV32),
+            (has("<function name=") && has("<param name="), Self::MiniCpm),
+            (has("<|open|>") && has("<|close|>"), Self::KimiK3),
             (has("<tool_sep:opensource>") || has("<tool_sep{}>"), Self::Hunyuan),
             (has("<arg_key>") && (has("</arg_key>\n") || has(r"</arg_key>\n")), Self::Glm),
             (has("<arg_key>"), Self::GlmCompact),
@@ -118,6 +146,7 @@ impl ToolFormat {
             (has("<|tool_call>call:"), Self::Gemma4),
             (has("<function="), Self::Functionary),
             (has("<|function_call|>") && has("<|message_sep|>"), Self::GigaChat),
+            (has("function call") && has("<|role_sep|>"), Self::GigaChatV3),
             (has("<TOOLCALL>"), Self::Nemotron),
             (has("<tool_calls>["), Self::ToolCallsList),
             (has("<tool_calls>"), Self::ToolCallsLines),
@@ -158,6 +187,13 @@ impl ToolFormat {
             Self::GigaChat => &syntax::GIGACHAT,
             Self::Functionary => &syntax::FUNCTIONARY,
             Self::Gemma4 => &syntax::GEMMA4,
+            Self::MiniMaxM3 => &syntax::MINIMAX_M3,
+            Self::Solar => &syntax::SOLAR,
+            Self::Apertus => &syntax::APERTUS,
+            Self::FunctionaryV32 => &syntax::FUNCTIONARY_V32,
+            Self::MiniCpm => &syntax::MINICPM,
+            Self::KimiK3 => &syntax::KIMI_K3,
+            Self::GigaChatV3 => &syntax::GIGACHAT_V3,
         })
     }
 
@@ -168,6 +204,6 @@ impl ToolFormat {
 
     /// Whether the format marks more than calls, so that answers are parsed even where no tool may be called.
     pub fn has_channels(self) -> bool {
-        self == Self::Harmony
+        self.syntax().is_none_or(|syntax| syntax.messages.is_some() || syntax.text_name().is_some())
     }
 }

@@ -6,9 +6,10 @@ use super::delta::Deltas;
 use super::finder::Finder;
 use super::json_scanner::{JsonScanner, Progress};
 use super::literal::{Literal, escape_into};
+use super::nested::Nested;
 use super::object::{ObjectCall, Reading};
 use super::signatures::{ToolSignatures, Writing};
-use super::syntax::{ArgumentSyntax, CallSyntax, NameSyntax, Syntax, TagSyntax};
+use super::syntax::{ArgumentSyntax, CallSyntax, Messages, NameSyntax, Syntax, TagSyntax};
 use super::tagged::TaggedValue;
 
 /// Longest name of a tool in bytes, with what it is written in. Text that is read as a name is read again if it is none.
@@ -30,7 +31,7 @@ pub(super) struct Marked {
     state: State,
     /// White space that is content if no call follows.
     space: String,
-    /// What calls begin with.
+    /// What calls begin with, and the marks of messages.
     opening: Finder,
     /// The opening that was read.
     opened: &'static str,
@@ -38,6 +39,8 @@ pub(super) struct Marked {
     attempt: String,
     is_certain: bool,
     has_called: bool,
+    /// Whether what is read and is no call belongs to what the model thinks.
+    is_thought: bool,
     /// The name of the call that is read.
     name: String,
     /// Arguments in tags that were read.
@@ -66,6 +69,8 @@ enum State {
     Value(Box<TaggedValue>),
     /// In arguments in another syntax.
     Literal(Box<Literal>),
+    /// In arguments in tags that nest.
+    Nested(Box<Nested>),
 }
 
 /// What comes behind a literal.
@@ -89,6 +94,7 @@ enum Next {
 impl Marked {
     pub(super) fn new(syntax: &'static Syntax, tools: ToolSignatures) -> Self {
         let opening = if syntax.is_anywhere { &syntax.begin[..1] } else { &[] };
+        let marks = syntax.messages.iter().flat_map(Messages::marks);
         Self {
             syntax,
             tools,
@@ -98,14 +104,26 @@ impl Marked {
                 State::Beginning { lead: String::new() }
             },
             space: String::new(),
-            opening: Finder::new(opening.iter().map(|literal| literal.trim())),
+            opening: Finder::new(opening.iter().map(|literal| literal.trim()).chain(marks)),
             opened: "",
             attempt: String::new(),
             is_certain: false,
             has_called: false,
+            is_thought: false,
             name: String::new(),
             arguments: 0,
             again: VecDeque::new(),
+        }
+    }
+
+    /// Goes on where a prompt ends, which may have begun a message.
+    pub(super) fn begin_behind(&mut self, prompt: &str) {
+        let ends_with = |mark: &str| prompt.trim_end().ends_with(mark.trim());
+        let thought = self.syntax.messages.as_ref().and_then(|messages| messages.thought);
+        self.is_thought = thought.is_some_and(|(open, _)| ends_with(open));
+        let begins_recipient = self.syntax.text_name().is_some() && ends_with(self.syntax.begin[0]);
+        if begins_recipient {
+            self.begin(1);
         }
     }
 
@@ -128,13 +146,14 @@ impl Marked {
         let mut json = String::new();
         match &mut self.state {
             State::Content { is_behind_call } => {
+                let is_behind_call = *is_behind_call;
                 let rest = self.opening.finish();
-                if !rest.is_empty() || !*is_behind_call {
-                    out.content(&std::mem::take(&mut self.space));
-                    out.content(&rest);
+                if !rest.is_empty() || !is_behind_call {
+                    self.tell_text(&rest, out);
                 }
             }
             State::Value(value) => value.finish(&mut json),
+            State::Nested(nested) => nested.finish(&mut json),
             _ => {}
         }
         out.arguments(&json);
@@ -177,6 +196,16 @@ impl Marked {
                     Progress::Broken => self.break_off(character),
                 }
             }
+            State::Nested(mut nested) => {
+                let mut json = String::new();
+                let progress = nested.push(character, &mut json);
+                out.arguments(&json);
+                match progress {
+                    Progress::Open => self.state = State::Nested(nested),
+                    Progress::Complete => self.call_ended(),
+                    Progress::Broken => self.break_off(character),
+                }
+            }
         }
     }
 
@@ -194,15 +223,30 @@ impl Marked {
             if character.is_whitespace() {
                 self.space.push(character);
             } else {
-                out.content(&std::mem::take(&mut self.space));
-                out.content(character.encode_utf8(&mut [0; 4]));
+                self.tell_text(character.encode_utf8(&mut [0; 4]), out);
             }
         }
         self.state = State::Content { is_behind_call: is_behind_call && text.is_empty() };
-        if let Some(opened) = opened {
-            self.opened = opened;
-            self.attempt.clear();
-            self.begin(1);
+        match (opened, &self.syntax.messages) {
+            (Some(mark), Some(messages)) if mark != self.syntax.begin[0].trim() => {
+                self.is_thought = messages.begins_thought(mark);
+                self.space.clear();
+                self.state = State::Content { is_behind_call: true };
+            }
+            (Some(opened), _) => {
+                self.opened = opened;
+                self.attempt.clear();
+                self.begin(1);
+            }
+            (None, _) => {}
+        }
+    }
+
+    /// Tells a text, with the white space before it.
+    fn tell_text(&mut self, text: &str, out: &mut Deltas) {
+        let space = std::mem::take(&mut self.space);
+        for text in [&space, text] {
+            if self.is_thought { out.reasoning(text) } else { out.content(text) }
         }
     }
 
@@ -330,11 +374,19 @@ impl Marked {
     fn read_name(&mut self, character: char, mut name: String, out: &mut Deltas) {
         let CallSyntax::Named { close, name: written, .. } = &self.syntax.call else { return };
         name.push(character);
-        let close = close.trim();
+        let text_name = self.syntax.text_name();
+        // Where a text may have a name, too, or nothing marks a call, names are those of tools.
+        let is_bare = !self.syntax.is_anywhere || text_name.is_some();
+        let close = if text_name.is_some() { close } else { close.trim() };
         let whole = if close.is_empty() { name.strip_suffix('<') } else { name.strip_suffix(close) };
-        let is_bare = !self.syntax.is_anywhere;
         if let Some(whole) = whole {
             let whole = clean_name(whole, *written);
+            if text_name == Some(whole) {
+                self.attempt.clear();
+                self.opened = "";
+                self.state = State::Content { is_behind_call: true };
+                return;
+            }
             let is_known = self.tools.knows(whole);
             let may_be_known = is_known || !is_bare || self.tools.is_empty();
             let is_name = !whole.is_empty() && !whole.contains(|c: char| c.is_whitespace() || c == '<');
@@ -348,7 +400,10 @@ impl Marked {
                 return;
             }
         } else if name.len() <= LONGEST_NAME
-            && (!is_bare || self.tools.is_empty() || self.tools.knows_beginning(name.trim()))
+            && (!is_bare
+                || self.tools.is_empty()
+                || self.tools.knows_beginning(name.trim())
+                || text_name.is_some_and(|known| known.starts_with(name.trim())))
         {
             self.state = State::Name(name);
             return;
@@ -378,6 +433,10 @@ impl Marked {
             }
             ArgumentSyntax::Unquoted => {
                 self.state = State::Literal(Box::new(Literal::unquoted_object(&mut json)));
+            }
+            ArgumentSyntax::Nested(syntax) => {
+                let place = self.tools.arguments(&self.name);
+                self.state = State::Nested(Box::new(Nested::new(syntax, place, &mut json)));
             }
         }
         self.tell_call(out);
@@ -519,16 +578,17 @@ impl Marked {
     /// What was read is no call, but a call may stand in it.
     fn give_up(&mut self, out: &mut Deltas) {
         let is_behind_call = self.is_behind_call();
-        if !self.opened.is_empty() {
-            out.content(&std::mem::take(&mut self.space));
-            out.content(self.opened);
-        }
-        self.opened = "";
-        self.state = State::Content { is_behind_call };
         let attempt = std::mem::take(&mut self.attempt);
-        for character in attempt.chars().rev() {
+        // What calls begin with may begin anew within itself.
+        let mut opened = std::mem::take(&mut self.opened).chars();
+        let first = opened.next();
+        for character in opened.chain(attempt.chars()).rev() {
             self.again.push_front(character);
         }
+        if let Some(first) = first {
+            self.tell_text(first.encode_utf8(&mut [0; 4]), out);
+        }
+        self.state = State::Content { is_behind_call };
     }
 }
 
@@ -537,7 +597,9 @@ fn clean_name(text: &str, written: NameSyntax) -> &str {
     // The number of a call may stand behind its name.
     let name = text.split("[CALL_ID]").next().unwrap_or(text).trim();
     match written {
-        NameSyntax::Plain => name,
+        NameSyntax::Plain | NameSyntax::OrText(_) => name,
+        NameSyntax::BehindId(mark) => name.split_once(mark).map_or(name, |(_, name)| name.trim()),
+        NameSyntax::Counted => name.split_once("\" index=\"").map_or(name, |(name, _)| name),
         NameSyntax::Indexed => {
             let name = name.strip_prefix("functions.").unwrap_or(name);
             let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());

@@ -7,6 +7,7 @@ mod harmony;
 mod json_scanner;
 mod literal;
 mod marked;
+mod nested;
 mod object;
 mod signatures;
 pub mod syntax;
@@ -49,6 +50,15 @@ impl ToolCallParser {
             Some(syntax) => Parser::Marked(Box::new(Marked::new(syntax, tools))),
             None => Parser::Harmony(Harmony::default()),
         })
+    }
+
+    /// The same for an answer to a prompt that ends so, where the prompt may have begun what the format marks.
+    #[must_use]
+    pub fn behind(mut self, prompt: &str) -> Self {
+        if let Parser::Marked(parser) = &mut self.0 {
+            parser.begin_behind(prompt);
+        }
+        self
     }
 
     /// Takes the next piece of the answer.

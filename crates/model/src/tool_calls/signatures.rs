@@ -21,22 +21,15 @@ pub(super) enum Writing {
     Either,
 }
 
-/// The names and the types of the parameters of the tools that may be called; cheap to clone.
+/// The names and the schemas of the parameters of the tools that may be called; cheap to clone.
 #[derive(Clone, Debug, Default)]
-pub struct ToolSignatures(Arc<HashMap<String, HashMap<String, Writing>>>);
+pub struct ToolSignatures(Arc<HashMap<String, Value>>);
 
 impl ToolSignatures {
     /// Reads them from names and JSON schemas of parameters.
     pub fn new<'t>(tools: impl IntoIterator<Item = (&'t str, Option<&'t Value>)>) -> Self {
-        let writings = |schema: &Value| -> HashMap<String, Writing> {
-            let properties = schema.get("properties").and_then(Value::as_object);
-            let named = properties.into_iter().flatten();
-            named.map(|(name, property)| (name.clone(), writing(property, schema, DEEPEST))).collect()
-        };
-        let tools = tools.into_iter();
-        Self(Arc::new(
-            tools.map(|(name, schema)| (name.to_owned(), schema.map(writings).unwrap_or_default())).collect(),
-        ))
+        let schema = |schema: Option<&Value>| schema.cloned().unwrap_or_default();
+        Self(Arc::new(tools.into_iter().map(|(name, known)| (name.to_owned(), schema(known))).collect()))
     }
 
     /// Whether no tool is known, so that any name may be one.
@@ -54,8 +47,103 @@ impl ToolSignatures {
     }
 
     pub(super) fn writing(&self, tool: &str, parameter: &str) -> Writing {
-        let writing = self.0.get(tool).and_then(|parameters| parameters.get(parameter));
-        writing.copied().unwrap_or(Writing::Either)
+        self.arguments(tool).field(parameter).writing()
+    }
+
+    /// The schema of a tool's arguments.
+    pub(super) fn arguments(&self, tool: &str) -> SchemaPlace {
+        SchemaPlace { tools: self.clone(), tool: tool.to_owned(), path: Some(String::new()) }
+    }
+}
+
+/// A place in the schema of a tool's arguments, which may say nothing of what stands there.
+#[derive(Clone, Debug)]
+pub(super) struct SchemaPlace {
+    tools: ToolSignatures,
+    tool: String,
+    /// Where in the schema it is, as a JSON pointer.
+    path: Option<String>,
+}
+
+impl SchemaPlace {
+    fn root(&self) -> &Value {
+        self.tools.0.get(&self.tool).unwrap_or(&Value::Null)
+    }
+
+    fn schema(&self) -> Option<&Value> {
+        self.root().pointer(self.path.as_deref()?)
+    }
+
+    /// How a value at this place is written.
+    pub(super) fn writing(&self) -> Writing {
+        self.schema().map_or(Writing::Either, |schema| writing(schema, self.root(), DEEPEST))
+    }
+
+    /// Whether an array is at this place, or an object, if either is.
+    pub(super) fn is_array(&self) -> Option<bool> {
+        let here = self.container()?;
+        is_array(here.schema()?)
+    }
+
+    /// The place of a field of an object at this place.
+    pub(super) fn field(&self, name: &str) -> Self {
+        let name = name.replace('~', "~0").replace('/', "~1");
+        self.below(&[format!("/properties/{name}"), "/additionalProperties".to_owned()])
+    }
+
+    /// The place of an item of an array at this place.
+    pub(super) fn item(&self, index: usize) -> Self {
+        self.below(&[format!("/prefixItems/{index}"), "/items".to_owned()])
+    }
+
+    /// The first of some places below this one that there are.
+    fn below(&self, keys: &[String]) -> Self {
+        let container = self.container();
+        let found = container.as_ref().and_then(|container| {
+            let (path, schema) = (container.path.as_deref()?, container.schema()?);
+            let key = keys.iter().find(|key| schema.pointer(key).is_some())?;
+            Some(format!("{path}{key}"))
+        });
+        Self { tools: self.tools.clone(), tool: self.tool.clone(), path: found }
+    }
+
+    /// The place that says of which kind an array or object here is: behind references, and of alternatives the first.
+    fn container(&self) -> Option<Self> {
+        let mut place = self.clone();
+        for _ in 0..DEEPEST {
+            let (path, schema) = (place.path.as_deref()?, place.schema()?);
+            if is_array(schema).is_some() {
+                return Some(place);
+            }
+            let target = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#'));
+            let alternative = || {
+                let key = ["anyOf", "oneOf"].into_iter().find(|key| schema.get(key).is_some())?;
+                let schemas = schema.get(key)?.as_array()?;
+                let is_container =
+                    |schema: &Value| is_array(schema).is_some() || schema.get("$ref").is_some();
+                Some(format!("{path}/{key}/{}", schemas.iter().position(is_container)?))
+            };
+            let path = target.map(str::to_owned).or_else(alternative)?;
+            place.path = Some(path);
+        }
+        None
+    }
+}
+
+/// Whether a schema is of arrays, or of objects, if of either.
+fn is_array(schema: &Value) -> Option<bool> {
+    let has = |key: &str| schema.get(key).is_some();
+    let kinds = match schema.get("type") {
+        Some(Value::Array(kinds)) => kinds.iter().filter_map(Value::as_str).collect(),
+        kind => Vec::from_iter(kind.and_then(Value::as_str)),
+    };
+    let is = |kind: &str| kinds.contains(&kind);
+    match (is("array"), is("object")) {
+        (true, false) => Some(true),
+        (false, true) => Some(false),
+        _ if has("items") || has("prefixItems") => Some(true),
+        _ if has("properties") => Some(false),
+        _ => None,
     }
 }
 

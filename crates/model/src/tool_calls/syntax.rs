@@ -17,8 +17,51 @@ pub struct Syntax {
     pub separator: &'static str,
     /// Whether calls stand anywhere in an answer; otherwise they are the whole answer.
     pub is_anywhere: bool,
+    /// How an answer says which part of it is what, if it does.
+    pub messages: Option<Messages>,
     /// What may be control tokens among the literals.
     pub tokens: &'static [&'static str],
+}
+
+impl Syntax {
+    /// The name behind which a text stands, and not the arguments of a call.
+    pub fn text_name(&self) -> Option<&'static str> {
+        match self.call {
+            CallSyntax::Named { name: NameSyntax::OrText(name), .. } => Some(name),
+            _ => None,
+        }
+    }
+}
+
+/// The marks of answers that consist of messages: what the model thinks, a text, calls.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Messages {
+    /// What stands before and behind what the model thinks, if it says so.
+    pub thought: Option<(&'static str, &'static str)>,
+    /// What stands before and behind a text.
+    pub text: (&'static str, &'static str),
+    /// What stands between two messages.
+    pub between: &'static str,
+    /// What stands before calls that no text stands before.
+    pub no_text: &'static str,
+    /// What an answer may end with.
+    pub end: &'static str,
+    /// Whether the prompt ends with what stands before the first message.
+    pub is_begun: bool,
+}
+
+impl Messages {
+    /// All marks, as far as there are any.
+    pub(super) fn marks(&self) -> impl Iterator<Item = &'static str> {
+        let (open, close) = self.thought.unwrap_or_default();
+        let marks = [open, close, self.text.0, self.text.1, self.between, self.end].map(str::trim);
+        marks.into_iter().filter(|mark| !mark.is_empty())
+    }
+
+    /// Whether `mark` stands before what the model thinks.
+    pub(super) fn begins_thought(&self, mark: &str) -> bool {
+        self.thought.is_some_and(|(open, _)| open.trim() == mark)
+    }
 }
 
 /// How a call is written between what it begins and ends with.
@@ -66,6 +109,12 @@ pub enum NameSyntax {
     Plain,
     /// As `functions.name:0`, with the number of the call in the answer.
     Indexed,
+    /// As `name" index="1`, with the number of the call in the answer.
+    Counted,
+    /// Behind ten letters or digits that tell calls apart, and this mark.
+    BehindId(&'static str),
+    /// As it is; behind this name stands a text.
+    OrText(&'static str),
 }
 
 /// How arguments are written.
@@ -79,6 +128,17 @@ pub enum ArgumentSyntax {
     Python,
     /// As JSON without quotes around keys, with the token `<|"|>` around strings, behind the opening brace.
     Unquoted,
+    /// Each between tags of its name, in which fields and items have tags of their own, up to what ends the call.
+    Nested(NestedSyntax),
+}
+
+/// How tags that nest are written.
+#[derive(Debug, PartialEq, Eq)]
+pub struct NestedSyntax {
+    /// What stands before every tag.
+    pub mark: &'static str,
+    /// The name of the tags of items.
+    pub item: &'static str,
 }
 
 /// How an argument is written between tags.
@@ -97,6 +157,10 @@ pub struct TagSyntax {
     pub value_ends: &'static [&'static str],
     /// Whether a line break before the value is no part of it.
     pub is_on_own_line: bool,
+    /// What stands before a value that holds markup or a line break, and what ends it, if such values are written so.
+    pub raw: Option<(&'static str, &'static str)>,
+    /// Whether truth values may be written as Python writes them.
+    pub is_python: bool,
 }
 
 const OBJECT: CallSyntax = CallSyntax::Object { name: "name", arguments: "arguments", id: IdSyntax::None };
@@ -108,6 +172,7 @@ pub(super) static HERMES: Syntax = Syntax {
     end: &["\n</tool_call>"],
     separator: "\n",
     is_anywhere: true,
+    messages: None,
     tokens: &["<tool_call>", "</tool_call>"],
 };
 
@@ -118,6 +183,7 @@ pub(super) static LLAMA3_JSON: Syntax = Syntax {
     end: &[],
     separator: "",
     is_anywhere: false,
+    messages: None,
     tokens: &["<|python_tag|>"],
 };
 
@@ -128,6 +194,7 @@ pub(super) static PYTHONIC: Syntax = Syntax {
     end: &["]"],
     separator: "",
     is_anywhere: false,
+    messages: None,
     tokens: &["<|python_start|>"],
 };
 
@@ -146,6 +213,7 @@ pub(super) static LFM2: Syntax = Syntax {
     end: &["]", "<|tool_call_end|>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<|tool_call_start|>", "<|tool_call_end|>"],
 };
 
@@ -161,6 +229,8 @@ const FUNCTION_ON_LINES: CallSyntax = CallSyntax::Named {
         value_close: "\n</parameter>\n",
         value_ends: &["\n</parameter>", "</parameter>"],
         is_on_own_line: true,
+        raw: None,
+        is_python: false,
     }),
     end: "</function>",
 };
@@ -172,6 +242,7 @@ pub(super) static QWEN3_CODER: Syntax = Syntax {
     end: &["\n</tool_call>"],
     separator: "\n",
     is_anywhere: true,
+    messages: None,
     tokens: &["<tool_call>", "</tool_call>"],
 };
 
@@ -188,6 +259,8 @@ pub(super) static SEED: Syntax = Syntax {
             value_close: "</parameter>\n",
             value_ends: &["</parameter>"],
             is_on_own_line: false,
+            raw: None,
+            is_python: false,
         }),
         end: "</function>",
     },
@@ -195,6 +268,7 @@ pub(super) static SEED: Syntax = Syntax {
     end: &["\n</seed:tool_call>"],
     separator: "\n",
     is_anywhere: true,
+    messages: None,
     tokens: &["<seed:tool_call>", "</seed:tool_call>"],
 };
 
@@ -211,6 +285,8 @@ pub(super) static MINIMAX: Syntax = Syntax {
             value_close: "</parameter>\n",
             value_ends: &["</parameter>"],
             is_on_own_line: false,
+            raw: None,
+            is_python: false,
         }),
         end: "</invoke>",
     },
@@ -218,6 +294,7 @@ pub(super) static MINIMAX: Syntax = Syntax {
     end: &["\n</minimax:tool_call>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<minimax:tool_call>", "</minimax:tool_call>"],
 };
 
@@ -232,6 +309,8 @@ const DSML: CallSyntax = CallSyntax::Named {
         value_close: "</｜DSML｜parameter>\n",
         value_ends: &["</｜DSML｜parameter>"],
         is_on_own_line: false,
+        raw: None,
+        is_python: false,
     }),
     end: "</｜DSML｜invoke>",
 };
@@ -243,6 +322,7 @@ pub(super) static DEEPSEEK_V32: Syntax = Syntax {
     end: &["\n</｜DSML｜function_calls>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["｜DSML｜"],
 };
 
@@ -253,6 +333,7 @@ pub(super) static DEEPSEEK_V4: Syntax = Syntax {
     end: &["\n</｜DSML｜tool_calls>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["｜DSML｜"],
 };
 
@@ -272,6 +353,8 @@ pub(super) static GLM: Syntax = Syntax {
             value_close: "</arg_value>\n",
             value_ends: &["</arg_value>"],
             is_on_own_line: false,
+            raw: None,
+            is_python: false,
         }),
         end: "</tool_call>",
     },
@@ -279,6 +362,7 @@ pub(super) static GLM: Syntax = Syntax {
     end: &[],
     separator: "\n",
     is_anywhere: true,
+    messages: None,
     tokens: GLM_TOKENS,
 };
 
@@ -295,6 +379,8 @@ pub(super) static GLM_COMPACT: Syntax = Syntax {
             value_close: "</arg_value>",
             value_ends: &["</arg_value>"],
             is_on_own_line: false,
+            raw: None,
+            is_python: false,
         }),
         end: "</tool_call>",
     },
@@ -302,6 +388,7 @@ pub(super) static GLM_COMPACT: Syntax = Syntax {
     end: &[],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: GLM_TOKENS,
 };
 
@@ -312,6 +399,7 @@ pub(super) static MISTRAL: Syntax = Syntax {
     end: &["]"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["[TOOL_CALLS]"],
 };
 
@@ -328,6 +416,7 @@ pub(super) static MISTRAL_ARGS: Syntax = Syntax {
     end: &[],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["[TOOL_CALLS]", "[CALL_ID]", "[ARGS]"],
 };
 
@@ -352,6 +441,7 @@ pub(super) static DEEPSEEK_R1: Syntax = Syntax {
     end: &["<｜tool▁calls▁end｜>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: DEEPSEEK_TOKENS,
 };
 
@@ -368,6 +458,7 @@ pub(super) static DEEPSEEK_V31: Syntax = Syntax {
     end: &["<｜tool▁calls▁end｜>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: DEEPSEEK_TOKENS,
 };
 
@@ -384,6 +475,7 @@ pub(super) static KIMI_K2: Syntax = Syntax {
     end: &["<|tool_calls_section_end|>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &[
         "<|tool_calls_section_begin|>",
         "<|tool_call_begin|>",
@@ -400,6 +492,7 @@ pub(super) static GRANITE: Syntax = Syntax {
     end: &["]"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<|tool_call|>"],
 };
 
@@ -414,6 +507,7 @@ pub(super) static COMMAND_R: Syntax = Syntax {
     end: &["\n]", "<|END_ACTION|>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<|START_ACTION|>", "<|END_ACTION|>"],
 };
 
@@ -424,6 +518,7 @@ pub(super) static NEMOTRON: Syntax = Syntax {
     end: &["]", "</TOOLCALL>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<TOOLCALL>", "</TOOLCALL>"],
 };
 
@@ -434,6 +529,7 @@ pub(super) static TOOL_CALLS_LIST: Syntax = Syntax {
     end: &["]", "</tool_calls>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<tool_calls>", "</tool_calls>"],
 };
 
@@ -444,6 +540,7 @@ pub(super) static TOOL_CALLS_LINES: Syntax = Syntax {
     end: &["\n</tool_calls>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<tool_calls>", "</tool_calls>"],
 };
 
@@ -460,6 +557,8 @@ pub(super) static HUNYUAN: Syntax = Syntax {
             value_close: "</arg_value:opensource>\n",
             value_ends: &["</arg_value:opensource>"],
             is_on_own_line: false,
+            raw: None,
+            is_python: false,
         }),
         end: "</tool_call:opensource>",
     },
@@ -467,6 +566,7 @@ pub(super) static HUNYUAN: Syntax = Syntax {
     end: &["\n</tool_calls:opensource>"],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &[
         "<tool_calls:opensource>",
         "<tool_call:opensource>",
@@ -487,6 +587,7 @@ pub(super) static GIGACHAT: Syntax = Syntax {
     end: &[],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<|function_call|>"],
 };
 
@@ -503,6 +604,7 @@ pub(super) static FUNCTIONARY: Syntax = Syntax {
     end: &[],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &[],
 };
 
@@ -519,5 +621,177 @@ pub(super) static GEMMA4: Syntax = Syntax {
     end: &[],
     separator: "",
     is_anywhere: true,
+    messages: None,
     tokens: &["<|tool_call>", "<tool_call|>", "<|\"|>"],
+};
+
+pub(super) static MINIMAX_M3: Syntax = Syntax {
+    begin: &["]<]minimax[>[<tool_call>\n"],
+    call: CallSyntax::Named {
+        open: "]<]minimax[>[<invoke name=\"",
+        name: NameSyntax::Plain,
+        close: "\">",
+        arguments: ArgumentSyntax::Nested(NestedSyntax { mark: "]<]minimax[>[", item: "item" }),
+        end: "]<]minimax[>[</invoke>",
+    },
+    between: Some("\n"),
+    end: &["\n]<]minimax[>[</tool_call>"],
+    separator: "",
+    is_anywhere: true,
+    messages: None,
+    tokens: &["]<]minimax[>["],
+};
+
+pub(super) static SOLAR: Syntax = Syntax {
+    begin: &["<|tool_calls|>"],
+    call: CallSyntax::Named {
+        open: "<|tool_call:begin|>",
+        name: NameSyntax::BehindId("<|tool_call:name|>"),
+        close: "<|tool_call:args|>",
+        arguments: ArgumentSyntax::Json,
+        end: "<|tool_call:end|>",
+    },
+    between: Some(""),
+    end: &[],
+    separator: "",
+    is_anywhere: true,
+    messages: Some(Messages {
+        thought: Some(("<|think|>", "<|end|>")),
+        text: ("<|content|>", "<|end|>"),
+        between: "<|begin|>assistant",
+        no_text: "",
+        end: "<|calls|>",
+        is_begun: false,
+    }),
+    tokens: &[
+        "<|begin|>",
+        "<|think|>",
+        "<|content|>",
+        "<|end|>",
+        "<|tool_calls|>",
+        "<|tool_call:begin|>",
+        "<|tool_call:name|>",
+        "<|tool_call:args|>",
+        "<|tool_call:end|>",
+        "<|calls|>",
+        "<|flush|>",
+    ],
+};
+
+pub(super) static APERTUS: Syntax = Syntax {
+    begin: &["<|tools_prefix|>", "["],
+    call: CallSyntax::Named {
+        open: "{\"",
+        name: NameSyntax::Plain,
+        close: "\": ",
+        arguments: ArgumentSyntax::Json,
+        end: "}",
+    },
+    between: Some(", "),
+    end: &["]", "<|tools_suffix|>"],
+    separator: "",
+    is_anywhere: true,
+    messages: None,
+    tokens: &["<|tools_prefix|>", "<|tools_suffix|>"],
+};
+
+pub(super) static FUNCTIONARY_V32: Syntax = Syntax {
+    begin: &[">>>"],
+    call: CallSyntax::Named {
+        open: "",
+        name: NameSyntax::OrText("all"),
+        close: "\n",
+        arguments: ArgumentSyntax::Json,
+        end: "",
+    },
+    between: None,
+    end: &[],
+    separator: "",
+    is_anywhere: true,
+    messages: None,
+    tokens: &[],
+};
+
+pub(super) static MINICPM: Syntax = Syntax {
+    begin: &["<function name=\""],
+    call: CallSyntax::Named {
+        open: "",
+        name: NameSyntax::Plain,
+        close: "\">",
+        arguments: ArgumentSyntax::Tagged(TagSyntax {
+            key_open: "<param name=\"",
+            key_close: "\">",
+            value_open: &[],
+            value_close: "</param>",
+            value_ends: &["</param>"],
+            is_on_own_line: false,
+            raw: Some(("<![CDATA[", "]]></param>")),
+            is_python: true,
+        }),
+        end: "</function>",
+    },
+    between: None,
+    end: &[],
+    separator: "\n",
+    is_anywhere: true,
+    messages: None,
+    tokens: &["<function", "</function>", "<param", "</param>", "<![CDATA[", "]]>"],
+};
+
+pub(super) static KIMI_K3: Syntax = Syntax {
+    begin: &["<|open|>tools<|sep|>"],
+    call: CallSyntax::Named {
+        open: "<|open|>call tool=\"",
+        name: NameSyntax::Counted,
+        close: "\"<|sep|>",
+        arguments: ArgumentSyntax::Tagged(TagSyntax {
+            key_open: "<|open|>argument key=\"",
+            key_close: "\"",
+            value_open: &[
+                (" type=\"string\"<|sep|>", Some(true)),
+                (" type=\"number\"<|sep|>", Some(false)),
+                (" type=\"boolean\"<|sep|>", Some(false)),
+                (" type=\"null\"<|sep|>", Some(false)),
+                (" type=\"object\"<|sep|>", Some(false)),
+                (" type=\"array\"<|sep|>", Some(false)),
+            ],
+            value_close: "<|close|>argument<|sep|>",
+            value_ends: &["<|close|>argument<|sep|>"],
+            is_on_own_line: false,
+            raw: None,
+            is_python: false,
+        }),
+        end: "<|close|>call<|sep|>",
+    },
+    between: Some(""),
+    end: &["<|close|>tools<|sep|>"],
+    separator: "",
+    is_anywhere: true,
+    messages: Some(Messages {
+        thought: Some(("<|open|>think<|sep|>", "<|close|>think<|sep|>")),
+        text: ("<|open|>response<|sep|>", "<|close|>response<|sep|>"),
+        between: "",
+        no_text: "<|open|>response<|sep|><|close|>response<|sep|>",
+        end: "<|close|>message<|sep|>",
+        is_begun: true,
+    }),
+    tokens: &["<|open|>", "<|close|>", "<|sep|>"],
+};
+
+pub(super) static GIGACHAT_V3: Syntax = Syntax {
+    begin: &["function call<|role_sep|>\n"],
+    call: OBJECT,
+    between: None,
+    end: &[],
+    separator: "<|message_sep|>\n\n",
+    is_anywhere: true,
+    messages: Some(Messages {
+        thought: None,
+        text: ("", "<|message_sep|>\n\n"),
+        between: "",
+        no_text: "<|message_sep|>\n\n",
+        end: "<|message_sep|>\n\n",
+        is_begun: false,
+    }),
+    tokens: &["<|message_sep|>", "<|message_sep|>\n\n", "<|role_sep|>", "<|role_sep|>\n"],
 };

@@ -114,6 +114,34 @@ const TEMPLATES: &[(ToolFormat, &str)] = &[
         ToolFormat::Gemma4,
         "{% macro write(value) %}{% if value is string %}<|\"|>{{ value }}<|\"|>{% elif value is mapping %}{{ '{' }}{% for key, inner in value | items %}{{ ',' if not loop.first }}{{ key }}:{{ write(inner) }}{% endfor %}{{ '}' }}{% elif value is sequence %}[{% for inner in value %}{{ ',' if not loop.first }}{{ write(inner) }}{% endfor %}]{% else %}{{ value | tojson }}{% endif %}{% endmacro %}{% for call in calls %}<|tool_call>call:{{ call.name }}{{ write(call.arguments) }}<tool_call|>{% endfor %}",
     ),
+    (
+        ToolFormat::MiniMaxM3,
+        "{% set ns = ']<]minimax[>[' %}{% macro write(value) %}{% if value is mapping %}{% for key, inner in value | items %}{{ ns }}<{{ key }}>{{ write(inner) }}{{ ns }}</{{ key }}>{% endfor %}{% elif value is sequence and value is not string %}{% for inner in value %}{{ ns }}<item>{{ write(inner) }}{{ ns }}</item>{% endfor %}{% else %}{{ value if value is string else value | tojson }}{% endif %}{% endmacro %}{{ ns }}<tool_call>\n{% for call in calls %}{{ ns }}<invoke name=\"{{ call.name }}\">{{ write(call.arguments) }}{{ ns }}</invoke>\n{% endfor %}{{ ns }}</tool_call>",
+    ),
+    (
+        ToolFormat::Solar,
+        "{% if calls %}{{ '<|end|><|begin|>assistant' if text }}<|tool_calls|>{% for call in calls %}<|tool_call:begin|>a1b2c3d4e{{ loop.index % 10 }}<|tool_call:name|>{{ call.name }}<|tool_call:args|>{{ call.arguments | tojson }}<|tool_call:end|>{% endfor %}<|calls|>{% endif %}",
+    ),
+    (
+        ToolFormat::Apertus,
+        "<|tools_prefix|>[{% for call in calls %}{{ ', ' if not loop.first }}{\"{{ call.name }}\": {{ call.arguments | tojson }}}{% endfor %}]<|tools_suffix|>",
+    ),
+    (
+        ToolFormat::FunctionaryV32,
+        "{# >>>all #}{% for call in calls %}{{ '>>>' if text or not loop.first }}{{ call.name }}\n{{ call.arguments | tojson }}{% endfor %}",
+    ),
+    (
+        ToolFormat::MiniCpm,
+        "{% for call in calls %}\n<function name=\"{{ call.name }}\">{% for key, value in call.arguments | items %}<param name=\"{{ key }}\">{% if value is string %}{{ '<![CDATA[' + value + ']]>' if '<' in value or '&' in value or '\n' in value else value }}{% else %}{{ value }}{% endif %}</param>{% endfor %}</function>{% endfor %}",
+    ),
+    (
+        ToolFormat::KimiK3,
+        "{% macro kind(value) %}{% if value is none %}null{% elif value is boolean %}boolean{% elif value is number %}number{% elif value is string %}string{% elif value is mapping %}object{% else %}array{% endif %}{% endmacro %}<|close|>response<|sep|><|open|>tools<|sep|>{% for call in calls %}<|open|>call tool=\"{{ call.name }}\" index=\"{{ loop.index }}\"<|sep|>{% for key, value in call.arguments | items %}<|open|>argument key=\"{{ key }}\" type=\"{{ kind(value) }}\"<|sep|>{{ value if value is string else value | tojson }}<|close|>argument<|sep|>{% endfor %}<|close|>call<|sep|>{% endfor %}<|close|>tools<|sep|><|close|>message<|sep|>",
+    ),
+    (
+        ToolFormat::GigaChatV3,
+        "{% for call in calls %}{{ '<|message_sep|>\n\n' if loop.first }}function call<|role_sep|>\n{{ {'name': call.name, 'arguments': call.arguments} | tojson }}<|message_sep|>\n\n{% endfor %}",
+    ),
 ];
 
 /// A call: its name and its arguments.
@@ -121,10 +149,11 @@ type Call = (String, Map<String, Value>);
 
 fn template(format: ToolFormat) -> ChatTemplate {
     let (_, source) = TEMPLATES.iter().find(|(known, _)| *known == format).unwrap();
-    let before = if format == ToolFormat::Harmony {
-        "{% if text %}<|channel|>commentary<|message|>{{ text }}<|end|>{% endif %}"
-    } else {
-        "{{ text }}"
+    let before = match format {
+        ToolFormat::Harmony => "{% if text %}<|channel|>commentary<|message|>{{ text }}<|end|>{% endif %}",
+        ToolFormat::Solar => "{{ '<|content|>' + text if text }}",
+        ToolFormat::FunctionaryV32 => "{{ 'all\n' + text if text }}",
+        _ => "{{ text }}",
     };
     let source = format!(
         "{{% if tools %}}{{% endif %}}{{% set text = messages[0].content %}}{{% set calls = variables_calls %}}{before}{source}"
@@ -144,21 +173,27 @@ fn write(format: ToolFormat, text: &str, calls: &[Call]) -> String {
 fn signatures(calls: &[Call]) -> ToolSignatures {
     let schemas: Vec<(&str, Value)> = calls
         .iter()
-        .map(|(name, arguments)| {
-            let kind = |value: &Value| match value {
-                Value::Null => "null",
-                Value::Bool(_) => "boolean",
-                Value::Number(_) => "number",
-                Value::String(_) => "string",
-                Value::Array(_) => "array",
-                Value::Object(_) => "object",
-            };
-            let properties: Map<String, Value> =
-                arguments.iter().map(|(key, value)| (key.clone(), json!({ "type": kind(value) }))).collect();
-            (name.as_str(), json!({ "type": "object", "properties": properties }))
-        })
+        .map(|(name, arguments)| (name.as_str(), schema(&Value::Object(arguments.clone()))))
         .collect();
     ToolSignatures::new(schemas.iter().map(|(name, schema)| (*name, Some(schema))))
+}
+
+/// The schema of a value.
+fn schema(value: &Value) -> Value {
+    match value {
+        Value::Null => json!({ "type": "null" }),
+        Value::Bool(_) => json!({ "type": "boolean" }),
+        Value::Number(_) => json!({ "type": "number" }),
+        Value::String(_) => json!({ "type": "string" }),
+        Value::Array(items) => {
+            json!({ "type": "array", "prefixItems": items.iter().map(schema).collect::<Vec<_>>() })
+        }
+        Value::Object(fields) => {
+            let properties: Map<String, Value> =
+                fields.iter().map(|(key, value)| (key.clone(), schema(value))).collect();
+            json!({ "type": "object", "properties": properties })
+        }
+    }
 }
 
 fn content(text: &str) -> ToolDelta {
@@ -173,26 +208,43 @@ fn add() -> [ToolDelta; 2] {
     call("add", r#"{"a": 1, "b": [2]}"#)
 }
 
+/// What the prompt of a template ends with, as far as it begins an answer.
+fn prompt_end(format: ToolFormat) -> &'static str {
+    match format {
+        ToolFormat::FunctionaryV32 => ">>>",
+        ToolFormat::KimiK3 => "<|open|>response<|sep|>",
+        _ => "",
+    }
+}
+
+fn parser(format: ToolFormat, tools: ToolSignatures) -> ToolCallParser {
+    ToolCallParser::new(format, tools).behind(prompt_end(format))
+}
+
 /// What comes of `pieces`, neighbours of one kind together.
 fn parse<'t>(
     format: ToolFormat,
     tools: ToolSignatures,
     pieces: impl IntoIterator<Item = &'t str>,
 ) -> Vec<ToolDelta> {
-    let mut parser = ToolCallParser::new(format, tools);
+    let mut parser = parser(format, tools);
     let mut all: Vec<ToolDelta> = pieces.into_iter().flat_map(|piece| parser.push(piece)).collect();
     all.extend(parser.finish());
     assert_eq!(parser.finish(), [], "there is only one end");
     let mut merged = Deltas::default();
     for delta in all {
-        match delta {
-            ToolDelta::Content(text) => merged.content(&text),
-            ToolDelta::Reasoning(text) => merged.reasoning(&text),
-            ToolDelta::Call { name } => merged.call(name),
-            ToolDelta::Arguments(text) => merged.arguments(&text),
-        }
+        merge(&mut merged, delta);
     }
     merged.0
+}
+
+fn merge(merged: &mut Deltas, delta: ToolDelta) {
+    match delta {
+        ToolDelta::Content(text) => merged.content(&text),
+        ToolDelta::Reasoning(text) => merged.reasoning(&text),
+        ToolDelta::Call { name } => merged.call(name),
+        ToolDelta::Arguments(text) => merged.arguments(&text),
+    }
 }
 
 fn parse_whole(format: ToolFormat, text: &str) -> Vec<ToolDelta> {
@@ -282,7 +334,7 @@ fn arguments_are_told_as_they_come() {
         let arguments = json!({ "city": "Paris" }).as_object().unwrap().clone();
         let calls = [("get_weather".to_owned(), arguments)];
         let answer = write(format, "", &calls);
-        let mut parser = ToolCallParser::new(format, signatures(&calls));
+        let mut parser = parser(format, signatures(&calls));
         let deltas = parser.push(&answer[..answer.find("aris").unwrap()]);
         assert_eq!(deltas, call("get_weather", r#"{"city": "P"#), "{format:?}");
         assert_eq!(parser.push("ari"), [ToolDelta::Arguments("ari".to_owned())], "{format:?}");
@@ -497,6 +549,143 @@ fn the_channels_of_gpt_oss_are_told_apart() {
     }
 }
 
+#[test]
+fn messages_are_told_apart() {
+    let thinking = || ToolDelta::Reasoning("Hm.".to_owned());
+    let f = || call("f", "{\"a\": 1}");
+    let solar_call = "<|tool_calls|><|tool_call:begin|>a1b2c3d4e5<|tool_call:name|>f<|tool_call:args|>{\"a\": 1}<|tool_call:end|>";
+    let kimi_call = "<|open|>tools<|sep|><|open|>call tool=\"f\" index=\"1\"<|sep|><|open|>argument key=\"a\" \
+                     type=\"number\"<|sep|>1<|close|>argument<|sep|><|close|>call<|sep|><|close|>tools<|sep|>";
+    let gigachat_call = "function call<|role_sep|>\n{\"name\": \"f\", \"arguments\": {\"a\": 1}}";
+    for (format, prompt, text, expected) in [
+        (
+            ToolFormat::Solar,
+            "<|begin|>assistant",
+            "<|think|>\nHm.\n<|end|><|begin|>assistant<|content|>Hi <b>.<|end|>".to_owned(),
+            vec![thinking(), content("Hi <b>.")],
+        ),
+        (
+            ToolFormat::Solar,
+            "<|begin|>assistant",
+            format!("<|think|>Hm.<|end|><|begin|>assistant{solar_call}<|calls|>"),
+            [&[thinking()][..], &f()].concat(),
+        ),
+        (
+            ToolFormat::Solar,
+            "<|begin|>assistant",
+            format!("<|content|>So.<|end|><|begin|>assistant{solar_call}"),
+            [&[content("So.")][..], &f()].concat(),
+        ),
+        (ToolFormat::Solar, "<|begin|>assistant", "{\"b\": 2}".to_owned(), vec![content("{\"b\": 2}")]),
+        (ToolFormat::Solar, "<|begin|>assistant", "<|think|>Hm.<|e".to_owned(), vec![ToolDelta::Reasoning("Hm.<|e".to_owned())]),
+        (
+            ToolFormat::KimiK3,
+            "<|open|>think<|sep|>",
+            format!("Hm.<|close|>think<|sep|><|open|>response<|sep|><|close|>response<|sep|>{kimi_call}<|close|>message<|sep|>"),
+            [&[thinking()][..], &f()].concat(),
+        ),
+        (
+            ToolFormat::KimiK3,
+            "<|open|>think<|sep|>",
+            "Hm.<|close|>think<|sep|><|open|>response<|sep|>Hi.<|close|>response<|sep|><|close|>message<|sep|>".to_owned(),
+            vec![thinking(), content("Hi.")],
+        ),
+        (
+            ToolFormat::KimiK3,
+            "<|open|>response<|sep|>",
+            format!("Hi.<|close|>response<|sep|>{kimi_call}"),
+            [&[content("Hi.")][..], &f()].concat(),
+        ),
+        (
+            ToolFormat::GigaChatV3,
+            "",
+            format!("Hi.<|message_sep|>\n\n{gigachat_call}<|message_sep|>\n\n"),
+            [&[content("Hi.")][..], &f()].concat(),
+        ),
+        (ToolFormat::GigaChatV3, "", "Hi.<|message_sep|>\n\n".to_owned(), vec![content("Hi.")]),
+        (ToolFormat::FunctionaryV32, ">>>", "f\n{\"a\": 1}>>>f\n{\"a\": 1}".to_owned(), [f(), f()].concat()),
+        (
+            ToolFormat::FunctionaryV32,
+            "<|end_header_id|>\n\n>>>",
+            "all\n>>> print(1)\n1 >>>>f\n{\"a\": 1}".to_owned(),
+            [&[content(">>> print(1)\n1 >")][..], &f()].concat(),
+        ),
+        (ToolFormat::FunctionaryV32, ">>>", "{\"b\": 2}".to_owned(), vec![content("{\"b\": 2}")]),
+        (ToolFormat::FunctionaryV32, ">>>", "Hi.".to_owned(), vec![content("Hi.")]),
+        (ToolFormat::FunctionaryV32, "", "all\n".to_owned(), vec![content("all\n")]),
+    ] {
+        let tools = ToolSignatures::new([("f", None)]);
+        let mut parser = ToolCallParser::new(format, tools).behind(prompt);
+        let mut deltas = Deltas::default();
+        let pieces = text.chars().flat_map(|letter| parser.push(letter.encode_utf8(&mut [0; 4])));
+        let mut all: Vec<ToolDelta> = pieces.collect();
+        all.extend(parser.finish());
+        for delta in all {
+            merge(&mut deltas, delta);
+        }
+        assert_eq!(deltas.0, expected, "{format:?}: {text}");
+    }
+}
+
+#[test]
+fn values_with_markup_may_be_raw() {
+    let schema = json!({ "properties": { "text": { "type": "string" }, "flag": { "type": "boolean" } } });
+    for (key, value, json) in [
+        ("text", "<![CDATA[a <b> & </param>\n]]>", "\"a <b> & </param>\\n\""),
+        ("text", "<![CDATA[]] ]]>", "\"]] \""),
+        ("text", "<![CDAT", "\"<![CDAT\""),
+        ("text", "", "\"\""),
+        ("flag", "True", "true"),
+        ("other", "<![CDATA[{'a': [None, 'x']}]]>", "{\"a\": [null, \"x\"]}"),
+    ] {
+        let text = format!("<function name=\"f\"><param name=\"{key}\">{value}</param></function>");
+        let tools = ToolSignatures::new([("f", Some(&schema))]);
+        let expected = call("f", &format!("{{\"{key}\": {json}}}"));
+        assert_eq!(parse(ToolFormat::MiniCpm, tools, [text.as_str()]), expected, "{text}");
+    }
+}
+
+#[test]
+fn tags_that_nest_are_what_their_schema_says() {
+    let schema = json!({
+        "properties": {
+            "text": { "type": "string" },
+            "list": { "type": "array", "items": { "type": "string" } },
+            "tree": { "$ref": "#/$defs/tree" },
+            "maybe": { "anyOf": [{ "type": "null" }, { "type": "array", "items": { "type": "integer" } }] },
+            "map": { "type": "object", "additionalProperties": { "type": "string" } }
+        },
+        "$defs": {
+            "tree": { "properties": { "name": { "type": "string" }, "item": { "type": "array", "items": { "$ref": "#/$defs/tree" } } } }
+        }
+    });
+    // A tilde stands for what every tag stands behind.
+    for (arguments, json) in [
+        ("", "{}"),
+        ("~<text>1 <b> ~<i> ~</b> </text>~</text>", "{\"text\": \"1 <b> ~<i> ~</b> </text>\"}"),
+        ("~<list>~<item>1~</item>\n~<item>~</item>~</list>", "{\"list\": [\"1\", \"\"]}"),
+        ("~<list>~</list>~<map>~</map>", "{\"list\": [], \"map\": {}}"),
+        (
+            "~<tree>~<name>1~</name>~<item>~<item>~<name>2~</name>~</item>~</item>~</tree>",
+            "{\"tree\": {\"name\": \"1\", \"item\": [{\"name\": \"2\"}]}}",
+        ),
+        ("~<maybe>~<item>1~</item>~</maybe>", "{\"maybe\": [1]}"),
+        ("~<maybe>null~</maybe>", "{\"maybe\": null}"),
+        ("~<map>~<item>1~</item>~</map>", "{\"map\": {\"item\": \"1\"}}"),
+        (
+            "~<other>~<item>1~</item>~<item>~<a>x y~</a>~<b>true~</b>~</item>~</other>",
+            "{\"other\": [1, {\"a\": \"x y\", \"b\": true}]}",
+        ),
+    ] {
+        let mark = "]<]minimax[>[";
+        let text = format!("~<tool_call>\n~<invoke name=\"f\">{arguments}~</invoke>\n~</tool_call>")
+            .replace('~', mark);
+        let tools = ToolSignatures::new([("f", Some(&schema))]);
+        let expected = call("f", &json.replace('~', mark));
+        assert_eq!(parse(ToolFormat::MiniMaxM3, tools, [text.as_str()]), expected, "{text}");
+    }
+}
+
 /// Reading an answer again from its beginning for each piece would take hours here.
 #[test]
 fn long_answers_of_undecided_text_take_linear_time() {
@@ -526,7 +715,7 @@ fn long_answers_of_undecided_text_take_linear_time() {
             format!("{beginning}{}", "[".repeat(10_000)),
         ];
         for text in &texts {
-            let parser = &mut ToolCallParser::new(format, signatures(&calls));
+            let parser = &mut parser(format, signatures(&calls));
             text.chars().for_each(|letter| drop(parser.push(letter.encode_utf8(&mut [0; 4]))));
             parser.finish();
         }
@@ -547,6 +736,17 @@ fn answers() -> impl Strategy<Value = String> {
         "<parameter=a>",
         "</parameter>",
         "</function>",
+        "<function name=\"f\">",
+        "<param name=\"a\">",
+        "<![CDATA[",
+        "]]></param>",
+        ">>>",
+        "all\n",
+        "tools",
+        "think",
+        "response",
+        "call tool=\"f\" index=\"1\"",
+        "function call",
         "<invoke name=\"f\">",
         "<parameter name=\"a\">",
         "</invoke>",
@@ -637,7 +837,7 @@ proptest! {
             prop_assert_eq!(&parse(format, tools(), cut(&text, &cuts).iter().map(String::as_str)), &whole);
             prop_assert_eq!(&parse(format, tools(), letters.iter().map(String::as_str)), &whole);
             let has_calls = whole.iter().any(|delta| matches!(delta, ToolDelta::Call { .. }));
-            if !has_calls && format != ToolFormat::Harmony {
+            if !has_calls && !format.has_channels() {
                 prop_assert_eq!(whole, Vec::from_iter((!text.is_empty()).then(|| content(&text))), "{:?}", format);
             }
         }
@@ -648,7 +848,7 @@ proptest! {
         format in formats(), text in "([a-zA-Z<>{}.]( [a-z<]{1,5}){0,3})?", calls in calls(), cuts in cuts(),
     ) {
         // What ends a value between tags cannot stand in it.
-        let ends: &[&str] = &["</parameter>", "</arg_value>", "</arg_value:opensource>", "</｜DSML｜parameter>", "<|\"|>", "<|"];
+        let ends: &[&str] = &["</parameter>", "</arg_value>", "</arg_value:opensource>", "</｜DSML｜parameter>", "<|\"|>", "<|", "</param>"];
         let holds = |text: &str| !ends.iter().any(|end| text.contains(end));
         prop_assume!(holds(&json!(calls).to_string().replace("\\\"", "\"")));
         let text = if is_bare(format) { "" } else { &text };

@@ -81,6 +81,13 @@ impl Served {
         }
         awaited.check()?;
         let max_tokens = self.max_tokens(options, &tokens, request)?;
+        let parser = match (parser, tokens.as_slice()) {
+            // An answer of another form has no messages.
+            (Some(parser), [prompt]) if structure.is_none() || input.tools().is_some() => {
+                Some(parser.behind(&self.prompts.end_of(prompt)))
+            }
+            (parser, _) => parser,
+        };
         let reasoning = self.reasoning(input, &tokens, constraint.is_some());
         let drafting = &request.drafting_of_prompts();
         let ready = ready_prompts(tokens, prediction.as_deref(), request, &mut ticket)?;

@@ -1,7 +1,10 @@
 //! What a model thinks is told from what it answers.
 
+use std::sync::Arc;
+
 use crate::common::{TestServer, model, options};
 use lookahead_fixtures::{Thoughts, TinyModel};
+use lookahead_model::{PromptEncoder, chat_template::ChatTemplate};
 use lookahead_server::{ReasoningMode, ServerOptions};
 use serde_json::{Value, json};
 
@@ -133,4 +136,43 @@ fn thoughts_are_part_of_the_answer_where_the_operator_wants_it_so() {
         &json!({ "logit_bias": { "510": 100 }, "max_tokens": 3 }),
     );
     assert_eq!(message(&answer), ("", "<think><think><think>"));
+}
+
+/// A server of a model with that chat template.
+fn templated(source: &str) -> TestServer {
+    let (engine, mut served) = model(&TinyModel::default(), &["tiny"], 8192);
+    let template = ChatTemplate::from_source("test", source, "", "").unwrap();
+    served.prompts =
+        Arc::new(PromptEncoder::new(Arc::clone(served.prompts.tokenizer()), Some(template)).unwrap());
+    TestServer::with_models(options(), vec![(engine, served)])
+}
+
+#[test]
+fn an_answer_goes_on_with_the_message_that_its_prompt_begins() {
+    let server = templated(
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% for message in messages %}{{ message.content }}<|close|>{% endfor %}\
+         {% if add_generation_prompt %}<|open|>{{ 'response' if thinking is false else 'think' }}<|sep|>{% endif %}",
+    );
+    let thoughtful = ask(&server, &json!({ "max_tokens": 9 }));
+    let (reasoning, content) = message(&thoughtful);
+    assert!(!reasoning.is_empty() && content.is_empty(), "{thoughtful}");
+    assert_eq!(thoughtful["usage"]["completion_tokens_details"]["reasoning_tokens"], 9);
+    for more in [
+        json!({ "max_tokens": 9, "chat_template_kwargs": { "thinking": false } }),
+        json!({ "response_format": { "type": "json_object" } }),
+    ] {
+        let answer = ask(&server, &more);
+        let (reasoning, content) = message(&answer);
+        assert!(reasoning.is_empty() && !content.is_empty(), "{more}: {answer}");
+    }
+    let server = templated(
+        "{% if tools %}{{ tools | tojson }}{% endif %}{% for message in messages %}>>>all\n{{ message.content }}{% endfor %}\
+         {% if add_generation_prompt %}>>>{% endif %}",
+    );
+    let nothing = json!({ "type": "object", "properties": {}, "additionalProperties": false });
+    let tools = json!([{ "type": "function", "function": { "name": "now", "parameters": nothing } }]);
+    let answer =
+        ask(&server, &json!({ "tools": tools, "tool_choice": "required", "parallel_tool_calls": false }));
+    let call = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(*call, json!({ "name": "now", "arguments": "{}" }), "{answer}");
 }

@@ -112,7 +112,11 @@ impl Model {
             let ending: Vec<_> = allowed
                 .iter()
                 .copied()
-                .filter(|&token| self.is_end(token) || (late && closing(self.tokenizer.token_bytes(token))))
+                .filter(|&token| {
+                    let closes =
+                        || self.tokenizer.is_control(token) || closing(self.tokenizer.token_bytes(token));
+                    self.is_end(token) || (late && closes())
+                })
                 .collect();
             let choices =
                 if !ending.is_empty() && (late || random.below(4) == 0) { &ending } else { &allowed };
