@@ -1,21 +1,20 @@
 // The chat page and the API reference in a headless Chromium.
 //
 //   npm ci && npm test                               against the mock of mock.mjs
-//   BASE_URL=http://127.0.0.1:8080 npm test          against a real server with a real model
+//   BASE_URL=http://127.0.0.1:8080 npm test          against a real server with a real model: what `testWithServer` marks
 //
 // CHROMIUM names the browser (default /usr/bin/chromium), LOOKAHEAD_API_KEY the key of a server that asks for one,
 // SCREENSHOTS a folder for pictures of the pages.
 
-import { test } from "node:test";
 import assert from "node:assert/strict";
 import {
-  MOCK_ONLY, PHONE, REAL, answered, ask, contrasts, limit, mock, open, overflow, picture, settled, stat,
+  PHONE, REAL, answered, ask, contrasts, limit, mock, open, overflow, picture, settled, stat, test, testWithServer,
 } from "./harness.mjs";
 import { MODEL, startMock } from "./mock.mjs";
 
 // ---------------------------------------------------------------- the page
 
-test("the page loads without errors and asks nobody but its server", async () => {
+testWithServer("the page loads without errors and asks nobody but its server", async () => {
   const page = await open();
   await page.waitForFunction(() => document.getElementById("model").textContent !== "…");
   const name = await page.textContent("#model");
@@ -32,7 +31,7 @@ test("nothing in the pages needs a looser content security policy", async () => 
   assert.equal(await page.locator("[style], style, script:not([src]), [onclick]").count(), 0);
 });
 
-test("an answer streams in, with coloured tokens and figures", async () => {
+testWithServer("an answer streams in, with coloured tokens and figures", async () => {
   const page = await open();
   await limit(page);
   await ask(page, "Repeat three times: the sky is blue because air scatters blue light. (every source)");
@@ -49,7 +48,7 @@ test("an answer streams in, with coloured tokens and figures", async () => {
   assert.deepEqual(page.problems, []);
 });
 
-test("the figures of the server are the ones shown", MOCK_ONLY, async () => {
+test("the figures of the server are the ones shown", async () => {
   const page = await open();
   const turn = await answered(page, "every source");
   const tokens = (await turn.locator(".text").textContent()).match(/\s*\w+|\s*[^\w\s]|\s+/g).length;
@@ -62,7 +61,7 @@ test("the figures of the server are the ones shown", MOCK_ONLY, async () => {
   assert.ok(drafted >= accepted);
 });
 
-test("figures are live while the answer streams", MOCK_ONLY, async () => {
+test("figures are live while the answer streams", async () => {
   const page = await open();
   await ask(page, "slow");
   await page.waitForFunction(() => Number(document.querySelector('[data-stat="tokens"]')?.textContent) > 8);
@@ -71,7 +70,7 @@ test("figures are live while the answer streams", MOCK_ONLY, async () => {
   await picture(page, "streaming");
 });
 
-test("a step of several chunks counts once", MOCK_ONLY, async () => {
+test("a step of several chunks counts once", async () => {
   const page = await open();
   await ask(page, "slow split");
   await page.waitForFunction(() => document.querySelector(".text")?.textContent.length > 150);
@@ -80,7 +79,7 @@ test("a step of several chunks counts once", MOCK_ONLY, async () => {
   assert.ok(Number(await stat(page.locator(".answer"), "edl")) > 2);
 });
 
-test("what a request says", MOCK_ONLY, async () => {
+test("what a request says", async () => {
   const page = await open();
   await page.click("#open-settings");
   await page.fill("#system", "Be brief.");
@@ -106,7 +105,7 @@ test("what a request says", MOCK_ONLY, async () => {
   });
 });
 
-test("a value that is out of range is not sent", MOCK_ONLY, async () => {
+test("a value that is out of range is not sent", async () => {
   const page = await open();
   const before = mock.requests.length;
   await page.click("#open-settings");
@@ -126,10 +125,10 @@ test("a new chat forgets the old one", async () => {
   assert.equal(await page.locator(".turn").count(), 0);
   assert.ok(await page.locator("#welcome").isVisible());
   await answered(page, "And now?");
-  if (!REAL) assert.equal(mock.requests.at(-1).messages.length, 1);
+  assert.equal(mock.requests.at(-1).messages.length, 1);
 });
 
-test("a new chat in the middle of an answer ends it", MOCK_ONLY, async () => {
+test("a new chat in the middle of an answer ends it", async () => {
   const page = await open();
   await ask(page, "slow");
   await page.click("#new-chat");
@@ -144,7 +143,7 @@ test("a new chat in the middle of an answer ends it", MOCK_ONLY, async () => {
 for (const how of ["button", "Escape"]) {
   test(`the answer stops by ${how}`, async () => {
     const page = await open();
-    const cut = mock?.cut;
+    const { cut } = mock;
     await ask(page, "Write a very long story, slow and with every detail.");
     await page.waitForFunction(() => document.querySelector(".text")?.textContent.length > 10);
     await (how === "button" ? page.click("#stop") : page.keyboard.press("Escape"));
@@ -156,12 +155,12 @@ for (const how of ["button", "Escape"]) {
     assert.equal((await answer.locator(".text").textContent()).length, length);
     assert.ok(await page.locator("#question").evaluate((box) => box === document.activeElement), "ready for the next question");
     assert.ok(await page.locator(".retry").isVisible());
-    if (!REAL) assert.equal(mock.cut, cut + 1, "the server learns of it");
+    assert.equal(mock.cut, cut + 1, "the server learns of it");
     assert.deepEqual(page.problems, []);
   });
 }
 
-test("Escape closes the settings before it stops anything", MOCK_ONLY, async () => {
+test("Escape closes the settings before it stops anything", async () => {
   const page = await open();
   await ask(page, "slow");
   await page.click("#open-settings");
@@ -213,7 +212,7 @@ test("all works by keyboard alone", async () => {
   assert.equal(await focused(), "open-settings");
 });
 
-test("an answer is read aloud in few pieces, and whole", MOCK_ONLY, async () => {
+test("an answer is read aloud in few pieces, and whole", async () => {
   const page = await open();
   await page.evaluate(() => {
     window.said = [];
@@ -226,7 +225,7 @@ test("an answer is read aloud in few pieces, and whole", MOCK_ONLY, async () => 
   assert.equal(said.filter((text) => text !== "Answering").join("").trim(), await turn.locator(".text").textContent());
 });
 
-test("motion is still where it is not wanted", MOCK_ONLY, async () => {
+test("motion is still where it is not wanted", async () => {
   const page = await open("/", { reducedMotion: "reduce" });
   await ask(page, "slow");
   const animation = await page.evaluate(() => getComputedStyle(document.querySelector(".text"), "::after").animationName);
@@ -235,7 +234,7 @@ test("motion is still where it is not wanted", MOCK_ONLY, async () => {
 
 // ---------------------------------------------------------------- colours
 
-test("colours can be switched off, and stay so", MOCK_ONLY, async () => {
+test("colours can be switched off, and stay so", async () => {
   const page = await open();
   await answered(page, "every source");
   const background = () => page.locator(".text .token").first().evaluate((token) => getComputedStyle(token).backgroundColor);
@@ -261,7 +260,7 @@ for (const colorScheme of ["light", "dark"]) {
   });
 }
 
-test("text that differs from its tokens is shown as it is, plainly", MOCK_ONLY, async () => {
+test("text that differs from its tokens is shown as it is, plainly", async () => {
   const page = await open();
   const turn = await answered(page, "held");
   assert.match(await turn.locator(".text").textContent(), /—/);
@@ -270,7 +269,7 @@ test("text that differs from its tokens is shown as it is, plainly", MOCK_ONLY, 
 
 // ---------------------------------------------------------------- plain, and side by side
 
-test("plain decoding shows no drafts", async () => {
+testWithServer("plain decoding shows no drafts", async () => {
   const page = await open();
   await limit(page, 24);
   await page.check("input[value=plain]");
@@ -281,7 +280,7 @@ test("plain decoding shows no drafts", async () => {
   if (!REAL) assert.equal(mock.requests.at(-1).lookahead.enabled, false);
 });
 
-test("side by side: two columns, the ratio, and the same text", async () => {
+testWithServer("side by side: two columns, the ratio, and the same text", async () => {
   const page = await open();
   await limit(page);
   await page.click("#open-settings");
@@ -307,14 +306,14 @@ test("side by side: two columns, the ratio, and the same text", async () => {
   assert.deepEqual({ ...lookahead, lookahead: 0 }, { ...plain, lookahead: 0 });
 });
 
-test("side by side says so when the texts differ", MOCK_ONLY, async () => {
+test("side by side says so when the texts differ", async () => {
   const page = await open();
   await page.check("input[value=both]");
   const turn = await answered(page, "differ");
   assert.equal(await turn.locator(".differs").textContent(), "✗ different text");
 });
 
-test("stopping a comparison stops both, and judges neither", MOCK_ONLY, async () => {
+test("stopping a comparison stops both, and judges neither", async () => {
   const page = await open();
   await page.check("input[value=both]");
   await ask(page, "slow");
@@ -329,7 +328,7 @@ test("stopping a comparison stops both, and judges neither", MOCK_ONLY, async ()
 
 // ---------------------------------------------------------------- what models write
 
-test("HTML in an answer is text", MOCK_ONLY, async () => {
+test("HTML in an answer is text", async () => {
   const page = await open();
   const turn = await answered(page, "html <i>please</i>");
   assert.match(await turn.locator(".text").textContent(), /<script>alert\(1\)<\/script>/);
@@ -339,7 +338,7 @@ test("HTML in an answer is text", MOCK_ONLY, async () => {
   assert.deepEqual(page.problems, []);
 });
 
-test("code fences become blocks and keep their colours", MOCK_ONLY, async () => {
+test("code fences become blocks and keep their colours", async () => {
   const page = await open();
   const turn = await answered(page, "code");
   const pre = turn.locator("pre");
@@ -351,7 +350,7 @@ test("code fences become blocks and keep their colours", MOCK_ONLY, async () => 
   assert.match(mock.requests.at(-1).messages[1].content, /```python\n/, "the history has the text as it was");
 });
 
-test("new tokens leave the rest of the conversation alone", MOCK_ONLY, async () => {
+test("new tokens leave the rest of the conversation alone", async () => {
   const page = await open();
   await answered(page, "First?");
   await page.evaluate(() => {
@@ -369,7 +368,7 @@ test("new tokens leave the rest of the conversation alone", MOCK_ONLY, async () 
 
 // ---------------------------------------------------------------- errors
 
-test("a busy server's error shows, and the question can be asked again", MOCK_ONLY, async () => {
+test("a busy server's error shows, and the question can be asked again", async () => {
   const page = await open();
   const turn = await answered(page, "busy");
   assert.equal(await turn.locator("[role=alert]").textContent(), "Too many requests wait already. Try again in about 2 s.");
@@ -380,7 +379,7 @@ test("a busy server's error shows, and the question can be asked again", MOCK_ON
 });
 
 for (const [word, message] of [["break", /broke/], ["mid", /The model failed\./]]) {
-  test(`an error in the middle of an answer shows beside its beginning (${word})`, MOCK_ONLY, async () => {
+  test(`an error in the middle of an answer shows beside its beginning (${word})`, async () => {
     const page = await open();
     const turn = await answered(page, word);
     assert.match(await turn.locator("[role=alert]").textContent(), message);
@@ -388,7 +387,7 @@ for (const [word, message] of [["break", /broke/], ["mid", /The model failed\./]
   });
 }
 
-test("a server that is gone is said to be gone", MOCK_ONLY, async () => {
+test("a server that is gone is said to be gone", async () => {
   const own = await startMock();
   const page = await open("/", { base: own.url });
   await own.close();
@@ -396,7 +395,7 @@ test("a server that is gone is said to be gone", MOCK_ONLY, async () => {
   assert.match(await turn.locator("[role=alert]").textContent(), /cannot be reached/);
 });
 
-test("a server with a key asks for it, and the question is asked again", MOCK_ONLY, async () => {
+test("a server with a key asks for it, and the question is asked again", async () => {
   const own = await startMock();
   try {
     const page = await open("/", { base: own.url });
@@ -420,7 +419,7 @@ test("a server with a key asks for it, and the question is asked again", MOCK_ON
   }
 });
 
-test("a key is asked for when the page opens, and the model's name follows", MOCK_ONLY, async () => {
+test("a key is asked for when the page opens, and the model's name follows", async () => {
   const own = await startMock({ key: "secret" });
   try {
     const page = await open("/", { base: own.url });
@@ -435,7 +434,7 @@ test("a key is asked for when the page opens, and the model's name follows", MOC
 
 // ---------------------------------------------------------------- plots
 
-test("plots follow the answers, and say in words what they show", async () => {
+testWithServer("plots follow the answers, and say in words what they show", async () => {
   const page = await open();
   await limit(page);
   const label = (id) => page.locator(`#${id} svg[role=img]`).getAttribute("aria-label");
@@ -483,7 +482,7 @@ test("dark, side by side", async () => {
 
 // ---------------------------------------------------------------- the API reference
 
-test("the reference shows the operations of the server", async () => {
+testWithServer("the reference shows the operations of the server", async () => {
   const page = await open("/docs");
   await page.locator(".operation").first().waitFor();
   assert.equal(await page.locator(".contents li").count(), await page.locator(".operation").count());
@@ -496,7 +495,7 @@ test("the reference shows the operations of the server", async () => {
   assert.deepEqual(page.foreign, []);
 });
 
-test("every part of the reference opens", async () => {
+testWithServer("every part of the reference opens", async () => {
   const page = await open("/docs");
   await page.locator(".operation").first().waitFor();
   // Opening builds what lies within, which may open in turn; a schema in itself must not go on for ever.
@@ -514,7 +513,7 @@ test("every part of the reference opens", async () => {
   assert.deepEqual(page.problems, []);
 });
 
-test("the reference resolves what the document refers to", MOCK_ONLY, async () => {
+test("the reference resolves what the document refers to", async () => {
   const page = await open("/docs");
   const chat = page.locator("#createChatCompletion");
   await chat.waitFor();

@@ -1,9 +1,8 @@
 // Thinking, calls of tools, attachments, and conversations that are kept, branched, exported and imported.
 
-import { test } from "node:test";
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
-import { MOCK_ONLY, PHONE, REAL, answered, ask, contrasts, limit, mock, open, overflow, picture, settled } from "./harness.mjs";
+import { PHONE, answered, ask, contrasts, limit, mock, open, overflow, picture, settled, test } from "./harness.mjs";
 import { THOUGHT_TOKENS } from "./mock.mjs";
 
 const TOOLS = [{ type: "function", function: { name: "get_weather", parameters: { type: "object" } } }];
@@ -26,7 +25,7 @@ async function exported(page, button) {
 
 // ---------------------------------------------------------------- thinking
 
-test("thinking is folded, told by its tokens, and sent back", MOCK_ONLY, async () => {
+test("thinking is folded, told by its tokens, and sent back", async () => {
   const page = await open();
   const turn = await answered(page, "think");
   const thinking = turn.locator(".thinking");
@@ -44,7 +43,7 @@ test("thinking is folded, told by its tokens, and sent back", MOCK_ONLY, async (
   assert.deepEqual(page.problems, []);
 });
 
-test("thinking shows while it streams, and stays where it is stopped", MOCK_ONLY, async () => {
+test("thinking shows while it streams, and stays where it is stopped", async () => {
   const page = await open();
   await ask(page, "slow think");
   await page.locator(".thinking summary", { hasText: "Thinking…" }).waitFor();
@@ -57,7 +56,7 @@ test("thinking shows while it streams, and stays where it is stopped", MOCK_ONLY
   assert.equal(sent()[1].content, "");
 });
 
-test("an answer without thinking shows none", MOCK_ONLY, async () => {
+test("an answer without thinking shows none", async () => {
   const page = await open();
   const turn = await answered(page, "One?");
   assert.equal(await turn.locator(".thinking").isVisible(), false);
@@ -67,7 +66,7 @@ test("an answer without thinking shows none", MOCK_ONLY, async () => {
 
 // ---------------------------------------------------------------- calls
 
-test("tools are offered only where a person pastes them", MOCK_ONLY, async () => {
+test("tools are offered only where a person pastes them", async () => {
   const page = await open();
   await answered(page, "weather");
   assert.equal("tools" in mock.requests.at(-1), false);
@@ -77,7 +76,7 @@ test("tools are offered only where a person pastes them", MOCK_ONLY, async () =>
 });
 
 for (const wrong of ["{", "{\"type\": \"function\"}", "[1]"]) {
-  test(`tools that are no definitions are not sent (${wrong})`, MOCK_ONLY, async () => {
+  test(`tools that are no definitions are not sent (${wrong})`, async () => {
     const page = await open();
     const before = mock.requests.length;
     await page.click("#open-settings");
@@ -91,7 +90,7 @@ for (const wrong of ["{", "{\"type\": \"function\"}", "[1]"]) {
   });
 }
 
-test("calls show their arguments while they stream, and fold when long", MOCK_ONLY, async () => {
+test("calls show their arguments while they stream, and fold when long", async () => {
   const page = await open();
   await offer(page, TOOLS);
   await ask(page, "weather");
@@ -111,7 +110,7 @@ test("calls show their arguments while they stream, and fold when long", MOCK_ON
   assert.deepEqual(page.problems, []);
 });
 
-test("results of calls are typed, sent as tool messages, and the conversation goes on", MOCK_ONLY, async () => {
+test("results of calls are typed, sent as tool messages, and the conversation goes on", async () => {
   const page = await open();
   await offer(page, TOOLS);
   await answered(page, "weather");
@@ -134,7 +133,7 @@ test("results of calls are typed, sent as tool messages, and the conversation go
   assert.equal(await page.locator(".result b").count(), 0);
 });
 
-test("a question after calls leaves none without a result", MOCK_ONLY, async () => {
+test("a question after calls leaves none without a result", async () => {
   const page = await open();
   await offer(page, TOOLS);
   await answered(page, "weather");
@@ -147,7 +146,7 @@ test("a question after calls leaves none without a result", MOCK_ONLY, async () 
   ]);
 });
 
-test("a call that was cut off is shown, and no part of the history", MOCK_ONLY, async () => {
+test("a call that was cut off is shown, and no part of the history", async () => {
   const page = await open();
   await offer(page, TOOLS);
   const turn = await answered(page, "unfinished weather");
@@ -159,7 +158,7 @@ test("a call that was cut off is shown, and no part of the history", MOCK_ONLY, 
 
 // ---------------------------------------------------------------- attachments
 
-test("files go along as fenced text with their names", MOCK_ONLY, async () => {
+test("files go along as fenced text with their names", async () => {
   const page = await open();
   await page.setInputFiles("#attach-files", [file("notes.md", "# Title\n\n````\ncode\n````\n"), file("data.csv", "a,b\n")]);
   await page.locator("#attachments li").nth(1).waitFor();
@@ -171,7 +170,7 @@ test("files go along as fenced text with their names", MOCK_ONLY, async () => {
   assert.equal(sent()[2].content, "And now?");
 });
 
-test("files are dropped on the page, and one alone is a question", MOCK_ONLY, async () => {
+test("files are dropped on the page, and one alone is a question", async () => {
   const page = await open();
   await page.evaluate(() => {
     const dataTransfer = new DataTransfer();
@@ -191,7 +190,7 @@ for (const [kind, content, why] of [
   ["zeros", [0x41, 0, 0x42], /picture\.png is not attached: it is binary/],
   ["large", Buffer.alloc(300 * 1024, "x"), /picture\.png is not attached: it has 300 KiB, and 256 KiB is the most/],
 ]) {
-  test(`a file that cannot go along is refused (${kind})`, MOCK_ONLY, async () => {
+  test(`a file that cannot go along is refused (${kind})`, async () => {
     const page = await open();
     await page.setInputFiles("#attach-files", [file("picture.png", content)]);
     await page.locator("#attach-note", { hasText: why }).waitFor();
@@ -199,7 +198,7 @@ for (const [kind, content, why] of [
   });
 }
 
-test("a question that cannot be sent keeps its files", MOCK_ONLY, async () => {
+test("a question that cannot be sent keeps its files", async () => {
   const page = await open();
   await page.setInputFiles("#attach-files", [file("a.txt", "a")]);
   await page.locator("#attachments li").waitFor();
@@ -215,7 +214,7 @@ test("a question that cannot be sent keeps its files", MOCK_ONLY, async () => {
 test("a conversation is kept in the browser and opened again", async () => {
   const page = await open();
   await limit(page, 24);
-  await answered(page, REAL ? "Say hello." : "think <b>once</b>");
+  await answered(page, "think <b>once</b>");
   const text = await page.textContent(".answer .text");
   const thoughts = await page.textContent(".thoughts");
   await page.reload();
@@ -225,13 +224,13 @@ test("a conversation is kept in the browser and opened again", async () => {
   assert.equal(await page.textContent(".thoughts"), thoughts);
   assert.equal(await page.locator("#chat-list b").count(), 0);
   await answered(page, "And now?");
-  if (!REAL) assert.deepEqual(sent()[1], { role: "assistant", content: text, reasoning_content: thoughts });
+  assert.deepEqual(sent()[1], { role: "assistant", content: text, reasoning_content: thoughts });
   assert.equal(await page.locator("#chat-list li").count(), 1);
   assert.deepEqual(page.problems, []);
   assert.deepEqual(page.foreign, []);
 });
 
-test("calls are kept with their results open", MOCK_ONLY, async () => {
+test("calls are kept with their results open", async () => {
   const page = await open();
   await offer(page, TOOLS);
   await answered(page, "weather");
@@ -244,7 +243,7 @@ test("calls are kept with their results open", MOCK_ONLY, async () => {
   assert.deepEqual(sent().map((message) => message.role), ["user", "assistant", "tool", "tool"]);
 });
 
-test("conversations are deleted one by one and all at once", MOCK_ONLY, async () => {
+test("conversations are deleted one by one and all at once", async () => {
   const page = await open();
   page.on("dialog", (dialog) => dialog.accept());
   for (const question of ["One?", "Two?", "Three?"]) {
@@ -262,7 +261,7 @@ test("conversations are deleted one by one and all at once", MOCK_ONLY, async ()
   assert.deepEqual(keys, []);
 });
 
-test("a conversation that is deleted in the middle of an answer stays deleted", MOCK_ONLY, async () => {
+test("a conversation that is deleted in the middle of an answer stays deleted", async () => {
   const page = await open();
   page.on("dialog", (dialog) => dialog.accept());
   await ask(page, "slow");
@@ -272,7 +271,7 @@ test("a conversation that is deleted in the middle of an answer stays deleted", 
   assert.deepEqual(await titles(page), []);
 });
 
-test("an answer that another conversation interrupts is kept with its own", MOCK_ONLY, async () => {
+test("an answer that another conversation interrupts is kept with its own", async () => {
   const page = await open();
   await answered(page, "One?");
   await page.click("#new-chat");
@@ -285,7 +284,7 @@ test("an answer that another conversation interrupts is kept with its own", MOCK
   assert.ok((await page.textContent(".answer .text")).length > 10);
 });
 
-test("leaving the page in the middle of an answer keeps what came", MOCK_ONLY, async () => {
+test("leaving the page in the middle of an answer keeps what came", async () => {
   const page = await open();
   await ask(page, "slow");
   await page.waitForFunction(() => document.querySelector(".text")?.textContent.length > 10);
@@ -295,7 +294,7 @@ test("leaving the page in the middle of an answer keeps what came", MOCK_ONLY, a
   assert.ok(await page.locator(".retry").isVisible());
 });
 
-test("nothing is kept where a person does not want it", MOCK_ONLY, async () => {
+test("nothing is kept where a person does not want it", async () => {
   const page = await open();
   await page.click("#open-settings");
   await page.uncheck("input[name=keep]");
@@ -313,7 +312,7 @@ for (const [how, fill] of [
     localStorage.setItem("lookahead.conversations", JSON.stringify([{ id: "old", title: "Old", size: 4_499_999 }]));
   }],
 ]) {
-  test(`a conversation that finds no room is said not to be kept (${how})`, MOCK_ONLY, async () => {
+  test(`a conversation that finds no room is said not to be kept (${how})`, async () => {
     const page = await open();
     await page.evaluate(fill);
     const turn = await answered(page, "One?");
@@ -323,7 +322,7 @@ for (const [how, fill] of [
   });
 }
 
-test("a damaged conversation is said to be one", MOCK_ONLY, async () => {
+test("a damaged conversation is said to be one", async () => {
   const page = await open();
   await page.evaluate(() => {
     localStorage.setItem("lookahead.conversations", JSON.stringify([{ id: "x", title: "Broken", size: 9 }]));
@@ -338,7 +337,7 @@ test("a damaged conversation is said to be one", MOCK_ONLY, async () => {
 
 // ---------------------------------------------------------------- branches
 
-test("an earlier message is edited into a branch, and branches are switched", MOCK_ONLY, async () => {
+test("an earlier message is edited into a branch, and branches are switched", async () => {
   const page = await open();
   await answered(page, "One?");
   await answered(page, "Two?");
@@ -366,7 +365,7 @@ test("an earlier message is edited into a branch, and branches are switched", MO
   assert.deepEqual(page.problems, []);
 });
 
-test("editing is cancelled by Escape, and changes nothing", MOCK_ONLY, async () => {
+test("editing is cancelled by Escape, and changes nothing", async () => {
   const page = await open();
   await answered(page, "One?");
   const before = mock.requests.length;
@@ -378,7 +377,7 @@ test("editing is cancelled by Escape, and changes nothing", MOCK_ONLY, async () 
   assert.equal(mock.requests.length, before);
 });
 
-test("an answer is written again as a branch", MOCK_ONLY, async () => {
+test("an answer is written again as a branch", async () => {
   const page = await open();
   await answered(page, "One?");
   await answered(page, "Two?");
@@ -396,7 +395,7 @@ test("an answer is written again as a branch", MOCK_ONLY, async () => {
   await picture(page, "branches");
 });
 
-test("trying again after a stop keeps what came so far", MOCK_ONLY, async () => {
+test("trying again after a stop keeps what came so far", async () => {
   const page = await open();
   await ask(page, "slow");
   await page.waitForFunction(() => document.querySelector(".text")?.textContent.length > 10);
@@ -412,7 +411,7 @@ test("trying again after a stop keeps what came so far", MOCK_ONLY, async () => 
 
 // ---------------------------------------------------------------- export and import
 
-test("a conversation goes out as JSON and comes back the same", MOCK_ONLY, async () => {
+test("a conversation goes out as JSON and comes back the same", async () => {
   const page = await open();
   await offer(page, TOOLS);
   await answered(page, "think about the weather");
@@ -432,7 +431,7 @@ test("a conversation goes out as JSON and comes back the same", MOCK_ONLY, async
   assert.equal(await page.locator("#chat-list li").count(), 2);
 });
 
-test("a conversation goes out as Markdown", MOCK_ONLY, async () => {
+test("a conversation goes out as Markdown", async () => {
   const page = await open();
   await offer(page, TOOLS);
   await answered(page, "think about the weather");
@@ -441,7 +440,7 @@ test("a conversation goes out as Markdown", MOCK_ONLY, async () => {
   assert.match(text, /\n\nCalls `get_weather`:\n\n```json\n\{"city":"Zürich"/);
 });
 
-test("an imported list of messages keeps its system prompt and its open question", MOCK_ONLY, async () => {
+test("an imported list of messages keeps its system prompt and its open question", async () => {
   const page = await open();
   await page.click("#open-settings");
   await page.fill("#system", "Be long.");
@@ -470,7 +469,7 @@ for (const [content, why] of [
   ["[{\"role\": \"user\", \"content\": 3}]", /Message 1 has a content that is no text/],
   ["[{\"role\": \"assistant\", \"tool_calls\": [{}]}]", /Message 1 has a call without a name/],
 ]) {
-  test(`a file that is no conversation is refused (${content})`, MOCK_ONLY, async () => {
+  test(`a file that is no conversation is refused (${content})`, async () => {
     const page = await open();
     await page.setInputFiles("#import-file", [file("m.json", content)]);
     await page.locator("#chat-note", { hasText: why }).waitFor();
@@ -482,7 +481,7 @@ for (const [content, why] of [
 // ---------------------------------------------------------------- layout
 
 for (const colorScheme of ["light", "dark"]) {
-  test(`the list, forms and folds fit a phone (${colorScheme})`, MOCK_ONLY, async () => {
+  test(`the list, forms and folds fit a phone (${colorScheme})`, async () => {
     const page = await open("/", { viewport: PHONE, colorScheme });
     await offer(page, TOOLS);
     await answered(page, "think about the weather");

@@ -1,11 +1,10 @@
 // A headless Chromium on the mock or on a real server, and what tests do with a page.
 
-import { after, afterEach, before } from "node:test";
+import { after, afterEach, before, test as testAnywhere } from "node:test";
 import { chromium } from "playwright-core";
 import { startMock } from "./mock.mjs";
 
 export const REAL = process.env.BASE_URL?.replace(/\/$/, "");
-export const MOCK_ONLY = REAL ? { skip: "needs answers that only the mock gives" } : {};
 const PATIENCE_MS = REAL ? 180_000 : 15_000;
 const DESKTOP = { width: 1280, height: 820 };
 export const PHONE = { width: 360, height: 740 };
@@ -34,6 +33,12 @@ after(async () => {
 });
 
 // ---------------------------------------------------------------- helpers
+
+// A test of the page: the mock's answers can be foreseen, and are all that it needs.
+export const test = (name, body) => testAnywhere(name, { skip: REAL && "needs the mock alone" }, body);
+
+// A test of what the page takes from its server: it runs against a real one, too.
+export const testWithServer = (name, body) => testAnywhere(name, body);
 
 export async function open(path = "/", { base = REAL ?? mock.url, ...options } = {}) {
   const context = await browser.newContext({ viewport: DESKTOP, ...options });

@@ -241,7 +241,7 @@ SECTIONS = {
         ("`tool_choice`: a function", calls(tools=[TOOL, OTHER_TOOL], tool_choice={"type": "function", "function": {"name": "get_time"}}), "as above"),
         ("`tool_choice`: none", calls(tools=[TOOL], tool_choice="none"), ""),
         ("`parallel_tool_calls`: false", taken(tools=[TOOL], parallel_tool_calls=False), ""),
-        ("`tools` with `response_format`", calls(tools=[TOOL], response_format={"type": "json_object"}), "one of both"),
+        ("`tools` with `response_format`", calls(tools=[TOOL], parallel_tool_calls=False, response_format={"type": "json_object"}), "an answer is a call or JSON; llama.cpp lets this model answer with a text"),
     ],
     "Answers": [
         ("`stream`", stream(), ""),
@@ -291,7 +291,7 @@ SECTIONS = {
         ("`GET /v1/models/{model}`", lambda server: str(server.client.get("/v1/models/" + ok(server.client.get("/v1/models"))["data"][0]["id"]).status_code), "as OpenAI"),
         ("`POST /v1/embeddings`", status("POST", "/v1/embeddings", input="x"), "501: models that generate have no pooling; llama.cpp wants `--embeddings`"),
         ("`POST /tokenize`", lambda server: str(ok(server.post("/tokenize", {"content": "Hello world"}))["tokens"]), ""),
-        ("`POST /tokenize` with `with_pieces`", lambda server: type(ok(server.post("/tokenize", {"content": "Hi", "with_pieces": True}))["tokens"][0]).__name__, "`/detokenize` gives pieces"),
+        ("`POST /tokenize` with `with_pieces`", lambda server: type(ok(server.post("/tokenize", {"content": "Hi", "with_pieces": True}))["tokens"][0]).__name__, ""),
         ("`POST /detokenize`", lambda server: ok(server.post("/detokenize", {"tokens": [19556, 905]}))["content"], ""),
         ("`GET /health`", status("GET", "/health"), ""),
         ("`GET /metrics`", status("GET", "/metrics"), "llama.cpp wants `--metrics`; names are each one's own"),
@@ -300,10 +300,10 @@ SECTIONS = {
         ("`POST /apply-template`", status("POST", "/apply-template", messages=USER), ""),
         ("`GET /props`", status("GET", "/props"), ""),
         ("`GET /slots`", status("GET", "/slots"), ""),
-        ("`POST /api/chat` (Ollama's)", ollama_chat, "llama.cpp answers in OpenAI's form"),
+        ("`POST /api/chat` (Ollama's)", ollama_chat, ""),
         ("`GET /api/tags` (Ollama's)", status("GET", "/api/tags"), ""),
-        ("`POST /v1/responses`", status("POST", "/v1/responses", input="Hi", max_output_tokens=1), "not supported"),
-        ("`POST /v1/messages`", status("POST", "/v1/messages", messages=USER, max_tokens=1), "Anthropic's form; not supported"),
+        ("`POST /v1/responses`", status("POST", "/v1/responses", input="Hi", max_output_tokens=1), ""),
+        ("`POST /v1/messages`", status("POST", "/v1/messages", messages=USER, max_tokens=1), ""),
     ],
 }  # fmt: skip
 

@@ -1,10 +1,12 @@
-"""What one key can do to another: make its requests take longer than beside an ordinary request of that key, but never fail.
+"""What some clients can do to others: make their requests take longer, but never fail.
 
-Each test is a way to be hostile, of CLIENTS at once. ROUNDS is how many requests of the other key are timed (5).
+A key has many ways to be hostile to another one, of CLIENTS at once. ROUNDS is how many requests of the other key are timed (5).
 """
 
+import contextlib
 import os
 import random
+import socket
 import statistics
 import threading
 import time
@@ -103,3 +105,38 @@ def test_another_key_hardly_notices(hostile):
         print(f"{hostile.__name__}: {beside_one:.2f} s beside one, {beside_many:.2f} s beside many ({statuses})")
         assert beside_many <= MOST * beside_one + NOISE_S
         assert set(statuses) <= {200, 400, 429}, "what is too much is refused, and nothing fails"
+
+
+def test_others_are_served_beside_slow_and_silent_clients():
+    silent, slow = 1000, 50
+    with Server("--client-timeout", "4") as server:
+        host, port = server.url.removeprefix("http://").split(":")
+        alone = min(timed(server) for _ in range(3))
+        memory = server.anonymous_bytes()
+        connections = [socket.create_connection((host, port)) for _ in range(silent + slow)]
+        for connection in connections[silent:]:
+            connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
+        began = time.monotonic()
+        beside = []
+        while time.monotonic() - began < 6:
+            for connection in connections[silent:]:
+                with contextlib.suppress(OSError):
+                    connection.sendall(b" ")
+            beside.append(timed(server))
+        grown = server.anonymous_bytes() - memory
+        print(f"alone {alone * 1e3:.0f} ms, beside {sorted(beside)[len(beside) // 2] * 1e3:.0f} ms, {grown >> 10} KiB")
+        assert sorted(beside)[len(beside) // 2] < 3 * alone + 0.05
+        assert grown < 32 << 20
+        for connection in connections:
+            connection.settimeout(20)
+            with contextlib.suppress(ConnectionError):
+                while connection.recv(4096):
+                    pass
+            connection.close()
+        assert timed(server) < 3 * alone + 0.05
+
+
+def timed(server):
+    began = time.monotonic()
+    server.chat("Say hello.", max_tokens=4)
+    return time.monotonic() - began

@@ -27,6 +27,9 @@ pub(super) struct TokenizeRequest {
     add_special: bool,
     /// Whether names of control tokens become those tokens; true if it is not given.
     parse_special: Option<bool>,
+    /// Whether each token comes with its piece of the text.
+    #[serde(default)]
+    with_pieces: bool,
     /// The model; `/v1/models` lists it.
     model: Option<String>,
 }
@@ -39,10 +42,36 @@ pub(super) struct DetokenizeRequest {
     model: Option<String>,
 }
 
-/// Token ids.
+/// The tokens of a text.
 #[derive(Serialize, ToSchema)]
 pub(super) struct Tokens {
-    tokens: Vec<TokenId>,
+    tokens: Vec<Token>,
+}
+
+/// A token: its id, or that with its piece of the text where pieces are asked for.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum Token {
+    Id(TokenId),
+    WithPiece { id: TokenId, piece: TokenPiece },
+}
+
+/// What a token stands for: a text, or bytes where it is a part of a character.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub(super) enum TokenPiece {
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+impl Token {
+    fn with_piece(id: TokenId, bytes: &[u8]) -> Self {
+        let piece = match str::from_utf8(bytes) {
+            Ok(text) => TokenPiece::Text(text.to_owned()),
+            Err(_) => TokenPiece::Bytes(bytes.to_owned()),
+        };
+        Self::WithPiece { id, piece }
+    }
 }
 
 /// A text.
@@ -66,12 +95,17 @@ pub(super) struct Text {
 )]
 pub(super) async fn tokenize(call: Call) -> Result<Response, ApiError> {
     answer(call, |state, fields| {
-        let TokenizeRequest { content, add_special, parse_special, model } = fields.part()?;
+        let TokenizeRequest { content, add_special, parse_special, with_pieces, model } = fields.part()?;
         let passed_over = fields.refuse_unknown()?;
         let options = EncodeOptions { add_bos: add_special, parse_special: parse_special.unwrap_or(true) };
         let tokenizer = state.models.find(model.as_deref())?.tokenizer();
         let tokens = tokenizer.encode(&content, options);
-        let tokens = tokens.map_err(|error| ApiError::invalid("content", error.to_string()))?;
+        let tokens = tokens.map_err(|error| ApiError::invalid("content", error.to_string()))?.into_iter();
+        let tokens = if with_pieces {
+            tokens.map(|id| Token::with_piece(id, tokenizer.token_bytes(id))).collect()
+        } else {
+            tokens.map(Token::Id).collect()
+        };
         Ok((Tokens { tokens }, passed_over))
     })
     .await

@@ -77,6 +77,29 @@ fn a_text_is_continued_as_in_openais_form_whole_and_streamed() {
 }
 
 #[test]
+fn tokens_come_with_their_pieces_where_they_are_asked_for() {
+    let server = TestServer::start(options());
+    let content = "Rivers, Zürich 🦀";
+    let tokens = |more: Value| {
+        let mut fields = json!({ "content": content });
+        fields.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        server.post("/tokenize", &fields).json()["tokens"].as_array().unwrap().clone()
+    };
+    let with_pieces = tokens(json!({ "with_pieces": true }));
+    let ids: Vec<Value> = with_pieces.iter().map(|token| token["id"].clone()).collect();
+    assert_eq!(ids, tokens(json!({})));
+    let mut bytes = Vec::new();
+    for token in &with_pieces {
+        match &token["piece"] {
+            Value::String(text) => bytes.extend_from_slice(text.as_bytes()),
+            piece => bytes.extend(serde_json::from_value::<Vec<u8>>(piece.clone()).unwrap()),
+        }
+    }
+    assert_eq!(String::from_utf8(bytes).unwrap(), content);
+    assert!(with_pieces.iter().any(|token| token["piece"].is_array()), "a part of a character is bytes");
+}
+
+#[test]
 fn a_grammar_in_gbnf_is_followed_in_every_form() {
     let server = TestServer::start(options());
     let grammar =
