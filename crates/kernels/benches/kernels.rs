@@ -12,8 +12,8 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, Ceilings, Isa, Kernels, KvLayout, KvPage, KvShape, KvType,
-    Matrix, PAGE_ROWS, VisibleRows, WeightArena, WeightType, attention, multiply,
+    Activations, AttentionScratch, AttentionShape, Ceilings, InputCodes, Isa, Kernels, KvLayout, KvPage,
+    KvShape, KvType, Matrix, PAGE_ROWS, VisibleRows, WeightArena, WeightType, attention, multiply,
 };
 
 /// A matrix that no cache holds: its weights come from memory, as those of a model do.
@@ -40,7 +40,7 @@ fn main() {
     divan::main();
 }
 
-fn activations(tokens: usize, codes: bool) -> Activations {
+fn activations(tokens: usize, codes: InputCodes) -> Activations {
     let mut x = Activations::new();
     x.compute(&KERNELS, [tokens, COLUMNS], codes, [], 0, |token, [], row| {
         for (i, x) in row.iter_mut().enumerate() {
@@ -68,7 +68,7 @@ fn weights(weight_type: WeightType) -> Matrix {
 
 fn product(bencher: Bencher<'_, '_>, weight_type: WeightType, tokens: usize) {
     let matrix = weights(weight_type);
-    let x = activations(tokens, weight_type.is_quantized());
+    let x = activations(tokens, weight_type.codes());
     let mut out = vec![0.0; tokens * ROWS];
     bencher
         .counter(BytesCount::new(matrix.bytes()))

@@ -133,31 +133,36 @@ impl Block {
     /// Of weights that are all zero.
     pub(crate) const ZERO: Self = Self { codes: [0; 32], d: 0, d_min: 0, sub_scales: [1, 1], sub_min: 1 };
 
-    /// The float scale of the block's integer sums. Exact: 11 significant bits times at most 6.
-    pub fn scale(&self, weight_type: WeightType) -> f32 {
-        let d = f16::from_bits(self.d).to_f32();
-        // Q6_K's sub-scales stay integers: its halves differ.
-        if weight_type == WeightType::Q6K { d } else { d * f32::from(self.sub_scales[0]) }
+    /// The float scale of integer sums.
+    pub fn scale(&self) -> f32 {
+        f16::from_bits(self.d).to_f32()
     }
 
-    /// The minimum that is added to every weight. Exact.
-    pub fn minimum(&self, weight_type: WeightType) -> f32 {
-        weight_type.minimum_sign() * (f16::from_bits(self.d_min).to_f32() * f32::from(self.sub_min))
+    /// The float scale of the minimum, with the sign with which it is added.
+    pub fn minimum_scale(&self, weight_type: WeightType) -> f32 {
+        weight_type.minimum_sign() * f16::from_bits(self.d_min).to_f32()
     }
 
-    /// The integer factor of weight `i`: its code without the offset, times its half's sub-scale where that is an
-    /// integer.
+    /// The integer factor of the minimum.
+    pub fn integer_minimum(&self) -> i32 {
+        i32::from(self.sub_min)
+    }
+
+    /// The integer factor of weight `i`: its code without the offset, times its half's sub-scale.
     pub fn integer(&self, weight_type: WeightType, i: usize) -> i32 {
-        match weight_type {
-            WeightType::Q8_0 => i32::from(self.codes[i] as i8),
-            WeightType::Q6K => i32::from(self.sub_scales[i / 16]) * (i32::from(self.codes[i]) - 32),
-            _ => i32::from(self.codes[i]) - weight_type.offset(),
-        }
+        let code = if weight_type == WeightType::Q8_0 {
+            i32::from(self.codes[i] as i8)
+        } else {
+            i32::from(self.codes[i]) - weight_type.offset()
+        };
+        i32::from(self.sub_scales[i / 16]) * code
     }
 
     /// The weights as floats.
     pub(crate) fn dequantize(&self, weight_type: WeightType) -> [f32; 32] {
-        let (scale, minimum) = (self.scale(weight_type), self.minimum(weight_type));
+        // All of it is exact but the last sum: 11 significant bits times at most 14.
+        let scale = self.scale();
+        let minimum = self.minimum_scale(weight_type) * self.integer_minimum() as f32;
         std::array::from_fn(|i| {
             let scaled = scale * self.integer(weight_type, i) as f32;
             if weight_type.minimum_sign() == 0.0 { scaled } else { scaled + minimum }

@@ -9,13 +9,13 @@
 //! with threads), `arena` (memory that matrices share) and `disjoint` (the writes of parallel tasks).
 //!
 //! ```
-//! use lookahead_kernels::{Activations, Kernels, Matrix, WeightArena, WeightType, multiply};
+//! use lookahead_kernels::{Activations, InputCodes, Kernels, Matrix, WeightArena, WeightType, multiply};
 //!
 //! let kernels = Kernels::new(2);
 //! let weights: Vec<u8> = [1.0f32, 2.0, 3.0, 4.0].iter().flat_map(|w| w.to_le_bytes()).collect();
 //! let matrix = Matrix::pack(&kernels, &mut WeightArena::new(), WeightType::F32, [2, 2], &weights)?;
 //! let mut x = Activations::new();
-//! x.compute(&kernels, [1, 2], false, [], 0, |_, [], row| row.copy_from_slice(&[10.0, 1.0]));
+//! x.compute(&kernels, [1, 2], InputCodes::NONE, [], 0, |_, [], row| row.copy_from_slice(&[10.0, 1.0]));
 //! let mut out = [0.0; 2];
 //! multiply(&kernels, &x, [(&matrix, &mut out)]);
 //! assert_eq!(out, [12.0, 34.0]);
@@ -40,7 +40,7 @@ mod simd;
 mod sync;
 mod weight_type;
 
-pub use activations::Activations;
+pub use activations::{Activations, InputCodes};
 pub use arena::WeightArena;
 pub use attention::{
     AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS, UnknownKvType,

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::activations::InputCodes;
+
 /// How the weights of a tensor are stored: plain floats, or blocks of quantized integers with shared scales.
 ///
 /// Layouts are those of the GGML tensor library (`ggml-common.h`); a row is a whole number of blocks.
@@ -78,6 +80,15 @@ impl WeightType {
             (columns / self.block_weights()).checked_mul(self.block_bytes())
         } else {
             None
+        }
+    }
+
+    /// Which quantized forms of its input a product with such weights needs.
+    pub const fn codes(self) -> InputCodes {
+        match self {
+            Self::F32 | Self::F16 | Self::Bf16 => InputCodes::NONE,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => InputCodes::BLOCKS,
+            Self::Q4K | Self::Q5K | Self::Q6K => InputCodes::SUPER_BLOCKS,
         }
     }
 

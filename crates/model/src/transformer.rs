@@ -70,7 +70,7 @@ impl Transformer<'_> {
         let mut kv_layer = 0;
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
         for (block, weights) in blocks.zip(weights.layers.iter().flatten()) {
-            residual.read(block.input, weights.norm.as_ref(), weights.mixer.needs_codes(), input);
+            residual.read(block.input, weights.norm.as_ref(), weights.mixer.input_codes(), input);
             let out = residual.result(block.input, weights.post_norm.as_ref());
             match (&block.mixer, &weights.mixer) {
                 (Mixer::Attention(spec), MixerWeights::Attention(weights)) => {

@@ -44,6 +44,7 @@ macro_rules! implement_simd {
             type I32 = __m256i;
             type Bytes = __m256i;
             type Dot = __m256i;
+            type Factor = __m256i;
 
             $($dots)*
 
@@ -84,12 +85,6 @@ macro_rules! implement_simd {
                     let widened = _mm256_cvtepu16_epi32(_mm_loadu_si128(part_of(bytes, part).cast()));
                     _mm256_castsi256_ps(_mm256_slli_epi32::<16>(widened))
                  }
-            }
-
-            #[inline(always)]
-            fn load_u8(self, bytes: &[u8; GROUP], part: usize) -> __m256 {
-                // SAFETY: `self` proves AVX2; the part lies within the group (`part_of`); the load may be unaligned.
-                unsafe { _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadl_epi64(part_of(bytes, part).cast()))) }
             }
 
             #[inline(always)]
@@ -188,12 +183,6 @@ macro_rules! implement_simd {
 
 
             #[inline(always)]
-            fn i32_mul(self, a: __m256i, b: __m256i) -> __m256i {
-                // SAFETY: `self` proves AVX2.
-                unsafe { _mm256_mullo_epi32(a, b) }
-            }
-
-            #[inline(always)]
             fn i32_shift_left(self, a: __m256i, bits: u32) -> __m256i {
                 // SAFETY: `self` proves AVX2.
                 unsafe { _mm256_sllv_epi32(a, _mm256_set1_epi32(bits as i32)) }
@@ -228,6 +217,27 @@ implement_simd!(Avx2, {
     }
 
     #[inline(always)]
+    fn factor(self, biased: __m256i, byte: u32) -> __m256i {
+        // Both words of a lane: the byte at their upper end, then shifted down with its sign.
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let bytes = _mm256_xor_si256(biased, _mm256_set1_epi8(-128));
+            let of_quads = _mm256_setr_epi8(
+                -128, 0, -128, 0, -128, 4, -128, 4, -128, 8, -128, 8, -128, 12, -128, 12, //
+                -128, 0, -128, 0, -128, 4, -128, 4, -128, 8, -128, 8, -128, 12, -128, 12,
+            );
+            let places = _mm256_add_epi8(of_quads, _mm256_set1_epi16((byte as i16) << 8));
+            _mm256_srai_epi16::<8>(_mm256_shuffle_epi8(bytes, places))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_scale(self, sum: __m256i, products: __m256i, factor: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi32(sum, _mm256_madd_epi16(products, factor)) }
+    }
+
+    #[inline(always)]
     fn dot_biased(self, sum: __m256i, biased: __m256i, x: __m256i) -> __m256i {
         // |w| is unsigned even for w = -128, and x takes the sign of w: 2 * 128 * 127 does not saturate 16 bits.
         // SAFETY: `self` proves AVX2.
@@ -256,6 +266,21 @@ implement_simd!(Avx2Vnni, {
     #[inline(always)]
     fn dot_finish(self, sum: __m256i, products: __m256i) -> __m256i {
         self.i32_add(sum, products)
+    }
+
+    #[inline(always)]
+    fn factor(self, biased: __m256i, byte: u32) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe {
+            let bytes = _mm256_xor_si256(biased, _mm256_set1_epi8(-128));
+            _mm256_srai_epi32::<24>(_mm256_sll_epi32(bytes, _mm_cvtsi32_si128(24 - 8 * byte as i32)))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_scale(self, sum: __m256i, products: __m256i, factor: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi32(sum, _mm256_mullo_epi32(products, factor)) }
     }
 
     #[inline(always)]

@@ -33,6 +33,7 @@ impl Simd for Avx512 {
     type I32 = __m512i;
     type Bytes = __m512i;
     type Dot = __m512i;
+    type Factor = __m512i;
 
     #[inline(always)]
     fn prefetch(self, bytes: &[u8], at: usize) {
@@ -71,12 +72,6 @@ impl Simd for Avx512 {
             let widened = _mm512_cvtepu16_epi32(_mm256_loadu_si256(bytes.as_ptr().cast()));
             _mm512_castsi512_ps(_mm512_slli_epi32::<16>(widened))
         }
-    }
-
-    #[inline(always)]
-    fn load_u8(self, bytes: &[u8; GROUP], _: usize) -> __m512 {
-        // SAFETY: `self` proves AVX-512; the array has 16 bytes; the load may be unaligned.
-        unsafe { _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_loadu_si128(bytes.as_ptr().cast()))) }
     }
 
     #[inline(always)]
@@ -173,12 +168,6 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn i32_mul(self, a: __m512i, b: __m512i) -> __m512i {
-        // SAFETY: `self` proves AVX-512.
-        unsafe { _mm512_mullo_epi32(a, b) }
-    }
-
-    #[inline(always)]
     fn i32_shift_left(self, a: __m512i, bits: u32) -> __m512i {
         // SAFETY: `self` proves AVX-512.
         unsafe { _mm512_sllv_epi32(a, _mm512_set1_epi32(bits as i32)) }
@@ -199,6 +188,21 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn dot_finish(self, sum: __m512i, products: __m512i) -> __m512i {
         self.i32_add(sum, products)
+    }
+
+    #[inline(always)]
+    fn factor(self, biased: __m512i, byte: u32) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe {
+            let bytes = _mm512_xor_si512(biased, _mm512_set1_epi8(-128));
+            _mm512_srai_epi32::<24>(_mm512_sll_epi32(bytes, _mm_cvtsi32_si128(24 - 8 * byte as i32)))
+        }
+    }
+
+    #[inline(always)]
+    fn dot_scale(self, sum: __m512i, products: __m512i, factor: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512.
+        unsafe { _mm512_add_epi32(sum, _mm512_mullo_epi32(products, factor)) }
     }
 
     #[inline(always)]

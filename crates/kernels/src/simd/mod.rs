@@ -4,6 +4,8 @@
 //! the same bits.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
@@ -12,6 +14,8 @@ mod neon;
 mod scalar;
 mod vector;
 
+#[cfg(target_arch = "x86_64")]
+pub(crate) use amx::{Amx, Sums, TILE_COLUMNS, TILE_TOKENS, Tiles, WeightLine};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx2::{Avx2, Avx2Vnni};
 #[cfg(target_arch = "x86_64")]
@@ -34,6 +38,8 @@ pub(crate) enum IsaKind {
     Avx2Vnni(Avx2Vnni),
     #[cfg(target_arch = "x86_64")]
     Avx512(Avx512),
+    #[cfg(target_arch = "x86_64")]
+    Amx(Amx),
     #[cfg(target_arch = "aarch64")]
     Neon(Neon),
     #[cfg(target_arch = "aarch64")]
@@ -58,6 +64,7 @@ impl Isa {
             all.extend(Avx2::detect().map(|simd| Self(IsaKind::Avx2(simd))));
             all.extend(Avx2Vnni::detect().map(|simd| Self(IsaKind::Avx2Vnni(simd))));
             all.extend(Avx512::detect().map(|simd| Self(IsaKind::Avx512(simd))));
+            all.extend(Amx::detect().map(|amx| Self(IsaKind::Amx(amx))));
         }
         #[cfg(target_arch = "aarch64")]
         {
@@ -77,6 +84,8 @@ impl Isa {
             IsaKind::Avx2Vnni(_) => "AVX2 + VNNI",
             #[cfg(target_arch = "x86_64")]
             IsaKind::Avx512(_) => "AVX-512 + VNNI",
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Amx(_) => "AVX-512 + AMX",
             #[cfg(target_arch = "aarch64")]
             IsaKind::Neon(_) => "NEON",
             #[cfg(target_arch = "aarch64")]
@@ -137,6 +146,9 @@ macro_rules! simd_fn {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: the token proves that the CPU has the features.
                 $crate::simd::IsaKind::Avx512(simd) => unsafe { avx512 $(::<$($generic),*>)? (simd $(, $argument)*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: the token proves that the CPU has the features.
+                $crate::simd::IsaKind::Amx(amx) => unsafe { avx512 $(::<$($generic),*>)? (amx.avx512() $(, $argument)*) },
                 #[cfg(target_arch = "aarch64")]
                 $crate::simd::IsaKind::Neon(simd) => generic::<_ $($(, $generic)*)?>(simd $(, $argument)*),
                 #[cfg(target_arch = "aarch64")]

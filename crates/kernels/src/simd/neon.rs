@@ -91,6 +91,7 @@ macro_rules! implement_simd {
             type I32 = [int32x4_t; 2];
             type Bytes = [uint8x16_t; 2];
             type Dot = [int32x4_t; 2];
+            type Factor = [int32x4_t; 2];
 
             #[inline(always)]
             fn prefetch(self, bytes: &[u8], at: usize) {
@@ -135,15 +136,6 @@ macro_rules! implement_simd {
                     let words = vreinterpretq_u16_u8(vld1q_u8(part_of(bytes, part)));
                     [vshll_n_u16::<16>(vget_low_u16(words)), vshll_high_n_u16::<16>(words)]
                         .map(|half| vreinterpretq_f32_u32(half))
-                }
-            }
-
-            #[inline(always)]
-            fn load_u8(self, bytes: &[u8; GROUP], part: usize) -> Self::F32 {
-                // SAFETY: `self` proves NEON; the part lies within the group (`part_of`).
-                unsafe {
-                    let words = vmovl_u8(vld1_u8(part_of(bytes, part)));
-                    [vmovl_u16(vget_low_u16(words)), vmovl_high_u16(words)].map(|half| vcvtq_f32_u32(half))
                 }
             }
 
@@ -227,6 +219,22 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
+            fn factor(self, biased: Self::Bytes, byte: u32) -> Self::Factor {
+                both!(
+                    |biased| {
+                        let bytes = vreinterpretq_s32_u8(veorq_u8(biased, vdupq_n_u8(128)));
+                        vshrq_n_s32::<24>(vshlq_s32(bytes, vdupq_n_s32(24 - 8 * byte as i32)))
+                    },
+                    biased
+                )
+            }
+
+            #[inline(always)]
+            fn dot_scale(self, sum: Self::I32, products: Self::Dot, factor: Self::Factor) -> Self::I32 {
+                both!(vmlaq_s32, sum, products, factor)
+            }
+
+            #[inline(always)]
             fn dot_biased(self, sum: Self::I32, biased: Self::Bytes, x: Self::Bytes) -> Self::I32 {
                 self.dot(sum, both!(|biased| veorq_u8(biased, vdupq_n_u8(128)), biased), x)
             }
@@ -249,11 +257,6 @@ macro_rules! implement_simd {
             #[inline(always)]
             fn i32_add(self, a: Self::I32, b: Self::I32) -> Self::I32 {
                 both!(vaddq_s32, a, b)
-            }
-
-            #[inline(always)]
-            fn i32_mul(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-                both!(vmulq_s32, a, b)
             }
 
             #[inline(always)]

@@ -34,6 +34,7 @@ impl Simd for Scalar {
     type I32 = [i32; GROUP];
     type Bytes = [u8; 4 * GROUP];
     type Dot = [i32; GROUP];
+    type Factor = [i32; GROUP];
 
     #[inline(always)]
     fn prefetch(self, _: &[u8], _: usize) {}
@@ -61,11 +62,6 @@ impl Simd for Scalar {
     #[inline(always)]
     fn load_bf16(self, bytes: &[u8; 2 * GROUP], _: usize) -> Self::F32 {
         words(bytes).map(|bits| bf16::from_bits(bits).to_f32())
-    }
-
-    #[inline(always)]
-    fn load_u8(self, bytes: &[u8; GROUP], _: usize) -> Self::F32 {
-        bytes.map(f32::from)
     }
 
     #[inline(always)]
@@ -134,6 +130,16 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn factor(self, biased: Self::Bytes, byte: u32) -> Self::Factor {
+        from_fn(|lane| i32::from(biased[4 * lane + byte as usize]) - 128)
+    }
+
+    #[inline(always)]
+    fn dot_scale(self, sum: Self::I32, products: Self::Dot, factor: Self::Factor) -> Self::I32 {
+        from_fn(|i| sum[i].wrapping_add(products[i].wrapping_mul(factor[i])))
+    }
+
+    #[inline(always)]
     fn dot_biased(self, sum: Self::I32, biased: Self::Bytes, x: Self::Bytes) -> Self::I32 {
         self.i32_add(sum, dot4(biased.map(|byte| i32::from(byte) - 128), &x))
     }
@@ -151,11 +157,6 @@ impl Simd for Scalar {
     #[inline(always)]
     fn i32_add(self, a: Self::I32, b: Self::I32) -> Self::I32 {
         from_fn(|i| a[i].wrapping_add(b[i]))
-    }
-
-    #[inline(always)]
-    fn i32_mul(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        from_fn(|i| a[i].wrapping_mul(b[i]))
     }
 
     #[inline(always)]

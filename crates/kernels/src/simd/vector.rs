@@ -48,6 +48,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     type Bytes: Copy;
     /// Partial sums of byte products on their way to `i32` lanes.
     type Dot: Copy;
+    /// Small integer factors of such sums.
+    type Factor: Copy;
 
     /// Asks for the cache line at `at` bytes behind the start of `bytes`, which may lie beyond its end. A hint.
     fn prefetch(self, bytes: &[u8], at: usize);
@@ -62,8 +64,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn load_f16(self, bytes: &[u8; 2 * GROUP], part: usize) -> Self::F32;
     /// Little-endian bfloat16, widened exactly.
     fn load_bf16(self, bytes: &[u8; 2 * GROUP], part: usize) -> Self::F32;
-    /// Unsigned bytes as floats.
-    fn load_u8(self, bytes: &[u8; GROUP], part: usize) -> Self::F32;
     /// Writes the part.
     fn store(self, vector: Self::F32, values: &mut [f32; GROUP], part: usize);
     /// `a + b`
@@ -95,6 +95,10 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn dot(self, sum: Self::Dot, weights: Self::Bytes, x: Self::Bytes) -> Self::Dot;
     /// `sum` and the exact sums of products.
     fn dot_finish(self, sum: Self::I32, products: Self::Dot) -> Self::I32;
+    /// The factors `byte - 128` of byte `byte` (below 4) of each lane of `biased`.
+    fn factor(self, biased: Self::Bytes, byte: u32) -> Self::Factor;
+    /// `sum` and the exact sums of products, these times `factor`.
+    fn dot_scale(self, sum: Self::I32, products: Self::Dot, factor: Self::Factor) -> Self::I32;
     /// Adds to `sum` the products of signed `x` in `-127..=127` and the weights `byte - 128 + BIAS` of `biased`, four
     /// neighbours to a lane. What the bias adds is the caller's to take off.
     fn dot_biased(self, sum: Self::I32, biased: Self::Bytes, x: Self::Bytes) -> Self::I32;
@@ -105,8 +109,6 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn i32_load_i8(self, bytes: &[u8; GROUP], part: usize) -> Self::I32;
     /// `a + b`
     fn i32_add(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// `a * b`, the lower 32 bits.
-    fn i32_mul(self, a: Self::I32, b: Self::I32) -> Self::I32;
     /// `a << bits`, `bits` below 32.
     fn i32_shift_left(self, a: Self::I32, bits: u32) -> Self::I32;
     /// The nearest floats, ties to even.

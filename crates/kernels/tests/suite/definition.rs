@@ -38,20 +38,30 @@ fn codes(x: &[f32]) -> (f32, Vec<i32>) {
     (scale, x.iter().map(|x| (x * (127.0 / largest)).round_ties_even() as i32).collect())
 }
 
+/// K-quants have one scale of activations to 256 columns, and integer scales of their blocks; all others have floats to every 32.
 fn quantized_element(weight_type: WeightType, row: &[u8], x: &[f32]) -> f32 {
     let mut element = 0.0f32;
-    let mut blocks = x.chunks(BLOCK);
-    for bytes in row.chunks_exact(weight_type.block_bytes()) {
+    let columns = weight_type.block_weights();
+    for (bytes, x) in row.chunks_exact(weight_type.block_bytes()).zip(x.chunks(columns)) {
+        let (x_scale, codes) = codes(x);
+        let (mut scale, mut minimum_scale) = (0.0, 0.0);
+        let (mut sum, mut minima) = (0, 0);
+        let mut code_blocks = codes.chunks(BLOCK);
         decode_block(weight_type, bytes, |block: Block| {
-            let (scale, codes) = codes(blocks.next().expect("as many activations as weights"));
+            let codes = code_blocks.next().expect("as many activations as weights");
+            (scale, minimum_scale) = (block.scale(), block.minimum_scale(weight_type));
             let products = codes.iter().enumerate().map(|(i, code)| block.integer(weight_type, i) * code);
-            let sum: i32 = products.sum();
-            element = (block.scale(weight_type) * scale).mul_add(sum as f32, element);
-            if weight_type.minimum_sign() != 0.0 {
-                let scaled_sum = scale * codes.iter().sum::<i32>() as f32;
-                element = block.minimum(weight_type).mul_add(scaled_sum, element);
-            }
+            sum += products.sum::<i32>();
+            minima += block.integer_minimum() * codes.iter().sum::<i32>();
         });
+        element = (scale * x_scale).mul_add(sum as f32, element);
+        if weight_type.minimum_sign() != 0.0 {
+            element = if columns == BLOCK {
+                minimum_scale.mul_add(x_scale * minima as f32, element)
+            } else {
+                (minimum_scale * x_scale).mul_add(minima as f32, element)
+            };
+        }
     }
     element
 }

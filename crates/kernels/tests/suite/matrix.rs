@@ -64,7 +64,7 @@ fn activations(
 ) -> Activations {
     let mut x = Activations::new();
     let shape = [values.len() / columns, columns];
-    x.compute(kernels, shape, weight_type.is_quantized(), [(values, columns)], 0, |_, [from], row| {
+    x.compute(kernels, shape, weight_type.codes(), [(values, columns)], 0, |_, [from], row| {
         row.copy_from_slice(from);
     });
     x

@@ -70,7 +70,7 @@ impl AttentionBlock<'_> {
             let layer = step.cache.layer(self.kv_layer);
             attention(kernels, shape, queries, layer, visible, scratch, mixed);
         }
-        let codes = weights.output.needs_codes();
+        let codes = weights.output.input_codes();
         input.compute(kernels, [tokens, width], codes, [(mixed, width)], width, |_, [mixed], row| {
             row.copy_from_slice(mixed);
         });

@@ -1,7 +1,9 @@
 //! Mixtures of experts: every token goes to the few experts that a router chooses for it, and every expert's weights are
 //! read once for all tokens that chose it. A token's results are added in the order of the experts' numbers.
 
-use lookahead_kernels::{Activations, Kernels, add, add_scaled};
+use std::ops::BitOr;
+
+use lookahead_kernels::{Activations, InputCodes, Kernels, add, add_scaled};
 
 use super::feed_forward::{HiddenLayer, run_mlp};
 use super::linear::apply;
@@ -37,7 +39,7 @@ pub(super) fn run_experts(
     apply(kernels, input, [(&weights.router, scores)]);
     out.clear();
     out.resize(tokens * columns, 0.0);
-    let codes = weights.experts.iter().any(MlpWeights::needs_codes);
+    let codes = weights.experts.iter().map(MlpWeights::input_codes).fold(InputCodes::NONE, BitOr::bitor);
     for routes in routes.choose(spec, scores).chunk_by(|a, b| a.expert == b.expert) {
         expert_input.compute(kernels, [routes.len(), columns], codes, [], columns, |index, [], row| {
             row.copy_from_slice(input.row(routes[index].token));

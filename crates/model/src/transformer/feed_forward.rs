@@ -26,7 +26,7 @@ pub(super) fn run_mlp(
 ) {
     let HiddenLayer { gate: gates, up: ups, input: down_input } = hidden;
     let (shape, activation) = ([input.tokens(), spec.size], spec.activation);
-    let codes = weights.down.needs_codes();
+    let codes = weights.down.input_codes();
     if let Some(gate_weights) = &weights.gate {
         apply(kernels, input, [(gate_weights, gates), (&weights.up, ups)]);
         let sources = [(&mut gates[..], spec.size), (&mut ups[..], spec.size)];

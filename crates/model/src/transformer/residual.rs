@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use lookahead_kernels::{Activations, Isa, Kernels, add, add_scaled};
+use lookahead_kernels::{Activations, InputCodes, Isa, Kernels, add, add_scaled};
 
 use super::norm::{normalise, normalise_to};
 use crate::architecture::{Architecture, Input};
@@ -48,12 +48,12 @@ impl<'a> Residual<'a> {
         &mut self.buffers.stream
     }
 
-    /// Makes the input of a block; `codes` says whether it is needed in integers.
+    /// Makes the input of a block; `codes` says in which quantized forms it is needed.
     pub(super) fn read(
         &mut self,
         input: Input,
         norm: Option<&'a NormWeights>,
-        codes: bool,
+        codes: InputCodes,
         to: &mut Activations,
     ) {
         self.last_norm = if input == Input::Shared { self.last_norm } else { norm };
@@ -90,7 +90,7 @@ impl<'a> Residual<'a> {
     }
 
     /// `stream += post_norm(result)` for the results of the blocks before, then `to = norm(stream)`.
-    fn add_and_normalise(&mut self, codes: bool, to: &mut Activations) {
+    fn add_and_normalise(&mut self, codes: InputCodes, to: &mut Activations) {
         let Self { kernels, architecture, pending, post_norms, last_norm, .. } = *self;
         let (isa, hidden) = (kernels.isa(), architecture.hidden_size);
         let ResidualBuffers { stream, results: [first, second] } = &mut *self.buffers;
@@ -113,7 +113,7 @@ impl<'a> Residual<'a> {
     }
 
     /// `to = norm(stream)`
-    fn normalise(&mut self, codes: bool, to: &mut Activations) {
+    fn normalise(&mut self, codes: InputCodes, to: &mut Activations) {
         let Self { kernels, architecture, last_norm, .. } = *self;
         let hidden = architecture.hidden_size;
         let stream = &mut self.buffers.stream;

@@ -1,6 +1,6 @@
 //! The weights of a model, repacked for the kernels.
 
-use lookahead_kernels::Matrix;
+use lookahead_kernels::{InputCodes, Matrix};
 
 use crate::architecture::{Architecture, Mixer};
 
@@ -103,21 +103,26 @@ impl Weights {
 }
 
 impl Linear {
-    /// Whether the map is computed in integers.
-    pub(crate) fn needs_codes(&self) -> bool {
-        self.matrix.weight_type().is_quantized()
+    /// The quantized forms in which the map takes its input.
+    pub(crate) fn input_codes(&self) -> InputCodes {
+        self.matrix.weight_type().codes()
     }
 }
 
+/// Those of a map that may be there.
+fn codes_of(linear: &Option<Linear>) -> InputCodes {
+    linear.as_ref().map_or(InputCodes::NONE, Linear::input_codes)
+}
+
 impl MixerWeights {
-    /// Whether the block's input is needed in integers.
-    pub(crate) fn needs_codes(&self) -> bool {
+    /// The quantized forms in which the block takes its input.
+    pub(crate) fn input_codes(&self) -> InputCodes {
         match self {
             Self::Attention(AttentionWeights { query, key, value, .. }) => {
-                [query, key, value].into_iter().any(Linear::needs_codes)
+                query.input_codes() | key.input_codes() | value.input_codes()
             }
-            Self::Dense(mlp) => mlp.needs_codes(),
-            Self::Experts(experts) => experts.needs_codes(),
+            Self::Dense(mlp) => mlp.input_codes(),
+            Self::Experts(experts) => experts.input_codes(),
         }
     }
 
@@ -139,9 +144,9 @@ impl MixerWeights {
 }
 
 impl MlpWeights {
-    /// Whether the input is needed in integers.
-    pub(crate) fn needs_codes(&self) -> bool {
-        self.up.needs_codes() || self.gate.as_ref().is_some_and(Linear::needs_codes)
+    /// The quantized forms in which the network takes its input.
+    pub(crate) fn input_codes(&self) -> InputCodes {
+        self.up.input_codes() | codes_of(&self.gate)
     }
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
@@ -150,11 +155,9 @@ impl MlpWeights {
 }
 
 impl ExpertsWeights {
-    fn needs_codes(&self) -> bool {
-        let shared = |shared: &SharedExpertWeights| {
-            shared.mlp.needs_codes() || shared.gate.as_ref().is_some_and(Linear::needs_codes)
-        };
-        self.router.needs_codes() || self.shared.as_ref().is_some_and(shared)
+    fn input_codes(&self) -> InputCodes {
+        let shared = |shared: &SharedExpertWeights| shared.mlp.input_codes() | codes_of(&shared.gate);
+        self.router.input_codes() | self.shared.as_ref().map_or(InputCodes::NONE, shared)
     }
 }
 

@@ -1,0 +1,233 @@
+//! Weights with a scale, and perhaps a minimum, to every 32 columns.
+//!
+//! An element is summed block by block: the exact integer sum of products, then `fma(w_scale * x_scale, sum, element)`,
+//! then, for types with a minimum, `fma(minimum, x_scale * x_sum, element)`.
+//!
+//! A packed block of sixteen rows is its scales, its minima, and its codes.
+
+use std::marker::PhantomData;
+use std::ops::Range;
+
+use super::codes::Codes;
+use super::{HALVES, Layout, half_at, put_halves, splat_codes};
+use crate::activations::{Activations, BlockCodes, BlockScale};
+use crate::block::Block;
+use crate::matrix::output::Output;
+use crate::matrix::packed::Matrix;
+use crate::matrix::prefetch::prefetch;
+use crate::matrix::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::IsaKind;
+use crate::simd::{GROUP, Isa, Simd, first, simd_fn};
+
+/// Codes `C` with a half as their scale, and perhaps another as their minimum.
+pub(super) struct Blocks<C, M>(PhantomData<(C, M)>);
+
+/// Whether weights have a minimum.
+pub(super) trait Minimum {
+    const IS_THERE: bool;
+}
+
+pub(super) struct NoMinimum;
+
+impl Minimum for NoMinimum {
+    const IS_THERE: bool = false;
+}
+
+pub(super) struct WithMinimum;
+
+impl Minimum for WithMinimum {
+    const IS_THERE: bool = true;
+}
+
+impl<C: Codes, M: Minimum> Blocks<C, M> {
+    /// Bytes at the head of a block.
+    pub(super) const SCALE_BYTES: usize = if M::IS_THERE { 2 * HALVES } else { HALVES };
+}
+
+impl<C: Codes, M: Minimum> Layout for Blocks<C, M> {
+    const BLOCKS: usize = 1;
+    const BYTES: usize = Self::SCALE_BYTES + C::BYTES;
+
+    fn pack(blocks: &[&[Block]], packed: &mut [u8]) {
+        let (scales, codes) = packed.split_at_mut(Self::SCALE_BYTES);
+        put_halves(&mut scales[..HALVES], blocks[0].iter().map(|block| block.d));
+        if M::IS_THERE {
+            put_halves(&mut scales[HALVES..], blocks[0].iter().map(|block| block.d_min));
+        }
+        C::pack(blocks[0], codes);
+    }
+
+    fn unpack(packed: &[u8], _: usize, row: usize) -> Block {
+        let (scales, codes) = packed.split_at(Self::SCALE_BYTES);
+        let d_min = if M::IS_THERE { half_at(scales, GROUP + row) } else { 0 };
+        let codes = std::array::from_fn(|column| C::code(codes, row, column));
+        Block { codes, d: half_at(scales, row), d_min, sub_scales: [1, 1], sub_min: 1 }
+    }
+
+    fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+        match isa.0 {
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Amx(amx) if x.tokens() >= super::amx::BLOCKS_LEAST_TOKENS => {
+                super::amx::multiply_blocks::<C, M>(amx, matrix, x, out);
+            }
+            _ => multiply_vectors::<C, M>(isa, matrix, x, out),
+        }
+    }
+}
+
+simd_fn! {
+    fn multiply_vectors<C: Codes, M: Minimum>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+        multiply_tiles(BlockProduct::<S, C, M> { simd, matrix, x, layout: PhantomData }, out);
+    }
+}
+
+/// The scales and minima of some rows of a block.
+#[derive(Clone, Copy)]
+pub(super) struct BlockScales<S: Simd> {
+    scale: S::F32,
+    minimum: S::F32,
+}
+
+impl<S: Simd> BlockScales<S> {
+    #[inline(always)]
+    pub(super) fn zero(simd: S) -> Self {
+        Self { scale: simd.splat(0.0), minimum: simd.splat(0.0) }
+    }
+
+    #[inline(always)]
+    pub(super) fn load<M: Minimum>(simd: S, block: &[u8], part: usize) -> Self {
+        let scale = simd.load_f16(first(block), part);
+        let minimum =
+            if M::IS_THERE { simd.load_f16(first(&block[HALVES..]), part) } else { simd.splat(0.0) };
+        Self { scale, minimum }
+    }
+
+    /// Adds to `element` what a block with the integer sum `sum` comes to.
+    #[inline(always)]
+    pub(super) fn add<M: Minimum>(&self, simd: S, x: &BlockScale, sum: S::I32, element: S::F32) -> S::F32 {
+        let scale = simd.mul(self.scale, simd.splat(x.scale));
+        let element = simd.fma(scale, simd.i32_to_f32(sum), element);
+        if M::IS_THERE { simd.fma(self.minimum, simd.splat(x.scaled_sum), element) } else { element }
+    }
+}
+
+/// A product with codes `C`.
+struct BlockProduct<'a, S, C, M> {
+    simd: S,
+    matrix: &'a Matrix,
+    x: &'a Activations,
+    layout: PhantomData<(C, M)>,
+}
+
+impl<S: Copy, C, M> Clone for BlockProduct<'_, S, C, M> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Copy, C, M> Copy for BlockProduct<'_, S, C, M> {}
+
+impl<S: Simd, C: Codes, M: Minimum> Product<S> for BlockProduct<'_, S, C, M> {
+    const TILES: Tiles = Tiles {
+        light_vectors: S::PARTS,
+        light_tokens: S::LIGHT_TILES,
+        vectors: S::TILE_VECTORS,
+        tokens: S::TILES,
+    };
+
+    #[inline(always)]
+    fn tokens(self) -> usize {
+        self.x.tokens()
+    }
+
+    #[inline(always)]
+    fn tile<const V: usize, const T: usize>(self, vector: usize, tokens: Range<usize>, out: &mut Output<'_>) {
+        let Self { simd, matrix, x, .. } = self;
+        let (groups, parts) = matrix.vectors::<S, V>(vector);
+        let is_first = is_first_tile(&tokens);
+        let mut elements = [[simd.splat(0.0); T]; V];
+        let block_bytes = Blocks::<C, M>::BYTES;
+        for (b, at) in (0..matrix.group_bytes).step_by(block_bytes).enumerate() {
+            if is_first {
+                prefetch::<S, V>(simd, groups, at, block_bytes);
+            }
+            let (x_codes, x_scales) = x.blocks::<T>(b, tokens.start);
+            let mut scales = [BlockScales::zero(simd); V];
+            let mut codes = [&[][..]; V];
+            for v in 0..V {
+                let block = &groups[v][at..][..block_bytes];
+                scales[v] = BlockScales::load::<M>(simd, block, parts[v]);
+                codes[v] = &block[Blocks::<C, M>::SCALE_BYTES..];
+            }
+            let sums = integer_sums::<S, C, V, T>(simd, codes, parts, x_codes, x_scales);
+            for t in 0..T {
+                for v in 0..V {
+                    elements[v][t] = scales[v].add::<M>(simd, &x_scales[t], sums[v][t], elements[v][t]);
+                }
+            }
+        }
+        for (t, token) in tokens.enumerate() {
+            for v in 0..V {
+                out.store(simd, token, vector + v, elements[v][t]);
+            }
+        }
+    }
+}
+
+/// The exact sums of products of a block of `V` vectors of rows with each of `T` tokens.
+#[inline(always)]
+fn integer_sums<S: Simd, C: Codes, const V: usize, const T: usize>(
+    simd: S,
+    packed: [&[u8]; V],
+    parts: [usize; V],
+    x_codes: &[BlockCodes; T],
+    x_scales: &[BlockScale; T],
+) -> [[S::I32; T]; V] {
+    let mut sums = [[simd.i32_splat(0); T]; V];
+    for t in 0..T {
+        let offset = negated_offset::<S, C>(simd, x_scales[t].negated_sum);
+        for v in 0..V {
+            sums[v][t] = offset;
+        }
+    }
+    // Each vector of weights is unpacked once.
+    let mut products = [[simd.dot_zero(); T]; V];
+    for c in 0..8 {
+        let mut weights = [simd.splat4([0; 4]); V];
+        for v in 0..V {
+            weights[v] = C::load(simd, packed[v], c, parts[v]);
+        }
+        for t in 0..T {
+            let x = splat_codes(simd, &x_codes[t].0, 4 * c);
+            for v in 0..V {
+                if C::BIASED {
+                    sums[v][t] = simd.dot_biased(sums[v][t], weights[v], x);
+                } else {
+                    products[v][t] = simd.dot(products[v][t], weights[v], x);
+                }
+            }
+        }
+        let is_full = !S::WIDE_DOT && (c + 1) % C::SUMMANDS == 0;
+        if !C::BIASED && (is_full || c == 7) {
+            for v in 0..V {
+                for t in 0..T {
+                    sums[v][t] = simd.dot_finish(sums[v][t], products[v][t]);
+                    products[v][t] = simd.dot_zero();
+                }
+            }
+        }
+    }
+    sums
+}
+
+/// The offset of the codes times the negated sum of activations: where a sum of products starts.
+#[inline(always)]
+fn negated_offset<S: Simd, C: Codes>(simd: S, negated_sum: i32) -> S::I32 {
+    let bits = match (C::BIASED, C::OFFSET_BITS) {
+        (true, _) if S::BIAS != 0 => S::BIAS.ilog2(),
+        (false, Some(bits)) => bits,
+        _ => return simd.i32_splat(0),
+    };
+    simd.i32_shift_left(simd.i32_splat(negated_sum), bits)
+}

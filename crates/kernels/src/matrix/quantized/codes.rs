@@ -1,0 +1,132 @@
+//! How the integer codes of a block of 32 columns lie packed.
+//!
+//! Codes lie in vectors of sixteen rows by four columns: vectors 0 to 3 hold columns 0 to 15 and vectors 4 to 7 hold columns
+//! 16 to 31; narrow codes put vector `v` into the low and vector `v + 4` into the high nibbles, with further bits in planes
+//! behind them.
+
+use crate::block::Block;
+use crate::simd::{GROUP, Simd, first};
+
+/// Bytes of a vector: sixteen rows by four columns.
+pub(super) const VECTOR: usize = 4 * GROUP;
+
+/// How the integer codes of a block lie and how wide they are.
+pub(super) trait Codes {
+    /// Bytes of 16 rows by 32 columns.
+    const BYTES: usize;
+    /// Signed bytes, stored plus 128; unsigned codes otherwise.
+    const BIASED: bool;
+    /// What is subtracted from every unsigned code is 2 to this power, if anything.
+    const OFFSET_BITS: Option<u32>;
+    /// Calls of [`Simd::dot`] whose sums fit 16 bits.
+    const SUMMANDS: usize;
+    fn pack(blocks: &[Block], packed: &mut [u8]);
+    fn code(packed: &[u8], row: usize, column: usize) -> u8;
+    /// Part `part` of vector `vector`.
+    fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes;
+}
+
+/// The vector of column `column`, and the byte in it of row `row`.
+pub(super) const fn place(row: usize, column: usize) -> (usize, usize) {
+    (column / 4, row * 4 + column % 4)
+}
+
+/// A row's part of a vector: four columns, as one number of four bytes.
+pub(super) const QUAD: usize = 4;
+
+/// The codes of each vector's columns, for one row.
+fn quads(block: &Block) -> [u32; 8] {
+    let (quads, _) = block.codes.as_chunks::<QUAD>();
+    std::array::from_fn(|vector| u32::from_le_bytes(quads[vector]))
+}
+
+/// Puts the part of row `row` into a vector.
+pub(super) fn put_quad(vector: &mut [u8], row: usize, quad: u32) {
+    vector[QUAD * row..][..QUAD].copy_from_slice(&quad.to_le_bytes());
+}
+
+/// `byte` in each byte of a [`QUAD`].
+const fn in_each(byte: u8) -> u32 {
+    u32::from_le_bytes([byte; QUAD])
+}
+
+/// Signed bytes, plus 128: the byte products of most instruction sets take unsigned weights.
+pub(super) struct Bytes;
+
+impl Codes for Bytes {
+    const BYTES: usize = 8 * VECTOR;
+    const BIASED: bool = true;
+    const OFFSET_BITS: Option<u32> = None;
+    const SUMMANDS: usize = 1;
+
+    fn pack(blocks: &[Block], packed: &mut [u8]) {
+        for (row, block) in blocks.iter().enumerate() {
+            for (vector, quad) in packed.chunks_exact_mut(VECTOR).zip(quads(block)) {
+                put_quad(vector, row, quad ^ in_each(128));
+            }
+        }
+    }
+
+    fn code(packed: &[u8], row: usize, column: usize) -> u8 {
+        let (vector, byte) = place(row, column);
+        packed[VECTOR * vector + byte] ^ 128
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes {
+        simd.load_bytes(first(&packed[VECTOR * vector..]), part)
+    }
+}
+
+/// Unsigned codes of `4 + PLANE_BITS` bits, minus 2 to the power of `OFFSET_BITS` unless that is 0.
+pub(super) struct Nibbles<const PLANE_BITS: usize, const OFFSET_BITS: u32>;
+
+impl<const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes for Nibbles<PLANE_BITS, OFFSET_BITS> {
+    const BYTES: usize = (4 + PLANE_BITS) * VECTOR;
+    const BIASED: bool = false;
+    const OFFSET_BITS: Option<u32> = if OFFSET_BITS == 0 { None } else { Some(OFFSET_BITS) };
+    // 2 * 127 * 15 * 8 = 30,480, 2 * 127 * 31 * 4 = 31,496 and 2 * 127 * 63 * 2 = 32,004 are below 2^15.
+    const SUMMANDS: usize = 8 >> PLANE_BITS;
+
+    fn pack(blocks: &[Block], packed: &mut [u8]) {
+        let (nibbles, planes) = packed.split_at_mut(4 * VECTOR);
+        for (row, block) in blocks.iter().enumerate() {
+            let quads = quads(block);
+            let low = quads.map(|quad| quad & in_each(15));
+            for (v, vector) in nibbles.chunks_exact_mut(VECTOR).enumerate() {
+                put_quad(vector, row, low[v] | low[v + 4] << 4);
+            }
+            if PLANE_BITS == 0 {
+                continue;
+            }
+            let high = quads.map(|quad| quad >> 4 & in_each((1 << PLANE_BITS) - 1));
+            for (plane, high) in planes.chunks_exact_mut(VECTOR).zip(high.chunks(8 / PLANE_BITS)) {
+                let parts = high.iter().enumerate().map(|(i, quad)| quad << (i * PLANE_BITS));
+                put_quad(plane, row, parts.fold(0, |all, part| all | part));
+            }
+        }
+    }
+
+    fn code(packed: &[u8], row: usize, column: usize) -> u8 {
+        let (nibbles, planes) = packed.split_at(4 * VECTOR);
+        let (vector, byte) = place(row, column);
+        let low = nibbles[VECTOR * (vector % 4) + byte] >> (4 * (vector / 4)) & 15;
+        if PLANE_BITS == 0 {
+            return low;
+        }
+        let bit = vector * PLANE_BITS;
+        low | (planes[VECTOR * (bit / 8) + byte] >> (bit % 8) & ((1 << PLANE_BITS) - 1)) << 4
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes {
+        let nibbles = simd.load_bytes(first(&packed[VECTOR * (vector % 4)..]), part);
+        let low = if vector < 4 { simd.low_nibbles(nibbles) } else { simd.high_nibbles(nibbles) };
+        if PLANE_BITS == 0 {
+            return low;
+        }
+        let bit = vector * PLANE_BITS;
+        let plane = simd.load_bytes(first(&packed[VECTOR * (4 + bit / 8)..]), part);
+        simd.or(low, simd.bits_to_4(plane, (bit % 8) as u32, PLANE_BITS as u32))
+    }
+}
