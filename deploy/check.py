@@ -25,7 +25,7 @@ METRICS = ROOT / "crates/server/src/metrics.rs"
 LOOKAHEAD = ROOT / "target/release/lookahead"
 
 # Values of flags that only a machine knows, or that serve.toml shows as an example.
-WITHOUT_DEFAULT = {"threads"}
+WITHOUT_DEFAULT = {"threads", "isa"}
 # Labels that Prometheus adds.
 SCRAPE_LABELS = {"job", "instance", "le", "namespace", "pod"}
 # Metrics of Prometheus itself.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::builder::{PossibleValuesParser, TypedValueParser as _};
 use clap::{Args, ValueEnum};
 use lookahead_engine::{CostCurve, DraftPolicy, SamplingParams};
-use lookahead_kernels::{KvType, WeightType};
+use lookahead_kernels::{Isa, Kernels, KvType, WeightType};
 use lookahead_model::ReasoningFormat;
 use lookahead_server::ReasoningMode;
 
@@ -54,13 +54,32 @@ fn weight_type(name: &str) -> WeightType {
     found.map_or(WeightType::F32, |(_, weight_type)| *weight_type)
 }
 
-/// How many threads run it.
+/// What it runs on.
 #[derive(Clone, Debug, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct ThreadArgs {
     /// Threads that compute; never changes the result
     #[arg(short, long, value_name = "N", default_value_t = available_threads())]
     pub(crate) threads: NonZeroUsize,
+
+    /// Instruction set that kernels use: the best that this CPU has, unless given; never changes the result. `calibrate`
+    /// lists those that there are
+    #[arg(long, value_name = "NAME", value_parser = isa)]
+    pub(crate) isa: Option<Isa>,
+}
+
+impl ThreadArgs {
+    /// The kernels that are meant.
+    pub(crate) fn kernels(&self) -> Kernels {
+        Kernels::with_isa(self.isa.unwrap_or_else(Isa::detect), self.threads.get())
+    }
+}
+
+fn isa(name: &str) -> Result<Isa, String> {
+    Isa::with_id(name).ok_or_else(|| {
+        let names: Vec<&str> = Isa::available().into_iter().map(Isa::id).collect();
+        format!("this CPU has {}", names.join(", "))
+    })
 }
 
 /// The threads that this machine runs at once.

@@ -35,18 +35,18 @@ pub(crate) struct LoadedModel {
 impl LoadArgs {
     /// Loads the model.
     pub(crate) fn load(&self) -> anyhow::Result<LoadedModel> {
-        LoadedModel::load(&self.model.model, self.threads.threads.get(), &self.precision)
+        LoadedModel::load(&self.model.model, self.threads.kernels(), &self.precision)
     }
 }
 
 impl LoadedModel {
     /// Loads the model that the user calls `model` (a path, a name of the catalogue, or `hf:OWNER/REPO[/FILE.gguf]`)
-    /// to run on `threads` threads. It is fetched on first use.
+    /// to run on `kernels`. It is fetched on first use.
     ///
     /// # Errors
     /// If there is no such model, it cannot be fetched, or the file is not a complete model of a known
     /// architecture.
-    pub(crate) fn load(model: &str, threads: usize, precision: &PrecisionArgs) -> anyhow::Result<Self> {
+    pub(crate) fn load(model: &str, kernels: Kernels, precision: &PrecisionArgs) -> anyhow::Result<Self> {
         let path = resolve_model(model)?;
         let began = Instant::now();
         let spinner = progress::spinner(format!("Loading {model}"));
@@ -54,7 +54,7 @@ impl LoadedModel {
             let files = OpenModel::open(&path)?;
             let tokenizer = files.tokenizer()?;
             let template = files.chat_template(&tokenizer)?;
-            let model = CpuModel::load_quantized(&files, Kernels::new(threads), precision.quantize)?;
+            let model = CpuModel::load_quantized(&files, kernels, precision.quantize)?;
             let model = model.with_kv_type(precision.kv_type);
             anyhow::Ok((model, Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)?)))
         })();
@@ -151,7 +151,7 @@ mod tests {
     fn load(architecture: &'static str) -> LoadedModel {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(&tiny_model(&TinyModel { architecture, layers: 1, ..TinyModel::default() })).unwrap();
-        LoadedModel::load(file.path().to_str().unwrap(), 1, &PrecisionArgs::default()).unwrap()
+        LoadedModel::load(file.path().to_str().unwrap(), Kernels::new(1), &PrecisionArgs::default()).unwrap()
     }
 
     fn text(text: &str) -> PromptContent {

@@ -64,7 +64,8 @@ pub(crate) struct Chat {
 impl Chat {
     pub(crate) fn new(loaded: LoadedModel, drafts: Drafts, mut settings: Settings) -> Self {
         // The engine takes the model; prompts are still made with the rest. The weights are shared.
-        let model = loaded.model.with_kernels(Kernels::new(loaded.model.kernels().threads()));
+        let kernels = loaded.model.kernels();
+        let model = loaded.model.with_kernels(Kernels::with_isa(kernels.isa(), kernels.threads()));
         Self {
             engine: Engine::new(model, EngineOptions::default()),
             end_tokens: loaded.tokenizer().end_of_generation().to_vec(),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use lookahead_engine::{CostCurve, CostPoint, measure_cost_curve};
-use lookahead_kernels::Ceilings;
+use lookahead_kernels::{Ceilings, Isa};
 use lookahead_model::{CpuModel, LanguageModel as _};
 use serde_json::json;
 
@@ -20,6 +20,8 @@ Examples:
       Measure the default model on all threads
   lookahead calibrate --model qwen2.5-coder-0.5b --threads 4 --context 4000
       For long prompts: attention costs more, and so do drafts
+  lookahead calibrate --isa avx2
+      As on a CPU that has less: the first lines name what this one has
   lookahead calibrate --json
       The same for programs
 
@@ -31,7 +33,7 @@ CPU or this program changes. So run this on a quiet machine, or for your usual l
 Columns: `ms` is the median time of a pass; `floor ms` the least that it can take on this machine, the longer of reading
 all weights once and of making all multiply-adds, at rates measured in the same run; `ratio` is ms over floor.
 
-Fields of --json: `model`, `threads`, `context`, `points` (`tokens` and `ms` each), `floor` (ms, in the same order).";
+Fields of --json: `model`, `threads`, `isa`, `context`, `points` (`tokens` and `ms` each), `floor` (ms, in the same order).";
 
 /// The time for measuring the machine itself.
 const CEILINGS_BUDGET: Duration = Duration::from_millis(600);
@@ -116,6 +118,8 @@ impl Calibration {
             kernels.threads(),
             kernels.isa().name(),
         )?;
+        let sets: Vec<&str> = Isa::available().into_iter().map(Isa::id).collect();
+        writeln!(out, "instruction sets (--isa): {}; measured with {}", sets.join(", "), kernels.isa().id())?;
         let [read, bytes, singles] =
             [ceilings.read_bytes_per_second, ceilings.int8_macs_per_second, ceilings.f32_macs_per_second]
                 .map(|rate| rate / 1e9);
@@ -142,6 +146,7 @@ impl Calibration {
         json!({
             "model": self.loaded.path.to_string_lossy(),
             "threads": self.loaded.model.kernels().threads(),
+            "isa": self.loaded.model.kernels().isa().id(),
             "context": self.context,
             "points": self.curve,
             "floor": floor,

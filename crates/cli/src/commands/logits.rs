@@ -59,7 +59,7 @@ pub(crate) struct LogitsArgs {
 pub(crate) fn run(arguments: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let ids = read_ids(&arguments.ids)?;
     let mut model =
-        LoadedModel::load(&arguments.model, arguments.threads.threads.get(), &arguments.precision)?.model;
+        LoadedModel::load(&arguments.model, arguments.threads.kernels(), &arguments.precision)?.model;
     check(&ids, &model).with_context(|| arguments.ids.display().to_string())?;
     write_whole(&arguments.out, |out| write_logits(&ids, &mut model, out))?;
     progress::note(&format!(

@@ -17,6 +17,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
+use lookahead_kernels::Kernels;
 
 use self::case::Case;
 use self::plan::{Candidate, Settings};
@@ -101,7 +102,7 @@ fn thread_counts(available: NonZeroUsize) -> Vec<NonZeroUsize> {
 pub(crate) fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
     let prompts = case::select(&arguments.prompts, arguments.limit.map(NonZeroUsize::get))?;
     let threads: Vec<usize> = arguments.threads.iter().map(|count| count.get()).collect();
-    let loaded = LoadedModel::load(&arguments.model.model, threads[0], &arguments.precision)?;
+    let loaded = LoadedModel::load(&arguments.model.model, Kernels::new(threads[0]), &arguments.precision)?;
     let sampling = arguments.sampling.params();
     let (cases, too_long) = case::prepare(&prompts, &loaded, arguments.max_tokens.get())?;
 

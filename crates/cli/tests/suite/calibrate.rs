@@ -62,11 +62,25 @@ fn the_table_has_a_row_for_each_number_of_tokens() {
 }
 
 #[test]
+fn less_of_the_cpu_is_used_where_that_is_asked_for() {
+    let directory = directory();
+    let object =
+        directory.run("calibrate --model model.gguf --threads 1 --context 9 --isa scalar --json").json();
+    assert_eq!(object["isa"], "scalar");
+    let refused = directory.run("calibrate --model model.gguf --isa mmx");
+    assert!(
+        refused.stderr.contains("--isa") && refused.stderr.contains("this CPU has scalar"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
 fn the_object_has_points_and_their_floor() {
     let directory = directory();
     let object = directory.run("calibrate --model model.gguf --threads 1 --context 9 --json").json();
     let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["model", "threads", "context", "points", "floor"]);
+    assert_eq!(keys, ["model", "threads", "isa", "context", "points", "floor"]);
     assert!(object["model"].as_str().unwrap().ends_with("model.gguf"));
     assert_eq!((&object["threads"], &object["context"]), (&1.into(), &9.into()));
     assert_eq!(tokens(&object["points"]), TOKENS);

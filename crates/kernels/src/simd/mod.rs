@@ -74,6 +74,30 @@ impl Isa {
         all
     }
 
+    /// Of those that this CPU has, the one with the short name `id`.
+    pub fn with_id(id: &str) -> Option<Self> {
+        Self::available().into_iter().find(|isa| isa.id() == id)
+    }
+
+    /// Its short name, for flags.
+    pub fn id(self) -> &'static str {
+        match self.0 {
+            IsaKind::Scalar(_) => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx2(_) => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx2Vnni(_) => "avx2-vnni",
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Avx512(_) => "avx512",
+            #[cfg(target_arch = "x86_64")]
+            IsaKind::Amx(_) => "amx",
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::Neon(_) => "neon",
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonDot(_) => "neon-dot",
+        }
+    }
+
     /// Its name, for people.
     pub fn name(self) -> &'static str {
         match self.0 {
