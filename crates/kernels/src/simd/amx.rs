@@ -4,8 +4,8 @@
 //! sixteen matrix rows, which is how weights lie packed, and adds the exact sums of products to a third. (Intel, Architecture
 //! Instruction Set Extensions Programming Reference, chapter 3.)
 //!
-//! While tiles are in use, the CPU has half of its 512-bit units for floats and multiplications (measured on Xeons of 2023 and 2024), so
-//! that what little of both is left decides.
+//! While tiles are in use, the CPU has half of its 512-bit units for multiplications of floats and integers (measured on a Xeon of family 6,
+//! model 167), so that what is left of them beside tiles decides.
 
 use std::arch::asm;
 use std::arch::x86_64::*;
@@ -79,15 +79,16 @@ impl Amx {
         config.row_bytes[..2].fill(columns as u16);
         // SAFETY: `self` proves AMX; the configuration is valid: palette 1 has eight tiles of 16 rows of 64 bytes.
         unsafe {
-            asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags))
+            asm!("ldtilecfg [{}]", in(reg) &raw const config, options(nostack, readonly, preserves_flags));
         };
-        Tiles { amx: self, columns }
+        Tiles { amx: self, tokens, columns }
     }
 }
 
 /// This thread's tiles, set up.
 pub(crate) struct Tiles {
     amx: Amx,
+    tokens: usize,
     columns: usize,
 }
 
@@ -105,10 +106,17 @@ macro_rules! add_product {
     };
 }
 
+#[expect(clippy::unused_self, reason = "it proves that tiles are set up")]
 impl Tiles {
     #[inline(always)]
     pub(crate) fn avx512(&self) -> Avx512 {
         self.amx.0
+    }
+
+    /// The tokens that the tiles are set up for.
+    #[inline(always)]
+    pub(crate) fn tokens(&self) -> usize {
+        self.tokens
     }
 
     /// Starts the products of the signed bytes of each token with those of two groups of sixteen rows, for one or two tiles of columns: the sums of
@@ -247,11 +255,12 @@ impl Tiles {
 impl Drop for Tiles {
     fn drop(&mut self) {
         // SAFETY: `self` proves AMX. Released tiles cost nothing when the system switches threads.
-        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) };
+        unsafe { asm!("tilerelease", options(nostack, nomem, preserves_flags)) }
     }
 }
 
 /// What only products in tiles need of vectors.
+#[expect(clippy::unused_self, reason = "it proves AVX-512")]
 impl Avx512 {
     /// The sums of one token.
     #[inline(always)]

@@ -110,8 +110,8 @@ impl Linear {
 }
 
 /// Those of a map that may be there.
-fn codes_of(linear: &Option<Linear>) -> InputCodes {
-    linear.as_ref().map_or(InputCodes::NONE, Linear::input_codes)
+fn codes_of(linear: Option<&Linear>) -> InputCodes {
+    linear.map_or(InputCodes::NONE, Linear::input_codes)
 }
 
 impl MixerWeights {
@@ -146,7 +146,7 @@ impl MixerWeights {
 impl MlpWeights {
     /// The quantized forms in which the network takes its input.
     pub(crate) fn input_codes(&self) -> InputCodes {
-        self.up.input_codes() | codes_of(&self.gate)
+        self.up.input_codes() | codes_of(self.gate.as_ref())
     }
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
@@ -156,7 +156,7 @@ impl MlpWeights {
 
 impl ExpertsWeights {
     fn input_codes(&self) -> InputCodes {
-        let shared = |shared: &SharedExpertWeights| shared.mlp.input_codes() | codes_of(&shared.gate);
+        let shared = |shared: &SharedExpertWeights| shared.mlp.input_codes() | codes_of(shared.gate.as_ref());
         self.router.input_codes() | self.shared.as_ref().map_or(InputCodes::NONE, shared)
     }
 }

@@ -110,7 +110,7 @@ fn multiply<P: TileProduct>(amx: Amx, matrix: &Matrix, x: &Activations, out: &mu
             let tokens = start..(start + portion).min(x.tokens());
             for first in groups.clone().step_by(GROUPS) {
                 let groups = [first, (first + 1).min(groups.end - 1)];
-                multiply_groups::<P>(&tiles, tile, matrix, groups, x, tokens.clone(), space, out);
+                multiply_groups::<P>(&tiles, matrix, groups, x, tokens.clone(), space, out);
             }
         }
     }
@@ -172,7 +172,6 @@ thread_local! {
 #[inline(always)]
 fn multiply_groups<P: TileProduct>(
     tiles: &Tiles,
-    tile: usize,
     matrix: &Matrix,
     groups: [usize; GROUPS],
     x: &Activations,
@@ -180,7 +179,7 @@ fn multiply_groups<P: TileProduct>(
     space: &mut Space,
     out: &mut Output<'_>,
 ) {
-    let simd = tiles.avx512();
+    let (simd, tile) = (tiles.avx512(), tiles.tokens());
     let packed = [matrix.group(groups[0]), matrix.group(groups[1])];
     let Space { lines, sums, elements } = space;
     // Those of three units that follow one another: `[unit % 3][group]`.
