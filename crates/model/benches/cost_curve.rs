@@ -1,6 +1,7 @@
 //! The cost curve c(N) of a model: the time of a forward pass over N tokens behind a context, by instruction set.
 //!
-//! `cargo bench -p lookahead-model --bench cost_curve -- MODEL.gguf [THREADS] [CONTEXT]`
+//! `cargo bench -p lookahead-model --bench cost_curve -- MODEL.gguf [THREADS] [CONTEXT]`, with `ISA=id` for one instruction
+//! set alone.
 
 #![allow(clippy::print_stdout)] // its output is the result
 
@@ -28,7 +29,11 @@ fn main() {
     let file = GgufFile::open(&path).expect("a model file");
     let mut model = CpuModel::load(&file, Kernels::new(threads)).expect("a model");
     println!("{path}, {threads} threads, context {context}; median (min) of {REPEATS} passes");
+    let wanted = std::env::var("ISA").ok();
     for isa in Isa::available().into_iter().skip(1) {
+        if wanted.as_ref().is_some_and(|wanted| wanted != isa.id()) {
+            continue;
+        }
         model = model.with_kernels(Kernels::with_isa(isa, threads));
         measure(&mut model, isa, context);
     }

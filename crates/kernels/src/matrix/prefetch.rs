@@ -10,13 +10,17 @@ pub(crate) const PREFETCH_BYTES: usize = 4 << 10;
 /// comes after those of this tile follows.
 #[inline(always)]
 pub(super) fn prefetch<S: Simd, const V: usize>(simd: S, groups: [&[u8]; V], at: usize, len: usize) {
-    let ahead = at + PREFETCH_BYTES;
     for v in (0..V).step_by(S::PARTS) {
-        let group_bytes = groups[v].len();
-        let siblings = V.div_ceil(S::PARTS) - 1;
-        let skipped = if ahead < group_bytes { 0 } else { siblings * group_bytes };
-        for line in (0..len).step_by(64) {
-            simd.prefetch(groups[v], ahead + skipped + line);
-        }
+        prefetch_beside(simd, groups[v], V.div_ceil(S::PARTS) - 1, at, len);
+    }
+}
+
+/// The same for one group that is read beside `siblings` others.
+#[inline(always)]
+pub(super) fn prefetch_beside<S: Simd>(simd: S, group: &[u8], siblings: usize, at: usize, len: usize) {
+    let ahead = at + PREFETCH_BYTES;
+    let skipped = if ahead < group.len() { 0 } else { siblings * group.len() };
+    for line in (0..len).step_by(64) {
+        simd.prefetch(group, ahead + skipped + line);
     }
 }

@@ -15,14 +15,14 @@ use super::{HALVES, Layout, MAX_BLOCKS};
 use crate::activations::{Activations, BlockCodes, SuperBlockCodes};
 use crate::matrix::output::Output;
 use crate::matrix::packed::Matrix;
-use crate::matrix::prefetch::prefetch;
+use crate::matrix::prefetch::prefetch_beside;
 use crate::simd::{Amx, Avx512, GROUP, Simd, Sums, TILE_COLUMNS, TILE_TOKENS, Tiles, WeightLine, first};
 
 /// Fewer tokens are multiplied as fast or faster without tiles.
 pub(super) const BLOCKS_LEAST_TOKENS: usize = 8;
 
 /// The same with super-blocks.
-pub(super) const SUPER_BLOCKS_LEAST_TOKENS: usize = 13;
+pub(super) const SUPER_BLOCKS_LEAST_TOKENS: usize = 8;
 
 /// Tokens that a task multiplies its rows with before it turns to the next.
 const PORTION_TOKENS: usize = 64;
@@ -46,7 +46,12 @@ trait TileProduct {
 
     fn no_scales(simd: Avx512) -> Self::Scales;
     /// Makes lines of a unit of a group.
-    fn unpack(simd: Avx512, packed: &[u8], lines: &mut [WeightLine; MAX_UNIT_LINES]) -> Self::Scales;
+    fn unpack(
+        simd: Avx512,
+        group: &[u8],
+        unit: Unit,
+        lines: &mut [WeightLine; MAX_UNIT_LINES],
+    ) -> Self::Scales;
     /// Starts the products of a unit with the tokens from `token` on that the tiles are set up for.
     fn start(tiles: &Tiles, lines: &Lines, unit: Unit, x: &Activations, token: usize);
     /// Adds the sums of a group to the elements of these tokens.
@@ -71,7 +76,9 @@ type Lines = [[WeightLine; MAX_UNIT_LINES]; GROUPS];
 #[derive(Clone, Copy)]
 struct Unit {
     index: usize,
-    /// Bytes of sixteen rows.
+    /// Where it begins in the bytes of a group.
+    at: usize,
+    /// Its bytes.
     bytes: usize,
 }
 
@@ -127,7 +134,7 @@ impl Unit {
     /// Unit `index` of rows of `len` bytes.
     #[inline(always)]
     fn at<P: TileProduct>(index: usize, len: usize) -> Self {
-        Self { index, bytes: P::BYTES.min(len - index * P::BYTES) }
+        Self { index, at: index * P::BYTES, bytes: P::BYTES.min(len - index * P::BYTES) }
     }
 }
 
@@ -140,10 +147,8 @@ fn unpack_unit<P: TileProduct>(
     lines: &mut Lines,
     scales: &mut [P::Scales; GROUPS],
 ) {
-    let at = unit.index * P::BYTES;
     for g in 0..GROUPS {
-        prefetch::<Avx512, 1>(simd, [packed[g]], at, P::BYTES);
-        scales[g] = P::unpack(simd, &packed[g][at..][..unit.bytes], &mut lines[g]);
+        scales[g] = P::unpack(simd, packed[g], unit, &mut lines[g]);
     }
 }
 
@@ -242,9 +247,17 @@ impl<C: Codes, M: Minimum> TileProduct for BlockUnits<C, M> {
     }
 
     #[inline(always)]
-    fn unpack(simd: Avx512, packed: &[u8], lines: &mut [WeightLine; MAX_UNIT_LINES]) -> Self::Scales {
+    fn unpack(
+        simd: Avx512,
+        group: &[u8],
+        unit: Unit,
+        lines: &mut [WeightLine; MAX_UNIT_LINES],
+    ) -> Self::Scales {
         let mut scales = [BlockScales::zero(simd); UNIT_BLOCKS];
+        let packed = &group[unit.at..][..unit.bytes];
         for (b, block) in packed.chunks_exact(Blocks::<C, M>::BYTES).enumerate() {
+            let at = unit.at + b * block.len();
+            prefetch_beside(simd, group, GROUPS - 1, at, block.len());
             scales[b] = BlockScales::load::<M>(simd, block, 0);
             for v in 0..BLOCK_LINES {
                 let codes = C::load(simd, &block[Blocks::<C, M>::SCALE_BYTES..], v, 0);
@@ -337,9 +350,18 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
     }
 
     #[inline(always)]
-    fn unpack(simd: Avx512, packed: &[u8], lines: &mut [WeightLine; MAX_UNIT_LINES]) -> Self::Scales {
+    fn unpack(
+        simd: Avx512,
+        group: &[u8],
+        unit: Unit,
+        lines: &mut [WeightLine; MAX_UNIT_LINES],
+    ) -> Self::Scales {
+        let packed = &group[unit.at..][..Self::BYTES];
+        // Little by little: asked for at once, they would wait for one another.
+        let portion = Self::BYTES / (K::TO_A_BLOCK * MAX_BLOCKS);
         let (low, high) = lines.split_at_mut(SUPER_LINES);
         for index in 0..K::TO_A_BLOCK * MAX_BLOCKS {
+            prefetch_beside(simd, group, GROUPS - 1, unit.at + index * portion, portion);
             let scales = &SuperBlocks::<C, K>::scales(packed)[64 * (index / 4)..];
             let factor = simd.factor(simd.load_bytes(first(scales), 0), (index % 4) as u32);
             let scaled = BLOCK_LINES / K::TO_A_BLOCK;
