@@ -10,7 +10,7 @@ use std::ops::Range;
 
 use super::blocks::{BlockScales, Blocks, Minimum};
 use super::codes::Codes;
-use super::super_blocks::{SubScales, SuperBlocks};
+use super::super_blocks::{MINIMUM_VECTORS, SubScales, SuperBlocks, factor, minima, negated_minima};
 use super::{HALVES, Layout, MAX_BLOCKS};
 use crate::activations::{Activations, BlockCodes, SuperBlockCodes};
 use crate::matrix::output::Output;
@@ -19,10 +19,7 @@ use crate::matrix::prefetch::prefetch_beside;
 use crate::simd::{Amx, Avx512, GROUP, Simd, Sums, TILE_COLUMNS, TILE_TOKENS, Tiles, WeightLine, first};
 
 /// Fewer tokens are multiplied as fast or faster without tiles.
-pub(super) const BLOCKS_LEAST_TOKENS: usize = 8;
-
-/// The same with super-blocks.
-pub(super) const SUPER_BLOCKS_LEAST_TOKENS: usize = 8;
+pub(super) const LEAST_TOKENS: usize = 8;
 
 /// Tokens that a task multiplies its rows with before it turns to the next.
 const PORTION_TOKENS: usize = 64;
@@ -331,7 +328,7 @@ const SUPER_LINES: usize = MAX_BLOCKS * BLOCK_LINES;
 struct SuperScales {
     d: F32,
     d_min: F32,
-    minima: [<Avx512 as Simd>::Bytes; 2],
+    minima: [<Avx512 as Simd>::Bytes; MINIMUM_VECTORS],
 }
 
 impl<C: Codes, K: SubScales> SuperBlockUnits<C, K> {
@@ -346,7 +343,11 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
 
     #[inline(always)]
     fn no_scales(simd: Avx512) -> Self::Scales {
-        SuperScales { d: simd.splat(0.0), d_min: simd.splat(0.0), minima: [simd.splat4([0; 4]); 2] }
+        SuperScales {
+            d: simd.splat(0.0),
+            d_min: simd.splat(0.0),
+            minima: [simd.splat4([0; 4]); MINIMUM_VECTORS],
+        }
     }
 
     #[inline(always)]
@@ -362,8 +363,7 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
         let (low, high) = lines.split_at_mut(SUPER_LINES);
         for index in 0..K::TO_A_BLOCK * MAX_BLOCKS {
             prefetch_beside(simd, group, GROUPS - 1, unit.at + index * portion, portion);
-            let scales = &SuperBlocks::<C, K>::scales(packed)[64 * (index / 4)..];
-            let factor = simd.factor(simd.load_bytes(first(scales), 0), (index % 4) as u32);
+            let factor = factor::<_, C, K>(simd, packed, 0, index);
             let scaled = BLOCK_LINES / K::TO_A_BLOCK;
             for line in index * scaled..(index + 1) * scaled {
                 let block = SuperBlocks::<C, K>::codes(packed, line / BLOCK_LINES);
@@ -379,17 +379,10 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
                 simd.store_line(planes[1], &mut high[line]);
             }
         }
-        let mut scales = SuperScales {
-            d: simd.load_f16(first(packed), 0),
-            d_min: simd.splat(0.0),
-            minima: [simd.splat4([0; 4]); 2],
-        };
+        let mut scales = SuperScales { d: simd.load_f16(first(packed), 0), ..Self::no_scales(simd) };
         if K::MINIMUM {
             scales.d_min = simd.load_f16(first(&packed[HALVES..]), 0);
-            for v in 0..2 {
-                let minima = &SuperBlocks::<C, K>::minima(packed)[64 * v..];
-                scales.minima[v] = simd.load_bytes(first(minima), 0);
-            }
+            scales.minima = minima::<_, C, K>(simd, packed, 0);
         }
         scales
     }
@@ -426,7 +419,7 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
             let mut vector = simd.load(element, 0);
             vector = simd.fma(simd.mul(scales.d, x_scale), simd.i32_to_f32(sum), vector);
             if K::MINIMUM {
-                let minima = super::super_blocks::negated_minima(simd, scales.minima, &x[t]);
+                let minima = negated_minima(simd, scales.minima, &x[t]);
                 vector = simd.fma(simd.mul(scales.d_min, x_scale), simd.i32_to_f32(minima), vector);
             }
             simd.store(vector, element, 0);

@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::Codes;
-use super::{HALVES, Layout, half_at, put_halves, splat_codes};
+use super::{HALVES, Layout, QuantizedProduct, half_at, put_halves, splat_codes};
 use crate::activations::{Activations, BlockCodes, BlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
@@ -68,7 +68,7 @@ impl<C: Codes, M: Minimum> Layout for Blocks<C, M> {
     fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
         match isa.0 {
             #[cfg(target_arch = "x86_64")]
-            IsaKind::Amx(amx) if x.tokens() >= super::amx::BLOCKS_LEAST_TOKENS => {
+            IsaKind::Amx(amx) if x.tokens() >= super::amx::LEAST_TOKENS => {
                 super::amx::multiply_blocks::<C, M>(amx, matrix, x, out);
             }
             _ => multiply_vectors::<C, M>(isa, matrix, x, out),
@@ -78,7 +78,7 @@ impl<C: Codes, M: Minimum> Layout for Blocks<C, M> {
 
 simd_fn! {
     fn multiply_vectors<C: Codes, M: Minimum>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-        multiply_tiles(BlockProduct::<S, C, M> { simd, matrix, x, layout: PhantomData }, out);
+        multiply_tiles(QuantizedProduct::<S, Blocks<C, M>> { simd, matrix, x, layout: PhantomData }, out);
     }
 }
 
@@ -112,23 +112,7 @@ impl<S: Simd> BlockScales<S> {
     }
 }
 
-/// A product with codes `C`.
-struct BlockProduct<'a, S, C, M> {
-    simd: S,
-    matrix: &'a Matrix,
-    x: &'a Activations,
-    layout: PhantomData<(C, M)>,
-}
-
-impl<S: Copy, C, M> Clone for BlockProduct<'_, S, C, M> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<S: Copy, C, M> Copy for BlockProduct<'_, S, C, M> {}
-
-impl<S: Simd, C: Codes, M: Minimum> Product<S> for BlockProduct<'_, S, C, M> {
+impl<S: Simd, C: Codes, M: Minimum> Product<S> for QuantizedProduct<'_, S, Blocks<C, M>> {
     const TILES: Tiles = Tiles {
         light_vectors: S::PARTS,
         light_tokens: S::LIGHT_TILES,

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::{Codes, QUAD, VECTOR, put_quad};
-use super::{HALVES, Layout, MAX_BLOCKS, half_at, put_halves, splat_codes};
+use super::{HALVES, Layout, MAX_BLOCKS, QuantizedProduct, half_at, put_halves, splat_codes};
 use crate::activations::{Activations, SPLIT_BITS, SuperBlockCodes, SuperBlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
@@ -132,7 +132,7 @@ impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
     fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
         match isa.0 {
             #[cfg(target_arch = "x86_64")]
-            IsaKind::Amx(amx) if x.tokens() >= super::amx::SUPER_BLOCKS_LEAST_TOKENS => {
+            IsaKind::Amx(amx) if x.tokens() >= super::amx::LEAST_TOKENS => {
                 super::amx::multiply_super_blocks::<C, K>(amx, matrix, x, out);
             }
             _ => multiply_vectors::<C, K>(isa, matrix, x, out),
@@ -142,27 +142,11 @@ impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
 
 simd_fn! {
     fn multiply_vectors<C: Codes, K: SubScales>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-        multiply_tiles(SuperBlockProduct::<S, C, K> { simd, matrix, x, layout: PhantomData }, out);
+        multiply_tiles(QuantizedProduct::<S, SuperBlocks<C, K>> { simd, matrix, x, layout: PhantomData }, out);
     }
 }
 
-/// A product with codes `C` and sub-scales `K`.
-struct SuperBlockProduct<'a, S, C, K> {
-    simd: S,
-    matrix: &'a Matrix,
-    x: &'a Activations,
-    layout: PhantomData<(C, K)>,
-}
-
-impl<S: Copy, C, K> Clone for SuperBlockProduct<'_, S, C, K> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<S: Copy, C, K> Copy for SuperBlockProduct<'_, S, C, K> {}
-
-impl<S: Simd, C: Codes, K: SubScales> Product<S> for SuperBlockProduct<'_, S, C, K> {
+impl<S: Simd, C: Codes, K: SubScales> Product<S> for QuantizedProduct<'_, S, SuperBlocks<C, K>> {
     const TILES: Tiles = Tiles {
         light_vectors: S::PARTS,
         // Six bits take longer to unpack: arithmetic is the limit sooner.
@@ -192,8 +176,7 @@ impl<S: Simd, C: Codes, K: SubScales> Product<S> for SuperBlockProduct<'_, S, C,
             let mut sums = [[simd.i32_splat(0); T]; V];
             for block in 0..MAX_BLOCKS {
                 if is_first {
-                    let head = if block == 0 { 0 } else { K::HEAD_BYTES + block * C::BYTES };
-                    prefetch::<S, V>(simd, groups, at + head, C::BYTES);
+                    prefetch::<S, V>(simd, groups, at + block * (bytes / MAX_BLOCKS), bytes / MAX_BLOCKS);
                 }
                 add_block::<S, C, K, V, T>(simd, packed, parts, block, x_codes, &mut sums);
             }
@@ -235,8 +218,7 @@ fn add_block<S: Simd, C: Codes, K: SubScales, const V: usize, const T: usize>(
         let scale = K::TO_A_BLOCK * block + part_of_block;
         let mut factors = [simd.factor(simd.splat4([0; 4]), 0); V];
         for v in 0..V {
-            let scales = &SuperBlocks::<C, K>::scales(packed[v])[VECTOR * (scale / QUAD)..];
-            factors[v] = simd.factor(simd.load_bytes(first(scales), parts[v]), (scale % QUAD) as u32);
+            factors[v] = factor::<S, C, K>(simd, packed[v], parts[v], scale);
         }
         let vectors = 8 / K::TO_A_BLOCK;
         let mut products = [[simd.dot_zero(); T]; V];
@@ -265,6 +247,18 @@ fn add_block<S: Simd, C: Codes, K: SubScales, const V: usize, const T: usize>(
     }
 }
 
+/// The sub-scales `scale` of a part of the rows.
+#[inline(always)]
+pub(super) fn factor<S: Simd, C: Codes, K: SubScales>(
+    simd: S,
+    packed: &[u8],
+    part: usize,
+    scale: usize,
+) -> S::Factor {
+    let scales = &SuperBlocks::<C, K>::scales(packed)[VECTOR * (scale / QUAD)..];
+    simd.factor(simd.load_bytes(first(scales), part), (scale % QUAD) as u32)
+}
+
 /// What the offset of the codes comes to: 2 to the power of its bits times the sum of products of sub-scales and negated sums of activations.
 #[inline(always)]
 fn offset<S: Simd, C: Codes, K: SubScales>(
@@ -287,7 +281,7 @@ fn offset<S: Simd, C: Codes, K: SubScales>(
 
 /// The vectors of minima of a part of the rows.
 #[inline(always)]
-fn minima<S: Simd, C: Codes, K: SubScales>(
+pub(super) fn minima<S: Simd, C: Codes, K: SubScales>(
     simd: S,
     packed: &[u8],
     part: usize,
