@@ -175,8 +175,8 @@ impl Activations {
         let values = Disjoint::new(&mut self.values);
         let blocks = SharedBlocks::new(&mut self.blocks, tokens);
         let super_blocks = SharedBlocks::new(&mut self.super_blocks, tokens);
-        kernels.run(tokens, row_work + quantizing, |_, token| {
-            // SAFETY: each task has its own token's rows.
+        kernels.run_rows(tokens, row_work + quantizing, |token| {
+            // SAFETY: each token's rows are handed out once.
             let (sources, row) = unsafe { (sources.row(token), values.part(token * columns, columns)) };
             f(token, sources, row);
             if codes.blocks {
@@ -230,7 +230,7 @@ impl<'a, C, K> SharedBlocks<'a, C, K> {
     }
 }
 
-/// The blocks of one token, which one task writes.
+/// The blocks of one token, which one thread writes.
 struct TokenBlocks<'a, C, K> {
     all: &'a SharedBlocks<'a, C, K>,
     token: usize,
@@ -240,7 +240,7 @@ impl<C, K> TokenBlocks<'_, C, K> {
     #[inline(always)]
     fn store(&self, block: usize, (codes, scale): (C, K)) {
         let at = block * self.all.tokens + self.token;
-        // SAFETY: a token's blocks are written by its task alone, which has the only `TokenBlocks` of it.
+        // SAFETY: a token's blocks are written through the only `TokenBlocks` of it.
         unsafe {
             self.all.codes.part(at, 1)[0] = codes;
             self.all.scales.part(at, 1)[0] = scale;

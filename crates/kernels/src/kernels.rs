@@ -7,6 +7,9 @@ use crate::simd::Isa;
 /// Multiply-adds below which a job is not worth sharing out: about a microsecond of one core.
 const SERIAL_WORK: usize = 16 << 10;
 
+/// Tasks to a thread that rows are shared out in: more than one, as a thread may be held up.
+const ROW_TASKS: usize = 2;
+
 /// An instruction set and the threads to run it on. Results do not depend on either.
 #[derive(Debug)]
 pub struct Kernels {
@@ -58,9 +61,19 @@ impl Kernels {
         f: impl Fn(usize, [&mut [f32]; N]) + Sync,
     ) {
         let slices = DisjointRows::new(slices, rows);
-        self.run(rows, row_work, |_, row| {
-            // SAFETY: each task has its own row.
+        self.run_rows(rows, row_work, |row| {
+            // SAFETY: each row is handed out once.
             f(row, unsafe { slices.row(row) });
+        });
+    }
+
+    /// Calls `f` once for each of `rows` rows, each of about `row_work` multiply-adds, in parallel if that pays. A task has
+    /// rows that follow one another, as what two threads write side by side shares lines of the cache.
+    pub(crate) fn run_rows(&self, rows: usize, row_work: usize, f: impl Fn(usize) + Sync) {
+        let task_rows = rows.div_ceil(ROW_TASKS * self.threads()).max(1);
+        self.run(rows.div_ceil(task_rows), task_rows.saturating_mul(row_work), |_, task| {
+            let first = task * task_rows;
+            (first..rows.min(first + task_rows)).for_each(&f);
         });
     }
 }

@@ -250,7 +250,7 @@ pub fn attention(
         }
     });
     if chunks.len() > 1 {
-        kernels.run(nodes * heads, chunks.len() * value_dim, |_, query| combine_query(query));
+        kernels.run_rows(nodes * heads, chunks.len() * value_dim, combine_query);
     }
 }
 

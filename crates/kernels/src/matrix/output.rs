@@ -35,16 +35,19 @@ impl<'a> Output<'a> {
     #[inline(always)]
     pub(super) fn store<S: Simd>(&mut self, simd: S, token: usize, vector: usize, values: S::F32) {
         assert!(self.groups.contains(&(vector / S::PARTS)), "a group of this part");
-        let first = vector * S::LANES;
-        if first >= self.rows.end {
-            // The last group is filled up.
-            return;
-        }
-        let mut lanes = [0.0; GROUP];
-        simd.store(values, &mut lanes, 0);
-        let len = S::LANES.min(self.rows.end - first);
+        let (group, part) = (vector / S::PARTS, vector % S::PARTS);
+        let first = group * GROUP;
+        let len = GROUP.min(self.rows.end.saturating_sub(first));
         // SAFETY: only this part has the group (`new`), and it is borrowed mutably.
         let out = unsafe { self.values.part(token * self.rows.len() + first - self.rows.start, len) };
-        out.copy_from_slice(&lanes[..len]);
+        if let Some(out) = out.first_chunk_mut() {
+            simd.store(values, out, part);
+        } else {
+            // The last group is filled up.
+            let mut lanes = [0.0; GROUP];
+            simd.store(values, &mut lanes, part);
+            let written = (part * S::LANES).min(len)..((part + 1) * S::LANES).min(len);
+            out[written.clone()].copy_from_slice(&lanes[written]);
+        }
     }
 }
