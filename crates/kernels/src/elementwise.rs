@@ -5,7 +5,7 @@
 //! `((0+4)+(2+6)) + ((1+5)+(3+7))`.
 
 use crate::math;
-use crate::simd::simd_fn;
+use crate::simd::{GROUP, MAX_PARTS, Simd, simd_fn};
 
 /// The activation function of a feed-forward network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +33,12 @@ fn lane_sum(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
     for (lane, &x) in lanes.iter_mut().zip(rest) {
         *lane = add(*lane, x);
     }
+    add_lanes(lanes)
+}
+
+/// The sum of eight lanes.
+#[inline(always)]
+fn add_lanes(lanes: [f32; 8]) -> f32 {
     ((lanes[0] + lanes[4]) + (lanes[2] + lanes[6])) + ((lanes[1] + lanes[5]) + (lanes[3] + lanes[7]))
 }
 
@@ -171,21 +177,73 @@ fn map(x: &[f32], out: &mut [f32], f: impl Fn(f32) -> f32) {
     }
 }
 
+/// Values, fewer than a group, and then negative infinity.
+#[inline(always)]
+fn filled_up(values: &[f32]) -> [f32; GROUP] {
+    let mut all = [f32::NEG_INFINITY; GROUP];
+    for (to, value) in all.iter_mut().zip(values) {
+        *to = *value;
+    }
+    all
+}
+
+/// The greatest of `values`, which is the same in any order; negative infinity if there are none.
+#[inline(always)]
+fn greatest<S: Simd>(simd: S, values: &[f32]) -> f32 {
+    let mut lanes = [simd.splat(f32::NEG_INFINITY); MAX_PARTS];
+    let (groups, rest) = values.as_chunks::<GROUP>();
+    for group in groups {
+        for part in 0..S::PARTS {
+            lanes[part] = simd.max(simd.load(group, part), lanes[part]);
+        }
+    }
+    let mut group = filled_up(rest);
+    for part in 0..S::PARTS {
+        simd.store(simd.max(simd.load(&group, part), lanes[part]), &mut group, part);
+    }
+    let mut fours = [f32::NEG_INFINITY; 4];
+    for lanes in group.as_chunks::<4>().0 {
+        for i in 0..4 {
+            fours[i] = if lanes[i] > fours[i] { lanes[i] } else { fours[i] };
+        }
+    }
+    let mut greatest = fours[0];
+    for lane in &fours[1..] {
+        greatest = if *lane > greatest { *lane } else { greatest };
+    }
+    greatest
+}
+
+/// `x = e^(x - largest)`, added to the lanes of a sum.
+#[inline(always)]
+fn add_numerators(x: &mut [f32; GROUP], largest: f32, sums: &mut [f32; 8]) {
+    for x in x.iter_mut() {
+        *x = math::exp(*x - largest);
+    }
+    for half in x.as_chunks::<8>().0 {
+        for i in 0..8 {
+            sums[i] += half[i];
+        }
+    }
+}
+
 simd_fn! {
     /// Replaces scores by `e^(score - maximum)` and returns the maximum and their sum: a softmax but for the division.
-    pub(crate) fn softmax_numerators(_simd, scores: &mut [f32]) -> (f32, f32) {
-        let mut largest = [f32::NEG_INFINITY; 8];
-        let (chunks, rest) = scores.as_chunks::<8>();
+    pub(crate) fn softmax_numerators(simd, scores: &mut [f32]) -> (f32, f32) {
+        let largest = greatest(simd, scores);
+        let mut sums = [0.0f32; 8];
+        let (chunks, rest) = scores.as_chunks_mut::<GROUP>();
         for x in chunks {
-            for i in 0..8 {
-                largest[i] = if x[i] > largest[i] { x[i] } else { largest[i] };
+            add_numerators(x, largest, &mut sums);
+        }
+        if !rest.is_empty() {
+            let mut x = filled_up(rest);
+            add_numerators(&mut x, largest, &mut sums);
+            for (to, x) in rest.iter_mut().zip(x) {
+                *to = x;
             }
         }
-        let largest = largest.iter().chain(rest).fold(f32::NEG_INFINITY, |a, &b| if b > a { b } else { a });
-        for x in scores.iter_mut() {
-            *x = math::exp(*x - largest);
-        }
-        (largest, lane_sum(scores, |sum, x| sum + x))
+        (largest, add_lanes(sums))
     }
 }
 

@@ -18,6 +18,7 @@ mod kv_page;
 mod kv_type;
 
 use std::ops::Range;
+use std::ptr;
 
 use self::kv_page::TILE_ROWS;
 pub use self::kv_page::{KvLayer, KvLayout, KvPage, KvShape, PAGE_ROWS};
@@ -36,7 +37,9 @@ const CHUNK: usize = 512;
 const _: () = assert!(CHUNK.is_multiple_of(PAGE_ROWS));
 
 /// Queries of a task: they read the same keys and values, which then come from the cache.
-const TASK_QUERIES: usize = 16;
+///
+/// Most models have 2, 3, 4, 6 or 12 query heads to a head of keys: a task has whole nodes of them.
+const TASK_QUERIES: usize = 12;
 
 /// Sizes of an attention operator.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -138,6 +141,8 @@ impl Seen<'_> {
 /// What chunks of positions come to, and per-thread space for scores. Kept between operators.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
+    /// `[thread][dimension][query of the task]`
+    queries: Vec<f32>,
     /// `[thread][query of the task][row]`
     scores: Vec<f32>,
     /// `[thread][query of the task][dimension]`
@@ -176,10 +181,12 @@ pub fn attention(
     let stride = (longest.min(CHUNK) + nodes + 2 * TILE_ROWS).next_multiple_of(CHUNK / 2);
     let width = value_dim.next_multiple_of(GROUP);
     let (queries_at_once, results) = (kernels.threads() * TASK_QUERIES, chunks.len() * nodes * heads);
+    grow(&mut scratch.queries, queries_at_once * key_dim);
     grow(&mut scratch.scores, queries_at_once * stride);
     grow(&mut scratch.task_outs, queries_at_once * width);
     grow(&mut scratch.stats, results);
     grow(&mut scratch.outs, results * value_dim);
+    let task_queries = Disjoint::new(&mut scratch.queries);
     let scores = Disjoint::new(&mut scratch.scores);
     let task_outs = Disjoint::new(&mut scratch.task_outs);
     let stats = Disjoint::new(&mut scratch.stats);
@@ -199,12 +206,13 @@ pub fn attention(
     };
     let group = heads / kv_heads;
     let tiles = (nodes * group).div_ceil(TASK_QUERIES);
+    let tile = (nodes * group).div_ceil(tiles.max(1));
     let tasks = chunks.len() * kv_heads * tiles;
-    let work = (key_dim + value_dim) * longest.min(CHUNK) * (nodes * group).min(TASK_QUERIES);
+    let work = (key_dim + value_dim) * longest.min(CHUNK) * tile;
     kernels.run(tasks, work, |thread, task| {
-        let (tile, kv_head) = (task % tiles, task / tiles % kv_heads);
+        let (index, kv_head) = (task % tiles, task / tiles % kv_heads);
         let chunk = chunks.start + task / tiles / kv_heads;
-        let first = tile * TASK_QUERIES;
+        let first = index * tile;
         // The queries of a head of keys, node by node; their numbers among all.
         let number =
             |query: usize| (first + query) / group * heads + kv_head * group + (first + query) % group;
@@ -215,7 +223,7 @@ pub fn attention(
             queries: [&[]; TASK_QUERIES],
             seen: [const { Seen { context: 0..0, path: &[] } }; TASK_QUERIES],
             slopes: [(0.0, 0); TASK_QUERIES],
-            len: TASK_QUERIES.min(nodes * group - first),
+            len: tile.min(nodes * group - first),
         };
         for query in 0..task.len {
             let node = visible.node((first + query) / group);
@@ -235,6 +243,7 @@ pub fn attention(
         // SAFETY: a thread runs one task at a time.
         let mut space = unsafe {
             Space {
+                queries: task_queries.part(thread * TASK_QUERIES * key_dim, TASK_QUERIES * key_dim),
                 scores: scores.part(thread * TASK_QUERIES * stride, TASK_QUERIES * stride),
                 stride,
                 outs: task_outs.part(thread * TASK_QUERIES * width, TASK_QUERIES * width),
@@ -304,6 +313,8 @@ struct Task<'a> {
 
 /// A thread's space for a task.
 struct Space<'a> {
+    /// `[dimension][query]`
+    queries: &'a mut [f32],
     /// `[query][row]`, `stride` rows a query.
     scores: &'a mut [f32],
     stride: usize,
@@ -312,6 +323,20 @@ struct Space<'a> {
 }
 
 impl Task<'_> {
+    /// Where the queries end that see what query `first` sees: those of the same node.
+    #[inline(always)]
+    fn end_of_node(&self, first: usize, end: usize) -> usize {
+        let seen = &self.seen[first];
+        let mut next = first + 1;
+        while next < end
+            && self.seen[next].context == seen.context
+            && ptr::eq(self.seen[next].path, seen.path)
+        {
+            next += 1;
+        }
+        next
+    }
+
     /// Computes every query's greatest score, sum of numerators, and unnormalised output.
     fn run<'b, E: KvElement>(
         &self,
@@ -364,23 +389,30 @@ impl Seen<'_> {
 simd_fn! {
     /// `score = dot(query, key) * scale`, for all of `rows`, and some behind them.
     fn score_rows<E: KvElement>(simd, task: &Task<'_>, rows: Range<usize>, space: &mut Space<'_>) {
+        for (query, values) in task.queries[..task.len].iter().enumerate() {
+            for (lanes, value) in space.queries.as_chunks_mut::<TASK_QUERIES>().0.iter_mut().zip(*values) {
+                lanes[query] = *value;
+            }
+        }
         let mut first = 0;
         while first < task.len {
             let rows = rows.clone();
             first += match task.len - first {
-                1 => score_tile::<S, E, 1>(simd, task, first, rows, space),
-                2 if const { S::TILES.len() > 1 } => score_tile::<S, E, 2>(simd, task, first, rows, space),
-                3 if const { S::TILES.len() > 1 } => score_tile::<S, E, 3>(simd, task, first, rows, space),
-                5.. if const { S::PARTS < S::TILE_VECTORS } => score_tile::<S, E, 8>(simd, task, first, rows, space),
-                _ => score_tile::<S, E, 4>(simd, task, first, rows, space),
+                1 => score_tile::<S, E, 2, 1>(simd, task, first, rows, space),
+                2 if const { S::TILES.len() > 1 } => score_tile::<S, E, 2, 2>(simd, task, first, rows, space),
+                3 if const { S::TILES.len() > 1 } => score_tile::<S, E, 2, 3>(simd, task, first, rows, space),
+                9.. if const { S::PARTS < S::TILE_VECTORS } => score_tile::<S, E, 1, 12>(simd, task, first, rows, space),
+                5.. if const { S::PARTS < S::TILE_VECTORS } => score_tile::<S, E, 2, 8>(simd, task, first, rows, space),
+                _ => score_tile::<S, E, 2, 4>(simd, task, first, rows, space),
             };
         }
     }
 }
 
-/// The scores of `T` queries from `first` on; returns `T`. What is computed beyond the last query goes nowhere.
+/// The scores of `T` queries from `first` on, for `V` vectors of rows at once: one alone would wait for its own additions, where
+/// queries are few. Returns `T`. What is computed beyond the last query goes nowhere.
 #[inline(always)]
-fn score_tile<S: Simd, E: KvElement, const T: usize>(
+fn score_tile<S: Simd, E: KvElement, const V: usize, const T: usize>(
     simd: S,
     task: &Task<'_>,
     first: usize,
@@ -389,36 +421,34 @@ fn score_tile<S: Simd, E: KvElement, const T: usize>(
 ) -> usize {
     let block_bytes = GROUP * task.layer.key_bytes();
     let key_dim = task.layer.shape().key_dim;
-    let mut queries = [&[][..]; T];
-    for t in 0..T {
-        queries[t] = &task.queries[(first + t).min(task.len - 1)][..key_dim];
-    }
-    // Two vectors of rows at once: one alone would wait for its own additions.
-    let blocks = 2 / S::PARTS;
+    let queries = &space.queries[..TASK_QUERIES * key_dim];
+    let count = T.min(task.len - first);
+    let scale = simd.splat(task.shape.scale);
+    let blocks = V / S::PARTS;
     for row in rows.clone().step_by(blocks * GROUP) {
         let keys = &task.layer.keys(task.kv_head, row)[..blocks * block_bytes];
-        let mut dots = [[simd.splat(0.0); T]; 2];
-        for dim in 0..key_dim {
-            let mut key = [simd.splat(0.0); 2];
-            for v in 0..2 {
+        let mut dots = [[simd.splat(0.0); T]; V];
+        for (dim, queries) in queries.as_chunks::<TASK_QUERIES>().0.iter().enumerate() {
+            let queries: &[f32; T] = simd::first(&queries[first..]);
+            let mut key = [simd.splat(0.0); V];
+            for v in 0..V {
                 key[v] = E::load_key(simd, &keys[v / S::PARTS * block_bytes..], dim, v % S::PARTS);
             }
             for t in 0..T {
-                let query = simd.splat(queries[t][dim]);
-                for v in 0..2 {
+                let query = simd.splat(queries[t]);
+                for v in 0..V {
                     dots[v][t] = simd.fma(key[v], query, dots[v][t]);
                 }
             }
         }
-        let scale = simd.splat(task.shape.scale);
-        for t in 0..T.min(task.len - first) {
-            for block in 0..blocks {
-                let mut lanes = [0.0; GROUP];
-                for part in 0..S::PARTS {
-                    simd.store(simd.mul(dots[block * S::PARTS + part][t], scale), &mut lanes, part);
+        for t in 0..T {
+            if t < count {
+                let at = (first + t) * space.stride + row - rows.start;
+                for v in 0..V {
+                    let scores = &mut space.scores[at + v / S::PARTS * GROUP..];
+                    let scores = scores.first_chunk_mut().expect("whole groups of rows");
+                    simd.store(simd.mul(dots[v][t], scale), scores, v % S::PARTS);
                 }
-                let at = (first + t) * space.stride + row - rows.start + block * GROUP;
-                space.scores[at..][..GROUP].copy_from_slice(&lanes);
             }
         }
     }
@@ -463,77 +493,104 @@ impl Rows for &[u32] {
 }
 
 simd_fn! {
-    /// `out += p * value` for every row that a query sees: together those that all see, which are most of them.
+    /// `out += p * value` for every row that a query sees, in ascending order.
     fn add_values<E: KvElement>(simd, task: &Task<'_>, first_row: usize, space: &mut Space<'_>) {
-        let mut start = 0;
-        let mut end = usize::MAX;
-        for seen in &task.seen[..task.len] {
-            start = start.max(seen.context.start);
-            end = end.min(seen.context.end);
-        }
-        let is_shared = start < end && task.len > 1;
-        // Every query's context in ascending order: what it has alone, what all share, what it has alone again.
-        for stretch in 0..3 {
-            let mut query = 0;
-            while query < task.len {
-                let context = task.seen[query].context.clone();
-                let (rows, at_once) = match stretch {
-                    0 if is_shared => (context.start..start, 1),
-                    0 => (context, 1),
-                    1 if is_shared => (start..end, task.len - query),
-                    2 if is_shared => (end..context.end, 1),
-                    _ => break,
-                };
-                let at = rows.start.max(first_row) - first_row;
-                let rows = From(rows.start, rows.len());
-                query += match at_once {
-                    1 => add_rows::<S, E, 1>(simd, task, query, rows, at, space),
-                    _ => add_rows::<S, E, 4>(simd, task, query, rows, at, space),
-                };
+        let mut next = 0;
+        while next < task.len {
+            let tile = next..task.len.min(next + value_queries::<S>());
+            next = tile.end;
+            // The part of their contexts that all of them see, which is most of it.
+            let mut shared = 0..usize::MAX;
+            for seen in &task.seen[tile.clone()] {
+                shared.start = shared.start.max(seen.context.start);
+                shared.end = shared.end.min(seen.context.end);
             }
-        }
-        for query in 0..task.len {
-            let Seen { context, path } = &task.seen[query];
-            let at = task.seen[query].score_start(first_row) + context.len();
-            add_rows::<S, E, 1>(simd, task, query, *path, at, space);
+            shared.end = shared.end.max(shared.start);
+            let mut first = tile.start;
+            while first < tile.end {
+                let (queries, seen) = (first..task.end_of_node(first, tile.end), &task.seen[first]);
+                let before = seen.context.start..seen.context.end.min(shared.start);
+                add_context::<S, E>(simd, task, queries.clone(), before, first_row, space);
+                first = queries.end;
+            }
+            add_context::<S, E>(simd, task, tile.clone(), shared.clone(), first_row, space);
+            let mut first = tile.start;
+            while first < tile.end {
+                let (queries, seen) = (first..task.end_of_node(first, tile.end), &task.seen[first]);
+                let behind = seen.context.start.max(shared.end)..seen.context.end;
+                add_context::<S, E>(simd, task, queries.clone(), behind, first_row, space);
+                let at = seen.score_start(first_row) + seen.context.len();
+                add_rows::<S, E>(simd, task, queries.clone(), seen.path, at, space);
+                first = queries.end;
+            }
         }
     }
 }
 
-/// Adds `rows` to the outputs of `T` queries from `first` on; their numerators start at `at`. Returns `T`; what is
-/// computed beyond the last query is the last query's once more.
+/// [`add_rows`] for rows of a context.
 #[inline(always)]
-fn add_rows<S: Simd, E: KvElement, const T: usize>(
+fn add_context<S: Simd, E: KvElement>(
     simd: S,
     task: &Task<'_>,
-    first: usize,
+    queries: Range<usize>,
+    rows: Range<usize>,
+    first_row: usize,
+    space: &mut Space<'_>,
+) {
+    if !rows.is_empty() {
+        add_rows::<S, E>(simd, task, queries, From(rows.start, rows.len()), rows.start - first_row, space);
+    }
+}
+
+/// Queries that rows of values are added for at once: as many as their sums have registers for.
+const fn value_queries<S: Simd>() -> usize {
+    if S::PARTS == 1 { 6 } else { 4 }
+}
+
+/// Adds `rows`, which all of the `queries` see, to their outputs; their numerators start at `at`.
+#[inline(always)]
+fn add_rows<S: Simd, E: KvElement>(
+    simd: S,
+    task: &Task<'_>,
+    queries: Range<usize>,
     rows: impl Rows,
     at: usize,
     space: &mut Space<'_>,
-) -> usize {
+) {
     if rows.len() == 0 {
-        return T;
+        return;
     }
     let groups = task.layer.shape().value_dim.div_ceil(GROUP);
     // More groups of dimensions at once than their sums have registers for are of no use.
     let mut group = 0;
     while group < groups {
-        group += match groups - group {
-            4.. if const { T == 1 || S::PARTS == 1 } => {
-                value_tile::<S, E, T, 4>(simd, task, first, rows, at, group, space)
+        let queries = queries.clone();
+        let is_wide = groups - group >= 4;
+        group += match queries.len() {
+            1 if is_wide => value_tile::<S, E, 1, 4>(simd, task, queries, rows, at, group, space),
+            1 => value_tile::<S, E, 1, 1>(simd, task, queries, rows, at, group, space),
+            2 | 3 if const { S::PARTS == 1 } && is_wide => {
+                value_tile::<S, E, 3, 4>(simd, task, queries, rows, at, group, space)
             }
-            _ => value_tile::<S, E, T, 1>(simd, task, first, rows, at, group, space),
+            2 | 3 => value_tile::<S, E, 3, 1>(simd, task, queries, rows, at, group, space),
+            _ if const { S::PARTS == 1 } && is_wide => {
+                value_tile::<S, E, 6, 4>(simd, task, queries, rows, at, group, space)
+            }
+            _ if const { S::PARTS == 1 } => {
+                value_tile::<S, E, 6, 1>(simd, task, queries, rows, at, group, space)
+            }
+            _ => value_tile::<S, E, 4, 1>(simd, task, queries, rows, at, group, space),
         };
     }
-    T
 }
 
-/// [`add_rows`] for `G` groups of dimensions from `group` on; returns `G`.
+/// [`add_rows`] for at most `T` queries and `G` groups of dimensions from `group` on; returns `G`. What is computed beyond the last
+/// query is the last query's once more.
 #[inline(always)]
 fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
     simd: S,
     task: &Task<'_>,
-    first: usize,
+    tile: Range<usize>,
     rows: impl Rows,
     at: usize,
     group: usize,
@@ -544,7 +601,7 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
     let mut queries = [0; T];
     let mut numerators = [&[][..]; T];
     for t in 0..T {
-        queries[t] = (first + t).min(task.len - 1);
+        queries[t] = (tile.start + t).min(tile.end - 1);
         numerators[t] = &space.scores[queries[t] * space.stride + at..][..rows.len()];
     }
     let mut sums = [[[simd.splat(0.0); MAX_PARTS]; G]; T];
@@ -560,18 +617,25 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
     while index < rows.len() {
         let run = rows.run(index);
         let values = &task.layer.values(task.kv_head, run.start)[..run.len() * row_bytes];
-        for row in values.chunks_exact(row_bytes) {
-            for g in 0..G {
-                for part in 0..S::PARTS {
-                    let value = E::load_value(simd, row, group + g, part);
-                    for t in 0..T {
-                        let p = simd.splat(numerators[t][index]);
-                        sums[t][g][part] = simd.fma(p, value, sums[t][g][part]);
+        let mut run_numerators = [&[][..]; T];
+        for t in 0..T {
+            run_numerators[t] = &numerators[t][index..][..run.len()];
+        }
+        for (row, values) in values.chunks_exact(row_bytes).enumerate() {
+            for part in 0..S::PARTS {
+                let mut loaded = [simd.splat(0.0); G];
+                for g in 0..G {
+                    loaded[g] = E::load_value(simd, values, group + g, part);
+                }
+                for t in 0..T {
+                    let p = simd.splat(run_numerators[t][row]);
+                    for g in 0..G {
+                        sums[t][g][part] = simd.fma(p, loaded[g], sums[t][g][part]);
                     }
                 }
             }
-            index += 1;
         }
+        index += run.len();
     }
     for t in 0..T {
         for g in 0..G {

@@ -107,6 +107,12 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
+            fn max(self, a: __m256, b: __m256) -> __m256 {
+                // SAFETY: `self` proves AVX.
+                unsafe { _mm256_max_ps(a, b) }
+            }
+
+            #[inline(always)]
             fn fma(self, a: __m256, b: __m256, c: __m256) -> __m256 {
                 // SAFETY: `self` proves FMA.
                 unsafe { _mm256_fmadd_ps(a, b, c) }

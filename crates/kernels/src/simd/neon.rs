@@ -160,6 +160,12 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
+            fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+                let is_greater = both!(vcgtq_f32, a, b);
+                both!(vbslq_f32, is_greater, a, b)
+            }
+
+            #[inline(always)]
             fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
                 both!(vfmaq_f32, c, a, b)
             }

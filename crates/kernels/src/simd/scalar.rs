@@ -80,6 +80,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        from_fn(|i| if a[i] > b[i] { a[i] } else { b[i] })
+    }
+
+    #[inline(always)]
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
         from_fn(|i| a[i].mul_add(b[i], c[i]))
     }

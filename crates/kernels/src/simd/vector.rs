@@ -70,6 +70,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b`
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    /// `a` where it is greater than `b`, else `b`.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
     /// `a * b + c`, rounded once.
     fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
 
