@@ -101,8 +101,8 @@ pub fn multiply_kept(
     assert_eq!(whole_rows.len(), whole * matrix.rows, "{matrix:?}: whole rows");
     assert_eq!(best.len(), keep.iter().map(ranks).sum(), "{matrix:?}: candidates");
     best.fill(Candidate::NONE);
-    let task_groups = matrix.task_groups(x.tokens());
-    let task_rows = task_groups * GROUP;
+    let task_groups = matrix.task_groups(x.tokens(), kernels.threads());
+    let task_rows = task_groups.largest() * GROUP;
     let (values_len, best_len) = (x.tokens() * task_rows, best.len());
     scratch.values.resize(kernels.threads() * values_len, 0.0);
     scratch.best.clear();
@@ -110,14 +110,13 @@ pub fn multiply_kept(
 
     let (values, thread_best) = (Disjoint::new(&mut scratch.values), Disjoint::new(&mut scratch.best));
     let whole_rows = Disjoint::new(whole_rows);
-    let tasks = matrix.groups().div_ceil(task_groups);
-    kernels.run(tasks, task_rows * matrix.columns * x.tokens(), |thread, task| {
+    kernels.run(task_groups.tasks(), task_rows * matrix.columns * x.tokens(), |thread, task| {
         // SAFETY: a thread runs one task at a time, and has its own part.
         let values = unsafe { values.part(thread * values_len, values_len) };
         // SAFETY: as above.
         let mut best = unsafe { thread_best.part(thread * best_len, best_len) };
-        let groups = task * task_groups..((task + 1) * task_groups).min(matrix.groups());
-        let rows = task * task_rows..((task + 1) * task_rows).min(matrix.rows);
+        let groups = task_groups.part(task);
+        let rows = groups.start * GROUP..(groups.end * GROUP).min(matrix.rows);
         let part = Disjoint::new(values);
         // SAFETY: the part has no other output.
         multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(&part, rows.clone(), groups) });

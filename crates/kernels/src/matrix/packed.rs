@@ -1,5 +1,7 @@
 //! A packed matrix: groups of interleaved rows, and how they are shared out to tasks.
 
+use std::ops::Range;
+
 use crate::arena::Buffer;
 use crate::simd::{GROUP, Simd};
 use crate::weight_type::WeightType;
@@ -15,8 +17,41 @@ const SHARED_TOKENS: usize = 8;
 const MAX_TASK_BYTES: usize = 256 << 10;
 /// Tasks of a large matrix, between these limits.
 const TASKS: usize = 32;
+/// Groups to a task, at least, where there are enough for all threads.
+const MIN_TASK_GROUPS: usize = 4;
 /// The most groups that a tile covers.
-const TILE_GROUPS: usize = 4;
+const TILE_GROUPS: usize = 2;
+
+/// How groups are shared out to tasks: in parts of whole tiles, whose sizes differ by one tile at most.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TaskGroups {
+    groups: usize,
+    tiles: usize,
+    tasks: usize,
+}
+
+impl TaskGroups {
+    /// At least `tasks` parts, as many for each of the `threads`, so that none waits for another that has one more.
+    fn new(groups: usize, tasks: usize, threads: usize) -> Self {
+        let tiles = groups.div_ceil(TILE_GROUPS);
+        Self { groups, tiles, tasks: tasks.next_multiple_of(threads).min(tiles) }
+    }
+
+    pub(super) fn tasks(self) -> usize {
+        self.tasks
+    }
+
+    /// The groups of task `task`.
+    pub(super) fn part(self, task: usize) -> Range<usize> {
+        let border = |task: usize| (self.tiles * task / self.tasks * TILE_GROUPS).min(self.groups);
+        border(task)..border(task + 1)
+    }
+
+    /// No part has more groups.
+    pub(super) fn largest(self) -> usize {
+        self.tiles.div_ceil(self.tasks.max(1)) * TILE_GROUPS
+    }
+}
 
 /// A weight matrix of `rows` outputs by `columns` inputs.
 pub struct Matrix {
@@ -73,16 +108,45 @@ impl Matrix {
         (groups, parts)
     }
 
-    /// Groups to a task of a product with `tokens` tokens.
-    pub(super) fn task_groups(&self, tokens: usize) -> usize {
+    /// The tasks of a product with `tokens` tokens.
+    pub(super) fn task_groups(&self, tokens: usize, threads: usize) -> TaskGroups {
         let least = (MIN_TASK_BYTES * SHARED_TOKENS / tokens.max(SHARED_TOKENS)).max(MIN_HEAVY_TASK_BYTES);
         let bytes = (self.data.len() / TASKS).clamp(least, MAX_TASK_BYTES);
-        (bytes / self.group_bytes.max(1)).next_multiple_of(TILE_GROUPS).max(TILE_GROUPS)
+        let at_once =
+            (bytes / self.group_bytes.max(1)).next_multiple_of(MIN_TASK_GROUPS).max(MIN_TASK_GROUPS);
+        TaskGroups::new(self.groups(), self.groups().div_ceil(at_once), threads)
     }
 }
 
 impl std::fmt::Debug for Matrix {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Matrix({} x {} {})", self.rows, self.columns, self.weight_type)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_whole_tiles_of_nearly_the_same_size_and_as_many_for_each_thread() {
+        for groups in 0..70 {
+            for (wanted, threads) in [(1, 1), (1, 2), (3, 2), (5, 4), (7, 3), (40, 2)] {
+                let task_groups = TaskGroups::new(groups, wanted, threads);
+                let tasks = task_groups.tasks();
+                assert!(tasks >= wanted.min(groups.div_ceil(TILE_GROUPS)));
+                assert!(tasks.is_multiple_of(threads) || tasks == groups.div_ceil(TILE_GROUPS));
+                let parts: Vec<_> = (0..tasks).map(|task| task_groups.part(task)).collect();
+                assert_eq!(
+                    parts.iter().cloned().flatten().collect::<Vec<_>>(),
+                    (0..groups).collect::<Vec<_>>()
+                );
+                for part in &parts {
+                    assert!(part.start.is_multiple_of(TILE_GROUPS));
+                    assert!((1..=task_groups.largest()).contains(&part.len()), "{groups} {tasks} {part:?}");
+                    assert!(part.len() + TILE_GROUPS >= groups / tasks);
+                }
+            }
+        }
     }
 }

@@ -19,8 +19,8 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
         assert_eq!(matrix.columns, x.columns(), "{matrix:?}: inputs");
         assert_eq!(out.len(), x.tokens() * matrix.rows, "{matrix:?}: outputs");
         let first_task = tasks;
-        let task_groups = matrix.task_groups(x.tokens());
-        tasks += matrix.groups().div_ceil(task_groups);
+        let task_groups = matrix.task_groups(x.tokens(), kernels.threads());
+        tasks += task_groups.tasks();
         (first_task, task_groups, matrix, Disjoint::new(out))
     });
     let weights: usize = products.iter().map(|(.., matrix, _)| matrix.rows * matrix.columns).sum();
@@ -28,8 +28,7 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
         let index = products.iter().rposition(|(first, ..)| *first <= task);
         let index = index.expect("the first product begins with the first task");
         let (first_task, task_groups, matrix, out) = &products[index];
-        let first = (task - first_task) * task_groups;
-        let groups = first..(first + task_groups).min(matrix.groups());
+        let groups = task_groups.part(task - first_task);
         // SAFETY: each group of each matrix belongs to one task.
         multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(out, 0..matrix.rows, groups) });
     });

@@ -51,7 +51,7 @@ trait TileProduct {
     ) -> Self::Scales;
     /// Starts the products of a unit with the tokens from `token` on that the tiles are set up for.
     fn start(tiles: &Tiles, lines: &Lines, unit: Unit, x: &Activations, token: usize);
-    /// Adds the sums of a group to the elements of these tokens.
+    /// Adds the sums of a group to the elements of these tokens, which the first unit begins.
     fn finish(
         simd: Avx512,
         scales: &Self::Scales,
@@ -187,9 +187,6 @@ fn multiply_groups<P: TileProduct>(
     // Those of three units that follow one another: `[unit % 3][group]`.
     let mut scales = [[P::no_scales(simd); GROUPS]; 3];
     let at_once = tokens.len().div_ceil(tile);
-    for elements in elements.iter_mut() {
-        elements[..at_once].fill([[0.0; GROUP]; TILE_TOKENS]);
-    }
     let len = matrix.group_bytes;
     let units = len.div_ceil(P::BYTES);
     unpack_unit::<P>(simd, packed, Unit::at::<P>(0, len), lines, &mut scales[0]);
@@ -290,8 +287,10 @@ impl<C: Codes, M: Minimum> TileProduct for BlockUnits<C, M> {
         for (part, elements) in elements.as_chunks_mut::<FINISHED_AT_ONCE>().0.iter_mut().enumerate() {
             let at = part * FINISHED_AT_ONCE;
             let mut vectors = [simd.splat(0.0); FINISHED_AT_ONCE];
-            for t in 0..FINISHED_AT_ONCE {
-                vectors[t] = simd.load(&elements[t], 0);
+            if unit.index > 0 {
+                for t in 0..FINISHED_AT_ONCE {
+                    vectors[t] = simd.load(&elements[t], 0);
+                }
             }
             for b in 0..blocks {
                 let (_, x) = x.blocks::<TILE_TOKENS>(unit.index * UNIT_BLOCKS + b, token);
@@ -416,7 +415,7 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
             let high = simd.i32_shift_left(simd.load_sums(&sums[1].0[t]), Self::PLANE_BITS);
             let sum = simd.i32_add(simd.load_sums(&sums[0].0[t]), high);
             let x_scale = simd.splat(x[t].scale);
-            let mut vector = simd.load(element, 0);
+            let mut vector = if unit.index > 0 { simd.load(element, 0) } else { simd.splat(0.0) };
             vector = simd.fma(simd.mul(scales.d, x_scale), simd.i32_to_f32(sum), vector);
             if K::MINIMUM {
                 let minima = negated_minima(simd, scales.minima, &x[t]);
