@@ -22,7 +22,7 @@ use crate::simd::{Amx, Avx512, GROUP, Simd, Sums, TILE_COLUMNS, TILE_TOKENS, Til
 pub(super) const LEAST_TOKENS: usize = 8;
 
 /// Tokens that a task multiplies its rows with before it turns to the next.
-const PORTION_TOKENS: usize = 64;
+const PORTION_TOKENS: usize = 128;
 
 /// Vectors of codes to a block, each a line of a tile.
 const BLOCK_LINES: usize = 8;
