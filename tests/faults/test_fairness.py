@@ -113,7 +113,9 @@ def test_others_are_served_beside_slow_and_silent_clients():
         host, port = server.url.removeprefix("http://").split(":")
         alone = min(timed(server) for _ in range(3))
         memory = server.anonymous_bytes()
+        began = time.monotonic()
         connections = [socket.create_connection((host, port)) for _ in range(silent + slow)]
+        assert time.monotonic() - began < 0.9, "one that finds the queue full comes again after a second"
         for connection in connections[silent:]:
             connection.sendall(b"POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n")
         began = time.monotonic()
@@ -133,8 +135,9 @@ def test_others_are_served_beside_slow_and_silent_clients():
                 while connection.recv(4096):
                     pass
             connection.close()
-        # Measured as it was alone: a single request may wait for the system to be done with so many connections.
-        assert min(timed(server) for _ in range(3)) < 3 * alone + 0.05
+        after = timed(server)
+        print(f"after {after * 1e3:.0f} ms")
+        assert after < 3 * alone + 0.05
 
 
 def timed(server):

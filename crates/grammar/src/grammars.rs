@@ -196,6 +196,7 @@ impl Grammars {
         let schema_at = |text| serde_json::Deserializer::from_str(text).into_iter().next()?.ok();
         let schemas: Vec<Value> = grammar.split("%json").skip(1).filter_map(schema_at).collect();
         json::check_cost(&schemas).map_err(GrammarError::Lark)?;
+        schemas.iter().try_for_each(json::check_numbers).map_err(GrammarError::Lark)?;
         self.follower(TopLevelGrammar::from_lark(grammar.to_owned())).map_err(GrammarError::Lark)
     }
 
@@ -306,6 +307,7 @@ impl Grammars {
                 unenforced.extend(schema::relax(&mut enforced, true));
             }
         }
+        json::check_numbers(&enforced)?;
         let mut checked = None;
         if !tools::writes_json(format) || !unenforced.is_empty() {
             let mut whole = tools::parameters(tool)?;
@@ -362,7 +364,7 @@ struct Arguments {
 
 /// A schema without what says nothing, and as it is laid out.
 fn checked(schema: &Value) -> Result<(Value, Value), GrammarError> {
-    json::check_cost([schema]).map_err(GrammarError::Schema)?;
+    json::check_cost([schema]).and_then(|()| json::check_numbers(schema)).map_err(GrammarError::Schema)?;
     check_length("JSON schema", schema.to_string().len(), LONGEST)?;
     let mut tidy = schema.clone();
     schema::tidy(&mut tidy);

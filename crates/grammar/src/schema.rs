@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::json;
+
 /// Keywords that assert what no grammar can hold.
 const UNENFORCEABLE: &[&str] = &[
     "not",
@@ -92,7 +94,7 @@ fn is_enforceable(keyword: &str, value: &Value) -> bool {
         }
         // Nothing is fetched, and only places are found.
         ("$ref", Value::String(target)) => target == "#" || target.starts_with("#/"),
-        _ => !UNENFORCEABLE.contains(&keyword),
+        _ => !UNENFORCEABLE.contains(&keyword) && json::is_held(keyword, value),
     }
 }
 

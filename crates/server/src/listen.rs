@@ -1,5 +1,6 @@
 //! Connections: their timeouts, and how they end.
 
+use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -10,7 +11,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream, lookup_host};
 use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutStream;
 
@@ -19,6 +20,10 @@ use crate::state::State;
 
 /// Connections at once. Others wait in the system's queue.
 const MAX_CONNECTIONS: usize = 4096;
+
+/// Connections in the system's queue, if it lets that many wait: as many clients may come in a moment. Those for whom there is no
+/// place come again after a second, or are served a few seconds late.
+const MAX_QUEUED_CONNECTIONS: u32 = 4096;
 
 /// How long to wait after the system had no connection to give, for want of file descriptors for one.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -35,8 +40,7 @@ impl Listener {
     /// # Errors
     /// If the address is taken or is none of this machine.
     pub async fn bind(host: &str, port: u16) -> Result<Self, ServeError> {
-        let listener = TcpListener::bind((host, port)).await;
-        match listener {
+        match listen(host, port).await {
             Ok(socket) => Ok(Self { socket, host: host.to_owned() }),
             Err(source) => Err(ServeError::Listen { address: format!("{host}:{port}"), source }),
         }
@@ -46,7 +50,7 @@ impl Listener {
     ///
     /// # Errors
     /// If the system does not say.
-    pub fn address(&self) -> std::io::Result<SocketAddr> {
+    pub fn address(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()
     }
 
@@ -54,6 +58,26 @@ impl Listener {
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
+}
+
+/// Listens on the first address of `host` that is free.
+async fn listen(host: &str, port: u16) -> io::Result<TcpListener> {
+    let mut problem = io::Error::new(io::ErrorKind::AddrNotAvailable, "the name has no address");
+    for address in lookup_host((host, port)).await? {
+        match listen_on(address) {
+            Ok(listener) => return Ok(listener),
+            Err(error) => problem = error,
+        }
+    }
+    Err(problem)
+}
+
+fn listen_on(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    #[cfg(unix)] // elsewhere it would let two programs have the address
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(MAX_QUEUED_CONNECTIONS)
 }
 
 /// How long connections last once answers are given up: their clients are told meanwhile.
@@ -156,5 +180,22 @@ async fn save_regularly(state: Arc<State>) {
         timer.tick().await;
         let state = Arc::clone(&state);
         let _ = tokio::task::spawn_blocking(move || state.save()).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    /// Where the queue is full, connecting takes a second.
+    #[tokio::test]
+    async fn hundreds_of_clients_may_connect_before_one_is_taken() {
+        let listener = Listener::bind("localhost", 0).await.unwrap();
+        let address = listener.address().unwrap();
+        let connect = |_| TcpStream::connect_timeout(&address, Duration::from_millis(500)).unwrap();
+        let clients: Vec<TcpStream> = (0..400).map(connect).collect();
+        drop(clients);
     }
 }

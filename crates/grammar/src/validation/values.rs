@@ -1,5 +1,6 @@
 //! Values of JSON as schemas see them: a number is what it amounts to, and fields have no order.
 
+use std::cmp::Ordering;
 use std::fmt::Write;
 
 use serde_json::{Number, Value};
@@ -92,20 +93,28 @@ fn write_canonical(value: &Value, text: &mut String) {
 
 /// Whether a number is within the limit that a keyword sets; others set none.
 pub(super) fn within(keyword: &str, number: &Number, limit: &Value) -> bool {
-    let (Some(number), Some(limit)) = (number.as_f64(), limit.as_f64()) else { return true };
+    let Some(order) = limit.as_number().and_then(|limit| compared(number, limit)) else { return true };
     match keyword {
-        "minimum" | "minLength" | "minItems" | "minProperties" => number >= limit,
-        "maximum" | "maxLength" | "maxItems" | "maxProperties" => number <= limit,
-        "exclusiveMinimum" => number > limit,
-        "exclusiveMaximum" => number < limit,
+        "minimum" | "minLength" | "minItems" | "minProperties" => order.is_ge(),
+        "maximum" | "maxLength" | "maxItems" | "maxProperties" => order.is_le(),
+        "exclusiveMinimum" => order.is_gt(),
+        "exclusiveMaximum" => order.is_lt(),
         _ => true,
+    }
+}
+
+/// Exactly where both are integers: floating point rounds large ones.
+fn compared(one: &Number, other: &Number) -> Option<Ordering> {
+    match (one.as_i128(), other.as_i128()) {
+        (Some(one), Some(other)) => Some(one.cmp(&other)),
+        _ => one.as_f64()?.partial_cmp(&other.as_f64()?),
     }
 }
 
 /// Whether a number is a multiple of another, as far as floating point tells.
 pub(super) fn is_multiple(number: &Number, divisor: &Number) -> bool {
-    if let (Some(number), Some(divisor)) = (number.as_i64(), divisor.as_i64()) {
-        return divisor == 0 || number.wrapping_rem(divisor) == 0;
+    if let (Some(number), Some(divisor)) = (number.as_i128(), divisor.as_i128()) {
+        return divisor == 0 || number % divisor == 0;
     }
     let (Some(number), Some(divisor)) = (number.as_f64(), divisor.as_f64()) else { return true };
     let times = number / divisor;

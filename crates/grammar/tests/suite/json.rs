@@ -133,6 +133,26 @@ fn schemas_that_cannot_be_kept_are_errors() {
         (json!(false), "nsatisfiable"),
         (json!({ "type": "object", "properties": { "a": false }, "required": ["a"] }), "nsatisfiable"),
         (json!({ "type": "integer", "minimum": 3, "maximum": 2 }), "nsatisfiable"),
+        (
+            json!({ "type": "integer", "maximum": 1e19 }),
+            "maximum: 1e+19 cannot be enforced; numbers from -9007199254740991",
+        ),
+        (
+            json!({ "type": "integer", "minimum": i64::MIN }),
+            "minimum: -9223372036854775808 cannot be enforced",
+        ),
+        (
+            json!({ "items": { "type": "number", "exclusiveMinimum": u64::MAX } }),
+            "exclusiveMinimum: 18446744073709551615",
+        ),
+        (
+            json!({ "type": "number", "multipleOf": 3e-10 }),
+            "multipleOf: 3e-10 cannot be enforced; numbers of at most 8",
+        ),
+        (
+            json!({ "allOf": [{ "multipleOf": 3001 }, { "multipleOf": 3011 }, { "multipleOf": 3019 }] }),
+            "multipleOf",
+        ),
         (json!({ "type": "strin" }), "strin"),
         (json!({ "type": "array", "uniqueItems": true }), "uniqueItems at /"),
         (
@@ -154,6 +174,36 @@ fn schemas_that_cannot_be_kept_are_errors() {
             Err(other) => panic!("{schema}: {other}"),
             Ok(_) => panic!("{schema} is accepted"),
         }
+    }
+}
+
+#[test]
+fn bounds_are_held_to_the_last_one_that_is_supported() {
+    let model = Model::byte_level();
+    let largest = 9_007_199_254_740_991_i64;
+    for (schema, holding, failing) in [
+        (json!({ "type": "integer", "maximum": largest }), "9007199254740991", "9007199254740992"),
+        (json!({ "type": "integer", "minimum": -largest }), "-9007199254740991", "-9007199254740992"),
+        (json!({ "type": "integer", "exclusiveMinimum": largest }), "9007199254740992", "9007199254740991"),
+        (
+            json!({ "type": "integer", "exclusiveMaximum": -largest }),
+            "-9007199254740992",
+            "-9007199254740991",
+        ),
+        (json!({ "type": "number", "minimum": largest }), "9007199254740991", "9007199254740990"),
+        (json!({ "type": "number", "maximum": largest }), "9007199254740991", "9007199254740992"),
+        (json!({ "type": "number", "maximum": 1e-20 }), "0.00000000000000000001", "0.00000000000000000002"),
+        (json!({ "type": "number", "multipleOf": 3e-8 }), "0.00000009", "0.00000010"),
+        (
+            json!({ "type": "integer", "allOf": [{ "multipleOf": 91 }, { "multipleOf": 101 }] }),
+            "9191",
+            "9190",
+        ),
+    ] {
+        let follower =
+            || model.grammars.json_schema(&schema).unwrap_or_else(|error| panic!("{schema}: {error}"));
+        assert!(model.allows(&mut follower(), holding), "{schema}: {holding}");
+        assert!(!model.allows(&mut follower(), failing), "{schema}: {failing}");
     }
 }
 

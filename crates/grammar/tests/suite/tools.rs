@@ -506,6 +506,25 @@ fn parameters_that_are_no_object_are_refused_where_a_call_may_be_asked_for() {
 }
 
 #[test]
+fn bounds_that_no_grammar_holds_are_checked_once_a_call_is_there() {
+    let model = Model::byte_level();
+    let parameters =
+        json!({ "type": "object", "properties": { "id": { "type": "integer", "maximum": u64::MAX - 1 } } });
+    let asked = |strict| {
+        let tool = ToolSpec { name: "f".to_owned(), parameters: Some(parameters.clone()), strict };
+        model.grammars.tools(&[tool], ToolFormat::Hermes, ToolChoice::Required)
+    };
+    let ToolConstraint { mut follower, warnings, check } = asked(false).unwrap();
+    assert_eq!(warnings, ["tool \"f\": maximum at /properties/id is not enforced"]);
+    assert!(!check.is_empty());
+    let call =
+        format!("<tool_call>\n{{\"name\": \"f\", \"arguments\": {{\"id\": {}}}}}\n</tool_call>", u64::MAX);
+    assert!(model.allows(&mut follower, &call));
+    let refused = asked(true).err().unwrap().to_string();
+    assert!(refused.starts_with("tool \"f\": maximum: 18446744073709551614 cannot be enforced"), "{refused}");
+}
+
+#[test]
 fn answers_in_messages_and_values_in_tags_follow_their_format() {
     let kimi_call = "<|open|>tools<|sep|><|open|>call tool=\"now\" index=\"1\"<|sep|><|close|>call<|sep|><|close|>tools<|sep|>";
     let kimi_thought = "Hm.<|close|>think<|sep|><|open|>response<|sep|>";
