@@ -135,9 +135,8 @@ def test_others_are_served_beside_slow_and_silent_clients():
                 while connection.recv(4096):
                     pass
             connection.close()
-        after = timed(server)
-        print(f"after {after * 1e3:.0f} ms")
-        assert after < 3 * alone + 0.05
+        # One request: the system may put the threads of its passes on one core for some 0.1 s, no more.
+        assert timed(server) < 3 * alone + 0.15
 
 
 def timed(server):
