@@ -12,8 +12,8 @@ use memmap2::{MmapMut, MmapRaw};
 
 use crate::matrix_error::MatrixError;
 
-/// What is mapped at once. Pages are taken from the system only when they are written.
-const PIECE_BYTES: usize = 256 << 20;
+/// What is mapped at once. Pages are taken from the system only when they are written; a sanitizer keeps books of all of it.
+const PIECE_BYTES: usize = if cfg!(sanitizer) { 1 << 20 } else { 256 << 20 };
 
 /// Where a buffer begins: at a cache line.
 const ALIGNMENT: usize = 64;
@@ -44,7 +44,10 @@ impl WeightArena {
         };
         let start = self.used.next_multiple_of(ALIGNMENT);
         self.used = start + len;
-        Ok(Buffer { piece, start, len })
+        let buffer = Buffer { piece, start, len };
+        #[cfg(sanitizer)]
+        sanitizer::allow(&buffer);
+        Ok(buffer)
     }
 }
 
@@ -54,7 +57,28 @@ fn map(len: usize) -> Result<MmapRaw, MatrixError> {
     #[cfg(target_os = "linux")]
     // A hint: without huge pages, it is only slower.
     let _ = memory.advise(Advice::HugePage);
+    #[cfg(sanitizer)]
+    sanitizer::forbid(&memory);
     Ok(memory.into())
+}
+
+/// AddressSanitizer (`.ci/sanitizer`) takes all of a mapping for good to read: it is told which parts are buffers.
+#[cfg(sanitizer)]
+mod sanitizer {
+    use std::ffi::c_void;
+
+    unsafe extern "C" {
+        safe fn __asan_poison_memory_region(start: *const c_void, len: usize);
+        safe fn __asan_unpoison_memory_region(start: *const c_void, len: usize);
+    }
+
+    pub(super) fn forbid(memory: &[u8]) {
+        __asan_poison_memory_region(memory.as_ptr().cast(), memory.len());
+    }
+
+    pub(super) fn allow(buffer: &[u8]) {
+        __asan_unpoison_memory_region(buffer.as_ptr().cast(), buffer.len());
+    }
 }
 
 /// A part of an arena's memory, owned.
@@ -84,6 +108,20 @@ impl Deref for Buffer {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(sanitizer)]
+    #[test]
+    fn the_sanitizer_knows_where_a_buffer_ends() {
+        unsafe extern "C" {
+            safe fn __asan_address_is_poisoned(address: *const u8) -> i32;
+        }
+        let mut arena = WeightArena::new();
+        for len in [1, 64, 100] {
+            let buffer = arena.allocate(len).unwrap();
+            let is_forbidden = |at| __asan_address_is_poisoned(buffer.as_ptr().wrapping_add(at)) != 0;
+            assert_eq!([0, len - 1, len].map(is_forbidden), [false, false, true], "{len}");
+        }
+    }
 
     #[test]
     fn buffers_are_zeros_at_cache_lines_and_do_not_overlap() {

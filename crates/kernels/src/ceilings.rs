@@ -1,13 +1,18 @@
 //! What the machine can do: the ceilings that kernels are measured against.
 
+use std::fmt;
 use std::time::{Duration, Instant};
 
+#[cfg(target_arch = "x86_64")]
+use crate::activations::SuperBlockCodes;
 use crate::arena::WeightArena;
 use crate::disjoint::Disjoint;
 use crate::kernels::Kernels;
 use crate::matrix::PREFETCH_BYTES;
 use crate::matrix_error::MatrixError;
-use crate::simd::{GROUP, MAX_PARTS, simd_fn};
+use crate::simd::{GROUP, Isa, MAX_PARTS, simd_fn};
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{IsaKind, Sums, TILE_COLUMNS, TILE_TOKENS, WeightLine};
 
 /// Bytes that are read: more than the caches hold.
 const MEMORY_BYTES: usize = 256 << 20;
@@ -26,8 +31,10 @@ const ROUNDS: usize = 100;
 pub struct Ceilings {
     /// Bytes read in order from memory, per second.
     pub read_bytes_per_second: f64,
-    /// Multiply-adds of bytes, per second.
+    /// Multiply-adds of bytes in vectors, per second.
     pub int8_macs_per_second: f64,
+    /// The same in tiles, where the instruction set has them.
+    pub tile_macs_per_second: Option<f64>,
     /// Multiply-adds of single floats, per second.
     pub f32_macs_per_second: f64,
 }
@@ -56,23 +63,36 @@ impl Ceilings {
             amount as f64 / best.as_secs_f64()
         };
         let macs = |per_lane: usize| tasks * ROUNDS * VECTORS * GROUP * TOKENS * per_lane;
+        let isa = kernels.isa();
         Ok(Self {
             read_bytes_per_second: rate(time / 2, MEMORY_BYTES, &|task| {
-                std::hint::black_box(read(kernels.isa(), &memory[task * TASK_BYTES..][..TASK_BYTES]));
+                std::hint::black_box(read(isa, &memory[task * TASK_BYTES..][..TASK_BYTES]));
             }),
-            int8_macs_per_second: rate(time / 4, macs(4), &|_| {
-                std::hint::black_box(multiply_bytes(
-                    kernels.isa(),
-                    std::hint::black_box(&[[1; 4 * GROUP]; VECTORS]),
-                ));
+            int8_macs_per_second: rate(time / 6, macs(4), &|_| {
+                std::hint::black_box(multiply_bytes(isa, std::hint::black_box(&[[1; 4 * GROUP]; VECTORS])));
             }),
-            f32_macs_per_second: rate(time / 4, macs(1), &|_| {
-                std::hint::black_box(multiply_floats(
-                    kernels.isa(),
-                    std::hint::black_box(&[[1.0; GROUP]; VECTORS]),
-                ));
+            tile_macs_per_second: multiply_tiles(isa).map(|_| {
+                rate(time / 6, tasks * TILE_ROUNDS * TILE_MACS, &|_| {
+                    std::hint::black_box(multiply_tiles(isa));
+                })
+            }),
+            f32_macs_per_second: rate(time / 6, macs(1), &|_| {
+                std::hint::black_box(multiply_floats(isa, std::hint::black_box(&[[1.0; GROUP]; VECTORS])));
             }),
         })
+    }
+}
+
+impl fmt::Display for Ceilings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [read, bytes, singles] =
+            [self.read_bytes_per_second, self.int8_macs_per_second, self.f32_macs_per_second]
+                .map(|rate| rate / 1e9);
+        write!(f, "{read:.1} GB/s read, {bytes:.0} G multiply-adds/s of bytes")?;
+        if let Some(rate) = self.tile_macs_per_second {
+            write!(f, " ({:.0} G in tiles)", rate / 1e9)?;
+        }
+        write!(f, ", {singles:.0} G of singles")
     }
 }
 
@@ -159,6 +179,39 @@ simd_fn! {
     }
 }
 
+/// Rounds of products in tiles to a task.
+const TILE_ROUNDS: usize = 4 * ROUNDS;
+
+/// Multiply-adds of such a round: two planes of two groups of rows, by 256 columns, by sixteen tokens.
+const TILE_MACS: usize = 2 * 2 * GROUP * 256 * 16;
+
+/// Rounds of products of ones in tiles; the sum of what the last has summed. None where the instruction set has no tiles.
+fn multiply_tiles(isa: Isa) -> Option<i32> {
+    match isa.0 {
+        #[cfg(target_arch = "x86_64")]
+        IsaKind::Amx(amx) => {
+            let x = std::hint::black_box(&[SuperBlockCodes([1; 256]); TILE_TOKENS]);
+            let weights = std::hint::black_box(&[[WeightLine([1; 4 * GROUP]); 2 * TILE_COLUMNS]; 2]);
+            let tiles = amx.tiles(TILE_TOKENS, TILE_COLUMNS);
+            for _ in 0..TILE_ROUNDS {
+                let codes = x.as_ptr().cast();
+                // SAFETY: each of the tokens has the codes of four tiles of columns.
+                unsafe {
+                    tiles.multiply_planes::<true>(
+                        codes,
+                        size_of::<SuperBlockCodes>(),
+                        [&weights[0], &weights[1]],
+                    );
+                }
+            }
+            let mut sums = [Sums::ZERO; 4];
+            tiles.store_sums(&mut sums);
+            Some(sums.iter().flat_map(|sums| sums.0).flatten().sum())
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +224,8 @@ mod tests {
         for isa in Isa::available() {
             let floats = multiply_floats(isa, &[[1.0; GROUP]; VECTORS]);
             assert_eq!(floats[..8].iter().sum::<f32>(), 8.0 * rounds * lanes_share(isa), "{isa:?}");
+            let in_tiles = (isa.id() == "amx").then_some(TILE_MACS as i32);
+            assert_eq!(multiply_tiles(isa), in_tiles, "{isa:?}");
         }
     }
 

@@ -120,13 +120,7 @@ impl Calibration {
         )?;
         let sets: Vec<&str> = Isa::available().into_iter().map(Isa::id).collect();
         writeln!(out, "instruction sets (--isa): {}; measured with {}", sets.join(", "), kernels.isa().id())?;
-        let [read, bytes, singles] =
-            [ceilings.read_bytes_per_second, ceilings.int8_macs_per_second, ceilings.f32_macs_per_second]
-                .map(|rate| rate / 1e9);
-        writeln!(
-            out,
-            "the machine: {read:.1} GB/s read, {bytes:.0} G multiply-adds/s of bytes, {singles:.0} G of singles\n"
-        )?;
+        writeln!(out, "the machine: {ceilings}\n")?;
         writeln!(out, "tokens        ms    c(N)  floor ms  ratio  tokens/s")?;
         for &CostPoint { tokens, ms } in curve.points() {
             let floor = self.floor_ms(tokens);
@@ -158,7 +152,8 @@ impl Calibration {
 fn floor_ms(model: &CpuModel, ceilings: &Ceilings, tokens: usize) -> f64 {
     let [integer, float] = model.macs_per_token().map(|macs| (tokens * macs) as f64);
     let read = model.weight_bytes() as f64 / ceilings.read_bytes_per_second;
-    let multiply = integer / ceilings.int8_macs_per_second + float / ceilings.f32_macs_per_second;
+    let integer_rate = ceilings.tile_macs_per_second.unwrap_or(0.0).max(ceilings.int8_macs_per_second);
+    let multiply = integer / integer_rate + float / ceilings.f32_macs_per_second;
     read.max(multiply) * 1e3
 }
 

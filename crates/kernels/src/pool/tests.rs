@@ -1,5 +1,5 @@
 use std::panic::panic_any;
-use std::sync::Barrier;
+use std::sync::{Barrier, mpsc};
 use std::time::Instant;
 
 use super::*;
@@ -140,4 +140,73 @@ fn a_payload_that_panics_as_it_is_dropped_does_no_harm() {
     let payload = panic_of(&pool, |_| panic_any(Bomb));
     std::mem::forget(payload.downcast::<Bomb>().expect("one of the two payloads"));
     check_a_job(&pool);
+}
+
+/// Jobs of a caller in the test below.
+const STRESS_JOBS: usize = 200;
+
+/// Runs a job of some tasks, of which one may panic and one on a worker take longer than the caller spins; `job` says which.
+fn check_a_stress_job(pool: &Pool, job: usize) {
+    let tasks = job * 7 % 41;
+    let is_shared = tasks > 1 && pool.threads() > 1;
+    let panicking = Some(job % 11).filter(|&task| job.is_multiple_of(5) && task < tasks);
+    let (is_slow, worker_began) = (is_shared && job % 16 == 3, AtomicBool::new(false));
+    let counts: Vec<AtomicUsize> = (0..tasks).map(|_| AtomicUsize::new(0)).collect();
+    let busy: Vec<AtomicBool> = (0..pool.threads()).map(|_| AtomicBool::new(false)).collect();
+    let outcome = catch_unwind(AssertUnwindSafe(|| {
+        pool.run(tasks, |thread, task| {
+            assert!(!busy[thread].swap(true, Ordering::Relaxed), "two tasks at a time on thread {thread}");
+            counts[task].fetch_add(1, Ordering::Relaxed);
+            (0..job).for_each(|_| std::hint::spin_loop()); // up to some microseconds
+            if is_slow && thread == 0 {
+                assert!(comes(|| worker_began.load(Ordering::Relaxed)), "no worker wakes");
+            } else if is_slow {
+                worker_began.store(true, Ordering::Relaxed);
+                assert!(comes(|| pool.shared.caller.has_sleepers()), "the caller spins on");
+            }
+            busy[thread].store(false, Ordering::Relaxed);
+            if panicking == Some(task) {
+                resume_unwind(Box::new(job)); // without a message
+            }
+        });
+    }));
+    let payload = outcome.err().and_then(|payload| payload.downcast_ref().copied());
+    assert_eq!(payload, panicking.map(|_| job), "what job {job} panics with");
+    // One thread alone stops where it panics.
+    let done = panicking.filter(|_| !is_shared).map_or(tasks, |task| task + 1);
+    for (task, count) in counts.iter().enumerate() {
+        let expected = usize::from(task < done);
+        assert_eq!(count.load(Ordering::Relaxed), expected, "runs of task {task} of job {job}");
+    }
+}
+
+#[test]
+fn many_short_jobs_end_well_with_panics_sleep_and_several_callers_in_between() {
+    for threads in 1..=8 {
+        for callers in [1, 3] {
+            let pool = Arc::new(Pool::new(threads));
+            let (done, all_done) = mpsc::channel();
+            for caller in 0..callers {
+                let (pool, done) = (Arc::clone(&pool), done.clone());
+                std::thread::spawn(move || {
+                    for job in 0..STRESS_JOBS {
+                        check_a_stress_job(&pool, job + caller);
+                        // Other callers keep workers awake.
+                        if callers == 1 && threads > 1 && job % 32 == 0 {
+                            assert!(comes(|| pool.shared.idle.has_sleepers()), "workers spin on");
+                        }
+                    }
+                    drop(pool);
+                    done.send(caller).expect("the test waits");
+                });
+            }
+            drop(done);
+            // No scope, which would wait for ever for a caller that is never woken.
+            for _ in 0..callers {
+                let outcome = all_done.recv_timeout(Duration::from_mins(1));
+                outcome
+                    .unwrap_or_else(|_| panic!("{threads} threads: one of {callers} callers fails or hangs"));
+            }
+        }
+    }
 }

@@ -21,7 +21,7 @@ pub(crate) use avx2::{Avx2, Avx2Vnni};
 #[cfg(target_arch = "x86_64")]
 pub(crate) use avx512::Avx512;
 #[cfg(target_arch = "aarch64")]
-pub(crate) use neon::{Neon, NeonDot};
+pub(crate) use neon::{Neon, NeonDot, NeonMatrix};
 pub(crate) use scalar::Scalar;
 pub(crate) use vector::{GROUP, MAX_PARTS, Simd, first};
 
@@ -44,6 +44,8 @@ pub(crate) enum IsaKind {
     Neon(Neon),
     #[cfg(target_arch = "aarch64")]
     NeonDot(NeonDot),
+    #[cfg(target_arch = "aarch64")]
+    NeonMatrix(NeonMatrix),
 }
 
 impl Isa {
@@ -70,6 +72,7 @@ impl Isa {
         {
             all.extend(Neon::detect().map(|simd| Self(IsaKind::Neon(simd))));
             all.extend(NeonDot::detect().map(|simd| Self(IsaKind::NeonDot(simd))));
+            all.extend(NeonMatrix::detect().map(|simd| Self(IsaKind::NeonMatrix(simd))));
         }
         all
     }
@@ -95,6 +98,8 @@ impl Isa {
             IsaKind::Neon(_) => "neon",
             #[cfg(target_arch = "aarch64")]
             IsaKind::NeonDot(_) => "neon-dot",
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonMatrix(_) => "neon-i8mm",
         }
     }
 
@@ -114,6 +119,8 @@ impl Isa {
             IsaKind::Neon(_) => "NEON",
             #[cfg(target_arch = "aarch64")]
             IsaKind::NeonDot(_) => "NEON + DotProd",
+            #[cfg(target_arch = "aarch64")]
+            IsaKind::NeonMatrix(_) => "NEON + I8MM",
         }
     }
 }
@@ -159,6 +166,12 @@ macro_rules! simd_fn {
                 generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
             }
 
+            #[cfg(target_arch = "aarch64")]
+            #[target_feature(enable = "neon,dotprod,i8mm")]
+            fn neon_matrix $(<$($generic: $bound),*>)? (simd: $crate::simd::NeonMatrix $(, $argument: $type)*) $(-> $result)? {
+                generic::<_ $($(, $generic)*)?>(simd $(, $argument)*)
+            }
+
             match isa.0 {
                 $crate::simd::IsaKind::Scalar(simd) => generic::<_ $($(, $generic)*)?>(simd $(, $argument)*),
                 #[cfg(target_arch = "x86_64")]
@@ -178,6 +191,9 @@ macro_rules! simd_fn {
                 #[cfg(target_arch = "aarch64")]
                 // SAFETY: the token proves that the CPU has the features.
                 $crate::simd::IsaKind::NeonDot(simd) => unsafe { neon_dot $(::<$($generic),*>)? (simd $(, $argument)*) },
+                #[cfg(target_arch = "aarch64")]
+                // SAFETY: the token proves that the CPU has the features.
+                $crate::simd::IsaKind::NeonMatrix(simd) => unsafe { neon_matrix $(::<$($generic),*>)? (simd $(, $argument)*) },
             }
         }
     };

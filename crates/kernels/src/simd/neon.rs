@@ -1,5 +1,5 @@
-//! NEON, which every 64-bit ARM CPU has, and the same with the byte dot product (ARMv8.2 DotProd: servers since 2019,
-//! Apple M1).
+//! NEON, which every 64-bit ARM CPU has; the same with the byte dot product (ARMv8.2 DotProd: servers since 2019, Apple M1); and with
+//! the byte matrix product beside it (ARMv8.6 I8MM: servers since 2021, Apple M2).
 //!
 //! A vector is a pair of registers: eight lanes, as with AVX2, keep sixteen independent sums in flight.
 
@@ -16,6 +16,10 @@ pub(crate) struct Neon(());
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct NeonDot(());
 
+/// Proof that the CPU has NEON, DotProd and I8MM.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct NeonMatrix(());
+
 impl Neon {
     pub(crate) fn detect() -> Option<Self> {
         is_aarch64_feature_detected!("neon").then_some(Self(()))
@@ -25,6 +29,12 @@ impl Neon {
 impl NeonDot {
     pub(crate) fn detect() -> Option<Self> {
         (Neon::detect().is_some() && is_aarch64_feature_detected!("dotprod")).then_some(Self(()))
+    }
+}
+
+impl NeonMatrix {
+    pub(crate) fn detect() -> Option<Self> {
+        (NeonDot::detect().is_some() && is_aarch64_feature_detected!("i8mm")).then_some(Self(()))
     }
 }
 
@@ -75,17 +85,38 @@ unsafe fn dot_instruction(sum: int32x4_t, weights: uint8x16_t, x: uint8x16_t) ->
     sum
 }
 
-/// Implements [`Simd`] for a token, with `$dot` for the products of one register.
+/// Adds the products of two tokens and two rows, eight columns of signed bytes each: token by token in `sum`.
+///
+/// # Safety
+/// The CPU has I8MM.
+#[target_feature(enable = "neon,i8mm")]
+#[inline]
+unsafe fn multiply_pair(sum: int32x4_t, x: int8x16_t, rows: uint8x16_t) -> int32x4_t {
+    let mut sum = sum;
+    // The intrinsic is not stable yet.
+    // SAFETY: the instruction reads and writes registers alone; the CPU has it.
+    unsafe {
+        asm!(
+            "smmla {sum:v}.4s, {x:v}.16b, {rows:v}.16b",
+            sum = inout(vreg) sum, x = in(vreg) x, rows = in(vreg) rows,
+            options(pure, nomem, nostack, preserves_flags)
+        );
+    }
+    sum
+}
+
+/// Implements [`Simd`] for a token, with `$dot` for the products of one register, numbers of tokens where memory and where arithmetic is
+/// the limit, and what else there is.
 macro_rules! implement_simd {
-    ($token:ty, $dot:path) => {
+    ($token:ty, $dot:path, $light:expr, $tiles:expr, { $($more:tt)* }) => {
         impl Simd for $token {
             const LANES: usize = 8;
             // Weights are codes below 64 or signed bytes: both are signed bytes to the instruction.
             const WIDE_DOT: bool = true;
             const BIAS: i32 = 0;
-            const LIGHT_TILES: &'static [usize] = &[1, 2, 3, 4];
+            const LIGHT_TILES: &'static [usize] = &$light;
             const TILE_VECTORS: usize = 1;
-            const TILES: &'static [usize] = &[2, 3, 4];
+            const TILES: &'static [usize] = &$tiles;
 
             type F32 = [float32x4_t; 2];
             type I32 = [int32x4_t; 2];
@@ -274,9 +305,54 @@ macro_rules! implement_simd {
             fn i32_to_f32(self, a: Self::I32) -> Self::F32 {
                 both!(vcvtq_f32_s32, a)
             }
+
+            $($more)*
         }
     };
 }
 
-implement_simd!(Neon, dot_neon);
-implement_simd!(NeonDot, dot_instruction);
+implement_simd!(Neon, dot_neon, [1, 2, 3, 4], [2, 3, 4], {});
+implement_simd!(NeonDot, dot_instruction, [1, 2, 3, 4], [2, 3, 4], {});
+implement_simd!(NeonMatrix, dot_instruction, [1, 2, 4], [2, 4], {
+    const PAIRS: bool = true;
+
+    #[inline(always)]
+    fn dot_pair(
+        self,
+        sums: [Self::Dot; 2],
+        weights: [Self::Bytes; 2],
+        biased: bool,
+        x: [&[i8; 8]; 2],
+    ) -> [Self::Dot; 2] {
+        let mut sums = sums;
+        // SAFETY: `self` proves NEON and I8MM; the loads have eight bytes each.
+        unsafe {
+            let x = vcombine_s8(vld1_s8(x[0].as_ptr()), vld1_s8(x[1].as_ptr()));
+            let bias = vdupq_n_u8(if biased { 128 } else { 0 });
+            for half in 0..2 {
+                // A row's columns come to lie side by side.
+                let [a, b] = weights.map(|columns| vreinterpretq_u32_u8(veorq_u8(columns[half], bias)));
+                let rows = [vzip1q_u32(a, b), vzip2q_u32(a, b)];
+                for i in 0..2 {
+                    sums[i][half] = multiply_pair(sums[i][half], x, vreinterpretq_u8_u32(rows[i]));
+                }
+            }
+        }
+        sums
+    }
+
+    #[inline(always)]
+    fn pair_finish(self, sums: [Self::Dot; 2]) -> [Self::Dot; 2] {
+        // Registers of two rows of both tokens become those of four rows of one.
+        // SAFETY: `self` proves NEON.
+        unsafe {
+            let [first, second] =
+                sums.map(|sums| [vreinterpretq_s64_s32(sums[0]), vreinterpretq_s64_s32(sums[1])]);
+            [
+                [vzip1q_s64(first[0], second[0]), vzip1q_s64(first[1], second[1])],
+                [vzip2q_s64(first[0], second[0]), vzip2q_s64(first[1], second[1])],
+            ]
+            .map(|token| [vreinterpretq_s32_s64(token[0]), vreinterpretq_s32_s64(token[1])])
+        }
+    }
+});

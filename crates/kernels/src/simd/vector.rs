@@ -33,6 +33,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     const WIDE_DOT: bool;
     /// What [`Simd::dot_biased`] adds to each weight.
     const BIAS: i32;
+    /// Whether there are products of pairs of tokens: [`Simd::dot_pair`].
+    const PAIRS: bool = false;
     /// The numbers of tokens of an integer product whose limit is memory, not arithmetic.
     const LIGHT_TILES: &'static [usize];
     /// Vectors of rows that a product takes at once where arithmetic is the limit…
@@ -104,6 +106,21 @@ pub(crate) trait Simd: Copy + Send + Sync {
     /// Adds to `sum` the products of signed `x` in `-127..=127` and the weights `byte - 128 + BIAS` of `biased`, four
     /// neighbours to a lane. What the bias adds is the caller's to take off.
     fn dot_biased(self, sum: Self::I32, biased: Self::Bytes, x: Self::Bytes) -> Self::I32;
+    /// Adds to the sums of two tokens the products of `x`, eight columns of each, and `weights`, four of these columns and the
+    /// next four: unsigned, or `byte - 128` if `biased`. The sums have an order of their own until [`Simd::pair_finish`].
+    fn dot_pair(
+        self,
+        _sums: [Self::Dot; 2],
+        _weights: [Self::Bytes; 2],
+        _biased: bool,
+        _x: [&[i8; 8]; 2],
+    ) -> [Self::Dot; 2] {
+        unreachable!("there are no products of pairs")
+    }
+    /// The sums of two tokens, in the order of [`Simd::dot`].
+    fn pair_finish(self, _sums: [Self::Dot; 2]) -> [Self::Dot; 2] {
+        unreachable!("there are no products of pairs")
+    }
 
     /// `value` in every lane.
     fn i32_splat(self, value: i32) -> Self::I32;

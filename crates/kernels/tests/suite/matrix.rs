@@ -125,8 +125,14 @@ fn every_kernel_gives_the_bits_of_the_definition_for_1_to_64_tokens() {
     });
 }
 
+/// So many random cases, or fewer where that is asked for.
+fn at_most(cases: u32) -> ProptestConfig {
+    let config = ProptestConfig::default();
+    ProptestConfig { cases: config.cases.min(cases), ..config }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(at_most(48))]
     #[test]
     fn every_kernel_gives_the_bits_of_the_definition_for_any_shape(
         weight_type in prop::sample::select(WeightType::ALL.to_vec()),
@@ -263,7 +269,7 @@ fn best_by_sorting(logits: &[f32], rows: usize, ranks: usize) -> Vec<Candidate> 
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 32, ..ProptestConfig::default() })]
+    #![proptest_config(at_most(32))]
     #[test]
     fn what_is_kept_of_a_product_is_the_row_or_the_first_of_it_sorted(
         weight_type in prop::sample::select(WeightType::ALL.to_vec()),

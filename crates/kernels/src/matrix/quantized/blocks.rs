@@ -9,7 +9,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::Codes;
-use super::{HALVES, Layout, QuantizedProduct, half_at, put_halves, splat_codes};
+use super::{HALVES, Layout, QuantizedProduct, half_at, pairs, put_halves, splat_codes};
 use crate::activations::{Activations, BlockCodes, BlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
@@ -174,6 +174,19 @@ fn integer_sums<S: Simd, C: Codes, const V: usize, const T: usize>(
         for v in 0..V {
             sums[v][t] = offset;
         }
+    }
+    if S::PAIRS && T > 1 {
+        let mut x = [&[][..]; T];
+        for t in 0..T {
+            x[t] = &x_codes[t].0;
+        }
+        let products = pairs::products::<S, C, V, T>(simd, packed, parts, 0..8, x);
+        for v in 0..V {
+            for t in 0..T {
+                sums[v][t] = simd.dot_finish(sums[v][t], products[v][t]);
+            }
+        }
+        return sums;
     }
     // Each vector of weights is unpacked once.
     let mut products = [[simd.dot_zero(); T]; V];

@@ -7,6 +7,7 @@
 mod amx;
 mod blocks;
 mod codes;
+mod pairs;
 mod super_blocks;
 
 use std::marker::PhantomData;

@@ -11,7 +11,7 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::{Codes, QUAD, VECTOR, put_quad};
-use super::{HALVES, Layout, MAX_BLOCKS, QuantizedProduct, half_at, put_halves, splat_codes};
+use super::{HALVES, Layout, MAX_BLOCKS, QuantizedProduct, half_at, pairs, put_halves, splat_codes};
 use crate::activations::{Activations, SPLIT_BITS, SuperBlockCodes, SuperBlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
@@ -221,6 +221,24 @@ fn add_block<S: Simd, C: Codes, K: SubScales, const V: usize, const T: usize>(
             factors[v] = factor::<S, C, K>(simd, packed[v], parts[v], scale);
         }
         let vectors = 8 / K::TO_A_BLOCK;
+        if S::PAIRS && T > 1 {
+            let mut codes = [&[][..]; V];
+            for v in 0..V {
+                codes[v] = SuperBlocks::<C, K>::codes(packed[v], block);
+            }
+            let mut x_codes = [&[][..]; T];
+            for t in 0..T {
+                x_codes[t] = &x[t].0[32 * block..];
+            }
+            let range = part_of_block * vectors..(part_of_block + 1) * vectors;
+            let products = pairs::products::<S, C, V, T>(simd, codes, parts, range, x_codes);
+            for v in 0..V {
+                for t in 0..T {
+                    sums[v][t] = simd.dot_scale(sums[v][t], products[v][t], factors[v]);
+                }
+            }
+            continue;
+        }
         let mut products = [[simd.dot_zero(); T]; V];
         for c in part_of_block * vectors..(part_of_block + 1) * vectors {
             // Each vector of weights is unpacked once.
