@@ -74,13 +74,13 @@ fn curve(c: f64) -> Arc<CostCurve> {
 /// An answer by adaptive drafts, where passes take what `truth` says.
 fn adaptive(measured: f64, truth: f64) -> Generation {
     let model = HashModel { pace: Some(curve(truth)), ..HashModel::new(16, 4.0, 3) };
-    generate(model, request(&PROMPT, 200), drafter_by(DraftPolicy::adaptive(curve(measured))))
+    generate(model, request(&PROMPT, 600), drafter_by(DraftPolicy::adaptive(curve(measured))))
 }
 
 #[test]
 fn an_adaptive_draft_is_as_long_as_its_price_allows() {
-    let plain = generate(HashModel::new(16, 4.0, 3), request(&PROMPT, 200), NoDraft);
-    let [free, usual, dear] = [1.0, 4.0, 17.0].map(|c| {
+    let plain = generate(HashModel::new(16, 4.0, 3), request(&PROMPT, 600), NoDraft);
+    let [free, usual, dear] = [1.0, 4.0, 30.0].map(|c| {
         let lookahead = adaptive(c, c);
         assert_eq!(lookahead.token_ids, plain.token_ids);
         lookahead.stats
@@ -98,7 +98,7 @@ fn drafts_follow_what_passes_really_take() {
     assert_eq!(as_measured.token_ids, dearer.token_ids);
     let drafted = [&as_measured, &dearer]
         .map(|answer| answer.stats.draft_tokens() as f64 / answer.stats.steps() as f64);
-    assert!(drafted[1] < 0.7 * drafted[0], "{drafted:?} nodes a step");
+    assert!(drafted[1] < 0.85 * drafted[0], "{drafted:?} nodes a step");
 }
 
 #[test]
