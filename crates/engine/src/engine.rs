@@ -4,9 +4,11 @@ use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use lookahead_model::{Accepted, Cache, ForwardError, LanguageModel, Logits, SequenceStep};
+use lookahead_trie::{Bid, CostCurve, PassCost, PassLoad};
 
 use crate::constrained::MaskBudget;
-use crate::drafter::Drafter;
+use crate::drafter::{Draft, Drafter};
+use crate::learnt_costs::LearntCosts;
 use crate::masks::MaskThreads;
 use crate::sequence::{NodeLogits, Pass};
 use crate::{EngineError, FinishReason, GeneratedToken, GenerationRequest, Sampler, Sequence, Verified};
@@ -38,7 +40,9 @@ pub struct PassReport {
     pub tokens: usize,
     /// Of those, the ones of prefills.
     pub prefill_tokens: usize,
-    /// Positions of the contexts that its tokens attended to: of each, as many as were in the KV cache.
+    /// Positions of the contexts of its sequences: of each, as many as were in the KV cache.
+    pub contexts: usize,
+    /// Positions of the contexts that its tokens attended to.
     pub positions: usize,
     /// Time in the model.
     pub forward: Duration,
@@ -50,6 +54,7 @@ pub struct Engine<M: LanguageModel> {
     options: EngineOptions,
     logits: Logits,
     masks: MaskThreads,
+    costs: LearntCosts,
     /// Time of the last forward pass.
     last_pass: Duration,
     /// Time of a pass over prompts, at most.
@@ -61,9 +66,9 @@ pub struct Engine<M: LanguageModel> {
 impl<M: LanguageModel> Engine<M> {
     /// An engine around `model`.
     pub fn new(model: M, options: EngineOptions) -> Self {
-        let (logits, masks) = (Logits::default(), MaskThreads::default());
+        let (logits, masks, costs) = (Logits::default(), MaskThreads::default(), LearntCosts::default());
         let (last_pass, longest_pass, chunk_in_time) = (Duration::ZERO, None, usize::MAX);
-        Self { model, options, logits, masks, last_pass, longest_pass, chunk_in_time }
+        Self { model, options, logits, masks, costs, last_pass, longest_pass, chunk_in_time }
     }
 
     /// Has prompts computed in pieces that take about so long, as far as some tokens at a time do: whoever comes meanwhile waits for
@@ -111,12 +116,12 @@ impl<M: LanguageModel> Engine<M> {
         let began = Instant::now();
         let budget = mask_budget(sequences, self.last_pass);
         let passes = self.draft(sequences, rows, budget);
-        let positions_of = |(sequence, pass): (&Sequence<M::Cache>, &Option<Pass>)| {
-            pass.as_ref().map_or(0, |pass| pass.tree().len() * sequence.cache.len())
-        };
-        let positions = sequences.iter().zip(&passes).map(positions_of).sum();
+        let load = load_of(sequences, &passes);
         let forward = self.forward(sequences, &passes)?;
         self.last_pass = forward;
+        if let Some(curve) = sequences.iter().find_map(Sequence::cost) {
+            self.costs.observe(curve, load, forward);
+        }
 
         let mut next_row = 0;
         let mut outcomes = Vec::with_capacity(passes.len());
@@ -140,9 +145,10 @@ impl<M: LanguageModel> Engine<M> {
         let passes = || passes.iter().flatten();
         let report = PassReport {
             sequences: passes().count(),
-            tokens: passes().map(of).sum(),
+            tokens: load.nodes,
             prefill_tokens: passes().filter(|pass| !pass.is_decode()).map(of).sum(),
-            positions,
+            contexts: load.contexts,
+            positions: load.positions,
             forward,
         };
         if let Some(longest) = self.longest_pass.filter(|_| report.prefill_tokens > 0) {
@@ -167,6 +173,11 @@ impl<M: LanguageModel> Engine<M> {
         self.options.prefill_chunk.min(self.chunk_in_time).max(1)
     }
 
+    /// What passes have cost lately, where `curve` is what was measured.
+    pub(crate) fn pass_cost<'a>(&self, curve: &'a CostCurve) -> PassCost<'a> {
+        self.costs.over(curve)
+    }
+
     /// Forgets what the last pass has left. The next one needs nothing of it.
     pub(crate) fn forget_pass(&mut self) {
         self.logits = Logits::default();
@@ -189,7 +200,9 @@ impl<M: LanguageModel> Engine<M> {
             if runs { sequence.draft(rows, vocabulary_size, budget) } else { None }
         };
         let mut passes: Vec<Option<Pass>> = sequences.iter_mut().zip(rows).map(draft).collect();
-        share_nodes(sequences, &mut passes);
+        if let Some(curve) = sequences.iter().find_map(Sequence::cost) {
+            share_nodes(&self.costs.over(curve), sequences, &mut passes);
+        }
         for (sequence, pass) in sequences.iter_mut().zip(&mut passes) {
             let Some(pass) = pass else { continue };
             // Where memory is short, what is certain to be of use comes first.
@@ -344,18 +357,36 @@ fn commit<M: LanguageModel>(
     model.commit(&mut paths.collect::<Vec<_>>());
 }
 
+/// What a pass runs.
+fn load_of<C: Cache>(sequences: &[Sequence<C>], passes: &[Option<Pass>]) -> PassLoad {
+    let mut load = PassLoad::default();
+    for (sequence, pass) in sequences.iter().zip(passes) {
+        if let Some(pass) = pass {
+            load += PassLoad::of_sequence(pass.tree().len(), sequence.cache.len());
+        }
+    }
+    load
+}
+
 /// Cuts the drafts of those sequences that know what a pass costs to what pays together.
 ///
 /// Prompts in the same pass do not count: their time passes whatever is drafted beside them.
-fn share_nodes<C: Cache>(sequences: &[Sequence<C>], passes: &mut [Option<Pass>]) {
-    let Some(cost) = sequences.iter().find_map(Sequence::cost) else { return };
-    let decodes = sequences.iter().zip(passes.iter_mut()).filter_map(|(sequence, pass)| {
-        pass.as_mut().filter(|pass| pass.is_decode()).map(|pass| (sequence.cost().is_some(), &mut pass.draft))
-    });
-    let (shared, others): (Vec<_>, Vec<_>) = decodes.partition(|(is_shared, _)| *is_shared);
-    let others = others.iter().map(|(_, draft)| draft.tree().len()).sum();
-    let probabilities: Vec<&[f32]> = shared.iter().map(|(_, draft)| draft.probabilities()).collect();
-    let sizes = cost.share(others, &probabilities);
+fn share_nodes<C: Cache>(cost: &PassCost<'_>, sequences: &[Sequence<C>], passes: &mut [Option<Pass>]) {
+    let mut others = PassLoad::default();
+    let mut shared: Vec<(usize, &mut Draft)> = Vec::new();
+    for (sequence, pass) in sequences.iter().zip(passes) {
+        let Some(pass) = pass.as_mut().filter(|pass| pass.is_decode()) else { continue };
+        if sequence.cost().is_some() {
+            shared.push((sequence.cache.len(), &mut pass.draft));
+        } else {
+            others += PassLoad::of_sequence(pass.tree().len(), sequence.cache.len());
+        }
+    }
+    let bids: Vec<Bid<'_>> = shared
+        .iter()
+        .map(|(context, draft)| Bid { context: *context, probabilities: draft.probabilities() })
+        .collect();
+    let sizes = cost.share(others, &bids);
     for ((_, draft), nodes) in shared.into_iter().zip(sizes) {
         draft.truncate(nodes);
     }

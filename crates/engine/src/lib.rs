@@ -41,6 +41,7 @@ mod error;
 mod generate;
 mod generation;
 mod learnable_texts;
+mod learnt_costs;
 mod logits_trace;
 mod masks;
 mod sampling;

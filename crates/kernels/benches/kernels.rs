@@ -12,8 +12,8 @@ use std::time::Duration;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use lookahead_kernels::{
-    Activations, AttentionScratch, AttentionShape, Ceilings, InputCodes, Isa, Kernels, KvLayout, KvPage,
-    KvShape, KvType, Matrix, PAGE_ROWS, VisibleRows, WeightArena, WeightType, attention, multiply,
+    Activations, Attended, AttentionScratch, AttentionShape, Ceilings, InputCodes, Isa, Kernels, KvLayout,
+    KvPage, KvShape, KvType, Matrix, PAGE_ROWS, VisibleRows, WeightArena, WeightType, attention, multiply,
 };
 
 /// A matrix that no cache holds: its weights come from memory, as those of a model do.
@@ -116,7 +116,8 @@ fn attention_over(bencher: Bencher<'_, '_>, kv_type: KvType, context: usize, nod
         .counter(ItemsCount::new(2 * LAYERS * nodes * heads * context * head_dim))
         .bench_local(|| {
             for layer in (0..LAYERS).map(|layer| layout.layer(layer, &pages)) {
-                attention(&KERNELS, shape, &queries, layer, &visible, &mut scratch, &mut out);
+                let sequence = |_| Attended { layer, visible: &visible };
+                attention(&KERNELS, shape, &queries, 1, &sequence, &mut scratch, &mut out);
             }
         });
 }

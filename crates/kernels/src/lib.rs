@@ -43,8 +43,8 @@ mod weight_type;
 pub use activations::{Activations, InputCodes};
 pub use arena::WeightArena;
 pub use attention::{
-    AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS, UnknownKvType,
-    VisibleRows, attention,
+    Attended, AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS,
+    UnknownKvType, VisibleRows, attention,
 };
 pub use block::dequantize_row;
 // No part of the interface: what tests define products with.

@@ -5,7 +5,16 @@
 //! ratio is the best. All numbers are compared, instead of stopping at the first node that does not pay, as kernels compute
 //! tokens in tiles: behind a node that opens a tile, several may be nearly free.
 
-use crate::CostCurve;
+use crate::{CostCurve, PassCost, PassLoad};
+
+/// What a sequence offers to run in a pass that it shares with others.
+#[derive(Clone, Copy, Debug)]
+pub struct Bid<'a> {
+    /// Positions of its context.
+    pub context: usize,
+    /// The path probabilities of its draft, from the root on, the likeliest first; none if it takes no part in the pass.
+    pub probabilities: &'a [f32],
+}
 
 impl CostCurve {
     /// How many of the leading nodes of a draft tree to run, for the most expected tokens per time; the fewest where
@@ -24,56 +33,78 @@ impl CostCurve {
         if longest == 0 {
             return 0;
         }
-        let additions = (1..longest).map(|node| (drafts.len(), expected(node)));
-        1 + self.best_addition(drafts.len(), expected(0), additions)
+        let row = PassLoad::of_sequence(drafts.len(), 0);
+        let additions = (1..longest).map(|node| (row, expected(node)));
+        1 + PassCost::from(self).best_addition(row, expected(0), additions)
     }
 
-    /// How many nodes each draft is to run, roots included, for the most expected tokens per time of a pass that all share.
-    ///
-    /// `drafts` holds the path probabilities of each, from the root on, the likeliest first; none of a sequence that takes no
-    /// part in the pass. All drafts compete: nodes of the greatest probability run first, whoever they belong to, and as
-    /// many as pay beside `others`, the nodes of sequences whose drafts are not to be cut. So drafts shrink as sequences join.
-    /// A tie goes to the earlier sequence and node, so that the result depends on the probabilities alone.
+    /// As [`PassCost::share`], where a pass costs what the curve says of its nodes, whatever their contexts. `others` are nodes of
+    /// sequences whose drafts are not to be cut.
     pub fn share(&self, others: usize, drafts: &[&[f32]]) -> Vec<usize> {
-        let mut sizes: Vec<usize> = drafts.iter().map(|draft| draft.len().min(1)).collect();
-        let mut candidates: Vec<(f32, usize)> = Vec::new();
-        for (sequence, probabilities) in drafts.iter().enumerate() {
+        let bids: Vec<Bid<'_>> =
+            drafts.iter().map(|&probabilities| Bid { context: 0, probabilities }).collect();
+        PassCost::from(self).share(PassLoad::of_sequence(others, 0), &bids)
+    }
+}
+
+impl PassCost<'_> {
+    /// How many nodes each sequence is to run, roots included, for the most expected tokens per time of a pass that all share.
+    ///
+    /// All drafts compete: those that promise the most for what attention makes them cost run first, whoever they belong to, and
+    /// as many as pay beside `others`, the load of sequences whose drafts are not to be cut. So drafts shrink as sequences join.
+    /// A tie goes to the earlier sequence and node, so that the result depends on the probabilities and costs alone.
+    pub fn share(&self, others: PassLoad, bids: &[Bid<'_>]) -> Vec<usize> {
+        let mut sizes: Vec<usize> = bids.iter().map(|bid| bid.probabilities.len().min(1)).collect();
+        let mut load = others;
+        let mut candidates: Vec<Candidate> = Vec::new();
+        for (sequence, bid) in bids.iter().enumerate().filter(|(_, bid)| !bid.probabilities.is_empty()) {
+            load += PassLoad::of_sequence(1, bid.context);
+            let price = self.further_node_ms(bid.context);
             // A node runs only with all nodes before it: it counts as no likelier than they.
             let mut least = 1.0f32;
-            candidates.extend(probabilities.iter().skip(1).map(|&probability| {
+            candidates.extend(bid.probabilities[1..].iter().map(|&probability| {
                 least = least.min(probability);
-                (least, sequence)
+                Candidate { sequence, probability: least.into(), worth: f64::from(least) / price }
             }));
         }
-        candidates.sort_by(|a, b| b.0.total_cmp(&a.0)); // stable: nodes of a sequence stay in order
-        let nodes = others + sizes.iter().sum::<usize>();
-        let additions = candidates.iter().map(|&(probability, _)| (1, f64::from(probability)));
-        let best = self.best_addition(nodes, nodes as f64, additions);
-        for (_, sequence) in &candidates[..best] {
-            sizes[*sequence] += 1;
+        candidates.sort_by(|a, b| b.worth.total_cmp(&a.worth)); // stable: nodes of a sequence stay in order
+        let additions = candidates.iter().map(|candidate| {
+            (PassLoad::of_nodes(1, bids[candidate.sequence].context), candidate.probability)
+        });
+        let best = self.best_addition(load, load.nodes as f64, additions);
+        for candidate in &candidates[..best] {
+            sizes[candidate.sequence] += 1;
         }
         sizes
     }
 
-    /// How many of the leading `additions`, of nodes and of expected tokens, to make to a pass that runs `nodes` nodes already
-    /// and yields `tokens` expected tokens by them.
+    /// How many of the leading `additions`, of load and of expected tokens, to make to a pass that runs `load` already and
+    /// yields `tokens` expected tokens by it.
     fn best_addition(
         &self,
-        mut nodes: usize,
+        mut load: PassLoad,
         mut tokens: f64,
-        additions: impl Iterator<Item = (usize, f64)>,
+        additions: impl Iterator<Item = (PassLoad, f64)>,
     ) -> usize {
-        let (mut best, mut best_rate) = (0, tokens / self.ms(nodes));
-        for (count, (more_nodes, more_tokens)) in (1..).zip(additions) {
-            nodes += more_nodes;
+        let (mut best, mut best_rate) = (0, tokens / self.ms(load));
+        for (count, (more_load, more_tokens)) in (1..).zip(additions) {
+            load += more_load;
             tokens += more_tokens;
-            let rate = tokens / self.ms(nodes);
+            let rate = tokens / self.ms(load);
             if rate > best_rate {
                 (best, best_rate) = (count, rate);
             }
         }
         best
     }
+}
+
+/// A drafted node that competes for a place in a pass.
+struct Candidate {
+    sequence: usize,
+    probability: f64,
+    /// What it promises for its price.
+    worth: f64,
 }
 
 #[cfg(test)]
@@ -164,7 +195,58 @@ mod tests {
         assert!(lengths.is_sorted_by(|a, b| a >= b) && lengths[0] > lengths[4], "{lengths:?}");
     }
 
+    #[test]
+    fn a_node_behind_a_long_context_is_dearer_than_one_behind_a_short_one() {
+        let curve = curve(&[(1, 4.0), (65, 36.0)]);
+        let draft = [1.0, 0.9, 0.7, 0.5, 0.4, 0.3];
+        let bid = |context| Bid { context, probabilities: &draft };
+        let alone = |cost: PassCost<'_>, context| cost.share(PassLoad::default(), &[bid(context)])[0];
+        let by_positions = PassCost::new(&curve, [1.0, 1.0, 0.0, 1.0]);
+        let lengths = [0, 500, 2000, 8000].map(|context| alone(by_positions, context));
+        assert!(lengths.is_sorted_by(|a, b| a >= b) && lengths[0] > lengths[3], "{lengths:?}");
+        let beside = by_positions.share(PassLoad::default(), &[bid(8000), bid(100)]);
+        assert!(beside[0] < beside[1], "{beside:?}");
+        // A context that is read once, whatever is drafted behind it, makes drafts cheaper beside it.
+        let by_contexts = PassCost::new(&curve, [1.0, 1.0, 1.0, 0.0]);
+        let crowded = |context| by_contexts.share(PassLoad::of_sequence(4, 4 * context), &[bid(context)])[0];
+        assert!(crowded(8000) > crowded(0));
+    }
+
+    #[test]
+    fn drafts_shrink_as_sequences_join_whatever_their_contexts_cost() {
+        let curve = curve(&[(1, 4.0), (65, 36.0)]);
+        let draft = [1.0, 0.9, 0.7, 0.5, 0.4, 0.3, 0.2];
+        for factors in [[1.0, 1.0, 0.5, 0.5], [0.9, 0.9, 5.0, 0.6], [2.0, 0.5, 0.1, 3.0]] {
+            let cost = PassCost::new(&curve, factors);
+            let lengths = [1, 2, 4, 8, 16].map(|sequences| {
+                cost.share(PassLoad::default(), &vec![Bid { context: 400, probabilities: &draft }; sequences])
+                    [0]
+            });
+            assert!(
+                lengths.is_sorted_by(|a, b| a >= b) && lengths[0] > lengths[4],
+                "{factors:?}: {lengths:?}"
+            );
+        }
+    }
+
     proptest! {
+        #[test]
+        fn every_sequence_of_a_pass_runs_its_root(
+            drafts in prop::collection::vec((0usize..100_000, prop::collection::vec(0.0f32..=1.0, 0..5)), 0..10),
+            factors in [0.0625f64..16.0, 0.0625..16.0, 0.0..16.0, 0.0..16.0],
+            others in (0usize..3, 0usize..5000),
+        ) {
+            let curve = curve(&[(1, 3.0), (4, 3.5), (5, 5.0), (64, 40.0)]);
+            let bids: Vec<Bid<'_>> =
+                drafts.iter().map(|(context, draft)| Bid { context: *context, probabilities: draft }).collect();
+            let sizes = PassCost::new(&curve, factors).share(PassLoad::of_sequence(others.0, others.1), &bids);
+            prop_assert_eq!(sizes.len(), bids.len());
+            for (size, bid) in sizes.into_iter().zip(bids) {
+                let most = bid.probabilities.len();
+                prop_assert!((most.min(1)..=most).contains(&size), "{} of {}", size, most);
+            }
+        }
+
         #[test]
         fn no_other_prefix_is_better(
             steps in prop::collection::vec((1usize..6, 0.01f64..10.0), 1..10),

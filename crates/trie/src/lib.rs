@@ -10,7 +10,7 @@
 //!   it is finished, its output joins the namespace, unless it keeps that to itself ([`Sharing`]).
 //! - A draft grows best-first by estimated path probability. What to trust how far is learned online from what the model
 //!   really produced.
-//! - How large a draft pays is told by what passes cost ([`CostCurve`], [`LinearCost`]), which the engine measures.
+//! - How large a draft pays is told by what passes cost ([`CostCurve`], [`PassCost`], [`LinearCost`]), which the engine measures.
 //! - Any number of threads draft while others add. Memory is bounded in bytes, and the oldest text goes first.
 //! - A namespace can be kept in a file with a journal ([`Namespace::open`]); a [`Corpus`] is such a file that several
 //!   processes read.
@@ -53,6 +53,7 @@ mod linear_cost;
 mod namespace;
 mod namespaces;
 mod node_evidence;
+mod pass_cost;
 mod reliability;
 mod request;
 mod request_text;
@@ -62,6 +63,7 @@ mod sync;
 mod token;
 mod trust;
 
+pub use budget::Bid;
 pub use corpus::{Corpus, CorpusBuilder, CorpusSummary, merge_corpora};
 pub use cost_curve::{CostCurve, CostCurveError, CostPoint};
 pub use draft_origin::DraftOrigin;
@@ -72,6 +74,7 @@ pub use fingerprint::vocabulary_fingerprint;
 pub use linear_cost::LinearCost;
 pub use namespace::{Namespace, NamespaceStats};
 pub use namespaces::Namespaces;
+pub use pass_cost::{PassCost, PassLoad};
 pub use reliability::{Reliability, ReliabilityBin};
 pub use request::{Request, Sharing};
 pub use request_text::RequestText;

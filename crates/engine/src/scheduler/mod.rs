@@ -10,7 +10,6 @@
 //! sequence computes again what it had, and goes on).
 
 mod admission;
-mod context_cost;
 mod ledger;
 mod pass_shares;
 mod prefix_cache;
@@ -24,9 +23,8 @@ use std::sync::Arc;
 
 use lookahead_model::{Cache, CacheMemory, LanguageModel};
 
-use self::context_cost::ContextCost;
 use self::ledger::Ledger;
-use self::pass_shares::{Candidate, Wish};
+use self::pass_shares::{Candidate, Weight, Wish, usual_curve};
 use self::prefix_cache::PrefixCache;
 use self::queue::TenantQueues;
 use self::requests::{Begun, Place, Waiting};
@@ -88,7 +86,6 @@ pub struct Scheduler<M: LanguageModel> {
     ledger: Ledger,
     /// What tenants have left of their shares of passes.
     saved_units: BTreeMap<Arc<str>, usize>,
-    context_cost: ContextCost,
     next_id: u64,
     passes: u64,
 }
@@ -105,7 +102,6 @@ impl<M: LanguageModel> Scheduler<M> {
             prefixes: PrefixCache::default(),
             ledger: Ledger::default(),
             saved_units: BTreeMap::new(),
-            context_cost: ContextCost::default(),
             next_id: 0,
             passes: 0,
         }
@@ -193,12 +189,7 @@ impl<M: LanguageModel> Scheduler<M> {
             .engine
             .step_within(&mut self.sequences, &rows, |index, token| on_token(places[index].id, token))
         {
-            Ok(pass) => {
-                if let Some(cost) = self.sequences.iter().find_map(Sequence::cost) {
-                    self.context_cost.observe(&pass, cost);
-                }
-                report.pass = pass;
-            }
+            Ok(pass) => report.pass = pass,
             // Every request was checked when it was admitted, so none is to blame alone.
             Err(error) => {
                 self.sequences.clear();
@@ -251,8 +242,9 @@ impl<M: LanguageModel> Scheduler<M> {
         if self.places.iter().all(|place| Some(&place.tenant) == first) {
             return self.engine.unshared_rows(&self.sequences);
         }
-        let cost = self.sequences.iter().find_map(Sequence::cost);
-        let positions_of_a_unit = self.context_cost.positions_of_a_row(cost);
+        let usual = usual_curve();
+        let curve = self.sequences.iter().find_map(Sequence::cost).unwrap_or(&usual);
+        let cost = self.engine.pass_cost(curve);
         let mut numbers: BTreeMap<&str, usize> = BTreeMap::new();
         let mut candidates = Vec::with_capacity(self.places.len());
         for (sequence, place) in self.sequences.iter().zip(&self.places) {
@@ -263,14 +255,14 @@ impl<M: LanguageModel> Scheduler<M> {
                 0 => Wish::Decode(STEP_ROWS - 1),
                 left => Wish::Prefill(left),
             };
-            let weight = 1 + sequence.cache.len() / positions_of_a_unit;
+            let weight = Weight::behind(sequence.cache.len(), &cost);
             candidates.push(Candidate { tenant, wish, weight, last_pass: place.last_pass });
         }
         let mut saved = vec![0; numbers.len()];
         for (tenant, &number) in &numbers {
             saved[number] = self.saved_units.get(*tenant).copied().unwrap_or(0);
         }
-        let rows = pass_shares::share(&candidates, self.engine.prefill_chunk(), cost, &mut saved);
+        let rows = pass_shares::share(&candidates, self.engine.prefill_chunk(), &cost, &mut saved);
         self.saved_units =
             numbers.into_iter().map(|(tenant, number)| (tenant.into(), saved[number])).collect();
         for (place, &rows) in self.places.iter_mut().zip(&rows) {

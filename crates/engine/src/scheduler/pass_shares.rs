@@ -2,14 +2,11 @@
 //!
 //! The tenant that asks for the least sets the measure. With it and others, a pass takes no longer than it would take alone
 //! times the number of tenants, so that neither long prompts nor many answers of one tenant hold up the answer of another.
-//! Shares are counted in *units*: the time of a row, of which a row behind a long context takes several. A tenant whose share
-//! is too small for its next row saves it for the passes to come (deficit round robin). No token depends on any of this:
-//! only how much of a prompt or of a draft a pass runs.
+//! Shares are counted in *units*: the time of a row, of which a row behind a long context takes several, most of all the first one
+//! of its sequence. A tenant whose share is too small for its next row saves it for the passes to come (deficit round robin). No
+//! token depends on any of this: only how much of a prompt or of a draft a pass runs.
 
-use lookahead_trie::CostCurve;
-
-/// Rows in which a pass takes twice the time of a pass over one, where no cost curve is known: what CPUs take.
-const ROWS_OF_A_PASS: f64 = 16.0;
+use lookahead_trie::{CostCurve, CostPoint, PassCost, PassLoad};
 
 /// What a sequence could run in the next pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +23,33 @@ pub(super) struct Candidate {
     /// The number of its tenant: tenants are numbered from 0 on.
     pub(super) tenant: usize,
     pub(super) wish: Wish,
-    /// Units of one of its rows.
-    pub(super) weight: usize,
+    pub(super) weight: Weight,
     /// The pass that it last took part in.
     pub(super) last_pass: u64,
+}
+
+/// Units of a sequence's rows.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Weight {
+    /// Of the first one, which reads the context.
+    first: usize,
+    /// Of each other.
+    further: usize,
+}
+
+impl Weight {
+    /// Behind a context of so many positions, by what passes cost.
+    pub(super) fn behind(context: usize, cost: &PassCost<'_>) -> Self {
+        let units = |ms: f64| ((ms / cost.further_node_ms(0)) as usize).max(1);
+        Self {
+            first: units(cost.further_sequence_ms(context)),
+            further: units(cost.further_node_ms(context)),
+        }
+    }
+
+    fn of(self, rows: usize) -> usize {
+        rows.checked_sub(1).map_or(0, |others| self.first.saturating_add(self.further.saturating_mul(others)))
+    }
 }
 
 impl Wish {
@@ -50,7 +70,7 @@ impl Wish {
 pub(super) fn share(
     candidates: &[Candidate],
     prefill_chunk: usize,
-    cost: Option<&CostCurve>,
+    cost: &PassCost<'_>,
     saved: &mut [usize],
 ) -> Vec<usize> {
     let tenants = saved.len();
@@ -58,7 +78,7 @@ pub(super) fn share(
     let units = |rows: &dyn Fn(Wish) -> usize| {
         let mut sums = vec![0; tenants];
         for (candidate, &wish) in candidates.iter().zip(&wishes) {
-            sums[candidate.tenant] += rows(wish) * candidate.weight;
+            sums[candidate.tenant] += candidate.weight.of(rows(wish));
         }
         sums
     };
@@ -71,6 +91,12 @@ pub(super) fn share(
         *saved = share_among_own(candidates, &wishes, tenant, grants[tenant] + *saved, &mut shares);
     }
     shares
+}
+
+/// What passes cost where no curve is known: a pass over 17 rows takes twice the time of a pass over one, as on usual CPUs.
+pub(super) fn usual_curve() -> CostCurve {
+    let points = [(1, 1.0), (17, 2.0)].map(|(tokens, ms)| CostPoint { tokens, ms });
+    CostCurve::new(points.to_vec()).expect("its points ascend")
 }
 
 /// The wishes of all candidates, of which the prompts' are cut to `prefill_chunk` together: shared out among tenants, and of
@@ -95,11 +121,8 @@ fn share_prefill(candidates: &[Candidate], tenants: usize, prefill_chunk: usize)
 
 /// How many units, of the `wanted`, a pass of several tenants may have: as many as take no longer than the `least` that one of
 /// them needs, times the `tenants`.
-fn units_within(tenants: usize, least: usize, wanted: usize, cost: Option<&CostCurve>) -> usize {
-    let time = |units: usize| match cost {
-        Some(cost) => cost.ms(units),
-        None => ROWS_OF_A_PASS + units.saturating_sub(1) as f64,
-    };
+fn units_within(tenants: usize, least: usize, wanted: usize, cost: &PassCost<'_>) -> usize {
+    let time = |units: usize| cost.ms(PassLoad::of_sequence(units, 0));
     let (bound, fewest) = (tenants as f64 * time(least), tenants * least);
     if wanted <= fewest {
         return wanted;
@@ -127,15 +150,16 @@ fn share_among_own(
     own.sort_by_key(|&i| (candidates[i].last_pass, wishes[i].is_prefill())); // stable: then by age
     let (mut left, mut runs) = (units, 0);
     for &index in &own {
-        let Some(less) = left.checked_sub(candidates[index].weight) else { break };
+        let Some(less) = left.checked_sub(candidates[index].weight.first) else { break };
         left = less;
         runs += 1;
     }
     let sits_out = runs < own.len();
     own.truncate(runs);
-    let wanted: Vec<usize> = own.iter().map(|&i| (wishes[i].rows() - 1) * candidates[i].weight).collect();
+    let wanted: Vec<usize> =
+        own.iter().map(|&i| (wishes[i].rows() - 1) * candidates[i].weight.further).collect();
     for (index, more) in own.into_iter().zip(max_min(left, &wanted)) {
-        shares[index] = 1 + more / candidates[index].weight;
+        shares[index] = 1 + more / candidates[index].weight.further;
     }
     // Whoever waits for the units of a row does not spend them on others; nobody else saves.
     if sits_out && runs == 0 { left } else { 0 }
@@ -160,15 +184,16 @@ fn max_min(total: usize, wanted: &[usize]) -> Vec<usize> {
 mod tests {
     use super::Wish::{Decode, Prefill};
     use super::*;
-    use crate::CostPoint;
+
+    const LIGHT: Weight = Weight { first: 1, further: 1 };
 
     fn candidates(of: &[(usize, Wish)]) -> Vec<Candidate> {
-        of.iter().map(|&(tenant, wish)| Candidate { tenant, wish, weight: 1, last_pass: 0 }).collect()
+        of.iter().map(|&(tenant, wish)| Candidate { tenant, wish, weight: LIGHT, last_pass: 0 }).collect()
     }
 
     /// The shares of two tenants who have saved nothing.
-    fn share_of(candidates: &[Candidate], prefill_chunk: usize, cost: Option<&CostCurve>) -> Vec<usize> {
-        share(candidates, prefill_chunk, cost, &mut [0, 0])
+    fn share_of(candidates: &[Candidate], prefill_chunk: usize, curve: &CostCurve) -> Vec<usize> {
+        share(candidates, prefill_chunk, &curve.into(), &mut [0, 0])
     }
 
     /// A pass over one token takes 10 ms, each more 1 ms.
@@ -188,19 +213,19 @@ mod tests {
 
     #[test]
     fn a_long_prompt_takes_no_more_time_than_the_answer_beside_it() {
-        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, Some(&curve()));
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, &curve());
         assert_eq!(shares, [10, 1], "20 ms, of which 10 are the answer's");
-        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(4))]), 256, Some(&curve()));
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(4))]), 256, &curve());
         assert_eq!(shares, [6, 5]);
-        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, None);
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Decode(0))]), 256, &usual_curve());
         assert_eq!(shares, [16, 1], "without a curve");
     }
 
     #[test]
     fn a_short_prompt_is_computed_beside_a_long_one() {
-        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Prefill(20))]), 256, Some(&curve()));
+        let shares = share_of(&candidates(&[(0, Prefill(100_000)), (1, Prefill(20))]), 256, &curve());
         assert_eq!(shares, [29, 20], "58 ms: twice those of 20 rows");
-        let both = share_of(&candidates(&[(0, Prefill(9999)), (1, Prefill(9999))]), 256, Some(&curve()));
+        let both = share_of(&candidates(&[(0, Prefill(9999)), (1, Prefill(9999))]), 256, &curve());
         assert_eq!(both, [128, 128], "together no more than a chunk");
     }
 
@@ -211,7 +236,7 @@ mod tests {
         let mut candidates = candidates(&of);
         let mut turns = vec![0; 31];
         for pass in 1..=30 {
-            let shares = share_of(&candidates, 256, Some(&curve()));
+            let shares = share_of(&candidates, 256, &curve());
             assert_eq!((shares.iter().sum::<usize>(), shares[30]), (11, 1));
             for ((candidate, turns), rows) in candidates.iter_mut().zip(&mut turns).zip(shares) {
                 if rows > 0 {
@@ -226,11 +251,11 @@ mod tests {
     #[test]
     fn nobody_sits_out_where_all_ask_for_as_much() {
         let of: Vec<_> = (0..32).map(|index| (index % 2, Decode(0))).collect();
-        assert_eq!(share_of(&candidates(&of), 256, Some(&curve())), [1; 32]);
+        assert_eq!(share_of(&candidates(&of), 256, &curve()), [1; 32]);
         let shares = share_of(
             &candidates(&[(0, Prefill(50)), (0, Prefill(50)), (0, Decode(0)), (1, Decode(0))]),
             60,
-            None,
+            &usual_curve(),
         );
         assert!(shares[2..] == [1, 1] && shares[0] > 0, "{shares:?}");
     }
@@ -238,10 +263,10 @@ mod tests {
     #[test]
     fn an_answer_behind_a_long_context_runs_as_often_as_its_time_allows() {
         let mut candidates = candidates(&[(0, Decode(0)), (1, Decode(0))]);
-        candidates[0].weight = 17;
+        candidates[0].weight = Weight { first: 17, further: 2 };
         let (mut saved, mut turns) = ([0, 0], [0, 0]);
         for _ in 0..100 {
-            let shares = share(&candidates, 256, Some(&curve()), &mut saved);
+            let shares = share(&candidates, 256, &(&curve()).into(), &mut saved);
             turns[0] += shares[0];
             turns[1] += shares[1];
         }

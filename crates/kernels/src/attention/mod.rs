@@ -138,49 +138,104 @@ impl Seen<'_> {
     }
 }
 
+/// A sequence of which nodes attend to a layer of its cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Attended<'a> {
+    /// The layer.
+    pub layer: KvLayer<'a>,
+    /// What each of its nodes sees of it.
+    pub visible: &'a VisibleRows,
+}
+
 /// What chunks of positions come to, and per-thread space for scores. Kept between operators.
 #[derive(Debug, Default)]
 pub struct AttentionScratch {
+    parts: Vec<Part>,
     /// `[thread][dimension][query of the task]`
     queries: Vec<f32>,
     /// `[thread][query of the task][row]`
     scores: Vec<f32>,
     /// `[thread][query of the task][dimension]`
     task_outs: Vec<f32>,
-    /// `[chunk][node][head]`: the greatest score and the sum of the numerators.
+    /// Of each sequence `[chunk][node][head]`: the greatest score and the sum of the numerators.
     stats: Vec<[f32; 2]>,
-    /// `[chunk][node][head][dimension]`, unnormalised.
+    /// Of each sequence `[chunk][node][head][dimension]`, unnormalised.
     outs: Vec<f32>,
 }
 
-/// One sequence's nodes: `queries` are `[node][head][key_dim]`, `out` is `[node][head][value_dim]`, `visible` has an entry a
-/// node.
+/// A sequence's share of the work, and where it begins.
+#[derive(Debug)]
+struct Part {
+    nodes: usize,
+    chunks: Range<usize>,
+    /// Tasks of a head of keys and a chunk, and the most queries that one has.
+    tiles: usize,
+    tile: usize,
+    first_task: usize,
+    first_node: usize,
+    /// Among the results of chunks.
+    first_result: usize,
+}
+
+/// The nodes of so many `sequences`, each what `attended` says, whose caches have one layout: `queries` are `[node][head][key_dim]` and `out` is
+/// `[node][head][value_dim]`, of all nodes in the order of their sequences. Threads share out the work of all sequences at once.
 ///
 /// # Panics
 /// If lengths do not fit the shape, or a visible row lies beyond the cache's pages.
-pub fn attention(
+pub fn attention<'a>(
     kernels: &Kernels,
     shape: AttentionShape,
     queries: &[f32],
-    layer: KvLayer<'_>,
-    visible: &VisibleRows,
+    sequences: usize,
+    attended: &(dyn Fn(usize) -> Attended<'a> + Sync),
     scratch: &mut AttentionScratch,
     out: &mut [f32],
 ) {
-    let KvShape { heads: kv_heads, key_dim, value_dim } = layer.shape();
-    let (heads, nodes) = (shape.heads, visible.len());
+    if sequences == 0 {
+        return;
+    }
+    let kv_shape = attended(0).layer.shape();
+    let KvShape { heads: kv_heads, key_dim, value_dim } = kv_shape;
+    let heads = shape.heads;
     assert!(heads > 0 && heads.is_multiple_of(kv_heads), "query heads share key heads evenly");
+    let group = heads / kv_heads;
+    let parts = &mut scratch.parts;
+    parts.clear();
+    let (mut tasks, mut nodes, mut results) = (0, 0, 0);
+    let (mut stride, mut work) = (0, 0);
+    for Attended { layer, visible } in (0..sequences).map(attended) {
+        assert!(layer.shape() == kv_shape, "caches of one model");
+        let own = visible.len();
+        let longest = (0..own).map(|node| visible.node(node).len()).max().unwrap_or(0);
+        let first_chunk = (0..own).map(|node| window(&shape, &visible.node(node)).start / CHUNK).min();
+        let chunks = first_chunk.unwrap_or(0)..longest.div_ceil(CHUNK);
+        let tiles = (own * group).div_ceil(TASK_QUERIES);
+        let tile = (own * group).div_ceil(tiles.max(1));
+        // The rows of a chunk's positions span no more than it and the tree.
+        stride = stride.max(longest.min(CHUNK) + own + 2 * TILE_ROWS);
+        work = work.max(longest.min(CHUNK) * tile);
+        let count = chunks.len();
+        parts.push(Part {
+            nodes: own,
+            chunks,
+            tiles,
+            tile,
+            first_task: tasks,
+            first_node: nodes,
+            first_result: results,
+        });
+        tasks += count * kv_heads * tiles;
+        nodes += own;
+        results += count * own * heads;
+    }
+    let parts = &scratch.parts[..];
     assert_eq!(queries.len(), nodes * heads * key_dim, "queries of each node");
     assert_eq!(out.len(), nodes * heads * value_dim, "results of each node");
-    let longest = (0..nodes).map(|node| visible.node(node).len()).max().unwrap_or(0);
-    let first_chunk = (0..nodes).map(|node| window(&shape, &visible.node(node)).start / CHUNK).min();
-    let chunks = first_chunk.unwrap_or(0)..longest.div_ceil(CHUNK);
 
-    // The rows of a chunk's positions span no more than it and the tree; rounded up, so that a growing context
-    // allocates rarely.
-    let stride = (longest.min(CHUNK) + nodes + 2 * TILE_ROWS).next_multiple_of(CHUNK / 2);
+    // Rounded up, so that a growing context allocates rarely.
+    let stride = stride.next_multiple_of(CHUNK / 2);
     let width = value_dim.next_multiple_of(GROUP);
-    let (queries_at_once, results) = (kernels.threads() * TASK_QUERIES, chunks.len() * nodes * heads);
+    let queries_at_once = kernels.threads() * TASK_QUERIES;
     grow(&mut scratch.queries, queries_at_once * key_dim);
     grow(&mut scratch.scores, queries_at_once * stride);
     grow(&mut scratch.task_outs, queries_at_once * width);
@@ -193,29 +248,32 @@ pub fn attention(
     let outs = Disjoint::new(&mut scratch.outs);
     let out = Disjoint::new(out);
 
-    let combine_query = |query: usize| {
+    // `query` is the number among the queries of the part's sequence.
+    let combine_query = |part: &Part, visible: &VisibleRows, query: usize| {
         let positions = window(&shape, &visible.node(query / heads));
         let seen = positions.start / CHUNK..positions.end.div_ceil(CHUNK);
         let parts = seen.map(|chunk| {
-            let at = (chunk - chunks.start) * nodes * heads + query;
+            let at = part.first_result + (chunk - part.chunks.start) * part.nodes * heads + query;
             // SAFETY: all parts of this query are computed; nobody writes them any more.
             unsafe { (stats.part(at, 1)[0], &*outs.part(at * value_dim, value_dim)) }
         });
+        let number = part.first_node * heads + query;
         // SAFETY: nobody else combines this query.
-        combine(kernels.isa(), parts, unsafe { out.part(query * value_dim, value_dim) });
+        combine(kernels.isa(), parts, unsafe { out.part(number * value_dim, value_dim) });
     };
-    let group = heads / kv_heads;
-    let tiles = (nodes * group).div_ceil(TASK_QUERIES);
-    let tile = (nodes * group).div_ceil(tiles.max(1));
-    let tasks = chunks.len() * kv_heads * tiles;
-    let work = (key_dim + value_dim) * longest.min(CHUNK) * tile;
-    kernels.run(tasks, work, |thread, task| {
+    kernels.run(tasks, (key_dim + value_dim) * work, |thread, task| {
+        let sequence = parts.partition_point(|part| part.first_task <= task) - 1;
+        let Attended { layer, visible } = attended(sequence);
+        let part = &parts[sequence];
+        let Part { nodes, ref chunks, tiles, tile, .. } = *part;
+        let task = task - part.first_task;
         let (index, kv_head) = (task % tiles, task / tiles % kv_heads);
         let chunk = chunks.start + task / tiles / kv_heads;
         let first = index * tile;
-        // The queries of a head of keys, node by node; their numbers among all.
+        // The queries of a head of keys, node by node; their numbers among all of the sequence.
         let number =
             |query: usize| (first + query) / group * heads + kv_head * group + (first + query) % group;
+        let queries = &queries[part.first_node * heads * key_dim..][..nodes * heads * key_dim];
         let mut task = Task {
             shape,
             layer,
@@ -236,7 +294,7 @@ pub fn attention(
             }
         }
         let results = |query: usize| {
-            let at = (chunk - chunks.start) * nodes * heads + number(query);
+            let at = part.first_result + (chunk - chunks.start) * nodes * heads + number(query);
             // SAFETY: each query and chunk belongs to one task.
             unsafe { (&mut stats.part(at, 1)[0], outs.part(at * value_dim, value_dim)) }
         };
@@ -255,11 +313,14 @@ pub fn attention(
             KvType::Q8_0 => task.run::<Byte>(kernels.isa(), &mut space, results),
         }
         if chunks.len() == 1 {
-            (0..task.len).for_each(|query| combine_query(number(query)));
+            (0..task.len).for_each(|query| combine_query(part, visible, number(query)));
         }
     });
-    if chunks.len() > 1 {
-        kernels.run_rows(nodes * heads, chunks.len() * value_dim, combine_query);
+    for (sequence, part) in parts.iter().enumerate().filter(|(_, part)| part.chunks.len() > 1) {
+        let visible = attended(sequence).visible;
+        kernels.run_rows(part.nodes * heads, part.chunks.len() * value_dim, |query| {
+            combine_query(part, visible, query);
+        });
     }
 }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use half::f16;
 use lookahead_kernels::{
-    AttentionScratch, AttentionShape, Isa, Kernels, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS,
+    Attended, AttentionScratch, AttentionShape, Isa, Kernels, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS,
     VisibleRows, attention, exp,
 };
 use proptest::prelude::*;
@@ -196,7 +196,8 @@ fn check(
             let mut out = vec![f32::NAN; parents.len() * shape.heads * value_dim];
             let mut scratch = AttentionScratch::default();
             let layer = cache.layout.layer(LAYER, &cache.pages);
-            attention(&kernels, shape, &queries, layer, &visible, &mut scratch, &mut out);
+            let sequence = |_| Attended { layer, visible: &visible };
+            attention(&kernels, shape, &queries, 1, &sequence, &mut scratch, &mut out);
             let found: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
             assert_eq!(found, expected, "{isa:?}, {threads} threads");
         }
@@ -234,6 +235,50 @@ fn a_chain_over_several_chunks_gives_the_bits_of_the_definition() {
         let [one, two] = [1, 2].map(|heads| KvShape { heads, key_dim: 32, value_dim: 32 });
         check(kv_type, (one, 3), 2 * CHUNK - 20, &chain, None, (Some(4.0), true));
         check(kv_type, (two, 2), 2 * CHUNK - 20, &chain, Some(CHUNK + 7), (None, false));
+    }
+}
+
+#[test]
+fn sequences_that_are_computed_at_once_have_the_bits_of_each_alone() {
+    let kv_shape = KvShape { heads: 2, key_dim: 16, value_dim: 32 };
+    let shape = AttentionShape { heads: 6, scale: 0.3, window: None, soft_cap: None, alibi: true };
+    for kv_type in KvType::ALL {
+        // Of one chunk of positions and of several; of one tile of queries and of several; one has no nodes.
+        let sequences =
+            [(3, 2), (2 * CHUNK - 5, 9), (40, 0), (130, 1), (CHUNK - 1, 7)].map(|(context, nodes)| {
+                let mut cache = sequence(kv_type, context + nodes, kv_shape);
+                fill(&mut cache, context + nodes, kv_shape);
+                let mut visible = VisibleRows::default();
+                (0..nodes).for_each(|node| visible.push(context + node + 1, std::iter::empty()));
+                (cache, visible)
+            });
+        let attended = sequences
+            .each_ref()
+            .map(|(cache, visible)| Attended { layer: cache.layout.layer(LAYER, &cache.pages), visible });
+        let nodes = |attended: &[Attended<'_>]| attended.iter().map(|one| one.visible.len()).sum::<usize>();
+        let (query_width, width) = (shape.heads * kv_shape.key_dim, shape.heads * kv_shape.value_dim);
+        let queries: Vec<f32> = (0..nodes(&attended) * query_width).map(|i| noise(i + 77)).collect();
+        for isa in Isa::available() {
+            for threads in [1, 3] {
+                let kernels = Kernels::with_isa(isa, threads);
+                let run = |attended: &[Attended<'_>], queries: &[f32]| {
+                    let mut out = vec![f32::NAN; nodes(attended) * width];
+                    let mut scratch = AttentionScratch::default();
+                    let sequence = |index: usize| attended[index];
+                    attention(&kernels, shape, queries, attended.len(), &sequence, &mut scratch, &mut out);
+                    out.into_iter().map(f32::to_bits).collect::<Vec<_>>()
+                };
+                let mut left = &queries[..];
+                let mut expected = Vec::new();
+                for one in &attended {
+                    let (own, rest) = left.split_at(one.visible.len() * query_width);
+                    expected.extend(run(&[*one], own));
+                    left = rest;
+                }
+                assert_eq!(run(&attended, &queries), expected, "{kv_type}, {isa:?}, {threads} threads");
+                assert!(run(&[], &[]).is_empty());
+            }
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! Attention of each sequence's nodes over its own cache.
 
-use lookahead_kernels::{Activations, AttentionScratch, AttentionShape, Kernels, RopeTable, attention};
+use lookahead_kernels::{
+    Activations, Attended, AttentionScratch, AttentionShape, Kernels, RopeTable, attention,
+};
 
 use super::linear::apply;
 use super::norm::normalise_heads;
@@ -54,22 +56,23 @@ impl AttentionBlock<'_> {
             soft_cap: spec.soft_cap,
             alibi: spec.alibi,
         };
-        let (query_width, width) = (spec.heads * spec.key_dim, spec.heads * spec.value_dim);
+        let width = spec.heads * spec.value_dim;
         let (key_width, value_width) = (spec.kv_heads * spec.key_dim, spec.kv_heads * spec.value_dim);
         let tokens = placements.positions.len();
         mixed.resize(tokens * width, 0.0);
-        let sequences = batch.iter_mut().zip(&placements.sequences).zip(&placements.visible);
-        for ((step, nodes), visible) in sequences {
+        for (step, nodes) in batch.iter_mut().zip(&placements.sequences) {
             for (node, row) in nodes.clone().enumerate() {
                 let key = &keys[row * key_width..][..key_width];
                 let value = &values[row * value_width..][..value_width];
                 step.cache.write(self.kv_layer, node, key, value);
             }
-            let queries = &queries[nodes.start * query_width..nodes.end * query_width];
-            let mixed = &mut mixed[nodes.start * width..nodes.end * width];
-            let layer = step.cache.layer(self.kv_layer);
-            attention(kernels, shape, queries, layer, visible, scratch, mixed);
         }
+        let (batch, visible) = (&*batch, &placements.visible);
+        let attended = |sequence: usize| Attended {
+            layer: batch[sequence].cache.layer(self.kv_layer),
+            visible: &visible[sequence],
+        };
+        attention(kernels, shape, queries, batch.len(), &attended, scratch, mixed);
         let codes = weights.output.input_codes();
         input.compute(kernels, [tokens, width], codes, [(mixed, width)], width, |_, [mixed], row| {
             row.copy_from_slice(mixed);

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
+use lookahead_engine::CostCurve;
 use lookahead_model::{
     Accepted, Cache, CacheMemory, Candidate, ForwardError, Keep, LanguageModel, Logits, OutOfCacheMemory,
     SequenceStep, TokenId,
@@ -18,6 +21,8 @@ pub(crate) struct HashModel {
     pub memory: Arc<Memory>,
     /// Caches can be forked behind multiples of so many tokens only, as if there were snapshots of a recurrent state.
     pub snapshot_every: usize,
+    /// What a pass takes, at least.
+    pub pace: Option<Arc<CostCurve>>,
     /// Nodes of each pass, by sequence.
     pub passes: Vec<Vec<usize>>,
     /// Sequences of each commit.
@@ -36,6 +41,7 @@ impl HashModel {
             seed,
             memory,
             snapshot_every: 1,
+            pace: None,
             passes: Vec::new(),
             commits: Vec::new(),
             kept: Vec::new(),
@@ -180,7 +186,11 @@ impl LanguageModel for HashModel {
             let deepest = step.tree.depths().iter().max().unwrap();
             assert!(committed + (*deepest as usize) < self.context_length, "a position beyond the context");
         }
-        self.passes.push(batch.iter().map(|step| step.tree.len()).collect());
+        let nodes: Vec<usize> = batch.iter().map(|step| step.tree.len()).collect();
+        if let Some(pace) = &self.pace {
+            thread::sleep(Duration::from_secs_f64(pace.ms(nodes.iter().sum()) / 1e3));
+        }
+        self.passes.push(nodes);
 
         let kept = logits.reset(vocabulary_size, batch.iter().flat_map(SequenceStep::kept));
         self.kept = kept.keep.to_vec();
