@@ -282,6 +282,7 @@ pub fn attention<'a>(
             seen: [const { Seen { context: 0..0, path: &[] } }; TASK_QUERIES],
             slopes: [(0.0, 0); TASK_QUERIES],
             len: tile.min(nodes * group - first),
+            is_first: index + 1 == tiles, // tasks are taken from the last on
         };
         for query in 0..task.len {
             let node = visible.node((first + query) / group);
@@ -370,6 +371,8 @@ struct Task<'a> {
     /// With ALiBi, the slope of each query's head and how far back the first that it sees of the chunk lies.
     slopes: [(f32, usize); TASK_QUERIES],
     len: usize,
+    /// Whether no other task has read these keys and values before.
+    is_first: bool,
 }
 
 /// A thread's space for a task.
@@ -485,12 +488,21 @@ fn score_tile<S: Simd, E: KvElement, const V: usize, const T: usize>(
     let queries = &space.queries[..TASK_QUERIES * key_dim];
     let count = T.min(task.len - first);
     let scale = simd.splat(task.shape.scale);
+    let is_cold = task.is_first && first == 0;
     let blocks = V / S::PARTS;
     for row in rows.clone().step_by(blocks * GROUP) {
         let keys = &task.layer.keys(task.kv_head, row)[..blocks * block_bytes];
+        // Keys are asked for as those before them are multiplied, and values, which come next.
+        let values = task.layer.values(task.kv_head, row);
+        let (key_bytes, value_bytes) =
+            (keys.len() / key_dim, blocks * GROUP * task.layer.value_bytes() / key_dim);
         let mut dots = [[simd.splat(0.0); T]; V];
         for (dim, queries) in queries.as_chunks::<TASK_QUERIES>().0.iter().enumerate() {
             let queries: &[f32; T] = simd::first(&queries[first..]);
+            if is_cold {
+                simd.prefetch(keys, keys.len() + dim * key_bytes);
+                simd.prefetch(values, dim * value_bytes);
+            }
             let mut key = [simd.splat(0.0); V];
             for v in 0..V {
                 key[v] = E::load_key(simd, &keys[v / S::PARTS * block_bytes..], dim, v % S::PARTS);
