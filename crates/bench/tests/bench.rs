@@ -127,9 +127,11 @@ fn an_interrupted_benchmark_goes_on_where_it_was() {
     run(other.path(), &mut straight, usize::MAX);
     for run in straight.runs() {
         let is_online = matches!(run.key.setting, Setting::Lookahead { warmth: Warmth::Online, .. });
+        // Those of several at once are cut by what their passes take, which no two runs share.
+        let is_batch = run.key.task.starts_with("batch");
         let same = journal.run(&run.key).unwrap();
         assert_eq!(run.token_ids, same.token_ids);
-        assert!(is_online || run.draft_lengths == same.draft_lengths, "{:?}", run.key);
+        assert!(is_online || is_batch || run.draft_lengths == same.draft_lengths, "{:?}", run.key);
     }
 }
 

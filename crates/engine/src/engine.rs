@@ -201,7 +201,10 @@ impl<M: LanguageModel> Engine<M> {
         };
         let mut passes: Vec<Option<Pass>> = sequences.iter_mut().zip(rows).map(draft).collect();
         if let Some(curve) = sequences.iter().find_map(Sequence::cost) {
-            share_nodes(&self.costs.over(curve), sequences, &mut passes);
+            // One alone drafts by the curve, which was measured of one: so its drafts do not depend on the clock.
+            let is_alone = passes.iter().flatten().count() == 1;
+            let cost = if is_alone { PassCost::from(curve) } else { self.costs.over(curve) };
+            share_nodes(&cost, sequences, &mut passes);
         }
         for (sequence, pass) in sequences.iter_mut().zip(&mut passes) {
             let Some(pass) = pass else { continue };

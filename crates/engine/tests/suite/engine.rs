@@ -9,8 +9,8 @@ use crate::common::HashModel;
 use lookahead_engine::{
     AdversarialDrafter, CostCurve, CostCurveError, CostPoint, Draft, DraftLimits, DraftPolicy, Drafter,
     Engine, EngineError, EngineOptions, FinishReason, GeneratedToken, Generation, GenerationRequest,
-    MeasureError, Namespace, NamespaceDrafter, NoDraft, RequestText, SamplingParams, Sharing,
-    measure_cost_curve,
+    GenerationStats, MeasureError, Namespace, NamespaceDrafter, NoDraft, RequestText, SamplingParams,
+    Sharing, measure_cost_curve,
 };
 use lookahead_model::{ForwardError, TokenId, TokenTree};
 
@@ -93,12 +93,34 @@ fn an_adaptive_draft_is_as_long_as_its_price_allows() {
 }
 
 #[test]
-fn drafts_follow_what_passes_really_take() {
-    let (as_measured, dearer) = (adaptive(2.0, 2.0), adaptive(2.0, 20.0));
-    assert_eq!(as_measured.token_ids, dearer.token_ids);
-    let drafted = [&as_measured, &dearer]
-        .map(|answer| answer.stats.draft_tokens() as f64 / answer.stats.steps() as f64);
-    assert!(drafted[1] < 0.85 * drafted[0], "{drafted:?} nodes a step");
+fn drafts_of_several_follow_what_passes_really_take() {
+    // Two answers at once by adaptive drafts: their tokens, and how many nodes a step drafts.
+    let drafted = |truth: f64| {
+        let model = HashModel { pace: Some(curve(truth)), ..HashModel::new(16, 4.0, 3) };
+        let mut engine = engine(model);
+        let mut sequences = [PROMPT, PROMPT.map(|token| token + 1)].map(|prompt| {
+            let drafter = drafter_by(DraftPolicy::adaptive(curve(2.0)));
+            engine.start(request(&prompt, 600), Box::new(drafter)).unwrap()
+        });
+        while sequences.iter().any(|sequence| !sequence.has_ended()) {
+            engine.step(&mut sequences, |_, _| ControlFlow::Continue(())).unwrap();
+        }
+        let tokens = sequences.each_ref().map(|sequence| sequence.completion().to_vec());
+        let [nodes, steps] = [0, 1].map(|what| {
+            let of = |stats: &GenerationStats| [stats.draft_tokens(), stats.steps()][what];
+            sequences.iter().map(|sequence| of(sequence.stats())).sum::<u64>()
+        });
+        (tokens, nodes as f64 / steps as f64)
+    };
+    let (as_measured, dearer) = (drafted(2.0), drafted(20.0));
+    assert_eq!(as_measured.0, dearer.0);
+    assert!(dearer.1 < 0.85 * as_measured.1, "{} and {} nodes a step", as_measured.1, dearer.1);
+}
+
+#[test]
+fn drafts_of_one_alone_do_not_depend_on_the_clock() {
+    let [as_measured, dearer] = [2.0, 20.0].map(|truth| adaptive(2.0, truth).stats);
+    assert_eq!(as_measured.draft_lengths.counts(), dearer.draft_lengths.counts());
 }
 
 #[test]
