@@ -712,11 +712,11 @@ fn value_tile<S: Simd, E: KvElement, const T: usize, const G: usize>(
     }
     for t in 0..T {
         for g in 0..G {
-            let mut lanes = [0.0; GROUP];
+            let lanes = space.outs[queries[t] * width + (group + g) * GROUP..].first_chunk_mut();
+            let lanes = lanes.expect("whole groups of dimensions");
             for part in 0..S::PARTS {
-                simd.store(sums[t][g][part], &mut lanes, part);
+                simd.store(sums[t][g][part], lanes, part);
             }
-            space.outs[queries[t] * width + (group + g) * GROUP..][..GROUP].copy_from_slice(&lanes);
         }
     }
     G

@@ -10,7 +10,7 @@ use std::ops::Range;
 use super::output::Output;
 use super::packed::Matrix;
 use super::prefetch::prefetch;
-use super::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
+use super::tiles::{MatrixProduct, Product, Tiles, is_first_tile, multiply_tiles};
 use crate::activations::Activations;
 use crate::block::dequantize_row;
 use crate::simd::{GROUP, Simd, simd_fn};
@@ -75,30 +75,14 @@ simd_fn! {
     /// Computes the groups of `out`.
     pub(super) fn multiply(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
         match matrix.weight_type {
-            WeightType::F16 => multiply_tiles(Dense::<S, Half> { simd, matrix, x, element: PhantomData }, out),
-            WeightType::Bf16 => multiply_tiles(Dense::<S, Brain> { simd, matrix, x, element: PhantomData }, out),
-            _ => multiply_tiles(Dense::<S, Single> { simd, matrix, x, element: PhantomData }, out),
+            WeightType::F16 => multiply_tiles(MatrixProduct::<S, Half> { simd, matrix, x, layout: PhantomData }, out),
+            WeightType::Bf16 => multiply_tiles(MatrixProduct::<S, Brain> { simd, matrix, x, layout: PhantomData }, out),
+            _ => multiply_tiles(MatrixProduct::<S, Single> { simd, matrix, x, layout: PhantomData }, out),
         }
     }
 }
 
-/// A product with weights `E`.
-struct Dense<'a, S, E> {
-    simd: S,
-    matrix: &'a Matrix,
-    x: &'a Activations,
-    element: PhantomData<E>,
-}
-
-impl<S: Copy, E> Clone for Dense<'_, S, E> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<S: Copy, E> Copy for Dense<'_, S, E> {}
-
-impl<S: Simd, E: Element> Product<S> for Dense<'_, S, E> {
+impl<S: Simd, E: Element> Product<S> for MatrixProduct<'_, S, E> {
     // Of one token with the rows of a group, of more with two vectors of rows.
     const TILES: Tiles = Tiles {
         light_vectors: S::PARTS,

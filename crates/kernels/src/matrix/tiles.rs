@@ -1,8 +1,11 @@
 //! Tiles: some vectors of rows by some tokens, whose sums stay in registers; and the sizes that kernels are compiled for.
 
+use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::output::Output;
+use super::packed::Matrix;
+use crate::activations::Activations;
 use crate::simd::Simd;
 
 /// Tokens that a task multiplies all its rows with before it turns to the next: their activations stay in the cache
@@ -79,6 +82,22 @@ pub(super) fn is_first_tile(tokens: &Range<usize>) -> bool {
 fn tile_size(tokens: usize, most: usize) -> usize {
     tokens.div_ceil(tokens.div_ceil(most))
 }
+
+/// A product with weights that lie as `L` says.
+pub(super) struct MatrixProduct<'a, S, L> {
+    pub(super) simd: S,
+    pub(super) matrix: &'a Matrix,
+    pub(super) x: &'a Activations,
+    pub(super) layout: PhantomData<L>,
+}
+
+impl<S: Copy, L> Clone for MatrixProduct<'_, S, L> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<S: Copy, L> Copy for MatrixProduct<'_, S, L> {}
 
 /// A product of a matrix with some tokens.
 pub(super) trait Product<S: Simd>: Copy {

@@ -9,13 +9,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::Codes;
-use super::{HALVES, Layout, QuantizedProduct, half_at, pairs, put_halves, splat_codes};
+use super::{HALVES, Layout, half_at, pairs, put_halves, splat_codes};
 use crate::activations::{Activations, BlockCodes, BlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
 use crate::matrix::packed::Matrix;
 use crate::matrix::prefetch::prefetch;
-use crate::matrix::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
+use crate::matrix::tiles::{MatrixProduct, Product, Tiles, is_first_tile, multiply_tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::IsaKind;
 use crate::simd::{GROUP, Isa, Simd, first, simd_fn};
@@ -78,7 +78,7 @@ impl<C: Codes, M: Minimum> Layout for Blocks<C, M> {
 
 simd_fn! {
     fn multiply_vectors<C: Codes, M: Minimum>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-        multiply_tiles(QuantizedProduct::<S, Blocks<C, M>> { simd, matrix, x, layout: PhantomData }, out);
+        multiply_tiles(MatrixProduct::<S, Blocks<C, M>> { simd, matrix, x, layout: PhantomData }, out);
     }
 }
 
@@ -112,7 +112,7 @@ impl<S: Simd> BlockScales<S> {
     }
 }
 
-impl<S: Simd, C: Codes, M: Minimum> Product<S> for QuantizedProduct<'_, S, Blocks<C, M>> {
+impl<S: Simd, C: Codes, M: Minimum> Product<S> for MatrixProduct<'_, S, Blocks<C, M>> {
     const TILES: Tiles = Tiles {
         light_vectors: S::PARTS,
         light_tokens: S::LIGHT_TILES,

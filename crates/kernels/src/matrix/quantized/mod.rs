@@ -10,8 +10,6 @@ mod codes;
 mod pairs;
 mod super_blocks;
 
-use std::marker::PhantomData;
-
 use self::blocks::{Blocks, NoMinimum, WithMinimum};
 use self::codes::{Bytes, Nibbles};
 use self::super_blocks::{HalfScales, MinimumScales, SuperBlocks};
@@ -109,22 +107,6 @@ pub(super) fn unpack_row(weight_type: WeightType, group: &[u8], row: usize, out:
 pub(super) fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
     with_layout!(matrix.weight_type, L => L::multiply(isa, matrix, x, out));
 }
-
-/// A product with weights that lie as `L` says.
-struct QuantizedProduct<'a, S, L> {
-    simd: S,
-    matrix: &'a Matrix,
-    x: &'a Activations,
-    layout: PhantomData<L>,
-}
-
-impl<S: Copy, L> Clone for QuantizedProduct<'_, S, L> {
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<S: Copy, L> Copy for QuantizedProduct<'_, S, L> {}
 
 fn put_halves(packed: &mut [u8], halves: impl Iterator<Item = u16>) {
     for (index, half) in halves.enumerate() {

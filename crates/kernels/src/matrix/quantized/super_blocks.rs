@@ -11,13 +11,13 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::{Codes, QUAD, VECTOR, put_quad};
-use super::{HALVES, Layout, MAX_BLOCKS, QuantizedProduct, half_at, pairs, put_halves, splat_codes};
+use super::{HALVES, Layout, MAX_BLOCKS, half_at, pairs, put_halves, splat_codes};
 use crate::activations::{Activations, SPLIT_BITS, SuperBlockCodes, SuperBlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
 use crate::matrix::packed::Matrix;
 use crate::matrix::prefetch::prefetch;
-use crate::matrix::tiles::{Product, Tiles, is_first_tile, multiply_tiles};
+use crate::matrix::tiles::{MatrixProduct, Product, Tiles, is_first_tile, multiply_tiles};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::IsaKind;
 use crate::simd::{GROUP, Isa, Simd, first, simd_fn};
@@ -142,11 +142,11 @@ impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
 
 simd_fn! {
     fn multiply_vectors<C: Codes, K: SubScales>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
-        multiply_tiles(QuantizedProduct::<S, SuperBlocks<C, K>> { simd, matrix, x, layout: PhantomData }, out);
+        multiply_tiles(MatrixProduct::<S, SuperBlocks<C, K>> { simd, matrix, x, layout: PhantomData }, out);
     }
 }
 
-impl<S: Simd, C: Codes, K: SubScales> Product<S> for QuantizedProduct<'_, S, SuperBlocks<C, K>> {
+impl<S: Simd, C: Codes, K: SubScales> Product<S> for MatrixProduct<'_, S, SuperBlocks<C, K>> {
     const TILES: Tiles = Tiles {
         light_vectors: S::PARTS,
         // Six bits take longer to unpack: arithmetic is the limit sooner.
