@@ -76,14 +76,15 @@ impl Journal {
         options.read(true).write(true).create(true).truncate(false);
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600); // answers are private
-        let mut file = options.open(&path).map_err(of_path)?;
+        let file = options.open(&path).map_err(of_path)?;
         match file.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Ok(None),
             Err(TryLockError::Error(error)) => return Err(of_path(error)),
         }
-        let (records, len) = records(&mut file, id).map_err(|problem| problem.of(&path))?;
-        let mut journal = Self { path, file, id, len };
+        let mut journal = Self { path, file, id, len: 0 };
+        let (records, len) = records(&mut journal.file, id).map_err(|problem| problem.of(&journal.path))?;
+        journal.len = len;
         if len == 0 {
             journal.restart(id)?;
         } else {
@@ -143,6 +144,14 @@ impl Journal {
 
     fn error(&self, error: std::io::Error) -> TrieError {
         FileProblem::Io(error).of(&self.path)
+    }
+}
+
+impl Drop for Journal {
+    /// Unlocks the journal even where closing the file would not: a process that this one is about to start holds copies of
+    /// all open files for a moment.
+    fn drop(&mut self) {
+        let _ = self.file.unlock();
     }
 }
 
@@ -239,6 +248,18 @@ mod tests {
 
     fn open(path: &Path, id: ShardId) -> (Journal, Vec<Record>) {
         Journal::open(path, id).unwrap().unwrap()
+    }
+
+    #[test]
+    fn a_journal_that_is_dropped_is_free_though_a_process_that_starts_holds_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("d");
+        let (journal, _) = open(&path, ID);
+        let held = journal.file.try_clone().unwrap();
+        assert!(Journal::open(&path, ID).unwrap().is_none(), "it is in use");
+        drop(journal);
+        assert!(Journal::open(&path, ID).unwrap().is_some());
+        drop(held);
     }
 
     #[test]
