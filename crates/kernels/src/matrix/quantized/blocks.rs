@@ -8,8 +8,9 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::codes::Codes;
-use super::{HALVES, Layout, half_at, pairs, put_halves, splat_codes};
+use super::codes::{Codes, QUAD};
+use super::products::{VECTORS, products, run};
+use super::{HALVES, Layout, half_at, put_halves, splat_codes};
 use crate::activations::{Activations, BlockCodes, BlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
@@ -175,43 +176,31 @@ fn integer_sums<S: Simd, C: Codes, const V: usize, const T: usize>(
             sums[v][t] = offset;
         }
     }
-    if S::PAIRS && T > 1 {
-        let mut x = [&[][..]; T];
-        for t in 0..T {
-            x[t] = &x_codes[t].0;
-        }
-        let products = pairs::products::<S, C, V, T>(simd, packed, parts, 0..8, x);
-        for v in 0..V {
+    if C::BIASED && !(S::PAIRS && T > 1) {
+        for c in 0..VECTORS {
+            let mut weights = [simd.splat4([0; 4]); V];
+            for v in 0..V {
+                weights[v] = C::load(simd, packed[v], c, parts[v]);
+            }
             for t in 0..T {
-                sums[v][t] = simd.dot_finish(sums[v][t], products[v][t]);
+                let x = splat_codes(simd, &x_codes[t].0, QUAD * c);
+                for v in 0..V {
+                    sums[v][t] = simd.dot_biased(sums[v][t], weights[v], x);
+                }
             }
         }
         return sums;
     }
-    // Each vector of weights is unpacked once.
-    let mut products = [[simd.dot_zero(); T]; V];
-    for c in 0..8 {
-        let mut weights = [simd.splat4([0; 4]); V];
+    let mut x = [&[0; 32]; T];
+    for t in 0..T {
+        x[t] = &x_codes[t].0;
+    }
+    let run = const { run::<S, C>(VECTORS) };
+    for r in 0..VECTORS / run {
+        let products = products::<S, C, V, T>(simd, packed, parts, r * run..(r + 1) * run, x);
         for v in 0..V {
-            weights[v] = C::load(simd, packed[v], c, parts[v]);
-        }
-        for t in 0..T {
-            let x = splat_codes(simd, &x_codes[t].0, 4 * c);
-            for v in 0..V {
-                if C::BIASED {
-                    sums[v][t] = simd.dot_biased(sums[v][t], weights[v], x);
-                } else {
-                    products[v][t] = simd.dot(products[v][t], weights[v], x);
-                }
-            }
-        }
-        let is_full = !S::WIDE_DOT && (c + 1) % C::SUMMANDS == 0;
-        if !C::BIASED && (is_full || c == 7) {
-            for v in 0..V {
-                for t in 0..T {
-                    sums[v][t] = simd.dot_finish(sums[v][t], products[v][t]);
-                    products[v][t] = simd.dot_zero();
-                }
+            for t in 0..T {
+                sums[v][t] = simd.dot_finish(sums[v][t], products[v][t]);
             }
         }
     }

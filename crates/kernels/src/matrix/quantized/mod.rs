@@ -7,7 +7,7 @@
 mod amx;
 mod blocks;
 mod codes;
-mod pairs;
+mod products;
 mod super_blocks;
 
 use self::blocks::{Blocks, NoMinimum, WithMinimum};

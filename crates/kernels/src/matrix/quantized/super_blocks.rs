@@ -11,7 +11,8 @@ use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::{Codes, QUAD, VECTOR, put_quad};
-use super::{HALVES, Layout, MAX_BLOCKS, half_at, pairs, put_halves, splat_codes};
+use super::products::{VECTORS, products, run};
+use super::{HALVES, Layout, MAX_BLOCKS, half_at, put_halves, splat_codes};
 use crate::activations::{Activations, SPLIT_BITS, SuperBlockCodes, SuperBlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
@@ -214,51 +215,28 @@ fn add_block<S: Simd, C: Codes, K: SubScales, const V: usize, const T: usize>(
     x: &[SuperBlockCodes; T],
     sums: &mut [[S::I32; T]; V],
 ) {
+    let mut codes = [&[][..]; V];
+    for v in 0..V {
+        codes[v] = SuperBlocks::<C, K>::codes(packed[v], block);
+    }
+    let mut x_codes = [&[0; 32]; T];
+    for t in 0..T {
+        x_codes[t] = first(&x[t].0[32 * block..]);
+    }
     for part_of_block in 0..K::TO_A_BLOCK {
         let scale = K::TO_A_BLOCK * block + part_of_block;
         let mut factors = [simd.factor(simd.splat4([0; 4]), 0); V];
         for v in 0..V {
             factors[v] = factor::<S, C, K>(simd, packed[v], parts[v], scale);
         }
-        let vectors = 8 / K::TO_A_BLOCK;
-        if S::PAIRS && T > 1 {
-            let mut codes = [&[][..]; V];
-            for v in 0..V {
-                codes[v] = SuperBlocks::<C, K>::codes(packed[v], block);
-            }
-            let mut x_codes = [&[][..]; T];
-            for t in 0..T {
-                x_codes[t] = &x[t].0[32 * block..];
-            }
-            let range = part_of_block * vectors..(part_of_block + 1) * vectors;
-            let products = pairs::products::<S, C, V, T>(simd, codes, parts, range, x_codes);
+        let vectors = const { VECTORS / K::TO_A_BLOCK };
+        let run = const { run::<S, C>(VECTORS / K::TO_A_BLOCK) };
+        for r in 0..vectors / run {
+            let first = part_of_block * vectors + r * run;
+            let products = products::<S, C, V, T>(simd, codes, parts, first..first + run, x_codes);
             for v in 0..V {
                 for t in 0..T {
                     sums[v][t] = simd.dot_scale(sums[v][t], products[v][t], factors[v]);
-                }
-            }
-            continue;
-        }
-        let mut products = [[simd.dot_zero(); T]; V];
-        for c in part_of_block * vectors..(part_of_block + 1) * vectors {
-            // Each vector of weights is unpacked once.
-            let mut weights = [simd.splat4([0; 4]); V];
-            for v in 0..V {
-                weights[v] = C::load(simd, SuperBlocks::<C, K>::codes(packed[v], block), c, parts[v]);
-            }
-            for t in 0..T {
-                let x = splat_codes(simd, &x[t].0, 32 * block + 4 * c);
-                for v in 0..V {
-                    products[v][t] = simd.dot(products[v][t], weights[v], x);
-                }
-            }
-            let is_full = !S::WIDE_DOT && (c + 1) % C::SUMMANDS == 0;
-            if is_full || (c + 1) % vectors == 0 {
-                for v in 0..V {
-                    for t in 0..T {
-                        sums[v][t] = simd.dot_scale(sums[v][t], products[v][t], factors[v]);
-                        products[v][t] = simd.dot_zero();
-                    }
                 }
             }
         }

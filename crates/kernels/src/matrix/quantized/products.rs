@@ -1,0 +1,116 @@
+//! Products of packed codes with those of tokens, in the order that suits an instruction set. The sums are exact integers, so that the
+//! order is free.
+
+use std::ops::Range;
+
+use super::codes::{Codes, QUAD};
+use super::splat_codes;
+use crate::simd::{Simd, first};
+
+/// Vectors of a block.
+pub(super) const VECTORS: usize = 8;
+
+/// How many of `vectors` vectors of codes [`products`] may take at once.
+pub(super) const fn run<S: Simd, C: Codes>(vectors: usize) -> usize {
+    if S::WIDE_DOT || C::SUMMANDS > vectors { vectors } else { C::SUMMANDS }
+}
+
+/// The products of the vectors `vectors` of codes, a [`run`] at most, with each of `T` tokens, whose codes of the same block are `x`. Codes
+/// that are biased have products of pairs alone.
+#[inline(always)]
+pub(super) fn products<S: Simd, C: Codes, const V: usize, const T: usize>(
+    simd: S,
+    packed: [&[u8]; V],
+    parts: [usize; V],
+    vectors: Range<usize>,
+    x: [&[i8; 32]; T],
+) -> [[S::Dot; T]; V] {
+    if S::PAIRS && T > 1 {
+        of_pairs::<S, C, V, T>(simd, packed, parts, vectors, x)
+    } else if S::WIDE_DOT {
+        by_vectors::<S, C, V, T>(simd, packed, parts, vectors, x)
+    } else {
+        by_tokens::<S, C, V, T>(simd, packed, parts, vectors, x)
+    }
+}
+
+/// Vector by vector: sums of many tokens grow side by side, as each waits long for the last product.
+#[inline(always)]
+fn by_vectors<S: Simd, C: Codes, const V: usize, const T: usize>(
+    simd: S,
+    packed: [&[u8]; V],
+    parts: [usize; V],
+    vectors: Range<usize>,
+    x: [&[i8; 32]; T],
+) -> [[S::Dot; T]; V] {
+    let mut products = [[simd.dot_zero(); T]; V];
+    for c in vectors {
+        let mut weights = [simd.splat4([0; 4]); V];
+        for v in 0..V {
+            weights[v] = C::load(simd, packed[v], c, parts[v]);
+        }
+        for t in 0..T {
+            let x = splat_codes(simd, x[t], QUAD * c);
+            for v in 0..V {
+                products[v][t] = simd.dot(products[v][t], weights[v], x);
+            }
+        }
+    }
+    products
+}
+
+/// Token by token: all weights of the run stay in registers, and so does no sum but one.
+#[inline(always)]
+fn by_tokens<S: Simd, C: Codes, const V: usize, const T: usize>(
+    simd: S,
+    packed: [&[u8]; V],
+    parts: [usize; V],
+    vectors: Range<usize>,
+    x: [&[i8; 32]; T],
+) -> [[S::Dot; T]; V] {
+    let mut products = [[simd.dot_zero(); T]; V];
+    for v in 0..V {
+        let mut weights = [simd.splat4([0; 4]); VECTORS];
+        for c in vectors.clone() {
+            weights[c] = C::load(simd, packed[v], c, parts[v]);
+        }
+        for t in 0..T {
+            let mut sum = simd.dot_zero();
+            for c in vectors.clone() {
+                sum = simd.dot(sum, weights[c], splat_codes(simd, x[t], QUAD * c));
+            }
+            products[v][t] = sum;
+        }
+    }
+    products
+}
+
+/// Pair of tokens by pair, where an instruction multiplies these: with pairs of vectors of codes, eight columns. `T` is even.
+#[inline(always)]
+fn of_pairs<S: Simd, C: Codes, const V: usize, const T: usize>(
+    simd: S,
+    packed: [&[u8]; V],
+    parts: [usize; V],
+    vectors: Range<usize>,
+    x: [&[i8; 32]; T],
+) -> [[S::Dot; T]; V] {
+    let mut products = [[simd.dot_zero(); T]; V];
+    for c in vectors.step_by(2) {
+        for v in 0..V {
+            let weights = [C::load(simd, packed[v], c, parts[v]), C::load(simd, packed[v], c + 1, parts[v])];
+            for pair in 0..T / 2 {
+                let [a, b] = [2 * pair, 2 * pair + 1];
+                let x = [first(&x[a][QUAD * c..]), first(&x[b][QUAD * c..])];
+                let sums = [products[v][a], products[v][b]];
+                [products[v][a], products[v][b]] = simd.dot_pair(sums, weights, C::BIASED, x);
+            }
+        }
+    }
+    for v in 0..V {
+        for pair in 0..T / 2 {
+            let [a, b] = [2 * pair, 2 * pair + 1];
+            [products[v][a], products[v][b]] = simd.pair_finish([products[v][a], products[v][b]]);
+        }
+    }
+    products
+}
