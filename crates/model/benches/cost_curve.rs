@@ -26,7 +26,7 @@ usage: cargo bench -p lookahead-model --bench cost_curve -- MODEL.gguf [OPTION V
   --tokens N,N,...  sizes of passes [1,2,3,4,5,6,7,8,12,16,24,32,48,64,128]
   --prefill N       tokens of a prompt, which has no context; 0 for none [2048]
   --isa NAME        one instruction set, as the output names it [each, or the best of each build]
-  --rounds N        blocks of passes, of whose times the median is told [7]
+  --rounds N        blocks of passes, of whose times the median is told [8]
   --against BINARY  another build of this benchmark (target/release/deps/cost_curve-...), run in turn with this one";
 
 /// Passes of a block take so long, at least: the first half of them brings caches into the state in which passes of this size leave them.
@@ -95,7 +95,7 @@ impl Options {
             tokens: vec![1, 2, 3, 4, 5, 6, 7, 8, 12, 16, 24, 32, 48, 64, 128],
             prefill: 2048,
             isa: None,
-            rounds: 7,
+            rounds: 8,
             against: None,
             answer: false,
         };
@@ -349,18 +349,30 @@ impl Drop for Build {
 /// Tells the times of this build and of the one in `other`, and what part of the other's time this one takes.
 fn compare(options: &Options, other: &str) -> Result<()> {
     let this = std::env::current_exe()?;
-    let mut this = Build::start(&this.to_string_lossy(), options)?;
-    let mut other = Build::start(other, options)?;
-    println!("this build with {}, {} with {}:", this.isa, other.binary, other.isa);
-    for work in options.works() {
-        let mut times = [const { Vec::new() }; 2];
-        for round in 0..options.rounds {
-            // Who comes first alternates, too.
-            for index in [round % 2, 1 - round % 2] {
-                let build = if index == 0 { &mut this } else { &mut other };
-                times[index].push(build.block(work)?);
+    let binaries = [&this.to_string_lossy(), other];
+    let works: Vec<Work> = options.works().collect();
+    let mut times = vec![[const { Vec::new() }; 2]; works.len()];
+    // Whose model lies in memory first has the better of it by some percent: each build is the first once.
+    for first in 0..2 {
+        let mut builds = [const { None }; 2];
+        for index in [first, 1 - first] {
+            builds[index] = Some(Build::start(binaries[index], options)?);
+        }
+        let [Some(mut this), Some(mut other)] = builds else { unreachable!("both are started") };
+        if first == 0 {
+            println!("this build with {}, {} with {}:", this.isa, other.binary, other.isa);
+        }
+        for (&work, times) in works.iter().zip(&mut times) {
+            for round in (first..options.rounds).step_by(2) {
+                // Who computes first alternates, too.
+                for index in [round / 2 % 2, 1 - round / 2 % 2] {
+                    let build = if index == 0 { &mut this } else { &mut other };
+                    times[index].push(build.block(work)?);
+                }
             }
         }
+    }
+    for (work, times) in works.iter().zip(times) {
         let ratios = times[0].iter().zip(&times[1]).map(|(this, other)| this / other).collect();
         let ([low, ratio, high], [this, other]) =
             (quartiles(ratios), times.map(|mut times| median(&mut times)));

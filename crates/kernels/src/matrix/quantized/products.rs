@@ -10,6 +10,20 @@ use crate::simd::{Simd, first};
 /// Vectors of a block.
 pub(super) const VECTORS: usize = 8;
 
+/// Repeats a block for each `$i` below `$n`, 8 at most. A loop of such length the compiler may leave as it is, and what `$i` indexes in
+/// memory instead of registers.
+macro_rules! unrolled {
+    ($i:ident < $n:expr, $body:block) => {
+        unrolled!(@ $i, $n, $body, 0 1 2 3 4 5 6 7)
+    };
+    (@ $i:ident, $n:expr, $body:block, $($value:literal)*) => {{
+        $(if $value < $n {
+            let $i = $value;
+            $body
+        })*
+    }};
+}
+
 /// How many of `vectors` vectors of codes [`products`] may take at once.
 pub(super) const fn run<S: Simd, C: Codes>(vectors: usize) -> usize {
     if S::WIDE_DOT || C::SUMMANDS > vectors { vectors } else { C::SUMMANDS }
@@ -74,13 +88,13 @@ fn by_tokens<S: Simd, C: Codes, const V: usize, const T: usize>(
         for c in vectors.clone() {
             weights[c] = C::load(simd, packed[v], c, parts[v]);
         }
-        for t in 0..T {
+        unrolled!(t < T, {
             let mut sum = simd.dot_zero();
             for c in vectors.clone() {
                 sum = simd.dot(sum, weights[c], splat_codes(simd, x[t], QUAD * c));
             }
             products[v][t] = sum;
-        }
+        });
     }
     products
 }
