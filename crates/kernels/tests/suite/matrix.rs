@@ -1,6 +1,6 @@
 //! Matrix products, and how weights are packed.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
 use half::{bf16, f16};
 use lookahead_kernels::{
@@ -81,31 +81,49 @@ fn random_activations(
     activations(kernels, weight_type, &mut values, columns)
 }
 
-/// Multiplies on every instruction set and number of threads and compares bits with the definition.
-fn check_product(weight_type: WeightType, rows: usize, columns: usize, tokens: usize, seed: u64) {
+/// Multiplies on every instruction set and number of threads and compares bits with the definition. Any number of tokens are the first of
+/// the same: what an element is depends on its token alone.
+fn check_product(
+    weight_type: WeightType,
+    [rows, columns]: [usize; 2],
+    tokens: RangeInclusive<usize>,
+    seed: u64,
+) {
     let mut noise = Noise(seed);
     let bytes = random_weights(weight_type, rows * columns, &mut noise);
     let row_bytes = weight_type.row_bytes(columns).unwrap();
     let scalar = Kernels::with_isa(Isa::SCALAR, 1);
-    let x = random_activations(&scalar, weight_type, tokens, columns, &mut noise);
-    let expected: Vec<u32> = (0..tokens)
+    let values: Vec<f32> = (0..tokens.end() * columns).map(|_| noise.float()).collect();
+    let of_tokens =
+        |tokens| activations(&scalar, weight_type, &mut values[..tokens * columns].to_vec(), columns);
+    let all = of_tokens(*tokens.end());
+    let expected: Vec<u32> = (0..all.tokens())
         .flat_map(|token| {
-            let x = &x;
-            bytes.chunks(row_bytes).map(move |row| definition::element(weight_type, row, x, token).to_bits())
+            let all = &all;
+            bytes
+                .chunks(row_bytes)
+                .map(move |row| definition::element(weight_type, row, all, token).to_bits())
         })
         .collect();
-    for isa in Isa::available() {
-        for threads in 1..=4 {
-            let kernels = Kernels::with_isa(isa, threads);
-            let matrix =
-                Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [rows, columns], &bytes)
-                    .unwrap();
+    let kernels: Vec<Kernels> = Isa::available()
+        .into_iter()
+        .flat_map(|isa| (1..=4).map(move |threads| Kernels::with_isa(isa, threads)))
+        .collect();
+    let mut arena = WeightArena::new();
+    let mut pack = |kernels| Matrix::pack(kernels, &mut arena, weight_type, [rows, columns], &bytes);
+    let matrices: Vec<Matrix> = kernels.iter().map(|kernels| pack(kernels).unwrap()).collect();
+    for tokens in tokens {
+        let x = of_tokens(tokens);
+        for (kernels, matrix) in kernels.iter().zip(&matrices) {
             let mut out = vec![f32::NAN; tokens * rows];
-            multiply(&kernels, &x, [(&matrix, &mut out)]);
+            multiply(kernels, &x, [(matrix, &mut out)]);
             let found: Vec<u32> = out.iter().map(|value| value.to_bits()).collect();
             assert_eq!(
-                found, expected,
-                "{weight_type} {rows}x{columns}, {tokens} tokens, {isa:?}, {threads} threads"
+                found,
+                expected[..tokens * rows],
+                "{weight_type} {rows}x{columns}, {tokens} tokens, {:?}, {} threads",
+                kernels.isa(),
+                kernels.threads()
             );
         }
     }
@@ -116,11 +134,7 @@ fn every_kernel_gives_the_bits_of_the_definition_for_1_to_64_tokens() {
     // A thread a type: the longest test of all where an emulator runs it.
     std::thread::scope(|scope| {
         for weight_type in WeightType::ALL {
-            scope.spawn(move || {
-                for tokens in 1..=64 {
-                    check_product(weight_type, 21, 256, tokens, tokens as u64);
-                }
-            });
+            scope.spawn(move || check_product(weight_type, [21, 256], 1..=64, 1));
         }
     });
 }
@@ -141,7 +155,8 @@ proptest! {
         tokens in 1usize..12,
         seed: u64,
     ) {
-        check_product(weight_type, rows, blocks * weight_type.block_weights().max(16), tokens, seed);
+        let columns = blocks * weight_type.block_weights().max(16);
+        check_product(weight_type, [rows, columns], tokens..=tokens, seed);
     }
 
     #[test]
@@ -165,7 +180,7 @@ proptest! {
 
 #[test]
 fn a_group_that_is_not_full_ends_with_the_rows_of_the_matrix() {
-    check_product(WeightType::F32, 33, 16, 1, 0);
+    check_product(WeightType::F32, [33, 16], 1..=1, 0);
 }
 
 #[test]
