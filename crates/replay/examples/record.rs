@@ -10,9 +10,10 @@ use std::collections::HashSet;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use lookahead_engine::{Engine, EngineOptions, GenerationRequest, NoDraft};
+use lookahead_engine::{DraftPolicy, Engine, EngineOptions, GenerationRequest, Namespace, NamespaceDrafter};
 use lookahead_kernels::Kernels;
 use lookahead_model::chat_template::{ChatTemplate, Message};
 use lookahead_model::gguf::GgufFile;
@@ -20,6 +21,9 @@ use lookahead_model::tokenizer::{EncodeOptions, Tokenizer};
 use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
 use lookahead_replay::{RUNNERS_UP, Recorder, Stream};
 use serde::Deserialize;
+
+/// What the drafts of an answer may take.
+const MAX_BYTES: usize = 64 << 20;
 
 #[derive(Deserialize)]
 struct PromptLine {
@@ -40,10 +44,11 @@ fn main() -> anyhow::Result<()> {
     let mut seen: HashSet<(String, Vec<TokenId>)> =
         recorded.into_iter().map(|stream| (stream.task, stream.prompt_ids)).collect();
 
+    let threads = std::thread::available_parallelism()?.get();
     let file = GgufFile::open(model)?;
     let tokenizer = Tokenizer::from_gguf(&file)?;
     let template = ChatTemplate::from_gguf(&file, &tokenizer)?;
-    let mut engine = Engine::new(CpuModel::load(&file, Kernels::new(1))?, EngineOptions::default());
+    let mut engine = Engine::new(CpuModel::load(&file, Kernels::new(threads))?, EngineOptions::default());
     let mut tasks = Vec::new();
     for file in files.iter().map(PathBuf::from) {
         let task = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -68,7 +73,10 @@ fn main() -> anyhow::Result<()> {
                 runners_up: RUNNERS_UP,
                 ..GenerationRequest::default()
             };
-            let generation = engine.generate(request, Box::new(NoDraft), |_| ControlFlow::Continue(()))?;
+            // Drafts make the answer come sooner, and no other.
+            let namespace = Arc::new(Namespace::new(MAX_BYTES)?);
+            let drafter = Box::new(NamespaceDrafter::new(namespace, DraftPolicy::default()));
+            let generation = engine.generate(request, drafter, |_| ControlFlow::Continue(()))?;
             recorder.add(&Stream {
                 task: task.clone(),
                 prompt_ids: prompt,
