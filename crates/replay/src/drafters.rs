@@ -1,5 +1,6 @@
 //! The draft engines by name.
 
+use lookahead_engine::CostCurve;
 use lookahead_trie::DraftShape;
 
 use crate::drafter::ReplayDrafter;
@@ -9,20 +10,21 @@ use crate::pld::PromptLookupDrafter;
 use crate::suffix::{Selection, SuffixDrafter};
 
 /// The draft engines: their names, and how to make one.
-pub const DRAFTERS: [(&str, NewDrafter); 9] = [
-    ("lookahead", || Box::new(NamespaceDrafter::new())),
-    ("paper", || Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
-    ("paper:hierarchical", || Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
-    ("paper:parallel", || Box::new(PaperDrafter::new(DraftShape::Parallel))),
-    ("paper:single", || Box::new(PaperDrafter::new(DraftShape::Single))),
-    ("pld", || Box::<PromptLookupDrafter>::default()),
-    ("suffix", || Box::new(SuffixDrafter::new(Selection::Tree))),
-    ("suffix:chain", || Box::new(SuffixDrafter::new(Selection::Chain))),
-    ("suffix:tree", || Box::new(SuffixDrafter::new(Selection::Tree))),
+pub const DRAFTERS: [(&str, NewDrafter); 10] = [
+    ("lookahead", |_| Box::new(NamespaceDrafter::new(None))),
+    ("lookahead:adaptive", |curve| Box::new(NamespaceDrafter::new(Some(curve)))),
+    ("paper", |_| Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
+    ("paper:hierarchical", |_| Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
+    ("paper:parallel", |_| Box::new(PaperDrafter::new(DraftShape::Parallel))),
+    ("paper:single", |_| Box::new(PaperDrafter::new(DraftShape::Single))),
+    ("pld", |_| Box::<PromptLookupDrafter>::default()),
+    ("suffix", |_| Box::new(SuffixDrafter::new(Selection::Tree))),
+    ("suffix:chain", |_| Box::new(SuffixDrafter::new(Selection::Chain))),
+    ("suffix:tree", |_| Box::new(SuffixDrafter::new(Selection::Tree))),
 ];
 
-/// Makes a draft engine that has seen nothing.
-pub type NewDrafter = fn() -> Box<dyn ReplayDrafter>;
+/// Makes a draft engine that has seen nothing, for a machine whose passes cost what the curve says.
+pub type NewDrafter = fn(&CostCurve) -> Box<dyn ReplayDrafter>;
 
 /// There is no draft engine of a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -49,6 +51,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::player::tests::flat_curve;
     use crate::stream::Stream;
 
     /// The first draft after `prompt`, as the tokens of each node's path.
@@ -68,7 +71,7 @@ mod tests {
     #[test]
     fn every_engine_continues_a_prompt_that_repeats_itself() {
         for (name, new) in DRAFTERS {
-            let paths = drafted(&mut *new(), &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3], 4);
+            let paths = drafted(&mut *new(&flat_curve()), &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3], 4);
             assert_eq!(paths, [vec![4], vec![4, 5], vec![4, 5, 6]], "{name}");
         }
     }
@@ -76,7 +79,7 @@ mod tests {
     #[test]
     fn every_engine_but_prompt_lookup_learns_from_warm_up() {
         for (name, new) in DRAFTERS {
-            let mut drafter = new();
+            let mut drafter = new(&flat_curve());
             let stream = Stream { prompt_ids: vec![9], output_ids: vec![1, 2, 3, 4, 5], ..Stream::default() };
             for _ in 0..3 {
                 drafter.warm_up(&stream);
@@ -97,7 +100,7 @@ mod tests {
         ) {
             for (name, new) in DRAFTERS {
                 let warmed = || {
-                    let mut drafter = new();
+                    let mut drafter = new(&flat_curve());
                     drafter.warm_up(&Stream { output_ids: warm.clone(), ..Stream::default() });
                     drafter
                 };

@@ -137,7 +137,7 @@ impl Experiment {
         let mut outcomes = Vec::new();
         for (name, task, warm, warm_up) in self.settings() {
             for &(drafter, new) in &self.drafters {
-                let mut engine = new();
+                let mut engine = new(curve);
                 for stream in &warm_up {
                     engine.warm_up(stream);
                 }
@@ -327,7 +327,7 @@ mod tests {
         assert!(outcomes.iter().all(|row| row.requests == 2));
         assert_eq!(outcomes.len(), 2 * 2 * 2, "two budgets, cold and same, the task and the mean");
         let error = Experiment::new(streams, Vec::new(), None, &["best".to_owned()], vec![2]).unwrap_err();
-        assert!(error.to_string().contains("no draft engine `best`; there are lookahead, paper"));
+        assert!(error.to_string().contains("no draft engine `best`; there are lookahead, lookahead:adaptive, paper"));
     }
 
     #[test]

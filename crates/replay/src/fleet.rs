@@ -8,7 +8,7 @@ use lookahead_engine::CostCurve;
 use serde::{Serialize, Serializer};
 
 use crate::drafter::ReplayDrafter;
-use crate::drafters::{NewDrafter, UnknownDrafter, find_drafters};
+use crate::drafters::{UnknownDrafter, find_drafters};
 use crate::player::Tally;
 use crate::stream::Stream;
 
@@ -116,7 +116,8 @@ impl Fleet {
             for &budget in &self.budgets {
                 for &share in &self.sharing {
                     for replicas in self.replicas.iter().map(|replicas| replicas.get()) {
-                        let (tally, edl_late) = self.play(new, replicas, share, budget, &mut on_play);
+                        let (tally, edl_late) =
+                            self.play(&|| new(curve), replicas, share, budget, &mut on_play);
                         outcomes.push(FleetOutcome {
                             drafter,
                             share,
@@ -139,7 +140,7 @@ impl Fleet {
     /// Plays one fleet; returns the tally of all requests and the EDL of their last quarter.
     fn play(
         &self,
-        new: NewDrafter,
+        new: &dyn Fn() -> Box<dyn ReplayDrafter>,
         replicas: usize,
         share: FleetSharing,
         budget: usize,

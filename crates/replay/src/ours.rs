@@ -1,5 +1,6 @@
 //! Lookahead's own draft engine.
 
+use lookahead_engine::CostCurve;
 use lookahead_model::TokenId;
 use lookahead_trie::{DraftParams, DraftTree, Namespace, RANKS, Request, Sharing};
 
@@ -16,6 +17,8 @@ const WARM_UP_NODES: usize = 8;
 /// may be.
 pub(crate) struct NamespaceDrafter {
     namespace: Namespace,
+    /// By which drafts are cut to what pays, if they are.
+    curve: Option<CostCurve>,
     request: Option<Request>,
     /// The request's text.
     text: Vec<TokenId>,
@@ -28,9 +31,10 @@ fn params(nodes: usize) -> DraftParams {
 }
 
 impl NamespaceDrafter {
-    pub(crate) fn new() -> Self {
+    /// Drafts as many nodes as it may, or of those as many as pay by `curve`.
+    pub(crate) fn new(curve: Option<&CostCurve>) -> Self {
         let namespace = Namespace::new(MAX_BYTES).expect("the bound is large enough");
-        Self { namespace, request: None, text: Vec::new(), runners_up: Vec::new() }
+        Self { namespace, curve: curve.cloned(), request: None, text: Vec::new(), runners_up: Vec::new() }
     }
 
     fn begin_request(&mut self, prompt: &[TokenId], sharing: Sharing) {
@@ -48,6 +52,9 @@ impl ReplayDrafter for NamespaceDrafter {
     fn draft(&mut self, budget: usize, tree: &mut DraftTree) {
         let Some(request) = &mut self.request else { return };
         tree.clone_from(self.namespace.draft(request, &params(budget - 1)));
+        if let Some(curve) = &self.curve {
+            tree.truncate(curve.best_prefix(tree.probabilities()));
+        }
     }
 
     fn accept(&mut self, tokens: &[TokenId]) {

@@ -118,12 +118,17 @@ fn token_tree(draft: &DraftTree, root: TokenId) -> TokenTree {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use lookahead_engine::CostPoint;
 
     use super::*;
     use crate::drafter::Draft;
     use crate::drafters::DRAFTERS;
+
+    /// A machine on which drafts cost nothing.
+    pub(crate) fn flat_curve() -> CostCurve {
+        CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }]).unwrap()
+    }
 
     fn stream(prompt_ids: &[TokenId], output_ids: &[TokenId]) -> Stream {
         Stream { prompt_ids: prompt_ids.to_vec(), output_ids: output_ids.to_vec(), ..Stream::default() }
@@ -131,7 +136,7 @@ mod tests {
 
     fn play(name: &str, warm_up: &[Stream], stream: &Stream, budget: usize) -> Tally {
         let new = DRAFTERS.iter().find(|(other, _)| *other == name).unwrap().1;
-        let (mut drafter, mut tally) = (new(), Tally::default());
+        let (mut drafter, mut tally) = (new(&flat_curve()), Tally::default());
         for stream in warm_up {
             drafter.warm_up(stream);
         }
