@@ -59,7 +59,7 @@ fn weight_type(name: &str) -> WeightType {
 #[command(next_help_heading = "Model")]
 pub(crate) struct ThreadArgs {
     /// Threads that compute; never changes the result
-    #[arg(short, long, value_name = "N", default_value_t = available_threads())]
+    #[arg(short, long, value_name = "N", default_value_t = available_threads(), value_parser = threads)]
     pub(crate) threads: NonZeroUsize,
 
     /// Instruction set that kernels use: the best that this CPU has, unless given; never changes the result. `calibrate`
@@ -73,6 +73,15 @@ impl ThreadArgs {
     pub(crate) fn kernels(&self) -> Kernels {
         Kernels::with_isa(self.isa.unwrap_or_else(Isa::detect), self.threads.get())
     }
+}
+
+/// The most threads: far more than help, far fewer than a system may refuse to start.
+const MAX_THREADS: usize = 1024;
+
+/// Parses a number of threads.
+pub(crate) fn threads(text: &str) -> Result<NonZeroUsize, String> {
+    let threads = text.parse().ok().filter(|threads: &NonZeroUsize| threads.get() <= MAX_THREADS);
+    threads.ok_or_else(|| format!("it must be from 1 to {MAX_THREADS}"))
 }
 
 fn isa(name: &str) -> Result<Isa, String> {
@@ -318,11 +327,15 @@ mod tests {
         sampling: SamplingArgs,
         #[command(flatten)]
         draft: DraftArgs,
+        #[command(flatten)]
+        threads: ThreadArgs,
     }
 
     #[test]
     fn values_out_of_range_are_refused_with_flag_value_and_range() {
         for (flag, value, range) in [
+            ("--threads", "0", "from 1 to 1024"),
+            ("--threads", "10000", "from 1 to 1024"),
             ("--temperature", "-0.1", "at least 0"),
             ("--temperature", "nan", "at least 0"),
             ("--temperature", "inf", "at least 0"),

@@ -183,6 +183,10 @@ struct Bench {
 impl Bench {
     fn new(model: CpuModel, options: &Options) -> Result<Self> {
         let largest = options.tokens.iter().copied().max().unwrap_or(0);
+        let (needed, most) = ((options.context + largest).max(options.prefill), model.context_length());
+        if needed > most {
+            return Err(format!("the model holds {most} tokens; {needed} are asked for").into());
+        }
         // Any tokens do: the time of a pass does not depend on what they say.
         let tokens = 0..options.context.max(largest).max(options.prefill);
         let tokens = tokens.map(|index| (index * 31 % model.vocabulary_size()) as u32).collect();

@@ -327,7 +327,11 @@ mod tests {
         assert!(outcomes.iter().all(|row| row.requests == 2));
         assert_eq!(outcomes.len(), 2 * 2 * 2, "two budgets, cold and same, the task and the mean");
         let error = Experiment::new(streams, Vec::new(), None, &["best".to_owned()], vec![2]).unwrap_err();
-        assert!(error.to_string().contains("no draft engine `best`; there are lookahead, lookahead:adaptive, paper"));
+        assert!(
+            error
+                .to_string()
+                .contains("no draft engine `best`; there are lookahead, lookahead:adaptive, paper")
+        );
     }
 
     #[test]

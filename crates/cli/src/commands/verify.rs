@@ -23,7 +23,7 @@ use self::case::Case;
 use self::plan::{Candidate, Settings};
 use self::report::{Report, Subject};
 use self::runner::Runner;
-use crate::arguments::{ModelArgs, PrecisionArgs, SamplingArgs, available_threads};
+use crate::arguments::{ModelArgs, PrecisionArgs, SamplingArgs, available_threads, threads};
 use crate::loaded_model::LoadedModel;
 use crate::{interrupt, output, progress};
 
@@ -68,7 +68,7 @@ pub(crate) struct VerifyArgs {
 
     /// Numbers of threads to compare; plain decoding runs on the first
     #[arg(short, long, value_name = "N,…", value_delimiter = ',', help_heading = "Model",
-          default_values_t = thread_counts(available_threads()))]
+          default_values_t = thread_counts(available_threads()), value_parser = threads)]
     pub(crate) threads: Vec<NonZeroUsize>,
 
     /// Also compare the portable kernels, a few tokens only: they are slow
