@@ -28,8 +28,8 @@ pub(crate) const TOKENS: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 
 /// The time for the passes; a model that takes longer for one round of them gets it.
 pub(crate) const BUDGET: Duration = Duration::from_secs(5);
 
-/// Tokens of the passes that a first answer waits for: all that an adaptive draft may need, the root included.
-const FIRST_USE_TOKENS: [usize; 13] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 17];
+/// Tokens of the passes that a first answer waits for: adaptive drafts may be longer, but the curve goes on as a line from there.
+const FIRST_USE_TOKENS: [usize; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32];
 
 /// What a first answer may wait for them, as far as a slow model allows.
 const FIRST_USE_BUDGET: Duration = Duration::from_secs(1);

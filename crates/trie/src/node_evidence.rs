@@ -19,6 +19,9 @@ const NODE_LIMITS: FindLimits = FindLimits { most: 6, enough: 4 };
 /// A node that inherits so many occurrences does not look for others.
 const ENOUGH: usize = 4;
 
+/// Nor does one that inherits so long a match: a copy that is under way.
+const LONG: u8 = 16;
+
 /// What is known to a request: its own text and runners-up, and those that it shares.
 #[derive(Clone, Copy)]
 pub(crate) struct Knowledge<'a> {
@@ -82,7 +85,9 @@ impl NodeEvidence {
                 }
             }
             // A copy that resumed goes on; behind a guess there is none to look for.
-            let may_look = parent.is_none() || (source != RESUMED && self.occurrences.len() - start < ENOUGH);
+            let inherited = &self.occurrences[start..];
+            let is_known = inherited.len() >= ENOUGH || inherited.iter().any(|here| here.length >= LONG);
+            let may_look = parent.is_none() || (source != RESUMED && !is_known);
             if may_look {
                 self.occurrences.truncate(start);
                 let (first, end) = knowledge.sources[source];

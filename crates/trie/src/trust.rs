@@ -32,13 +32,19 @@ pub(crate) const SHARED: usize = 2;
 const KINDS: usize = SOURCES + CONTEXTS;
 
 /// Match lengths told apart; see [`length_class`].
-const LENGTHS: usize = 8;
+const LENGTHS: usize = 10;
+
+/// As many as the first version told apart.
+const FORMER_LENGTHS: usize = 8;
 
 /// Numbers of occurrences told apart: 1, 2, 3 to 4, 5 to 8, more; and one of each, for the prior.
 const COUNTS: [f32; 5] = [1.0, 2.0, 3.5, 6.5, 16.0];
 
 /// Numbers of different followers told apart: 1, 2, more.
 const DISTINCT: usize = 3;
+
+/// Kinds of levels of one source and length.
+const CELLS_OF_A_LENGTH: usize = COUNTS.len() * DISTINCT;
 
 /// Followers of a node by its occurrences: the rarer ones of common words are each unlikely.
 const MAX_FOLLOWERS: usize = 24;
@@ -48,6 +54,10 @@ const PRIOR_WEIGHT: f32 = 4.0;
 
 /// After so many tokens a kind of level begins to forget: what it learned counts half from there on.
 const MEMORY: f32 = 512.0;
+
+/// How often a copy of the request's own text goes on, by the length of the match, to begin with. Answers that rewrite what they were
+/// given go on more often, others less; either is soon learned.
+const COPY: [f32; LENGTHS] = [0.25, 0.3, 0.38, 0.48, 0.6, 0.65, 0.72, 0.8, 0.87, 0.92];
 
 /// The probability of a token that no level knows: about one of a vocabulary.
 const UNKNOWN: f32 = 1e-5;
@@ -104,6 +114,17 @@ pub(crate) struct Trust {
     levels: Vec<(usize, usize, f32)>,
 }
 
+/// How far a level is trusted that nothing was learned about, by its class of lengths and number of different followers.
+fn prior(kind: usize, length: usize, count: f32, distinct: usize) -> f32 {
+    if kind == 0 && distinct == 0 {
+        // What followed each time is the surer, the more often it did.
+        return COPY[length] + (1.0 - COPY[length]) * (1.0 - 1.0 / count) * 0.5;
+    }
+    // Shared text and guesses are weaker evidence, and so are places where different tokens followed.
+    let doubt = if kind == 0 { (5.0 - length as f32).max(1.0) } else { 12.0 - length.min(7) as f32 };
+    count / (count + doubt + 2.0 * distinct as f32)
+}
+
 impl Default for Trust {
     fn default() -> Self {
         let mut cells = Vec::with_capacity(KINDS * LENGTHS * COUNTS.len() * DISTINCT);
@@ -111,10 +132,7 @@ impl Default for Trust {
             for length in 0..LENGTHS {
                 for count in COUNTS {
                     for distinct in 0..DISTINCT {
-                        // Own text is surer the longer the match; shared text and guesses are weaker evidence.
-                        let doubt =
-                            if kind == 0 { (5.0 - length as f32).max(1.0) } else { 12.0 - length as f32 };
-                        let trust = count / (count + doubt + 2.0 * distinct as f32);
+                        let trust = prior(kind, length, count, distinct);
                         cells.push(Cell { reached: PRIOR_WEIGHT, made: PRIOR_WEIGHT * trust });
                     }
                 }
@@ -190,21 +208,33 @@ impl Trust {
         numbers.flat_map(f32::to_le_bytes).collect()
     }
 
-    /// What [`Trust::to_bytes`] gave; `None` for anything else.
+    /// What [`Trust::to_bytes`] gave, now or when fewer lengths were told apart; `None` for anything else.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let mut trust = Self::default();
         let (numbers, []) = bytes.as_chunks::<4>() else { return None };
+        let lengths =
+            [LENGTHS, FORMER_LENGTHS].into_iter().find(|lengths| numbers.len() == numbers_of(*lengths))?;
         let mut numbers = numbers.iter();
-        for cell in &mut trust.cells {
-            *cell = Cell { reached: take(&mut numbers)?, made: take(&mut numbers)? };
-            if cell.reached == 0.0 || cell.made > cell.reached {
-                return None;
+        let mut trust = Self::default();
+        for kind in trust.cells.chunks_exact_mut(LENGTHS * CELLS_OF_A_LENGTH) {
+            for length in 0..lengths {
+                let start = length * CELLS_OF_A_LENGTH;
+                for cell in &mut kind[start..start + CELLS_OF_A_LENGTH] {
+                    *cell = Cell { reached: take(&mut numbers)?, made: take(&mut numbers)? };
+                    if cell.reached == 0.0 || cell.made > cell.reached {
+                        return None;
+                    }
+                }
+            }
+            // The longest class stood for all that are longer.
+            let longest = (lengths - 1) * CELLS_OF_A_LENGTH;
+            for length in lengths..LENGTHS {
+                kind.copy_within(longest..longest + CELLS_OF_A_LENGTH, length * CELLS_OF_A_LENGTH);
             }
         }
         for rank in trust.ranks.iter_mut().flatten() {
             *rank = take(&mut numbers).filter(|&rank| rank > 0.0)?;
         }
-        numbers.next().is_none().then_some(trust)
+        Some(trust)
     }
 
     /// Calls `visit` with each level, the most specific first, and with the followers known until then.
@@ -260,6 +290,11 @@ impl Trust {
     }
 }
 
+/// Numbers in a file in which so many lengths are told apart.
+const fn numbers_of(lengths: usize) -> usize {
+    KINDS * lengths * CELLS_OF_A_LENGTH * 2 + CONTEXTS * RANKS
+}
+
 /// Reads the next number of a file, if it is one that counts may have.
 fn take(bytes: &mut std::slice::Iter<'_, [u8; 4]>) -> Option<f32> {
     let number = f32::from_le_bytes(*bytes.next()?);
@@ -295,14 +330,16 @@ fn follower(followers: &mut Vec<Follower>, token: TokenId, most: usize) -> Optio
     followers.get_mut(index)
 }
 
-/// 1, 2, 3, 4, 5 to 6, 7 to 9, 10 to 15, more.
+/// 1, 2, 3, 4, 5 to 6, 7 to 9, 10 to 15, 16 to 31, 32 to 63, more.
 fn length_class(length: u8) -> usize {
     match length {
         0..=4 => usize::from(length).saturating_sub(1),
         5..=6 => 4,
         7..=9 => 5,
         10..=15 => 6,
-        _ => 7,
+        16..=31 => 7,
+        32..=63 => 8,
+        _ => 9,
     }
 }
 

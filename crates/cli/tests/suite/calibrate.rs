@@ -114,7 +114,7 @@ fn generate_measures_once_and_then_uses_what_is_kept() {
     let first = directory.run(&format!("{GENERATE} --threads 1")).json();
     let file = the_one_kept(&directory);
     let record = read(&file);
-    assert_eq!(tokens(&record["points"]).last(), Some(&17), "all that a draft of 16 nodes needs");
+    assert_eq!(tokens(&record["points"]).last(), Some(&32), "as many as a first answer waits for");
     let written = fs::metadata(&file).unwrap().modified().unwrap();
     let again = directory.run(&format!("{GENERATE} --threads 1 -v"));
     assert!(!again.stderr.contains("measured what a forward pass costs"), "{}", again.stderr);
@@ -140,14 +140,14 @@ fn the_curve_that_is_kept_decides_what_is_drafted() {
     let file = the_one_kept(&directory);
     let drafted = |c: f64| {
         let mut record = read(&file);
-        record["points"] = serde_json::json!([{"tokens": 1, "ms": 1.0}, {"tokens": 17, "ms": c}]);
+        record["points"] = serde_json::json!([{"tokens": 1, "ms": 1.0}, {"tokens": 32, "ms": c}]);
         fs::write(&file, record.to_string()).unwrap();
         let object = directory.run(&format!("{GENERATE} --threads 1")).json();
         assert_eq!(object["token_ids"], plain["token_ids"]);
         assert_eq!(read(&file), record, "it was used as it is");
         object["lookahead"]["draft_tokens"].as_u64().unwrap()
     };
-    let (free, dear) = (drafted(1.0), drafted(17.0));
+    let (free, dear) = (drafted(1.0), drafted(32.0));
     assert!(free > 0 && dear == 0, "{free} drafted where they are free, {dear} where they are dear");
 }
 

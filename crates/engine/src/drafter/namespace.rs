@@ -11,9 +11,9 @@ use lookahead_trie::{
 use super::draft::{Draft, DraftLimits};
 use super::interface::Drafter;
 
-/// Nodes that an adaptive draft may have, the root not counted: behind them, estimates of 16 tokens and more ahead say
-/// little, and a pass costs several times that over one token.
-const ADAPTIVE_LENGTH: usize = 16;
+/// Nodes that an adaptive draft may have, the root not counted, and its greatest depth: a long copy fills it. The cost curve decides how
+/// many of them run.
+const ADAPTIVE_LENGTH: usize = 63;
 
 /// The path probability of the least likely node that an adaptive draft may have: below the price of a token on any
 /// machine, so that the curve decides and not this bound, which only saves work on hopeless nodes.
@@ -44,11 +44,12 @@ pub struct DraftPolicy {
 }
 
 impl DraftPolicy {
-    /// Drafts as many nodes, up to 16, as promise the most tokens per time by the cost curve of the model. In a step
+    /// Drafts as many nodes, up to 63, as promise the most tokens per time by the cost curve of the model. In a step
     /// without a draft that pays, that is none.
     pub fn adaptive(cost: Arc<CostCurve>) -> Self {
         Self {
             draft_length: ADAPTIVE_LENGTH,
+            branch_length: ADAPTIVE_LENGTH,
             min_probability: ADAPTIVE_PROBABILITY,
             cost: Some(cost),
             ..Self::default()

@@ -29,7 +29,7 @@ pub(crate) struct Occurrence {
 
 impl Occurrence {
     /// Longer matches count as this long.
-    pub(crate) const LONGEST: u8 = 32;
+    pub(crate) const LONGEST: u8 = 64;
 
     /// The longest first, then by history, then the latest.
     pub(crate) fn rank(self) -> impl Ord {
