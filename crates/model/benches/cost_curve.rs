@@ -185,7 +185,8 @@ impl Bench {
         let largest = options.tokens.iter().copied().max().unwrap_or(0);
         let (needed, most) = ((options.context + largest).max(options.prefill), model.context_length());
         if needed > most {
-            return Err(format!("the model holds {most} tokens; {needed} are asked for").into());
+            let asked = "--context with the largest of --tokens, or --prefill,";
+            return Err(format!("the model holds {most} tokens; {asked} needs {needed}").into());
         }
         // Any tokens do: the time of a pass does not depend on what they say.
         let tokens = 0..options.context.max(largest).max(options.prefill);
@@ -356,8 +357,8 @@ fn compare(options: &Options, other: &str) -> Result<()> {
     let binaries = [&this.to_string_lossy(), other];
     let works: Vec<Work> = options.works().collect();
     let mut times = vec![[const { Vec::new() }; 2]; works.len()];
-    // Whose model lies in memory first has the better of it by some percent: each build is the first once.
-    for first in 0..2 {
+    // Whose model lies in memory first has the better of it by some percent: with two rounds and more, each build is the first once.
+    for first in 0..options.rounds.min(2) {
         let mut builds = [const { None }; 2];
         for index in [first, 1 - first] {
             builds[index] = Some(Build::start(binaries[index], options)?);

@@ -114,20 +114,22 @@ pub(crate) struct Trust {
     levels: Vec<(usize, usize, f32)>,
 }
 
-/// How far a level is trusted that nothing was learned about, by its class of lengths and number of different followers.
+/// How far a level is trusted that nothing was learned about: of this kind and class of lengths, with `count` occurrences and
+/// `distinct + 1` different followers.
 fn prior(kind: usize, length: usize, count: f32, distinct: usize) -> f32 {
     if kind == 0 && distinct == 0 {
         // What followed each time is the surer, the more often it did.
         return COPY[length] + (1.0 - COPY[length]) * (1.0 - 1.0 / count) * 0.5;
     }
-    // Shared text and guesses are weaker evidence, and so are places where different tokens followed.
-    let doubt = if kind == 0 { (5.0 - length as f32).max(1.0) } else { 12.0 - length.min(7) as f32 };
+    // Shared text and guesses are weaker evidence, however long they match, and so are places where different tokens followed.
+    let doubt =
+        if kind == 0 { (5.0 - length as f32).max(1.0) } else { 12.0 - length.min(FORMER_LENGTHS - 1) as f32 };
     count / (count + doubt + 2.0 * distinct as f32)
 }
 
 impl Default for Trust {
     fn default() -> Self {
-        let mut cells = Vec::with_capacity(KINDS * LENGTHS * COUNTS.len() * DISTINCT);
+        let mut cells = Vec::with_capacity(KINDS * LENGTHS * CELLS_OF_A_LENGTH);
         for kind in 0..KINDS {
             for length in 0..LENGTHS {
                 for count in COUNTS {

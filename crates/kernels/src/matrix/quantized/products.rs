@@ -39,91 +39,55 @@ pub(super) fn products<S: Simd, C: Codes, const V: usize, const T: usize>(
     vectors: Range<usize>,
     x: [&[i8; 32]; T],
 ) -> [[S::Dot; T]; V] {
+    let mut products = [[simd.dot_zero(); T]; V];
     if S::PAIRS && T > 1 {
-        of_pairs::<S, C, V, T>(simd, packed, parts, vectors, x)
-    } else if S::WIDE_DOT {
-        by_vectors::<S, C, V, T>(simd, packed, parts, vectors, x)
-    } else {
-        by_tokens::<S, C, V, T>(simd, packed, parts, vectors, x)
-    }
-}
-
-/// Vector by vector: sums of many tokens grow side by side, as each waits long for the last product.
-#[inline(always)]
-fn by_vectors<S: Simd, C: Codes, const V: usize, const T: usize>(
-    simd: S,
-    packed: [&[u8]; V],
-    parts: [usize; V],
-    vectors: Range<usize>,
-    x: [&[i8; 32]; T],
-) -> [[S::Dot; T]; V] {
-    let mut products = [[simd.dot_zero(); T]; V];
-    for c in vectors {
-        let mut weights = [simd.splat4([0; 4]); V];
-        for v in 0..V {
-            weights[v] = C::load(simd, packed[v], c, parts[v]);
-        }
-        for t in 0..T {
-            let x = splat_codes(simd, x[t], QUAD * c);
+        // Pair of tokens by pair, of an even number: with pairs of vectors, eight columns.
+        for c in vectors.step_by(2) {
             for v in 0..V {
-                products[v][t] = simd.dot(products[v][t], weights[v], x);
+                let weights =
+                    [C::load(simd, packed[v], c, parts[v]), C::load(simd, packed[v], c + 1, parts[v])];
+                for a in (0..T).step_by(2) {
+                    let b = a + 1;
+                    let x = [first(&x[a][QUAD * c..]), first(&x[b][QUAD * c..])];
+                    let sums = [products[v][a], products[v][b]];
+                    [products[v][a], products[v][b]] = simd.dot_pair(sums, weights, C::BIASED, x);
+                }
             }
         }
-    }
-    products
-}
-
-/// Token by token: all weights of the run stay in registers, and so does no sum but one.
-#[inline(always)]
-fn by_tokens<S: Simd, C: Codes, const V: usize, const T: usize>(
-    simd: S,
-    packed: [&[u8]; V],
-    parts: [usize; V],
-    vectors: Range<usize>,
-    x: [&[i8; 32]; T],
-) -> [[S::Dot; T]; V] {
-    let mut products = [[simd.dot_zero(); T]; V];
-    for v in 0..V {
-        let mut weights = [simd.splat4([0; 4]); VECTORS];
-        for c in vectors.clone() {
-            weights[c] = C::load(simd, packed[v], c, parts[v]);
-        }
-        unrolled!(t < T, {
-            let mut sum = simd.dot_zero();
-            for c in vectors.clone() {
-                sum = simd.dot(sum, weights[c], splat_codes(simd, x[t], QUAD * c));
-            }
-            products[v][t] = sum;
-        });
-    }
-    products
-}
-
-/// Pair of tokens by pair, where an instruction multiplies these: with pairs of vectors of codes, eight columns. `T` is even.
-#[inline(always)]
-fn of_pairs<S: Simd, C: Codes, const V: usize, const T: usize>(
-    simd: S,
-    packed: [&[u8]; V],
-    parts: [usize; V],
-    vectors: Range<usize>,
-    x: [&[i8; 32]; T],
-) -> [[S::Dot; T]; V] {
-    let mut products = [[simd.dot_zero(); T]; V];
-    for c in vectors.step_by(2) {
         for v in 0..V {
-            let weights = [C::load(simd, packed[v], c, parts[v]), C::load(simd, packed[v], c + 1, parts[v])];
-            for pair in 0..T / 2 {
-                let [a, b] = [2 * pair, 2 * pair + 1];
-                let x = [first(&x[a][QUAD * c..]), first(&x[b][QUAD * c..])];
-                let sums = [products[v][a], products[v][b]];
-                [products[v][a], products[v][b]] = simd.dot_pair(sums, weights, C::BIASED, x);
+            for a in (0..T).step_by(2) {
+                let b = a + 1;
+                [products[v][a], products[v][b]] = simd.pair_finish([products[v][a], products[v][b]]);
             }
         }
-    }
-    for v in 0..V {
-        for pair in 0..T / 2 {
-            let [a, b] = [2 * pair, 2 * pair + 1];
-            [products[v][a], products[v][b]] = simd.pair_finish([products[v][a], products[v][b]]);
+    } else if S::WIDE_DOT {
+        // Vector by vector: the sums of all tokens grow side by side, as each waits long for the last product.
+        for c in vectors {
+            let mut weights = [simd.splat4([0; 4]); V];
+            for v in 0..V {
+                weights[v] = C::load(simd, packed[v], c, parts[v]);
+            }
+            for t in 0..T {
+                let x = splat_codes(simd, x[t], QUAD * c);
+                for v in 0..V {
+                    products[v][t] = simd.dot(products[v][t], weights[v], x);
+                }
+            }
+        }
+    } else {
+        // Token by token: registers hold all weights of the run, and the sum of one token.
+        for v in 0..V {
+            let mut weights = [simd.splat4([0; 4]); VECTORS];
+            for c in vectors.clone() {
+                weights[c] = C::load(simd, packed[v], c, parts[v]);
+            }
+            unrolled!(t < T, {
+                let mut sum = simd.dot_zero();
+                for c in vectors.clone() {
+                    sum = simd.dot(sum, weights[c], splat_codes(simd, x[t], QUAD * c));
+                }
+                products[v][t] = sum;
+            });
         }
     }
     products
