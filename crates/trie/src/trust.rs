@@ -57,7 +57,7 @@ const MEMORY: f32 = 512.0;
 
 /// How often a copy of the request's own text goes on, by the length of the match, to begin with. Answers that rewrite what they were
 /// given go on more often, others less; either is soon learned.
-const COPY: [f32; LENGTHS] = [0.25, 0.3, 0.38, 0.48, 0.6, 0.65, 0.72, 0.8, 0.87, 0.92];
+const COPY: [f32; LENGTHS] = [0.2, 0.22, 0.3, 0.42, 0.55, 0.62, 0.72, 0.82, 0.88, 0.93];
 
 /// The probability of a token that no level knows: about one of a vocabulary.
 const UNKNOWN: f32 = 1e-5;
