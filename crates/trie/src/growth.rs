@@ -5,10 +5,11 @@
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
+use crate::departure::Departure;
 use crate::draft_origin::DraftOrigin;
 use crate::draft_params::{DraftParams, DraftShape};
 use crate::node_evidence::{Knowledge, NodeEvidence};
-use crate::trust::{RESUMED, SHARED, Trust};
+use crate::trust::{OWN, RESUMED, RETURNED, SHARED, Trust};
 use crate::{DraftTree, TokenId};
 
 /// A draft tree and what its nodes rest on.
@@ -101,15 +102,23 @@ impl Growth {
         self.heap.clear();
     }
 
-    /// Teaches `trust` that `tokens` followed, as far as the draft knew about them, and calls `visit` with the estimated
-    /// probability of each child of the nodes that were passed, and whether it is the token that followed.
-    pub(crate) fn learn(&self, trust: &mut Trust, tokens: &[TokenId], mut visit: impl FnMut(f32, bool)) {
+    /// Teaches `trust` that `tokens` followed, as far as the draft knew about them, keeps `departure` up to date, and calls `visit`
+    /// with the estimated probability of each child of the nodes that were passed, and whether it is the token that followed.
+    pub(crate) fn learn(
+        &self,
+        trust: &mut Trust,
+        departure: &mut Option<Departure>,
+        tokens: &[TokenId],
+        mut visit: impl FnMut(f32, bool),
+    ) {
         let mut node = 0;
         for &token in tokens {
             if self.evidence.len() <= node {
                 return;
             }
-            trust.learn(&self.evidence.of(node), token);
+            let evidence = self.evidence.of(node);
+            trust.learn(&evidence, token);
+            *departure = Departure::after(*departure, evidence.occurrences[OWN], token);
             let mut next = None;
             for child in node + 1..self.tree.len() {
                 if self.tree.parents()[child] as usize == node {
@@ -134,8 +143,8 @@ impl Growth {
         // Of equally long matches that of the first source.
         match longest.reduce(|best, other| if other.0 > best.0 { other } else { best }) {
             None => DraftOrigin::RunnersUp,
-            Some((_, 0 | RESUMED, next)) if next < own_start => DraftOrigin::Reference,
-            Some((_, 0 | RESUMED, _)) => DraftOrigin::Prompt,
+            Some((_, OWN | RESUMED | RETURNED, next)) if next < own_start => DraftOrigin::Reference,
+            Some((_, OWN | RESUMED | RETURNED, _)) => DraftOrigin::Prompt,
             Some((_, SHARED, _)) => DraftOrigin::Output,
             Some(_) => DraftOrigin::Corpus,
         }

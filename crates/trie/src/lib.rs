@@ -40,6 +40,7 @@
 mod budget;
 mod corpus;
 mod cost_curve;
+mod departure;
 mod draft_file;
 mod draft_origin;
 mod draft_params;

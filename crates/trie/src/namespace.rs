@@ -318,7 +318,10 @@ impl Namespace {
     fn all(&self, base: Option<&Corpus>, learned: &[Vec<TokenId>]) -> CorpusBuilder {
         let tokens = base.map_or(0, Corpus::tokens) as usize
             + learned.iter().map(|text| text.len() + 1).sum::<usize>();
-        let mut most = tokens.min(self.max_bytes / BYTES_PER_TOKEN);
+        let trust = self.trust.load();
+        let extras = trust.to_bytes().len() + self.runners_up.to_bytes().len();
+        let max_bytes = self.max_bytes.saturating_sub(extras).max(self.max_bytes / 2);
+        let mut most = tokens.min(max_bytes / BYTES_PER_TOKEN);
         let mut builder = loop {
             let mut builder = CorpusBuilder::default();
             let mut surplus = tokens - most;
@@ -331,14 +334,14 @@ impl Namespace {
                 add(text);
             }
             let bytes = builder.log.bytes();
-            if bytes <= self.max_bytes {
+            if bytes <= max_bytes {
                 break builder;
             }
             // Text that repeats itself less than real one takes more.
-            most = (most as f64 * 0.9 * self.max_bytes as f64 / bytes as f64) as usize;
+            most = (most as f64 * 0.9 * max_bytes as f64 / bytes as f64) as usize;
         };
         builder.runners_up.join(&self.runners_up);
-        builder.trust = Some(Trust::clone(&self.trust.load()));
+        builder.trust = Some(Trust::clone(&trust));
         builder
     }
 }

@@ -6,9 +6,10 @@
 use std::ops::Range;
 
 use crate::TokenId;
+use crate::departure::{Departure, is_copy};
 use crate::history::{FindLimits, History, Occurrence};
 use crate::runners_up::{CONTEXTS, RANKS, RunnersUp};
-use crate::trust::{Evidence, RESUMED, SOURCES};
+use crate::trust::{Evidence, OWN, RESUMED, RETURNED, SOURCES};
 
 /// Occurrences of the context that are looked at for each order, the latest first.
 const ROOT_LIMITS: FindLimits = FindLimits { most: 24, enough: usize::MAX };
@@ -29,6 +30,8 @@ pub(crate) struct Knowledge<'a> {
     pub(crate) histories: &'a [&'a dyn History],
     /// Of those, the ones that each source looks into.
     pub(crate) sources: [(usize, usize); SOURCES],
+    /// Where the request left a copy of its own text.
+    pub(crate) departure: Option<Departure>,
     /// Those asked first, first.
     pub(crate) runners_up: [&'a RunnersUp; 2],
 }
@@ -74,7 +77,7 @@ impl NodeEvidence {
     ) {
         let limits = if parent.is_none() { ROOT_LIMITS } else { NODE_LIMITS };
         let mut spans = [const { 0..0 }; SOURCES];
-        for (source, span) in spans.iter_mut().enumerate() {
+        for source in 0..SOURCES {
             let start = self.occurrences.len();
             if let Some((parent, token)) = parent {
                 for index in self.spans[parent as usize][source].clone() {
@@ -84,24 +87,28 @@ impl NodeEvidence {
                     }
                 }
             }
-            // A copy that resumed goes on; behind a guess there is none to look for.
+            // A copy that resumed or was returned to goes on; behind a guess there is none to look for.
             let inherited = &self.occurrences[start..];
             let is_known = inherited.len() >= ENOUGH || inherited.iter().any(|here| here.length >= LONG);
-            let may_look = parent.is_none() || (source != RESUMED && !is_known);
+            let may_look = parent.is_none() || (!matches!(source, RESUMED | RETURNED) && !is_known);
             if may_look {
                 self.occurrences.truncate(start);
+                let is_copying = self.occurrences[spans[OWN].clone()].first().is_some_and(is_copy);
                 let (first, end) = knowledge.sources[source];
                 for number in first..end {
                     let (history, found) = (knowledge.histories[number], &mut self.occurrences);
-                    if source == RESUMED {
-                        history.find_resumed(branch, limits, number as u8, found);
-                    } else {
-                        history.find(branch, limits, number as u8, found);
+                    match (source, knowledge.departure) {
+                        (RESUMED, _) => history.find_resumed(branch, limits, number as u8, found),
+                        (RETURNED, Some(departure)) if !is_copying => {
+                            found.extend(history.find_returned(branch, departure.at, number as u8));
+                        }
+                        (RETURNED, _) => {}
+                        _ => history.find(branch, limits, number as u8, found),
                     }
                 }
                 self.occurrences[start..].sort_unstable_by_key(|occurrence| occurrence.rank());
             }
-            *span = start..self.occurrences.len();
+            spans[source] = start..self.occurrences.len();
         }
         self.spans.push(spans);
         let [own, shared] = knowledge.runners_up.map(|table| table.of(branch));

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::departure::Departure;
 use crate::draft_origin::DraftOrigin;
 use crate::draft_params::{DraftParams, DraftShape, DraftSource};
 use crate::growth::Growth;
@@ -42,6 +43,7 @@ pub struct Request {
     /// The namespace's trust as it was when the request began.
     origin: Arc<Trust>,
     sharing: Sharing,
+    departure: Option<Departure>,
     growth: Growth,
     /// The draft in the parallel shape, and the nodes of the grown one that it repeats; else empty.
     parallel: (DraftTree, Vec<u32>),
@@ -62,6 +64,7 @@ impl Request {
             trust: Trust::clone(&trust),
             origin: trust,
             sharing,
+            departure: None,
             growth: Growth::default(),
             parallel: Default::default(),
             reliability: Reliability::default(),
@@ -79,10 +82,11 @@ impl Request {
             Sharing::Off => DraftSource::Prompt,
             Sharing::Read | Sharing::ReadWrite => params.source,
         };
-        let Self { text, runners_up, trust, growth, context, .. } = self;
+        let Self { text, runners_up, trust, growth, context, departure, .. } = self;
         let logs = shared.logs(text);
         let histories = shared.histories(&logs);
-        let knowledge = shared.knowledge(&histories, source, [runners_up, shared_runners_up]);
+        let runners_up = [&*runners_up, shared_runners_up];
+        let knowledge = shared.knowledge(&histories, source, runners_up, *departure);
         growth.grow(knowledge, trust, context, *params);
         self.parallel.1.clear();
         if params.shape == DraftShape::Parallel {
@@ -94,8 +98,10 @@ impl Request {
 
     /// Appends the tokens that the model produced, and learns from how the last draft fared.
     pub(crate) fn accept(&mut self, tokens: &[TokenId]) {
-        let Self { trust, growth, reliability, .. } = self;
-        growth.learn(trust, tokens, |probability, is_accepted| reliability.add(probability, is_accepted));
+        let Self { trust, growth, reliability, departure, .. } = self;
+        growth.learn(trust, departure, tokens, |probability, is_accepted| {
+            reliability.add(probability, is_accepted);
+        });
         growth.forget();
         self.text_writer.extend(&self.text, tokens);
         self.context.extend_from_slice(tokens);

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::corpus::Corpus;
+use crate::departure::Departure;
 use crate::draft_params::DraftSource;
 use crate::history::{History, Log, LogView};
 use crate::node_evidence::Knowledge;
@@ -39,6 +40,7 @@ impl Shared {
         histories: &'a [&'a dyn History],
         source: DraftSource,
         runners_up: [&'a RunnersUp; 2],
+        departure: Option<Departure>,
     ) -> Knowledge<'a> {
         let own = usize::from(source != DraftSource::Output);
         let (shared, all) = match source {
@@ -50,7 +52,8 @@ impl Shared {
             DraftSource::Output => [runners_up[1], runners_up[1]],
             DraftSource::Mixed => runners_up,
         };
-        Knowledge { histories, sources: [(0, own), (0, own), (1, shared), (shared, all)], runners_up }
+        let sources = [(0, own), (0, own), (0, own), (1, shared), (shared, all)];
+        Knowledge { histories, sources, departure, runners_up }
     }
 }
 

@@ -19,20 +19,29 @@ use crate::history::Occurrence;
 use crate::runners_up::{CONTEXTS, NO_TOKEN, RANKS};
 
 /// Where occurrences are looked for: in the request's own text; there, with the last token of the context changed (a copy
-/// that resumes behind a difference); in what the namespace shares; in corpora.
-pub(crate) const SOURCES: usize = 4;
+/// that resumes behind a difference); there, close to where a copy was left; in what the namespace shares; in corpora.
+pub(crate) const SOURCES: usize = 5;
+
+/// The source of the request's own text.
+pub(crate) const OWN: usize = 0;
 
 /// The source of copies that resume.
 pub(crate) const RESUMED: usize = 1;
 
+/// The source of copies that are returned to.
+pub(crate) const RETURNED: usize = 2;
+
 /// The source of what the namespace shares, corpora aside.
-pub(crate) const SHARED: usize = 2;
+pub(crate) const SHARED: usize = 3;
 
 /// Kinds of evidence: those of sources, then the runners-up behind two tokens and behind one.
 const KINDS: usize = SOURCES + CONTEXTS;
 
 /// Match lengths told apart; see [`length_class`].
 const LENGTHS: usize = 10;
+
+/// The sources and lengths of earlier versions: without [`RETURNED`], and with fewer lengths before that.
+const FORMER: [(usize, usize); 2] = [(SOURCES - 1, LENGTHS), (SOURCES - 1, FORMER_LENGTHS)];
 
 /// As many as the first version told apart.
 const FORMER_LENGTHS: usize = 8;
@@ -58,6 +67,9 @@ const MEMORY: f32 = 512.0;
 /// How often a copy of the request's own text goes on, by the length of the match, to begin with. Answers that rewrite what they were
 /// given go on more often, others less; either is soon learned.
 const COPY: [f32; LENGTHS] = [0.2, 0.22, 0.3, 0.42, 0.55, 0.62, 0.72, 0.82, 0.88, 0.93];
+
+/// How often a copy goes on that was returned to, to begin with, by the length that it counts as.
+const RETURN: [f32; LENGTHS] = [0.1, 0.1, 0.1, 0.15, 0.4, 0.6, 0.75, 0.85, 0.9, 0.95];
 
 /// The probability of a token that no level knows: about one of a vocabulary.
 const UNKNOWN: f32 = 1e-5;
@@ -117,13 +129,19 @@ pub(crate) struct Trust {
 /// How far a level is trusted that nothing was learned about: of this kind and class of lengths, with `count` occurrences and
 /// `distinct + 1` different followers.
 fn prior(kind: usize, length: usize, count: f32, distinct: usize) -> f32 {
-    if kind == 0 && distinct == 0 {
+    if kind == RETURNED {
+        return RETURN[length];
+    }
+    if kind == OWN && distinct == 0 {
         // What followed each time is the surer, the more often it did.
         return COPY[length] + (1.0 - COPY[length]) * (1.0 - 1.0 / count) * 0.5;
     }
     // Shared text and guesses are weaker evidence, however long they match, and so are places where different tokens followed.
-    let doubt =
-        if kind == 0 { (5.0 - length as f32).max(1.0) } else { 12.0 - length.min(FORMER_LENGTHS - 1) as f32 };
+    let doubt = if kind == OWN {
+        (5.0 - length as f32).max(1.0)
+    } else {
+        12.0 - length.min(FORMER_LENGTHS - 1) as f32
+    };
     count / (count + doubt + 2.0 * distinct as f32)
 }
 
@@ -210,27 +228,29 @@ impl Trust {
         numbers.flat_map(f32::to_le_bytes).collect()
     }
 
-    /// What [`Trust::to_bytes`] gave, now or when fewer lengths were told apart; `None` for anything else.
+    /// What [`Trust::to_bytes`] gave, now or when fewer sources or lengths were told apart; `None` for anything else.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, []) = bytes.as_chunks::<4>() else { return None };
-        let lengths =
-            [LENGTHS, FORMER_LENGTHS].into_iter().find(|lengths| numbers.len() == numbers_of(*lengths))?;
+        let (sources, lengths) = [(SOURCES, LENGTHS)]
+            .into_iter()
+            .chain(FORMER)
+            .find(|&(sources, lengths)| numbers.len() == numbers_of(sources, lengths))?;
         let mut numbers = numbers.iter();
         let mut trust = Self::default();
-        for kind in trust.cells.chunks_exact_mut(LENGTHS * CELLS_OF_A_LENGTH) {
-            for length in 0..lengths {
-                let start = length * CELLS_OF_A_LENGTH;
-                for cell in &mut kind[start..start + CELLS_OF_A_LENGTH] {
-                    *cell = Cell { reached: take(&mut numbers)?, made: take(&mut numbers)? };
-                    if cell.reached == 0.0 || cell.made > cell.reached {
-                        return None;
-                    }
+        for (kind, cells) in trust.cells.chunks_exact_mut(LENGTHS * CELLS_OF_A_LENGTH).enumerate() {
+            if kind == RETURNED && sources < SOURCES {
+                continue;
+            }
+            for cell in &mut cells[..lengths * CELLS_OF_A_LENGTH] {
+                *cell = Cell { reached: take(&mut numbers)?, made: take(&mut numbers)? };
+                if cell.reached == 0.0 || cell.made > cell.reached {
+                    return None;
                 }
             }
             // The longest class stood for all that are longer.
             let longest = (lengths - 1) * CELLS_OF_A_LENGTH;
             for length in lengths..LENGTHS {
-                kind.copy_within(longest..longest + CELLS_OF_A_LENGTH, length * CELLS_OF_A_LENGTH);
+                cells.copy_within(longest..longest + CELLS_OF_A_LENGTH, length * CELLS_OF_A_LENGTH);
             }
         }
         for rank in trust.ranks.iter_mut().flatten() {
@@ -292,9 +312,9 @@ impl Trust {
     }
 }
 
-/// Numbers in a file in which so many lengths are told apart.
-const fn numbers_of(lengths: usize) -> usize {
-    KINDS * lengths * CELLS_OF_A_LENGTH * 2 + CONTEXTS * RANKS
+/// Numbers in a file in which so many sources and lengths are told apart.
+const fn numbers_of(sources: usize, lengths: usize) -> usize {
+    (sources + CONTEXTS) * lengths * CELLS_OF_A_LENGTH * 2 + CONTEXTS * RANKS
 }
 
 /// Reads the next number of a file, if it is one that counts may have.
@@ -371,7 +391,7 @@ mod tests {
 
     /// The evidence of own text alone.
     fn evidence(found: &[Occurrence]) -> Evidence<'_> {
-        Evidence { occurrences: [found, &[], &[], &[]], runners_up: [None; CONTEXTS] }
+        Evidence { occurrences: [found, &[], &[], &[], &[]], runners_up: [None; CONTEXTS] }
     }
 
     fn probabilities(trust: &mut Trust, evidence: &Evidence<'_>) -> Vec<(TokenId, f32)> {
@@ -448,6 +468,10 @@ mod tests {
         }
         let bytes = trust.to_bytes();
         assert_eq!(Trust::from_bytes(&bytes).unwrap().to_bytes(), bytes);
+        // As it was written before copies were returned to.
+        let kind = LENGTHS * CELLS_OF_A_LENGTH * 8;
+        let former = [&bytes[..RETURNED * kind], &bytes[(RETURNED + 1) * kind..]].concat();
+        assert_eq!(Trust::from_bytes(&former).unwrap().to_bytes(), bytes);
         assert!(Trust::from_bytes(&bytes[1..]).is_none() && Trust::from_bytes(&[]).is_none());
         for number in [f32::NAN, -1.0, f32::INFINITY, 0.0] {
             let mut bad = bytes.clone();

@@ -8,6 +8,12 @@ use crate::TokenId;
 /// Lengths of the indexed sequences, ascending. A context is looked up by the longest first.
 pub(crate) const ORDERS: [usize; 4] = [1, 2, 4, 8];
 
+/// Tokens that are looked at for the return to a copy.
+const REACH: u32 = 64;
+
+/// As long a match a return is worth in addition to what matches behind it.
+const BEFORE: u8 = 3;
+
 /// Between texts: no token, and equal to none.
 pub(crate) const BREAK: TokenId = TokenId::MAX;
 
@@ -107,6 +113,18 @@ pub(crate) trait History: Send + Sync {
             }
         }
         found.truncate(kept);
+    }
+
+    /// Where the last token of `context` stands first behind the index `left`, or just before it, within [`REACH`]. Its length is that of the
+    /// match and [`BEFORE`], for what matched before the copy was left there.
+    fn find_returned(&self, context: &[TokenId], left: u32, history: u8) -> Option<Occurrence> {
+        let last = *context.last()?;
+        let ends = left.saturating_sub(1)..left.saturating_add(REACH);
+        let text = ends.map(|end| (end, self.token(end)));
+        let (end, _) = text.take_while(|&(_, token)| token != BREAK).find(|&(_, token)| token == last)?;
+        let (next, token) = (end + 1, self.token(end + 1));
+        let length = (self.match_length(context, end) as u8 + BEFORE).min(Occurrence::LONGEST);
+        (token != BREAK).then_some(Occurrence { next, token, length, history })
     }
 
     /// How many tokens up to the one at `end` equal the end of `context`, [`Occurrence::LONGEST`] at most.

@@ -176,6 +176,31 @@ fn a_copy_resumes_behind_a_difference() {
     assert_eq!(tree.tokens()[..4], [11, 4, 5, 6], "11 was never seen, and stands where 10 did: {tree:?}");
 }
 
+#[test]
+fn a_copy_that_was_left_is_returned_to_where_it_was_left() {
+    const LINE_END: TokenId = 99;
+    let lines = (0..12).map(|line| [&[20 + line; 8][..], &[LINE_END]].concat());
+    let mut prompt = Vec::new();
+    for (number, line) in lines.enumerate() {
+        prompt.extend(
+            line.into_iter()
+                .zip(0..)
+                .map(|(token, at)| if token == LINE_END { token } else { token * 100 + at }),
+        );
+        assert_eq!(prompt.len(), 9 * (number + 1));
+    }
+    let namespace = namespace();
+    let mut request = namespace.begin(&prompt, &[], Sharing::ReadWrite);
+    // Two lines are copied, another is put between, and the third line should come next, not what followed the last line end.
+    let inserted = [7, 8, 9, LINE_END];
+    for token in prompt[..18].iter().copied().chain(inserted) {
+        drafted(&namespace, &mut request);
+        namespace.accept(&mut request, &[token]);
+    }
+    let tree = drafted(&namespace, &mut request);
+    assert_eq!(tree.tokens()[..5], [&[LINE_END], &prompt[18..22]].concat(), "{tree:?}");
+}
+
 /// A namespace and a request behind whose text four tokens are likely, and several behind each.
 fn at_a_fork() -> (Namespace, Request) {
     let namespace = namespace();
