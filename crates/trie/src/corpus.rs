@@ -8,7 +8,7 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use crate::error::FileProblem;
-use crate::history::{Header, Log, LogWriter, Shard, ShardId, write_shard};
+use crate::history::{Header, Log, LogWriter, Shard, ShardId, is_question, write_shard};
 use crate::journal;
 use crate::runners_up::RunnersUp;
 use crate::trust::Trust;
@@ -83,8 +83,8 @@ impl CorpusBuilder {
     /// If the file is damaged, or its journal cannot be read.
     pub fn add_corpus(&mut self, corpus: &Corpus) -> Result<(), TrieError> {
         corpus.check()?;
-        let journaled = corpus.journaled()?;
-        corpus.texts().chain(journaled).for_each(|text| self.add(&text));
+        let journaled = journal::answers(&corpus.path, corpus.id())?;
+        corpus.shard.texts().chain(journaled).for_each(|text| self.add(&text));
         let [trust, runners_up] = corpus.extras()?;
         self.runners_up.join_bytes(runners_up);
         self.trust = self.trust.take().or_else(|| Trust::from_bytes(trust));
@@ -196,7 +196,7 @@ impl Corpus {
 
     /// Its texts, the oldest first.
     pub fn texts(&self) -> impl Iterator<Item = Vec<TokenId>> + '_ {
-        self.shard.texts()
+        self.shard.texts().map(without_question)
     }
 
     /// Reads all of it and compares it with its checksums.
@@ -212,7 +212,8 @@ impl Corpus {
     /// # Errors
     /// If the journal cannot be read or is no journal.
     pub fn journaled(&self) -> Result<Vec<Vec<TokenId>>, TrieError> {
-        journal::answers(&self.path, self.shard.id())
+        let answers = journal::answers(&self.path, self.shard.id())?;
+        Ok(answers.into_iter().map(without_question).collect())
     }
 
     pub(crate) fn id(&self) -> ShardId {
@@ -228,6 +229,14 @@ impl Corpus {
         let extra = |index| self.shard.extra(index).map_err(|problem| problem.of(&self.path));
         Ok([extra(0)?, extra(1)?])
     }
+}
+
+/// A text without the token that stands for the question it answers.
+fn without_question(mut text: Vec<TokenId>) -> Vec<TokenId> {
+    if text.first().is_some_and(|&first| is_question(first)) {
+        text.remove(0);
+    }
+    text
 }
 
 /// What the header of the file at `path` says; an error if there is none that can be used.

@@ -9,7 +9,7 @@ use crate::departure::Departure;
 use crate::draft_origin::DraftOrigin;
 use crate::draft_params::{DraftParams, DraftShape};
 use crate::node_evidence::{Knowledge, NodeEvidence};
-use crate::trust::{OWN, RESUMED, RETURNED, SHARED, Trust};
+use crate::trust::{ANSWERED, OWN, RESUMED, RETURNED, SHARED, Trust};
 use crate::{DraftTree, TokenId};
 
 /// A draft tree and what its nodes rest on.
@@ -145,7 +145,7 @@ impl Growth {
             None => DraftOrigin::RunnersUp,
             Some((_, OWN | RESUMED | RETURNED, next)) if next < own_start => DraftOrigin::Reference,
             Some((_, OWN | RESUMED | RETURNED, _)) => DraftOrigin::Prompt,
-            Some((_, SHARED, _)) => DraftOrigin::Output,
+            Some((_, ANSWERED | SHARED, _)) => DraftOrigin::Output,
             Some(_) => DraftOrigin::Corpus,
         }
     }

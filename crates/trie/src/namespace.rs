@@ -13,7 +13,7 @@ use crate::corpus::{Corpus, CorpusBuilder};
 use crate::draft_file::{DraftFile, Found};
 use crate::draft_params::DraftParams;
 use crate::error::FileProblem;
-use crate::history::LogWriter;
+use crate::history::{LogWriter, is_question};
 use crate::journal::Record;
 use crate::request::{Request, Sharing};
 use crate::request_text::RequestText;
@@ -210,7 +210,8 @@ impl Namespace {
     }
 
     /// Ends a request. If it shares them, its output, its runners-up and what it learned join the namespace. Its prompt and
-    /// its references do not: nobody ever sees them.
+    /// its references do not: nobody ever sees them. Of the prompt, a hash of 31 bits stands before the output, by which the next
+    /// request with the same prompt finds it.
     ///
     /// # Errors
     /// If the namespace is kept in a file and its journal cannot be written. The output is known all the same.
@@ -219,13 +220,13 @@ impl Namespace {
         if !request.shares_output() {
             return Ok(());
         }
-        let output = request.output();
+        let answer = request.answer();
         let mut writer = self.writer();
-        self.add(&mut writer, &output);
+        self.add(&mut writer, &answer);
         self.runners_up.join(request.runners_up());
         let trust = request.teach(&self.trust.load());
         self.trust.store(Arc::new(trust));
-        writer.record(|| Record::Answer(output, request.runners_up().to_bytes()))
+        writer.record(|| Record::Answer(answer, request.runners_up().to_bytes()))
     }
 
     /// Makes sure that all that was learned is on the disk, if the namespace is kept in a file: in the journal, or, where that
@@ -295,7 +296,8 @@ impl Namespace {
             }
             writer.log.extend(&shared.newer, piece);
         }
-        self.tokens_learned.fetch_add(tokens.len() as u64, Ordering::Relaxed);
+        let questions = tokens.iter().filter(|&&token| is_question(token)).count();
+        self.tokens_learned.fetch_add((tokens.len() - questions) as u64, Ordering::Relaxed);
     }
 
     /// Learns what a journal holds.
@@ -329,7 +331,7 @@ impl Namespace {
                 builder.add(text.get(surplus..).unwrap_or_default());
                 surplus = surplus.saturating_sub(text.len() + 1);
             };
-            base.into_iter().flat_map(Corpus::texts).for_each(|text| add(&text));
+            base.into_iter().flat_map(|base| base.shard().texts()).for_each(|text| add(&text));
             for text in learned {
                 add(text);
             }

@@ -9,7 +9,7 @@ use crate::TokenId;
 use crate::departure::{Departure, is_copy};
 use crate::history::{FindLimits, History, Occurrence};
 use crate::runners_up::{CONTEXTS, RANKS, RunnersUp};
-use crate::trust::{Evidence, OWN, RESUMED, RETURNED, SOURCES};
+use crate::trust::{ANSWERED, Evidence, OWN, RESUMED, RETURNED, SOURCES};
 
 /// Occurrences of the context that are looked at for each order, the latest first.
 const ROOT_LIMITS: FindLimits = FindLimits { most: 24, enough: usize::MAX };
@@ -30,6 +30,10 @@ pub(crate) struct Knowledge<'a> {
     pub(crate) histories: &'a [&'a dyn History],
     /// Of those, the ones that each source looks into.
     pub(crate) sources: [(usize, usize); SOURCES],
+    /// The token that stands for the request's prompt.
+    pub(crate) question: TokenId,
+    /// Tokens of its output.
+    pub(crate) output_len: u32,
     /// Where the request left a copy of its own text.
     pub(crate) departure: Option<Departure>,
     /// Those asked first, first.
@@ -87,10 +91,11 @@ impl NodeEvidence {
                     }
                 }
             }
-            // A copy that resumed or was returned to goes on; behind a guess there is none to look for.
+            // An answer, and a copy that resumed or was returned to, go on; behind a guess there is none to look for.
             let inherited = &self.occurrences[start..];
             let is_known = inherited.len() >= ENOUGH || inherited.iter().any(|here| here.length >= LONG);
-            let may_look = parent.is_none() || (!matches!(source, RESUMED | RETURNED) && !is_known);
+            let may_look =
+                parent.is_none() || (!matches!(source, ANSWERED | RESUMED | RETURNED) && !is_known);
             if may_look {
                 self.occurrences.truncate(start);
                 let is_copying = self.occurrences[spans[OWN].clone()].first().is_some_and(is_copy);
@@ -98,6 +103,11 @@ impl NodeEvidence {
                 for number in first..end {
                     let (history, found) = (knowledge.histories[number], &mut self.occurrences);
                     match (source, knowledge.departure) {
+                        (ANSWERED, _) => {
+                            let begun = &branch[branch.len().saturating_sub(knowledge.output_len as usize)..];
+                            let Knowledge { question, output_len, .. } = knowledge;
+                            history.find_answers(question, begun, output_len, number as u8, found);
+                        }
                         (RESUMED, _) => history.find_resumed(branch, limits, number as u8, found),
                         (RETURNED, Some(departure)) if !is_copying => {
                             found.extend(history.find_returned(branch, departure.at, number as u8));

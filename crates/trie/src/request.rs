@@ -35,6 +35,8 @@ pub struct Request {
     text_writer: LogWriter,
     /// The end of its text, as far as it can match.
     context: Vec<TokenId>,
+    /// The token that stands for its prompt.
+    question: TokenId,
     /// Where its prompt begins, behind its references, and its output.
     prompt_start: u32,
     output_start: u32,
@@ -53,12 +55,13 @@ pub struct Request {
 impl Request {
     /// A request of this trust, with the text that it comes with.
     pub(crate) fn new(trust: Arc<Trust>, text: RequestText, sharing: Sharing) -> Self {
-        let RequestText { log, writer, context, prompt_start } = text;
+        let RequestText { log, writer, context, prompt_start, question } = text;
         Self {
             output_start: log.len(),
             text: log,
             text_writer: writer,
             context,
+            question,
             prompt_start,
             runners_up: RunnersUp::new(PLACES),
             trust: Trust::clone(&trust),
@@ -82,11 +85,12 @@ impl Request {
             Sharing::Off => DraftSource::Prompt,
             Sharing::Read | Sharing::ReadWrite => params.source,
         };
-        let Self { text, runners_up, trust, growth, context, departure, .. } = self;
+        let Self { text, runners_up, trust, growth, context, question, output_start, departure, .. } = self;
         let logs = shared.logs(text);
         let histories = shared.histories(&logs);
         let runners_up = [&*runners_up, shared_runners_up];
-        let knowledge = shared.knowledge(&histories, source, runners_up, *departure);
+        let output_len = text.len() - *output_start;
+        let knowledge = shared.knowledge(&histories, source, runners_up, (*question, output_len), *departure);
         growth.grow(knowledge, trust, context, *params);
         self.parallel.1.clear();
         if params.shape == DraftShape::Parallel {
@@ -109,9 +113,9 @@ impl Request {
         self.context.drain(..surplus);
     }
 
-    /// The tokens that the model produced.
-    pub(crate) fn output(&self) -> Vec<TokenId> {
-        self.text.tokens(self.output_start..u32::MAX).collect()
+    /// The token that stands for its prompt, then the tokens that the model produced.
+    pub(crate) fn answer(&self) -> Vec<TokenId> {
+        std::iter::once(self.question).chain(self.text.tokens(self.output_start..u32::MAX)).collect()
     }
 
     /// Whether what it produced joins its namespace.

@@ -1,7 +1,7 @@
 //! The text that a request comes with, indexed.
 
 use crate::TokenId;
-use crate::history::{Log, LogWriter, context_of};
+use crate::history::{Log, LogWriter, context_of, question};
 
 /// The references and the prompt of a request, indexed for drafting.
 ///
@@ -14,6 +14,8 @@ pub struct RequestText {
     pub(crate) context: Vec<TokenId>,
     /// Where the prompt begins, behind the references.
     pub(crate) prompt_start: u32,
+    /// The token that stands for the prompt.
+    pub(crate) question: TokenId,
 }
 
 impl RequestText {
@@ -25,7 +27,7 @@ impl RequestText {
             prompt_start = log.len();
             writer.extend(&log, text);
         }
-        Self { log, writer, context: context_of(prompt).to_vec(), prompt_start }
+        Self { log, writer, context: context_of(prompt).to_vec(), prompt_start, question: question(prompt) }
     }
 
     /// Allocated bytes.
@@ -37,6 +39,6 @@ impl RequestText {
 impl Clone for RequestText {
     fn clone(&self) -> Self {
         let (log, writer) = self.writer.copy(&self.log);
-        Self { log, writer, context: self.context.clone(), prompt_start: self.prompt_start }
+        Self { log, writer, context: self.context.clone(), ..*self }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::TokenId;
 use crate::corpus::Corpus;
 use crate::departure::Departure;
 use crate::draft_params::DraftSource;
@@ -40,6 +41,7 @@ impl Shared {
         histories: &'a [&'a dyn History],
         source: DraftSource,
         runners_up: [&'a RunnersUp; 2],
+        (question, output_len): (TokenId, u32),
         departure: Option<Departure>,
     ) -> Knowledge<'a> {
         let own = usize::from(source != DraftSource::Output);
@@ -52,8 +54,8 @@ impl Shared {
             DraftSource::Output => [runners_up[1], runners_up[1]],
             DraftSource::Mixed => runners_up,
         };
-        let sources = [(0, own), (0, own), (0, own), (1, shared), (shared, all)];
-        Knowledge { histories, sources, departure, runners_up }
+        let sources = [(1, shared), (0, own), (0, own), (0, own), (1, shared), (shared, all)];
+        Knowledge { histories, sources, question, output_len, departure, runners_up }
     }
 }
 

@@ -18,21 +18,25 @@ use crate::TokenId;
 use crate::history::Occurrence;
 use crate::runners_up::{CONTEXTS, NO_TOKEN, RANKS};
 
-/// Where occurrences are looked for: in the request's own text; there, with the last token of the context changed (a copy
-/// that resumes behind a difference); there, close to where a copy was left; in what the namespace shares; in corpora.
-pub(crate) const SOURCES: usize = 5;
+/// Where occurrences are looked for: in earlier answers to the same question; in the request's own text; there, with the last token
+/// of the context changed (a copy that resumes behind a difference); there, close to where a copy was left; in what the namespace
+/// shares; in corpora.
+pub(crate) const SOURCES: usize = 6;
+
+/// The source of earlier answers to the same question.
+pub(crate) const ANSWERED: usize = 0;
 
 /// The source of the request's own text.
-pub(crate) const OWN: usize = 0;
+pub(crate) const OWN: usize = 1;
 
 /// The source of copies that resume.
-pub(crate) const RESUMED: usize = 1;
+pub(crate) const RESUMED: usize = 2;
 
 /// The source of copies that are returned to.
-pub(crate) const RETURNED: usize = 2;
+pub(crate) const RETURNED: usize = 3;
 
 /// The source of what the namespace shares, corpora aside.
-pub(crate) const SHARED: usize = 3;
+pub(crate) const SHARED: usize = 4;
 
 /// Kinds of evidence: those of sources, then the runners-up behind two tokens and behind one.
 const KINDS: usize = SOURCES + CONTEXTS;
@@ -40,8 +44,12 @@ const KINDS: usize = SOURCES + CONTEXTS;
 /// Match lengths told apart; see [`length_class`].
 const LENGTHS: usize = 10;
 
-/// The sources and lengths of earlier versions: without [`RETURNED`], and with fewer lengths before that.
-const FORMER: [(usize, usize); 2] = [(SOURCES - 1, LENGTHS), (SOURCES - 1, FORMER_LENGTHS)];
+/// The sources and lengths of earlier versions: without [`NEWER`] sources, and with fewer lengths before that.
+const FORMER: [(usize, usize); 2] =
+    [(SOURCES - NEWER.len(), LENGTHS), (SOURCES - NEWER.len(), FORMER_LENGTHS)];
+
+/// Sources that earlier versions did not have.
+const NEWER: [usize; 2] = [ANSWERED, RETURNED];
 
 /// As many as the first version told apart.
 const FORMER_LENGTHS: usize = 8;
@@ -70,6 +78,10 @@ const COPY: [f32; LENGTHS] = [0.2, 0.22, 0.3, 0.42, 0.55, 0.62, 0.72, 0.82, 0.88
 
 /// How often a copy goes on that was returned to, to begin with, by the length that it counts as.
 const RETURN: [f32; LENGTHS] = [0.1, 0.1, 0.1, 0.15, 0.4, 0.6, 0.75, 0.85, 0.9, 0.95];
+
+/// How often the next token is that of an earlier answer to the same question, to begin with, by how many different tokens followed
+/// in such answers.
+const ANSWER: [f32; DISTINCT] = [0.9, 0.8, 0.6];
 
 /// The probability of a token that no level knows: about one of a vocabulary.
 const UNKNOWN: f32 = 1e-5;
@@ -129,12 +141,12 @@ pub(crate) struct Trust {
 /// How far a level is trusted that nothing was learned about: of this kind and class of lengths, with `count` occurrences and
 /// `distinct + 1` different followers.
 fn prior(kind: usize, length: usize, count: f32, distinct: usize) -> f32 {
-    if kind == RETURNED {
-        return RETURN[length];
-    }
-    if kind == OWN && distinct == 0 {
+    match kind {
+        ANSWERED => return ANSWER[distinct],
+        RETURNED => return RETURN[length],
         // What followed each time is the surer, the more often it did.
-        return COPY[length] + (1.0 - COPY[length]) * (1.0 - 1.0 / count) * 0.5;
+        OWN if distinct == 0 => return COPY[length] + (1.0 - COPY[length]) * (1.0 - 1.0 / count) * 0.5,
+        _ => {}
     }
     // Shared text and guesses are weaker evidence, however long they match, and so are places where different tokens followed.
     let doubt = if kind == OWN {
@@ -238,7 +250,7 @@ impl Trust {
         let mut numbers = numbers.iter();
         let mut trust = Self::default();
         for (kind, cells) in trust.cells.chunks_exact_mut(LENGTHS * CELLS_OF_A_LENGTH).enumerate() {
-            if kind == RETURNED && sources < SOURCES {
+            if sources < SOURCES && NEWER.contains(&kind) {
                 continue;
             }
             for cell in &mut cells[..lengths * CELLS_OF_A_LENGTH] {
@@ -391,7 +403,9 @@ mod tests {
 
     /// The evidence of own text alone.
     fn evidence(found: &[Occurrence]) -> Evidence<'_> {
-        Evidence { occurrences: [found, &[], &[], &[], &[]], runners_up: [None; CONTEXTS] }
+        let mut occurrences: [&[Occurrence]; SOURCES] = [&[]; SOURCES];
+        occurrences[OWN] = found;
+        Evidence { occurrences, runners_up: [None; CONTEXTS] }
     }
 
     fn probabilities(trust: &mut Trust, evidence: &Evidence<'_>) -> Vec<(TokenId, f32)> {
@@ -403,7 +417,7 @@ mod tests {
         let found = occurrences(&[1, 2, 3, 9, 2, 4, 5, 2, 4, 1, 2], &[1, 2]);
         let mut trust = Trust::default();
         // Once "1 2" was followed, by 3; three times "2" was, once by 3 and twice by 4.
-        let (one, three) = (trust.cells[cell(0, 1, 1, 1)].trust(), trust.cells[cell(0, 0, 3, 2)].trust());
+        let (one, three) = (trust.cells[cell(OWN, 1, 1, 1)].trust(), trust.cells[cell(OWN, 0, 3, 2)].trust());
         let expected = [(3, one + (1.0 - one) * three / 3.0), (4, (1.0 - one) * three * 2.0 / 3.0)];
         let estimated = probabilities(&mut trust, &evidence(&found));
         for ((token, probability), expected) in estimated.into_iter().zip(expected) {
@@ -468,9 +482,10 @@ mod tests {
         }
         let bytes = trust.to_bytes();
         assert_eq!(Trust::from_bytes(&bytes).unwrap().to_bytes(), bytes);
-        // As it was written before copies were returned to.
-        let kind = LENGTHS * CELLS_OF_A_LENGTH * 8;
-        let former = [&bytes[..RETURNED * kind], &bytes[(RETURNED + 1) * kind..]].concat();
+        // As it was written before there were all sources.
+        let kinds = bytes.chunks(LENGTHS * CELLS_OF_A_LENGTH * 8).enumerate();
+        let former: Vec<u8> =
+            kinds.filter(|(kind, _)| !NEWER.contains(kind)).flat_map(|(_, kind)| kind.to_vec()).collect();
         assert_eq!(Trust::from_bytes(&former).unwrap().to_bytes(), bytes);
         assert!(Trust::from_bytes(&bytes[1..]).is_none() && Trust::from_bytes(&[]).is_none());
         for number in [f32::NAN, -1.0, f32::INFINITY, 0.0] {

@@ -17,6 +17,13 @@ const BEFORE: u8 = 3;
 /// Between texts: no token, and equal to none.
 pub(crate) const BREAK: TokenId = TokenId::MAX;
 
+/// Tokens from here on, [`BREAK`] apart, stand for questions: one is before the answer to it, and nowhere else. No vocabulary has
+/// them.
+const QUESTIONS: TokenId = 1 << 31;
+
+/// Answers to a question that are looked at.
+const ANSWERS: usize = 8;
+
 /// Where there is no earlier end.
 pub(super) const NONE: u32 = u32::MAX;
 
@@ -127,6 +134,27 @@ pub(crate) trait History: Send + Sync {
         (token != BREAK).then_some(Occurrence { next, token, length, history })
     }
 
+    /// Adds to `found` where the [`ANSWERS`] latest answers to a question go on behind `begun`, the last tokens of the `length` first
+    /// ones of an answer to it. They count as the longest matches.
+    fn find_answers(
+        &self,
+        question: TokenId,
+        begun: &[TokenId],
+        length: u32,
+        history: u8,
+        found: &mut Vec<Occurrence>,
+    ) {
+        let [Some(hash), ..] = tail_hashes(&[question]) else { return };
+        for end in iter::successors(self.last(0, hash), |&end| self.before(0, end)).take(ANSWERS) {
+            let Some(end_of_begun) = end.checked_add(length) else { return };
+            let (next, token) = (end_of_begun + 1, self.token(end_of_begun + 1));
+            let is_same = || self.match_length(begun, end_of_begun) == begun.len();
+            if token != BREAK && self.token(end) == question && is_same() {
+                found.push(Occurrence { next, token, length: Occurrence::LONGEST, history });
+            }
+        }
+    }
+
     /// How many tokens up to the one at `end` equal the end of `context`, [`Occurrence::LONGEST`] at most.
     fn match_length(&self, context: &[TokenId], end: u32) -> usize {
         let tokens = (0..=end).rev().map(|index| self.token(index));
@@ -162,6 +190,19 @@ pub(super) fn tail_hashes(context: &[TokenId]) -> [Option<u64>; ORDERS.len()] {
         *slot = Some(hash);
     }
     hashes
+}
+
+/// The token that stands for the question `prompt`: a hash of it, so that different ones may, rarely, share one.
+pub(crate) fn question(prompt: &[TokenId]) -> TokenId {
+    let hash = prompt.iter().fold(prompt.len() as u64, |hash, &token| {
+        (hash.rotate_left(23) ^ u64::from(token)).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    });
+    QUESTIONS | ((hash >> 33) as TokenId).min(BREAK - QUESTIONS - 1)
+}
+
+/// Whether it stands for a question.
+pub(crate) fn is_question(token: TokenId) -> bool {
+    (QUESTIONS..BREAK).contains(&token)
 }
 
 /// The end of `tokens` that a context may reach back to: behind the last break, [`Occurrence::LONGEST`] tokens at most.

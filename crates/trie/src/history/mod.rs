@@ -19,5 +19,5 @@ mod tests;
 
 pub(crate) use header::{Header, ShardId};
 pub(crate) use log::{Log, LogView, LogWriter};
-pub(crate) use lookup::{FindLimits, History, Occurrence, context_of};
+pub(crate) use lookup::{FindLimits, History, Occurrence, context_of, is_question, question};
 pub(crate) use shard::{Shard, write as write_shard};

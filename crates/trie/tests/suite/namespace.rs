@@ -75,8 +75,8 @@ fn a_prompt_is_never_seen_by_another_request() {
 fn references_are_drafted_from_and_never_seen_by_another_request() {
     let namespace = namespace();
     let references: [&[TokenId]; 2] = [&[60, 61, 62, 63], &[70, 71, 72]];
-    for sharing in [Sharing::ReadWrite, Sharing::Read, Sharing::Off] {
-        let mut request = namespace.begin(&[5, 60, 61], &references, sharing);
+    for (sharing, first) in [(Sharing::ReadWrite, 5), (Sharing::Read, 6), (Sharing::Off, 7)] {
+        let mut request = namespace.begin(&[first, 60, 61], &references, sharing);
         assert_eq!(drafted(&namespace, &mut request).tokens(), [61, 62, 63]);
         namespace.accept(&mut request, &[70, 71]);
         assert_eq!(
@@ -199,6 +199,35 @@ fn a_copy_that_was_left_is_returned_to_where_it_was_left() {
     }
     let tree = drafted(&namespace, &mut request);
     assert_eq!(tree.tokens()[..5], [&[LINE_END], &prompt[18..22]].concat(), "{tree:?}");
+}
+
+#[test]
+fn the_answer_to_a_question_that_was_asked_before_is_drafted_from_its_first_token_on() {
+    let namespace = namespace();
+    let question = [4, 5, 6];
+    let answer: Vec<TokenId> = (10..20).collect();
+    // The same tokens come elsewhere too, and go on otherwise.
+    serve(&namespace, &question, &answer, Sharing::ReadWrite);
+    for other in 0..40 {
+        serve(&namespace, &[7, other], &[10, 11, 60 + other], Sharing::ReadWrite);
+    }
+    let drafted_for = |prompt: &[TokenId], sharing, output: &[TokenId]| {
+        let mut request = namespace.begin(prompt, &[], sharing);
+        for &token in output {
+            drafted(&namespace, &mut request);
+            namespace.accept(&mut request, &[token]);
+        }
+        drafted(&namespace, &mut request).tokens().to_vec()
+    };
+    for begun in 0..4 {
+        let tokens = drafted_for(&question, Sharing::Read, &answer[..begun]);
+        let follows = answer[begun..].iter().take(4).all(|token| tokens[1..].contains(token));
+        assert!(follows, "behind {begun} tokens: {tokens:?}");
+    }
+    assert_eq!(drafted_for(&question, Sharing::Read, &[])[1], 10);
+    // Who asks something else, or shares nothing, gets nothing of it.
+    assert_eq!(drafted_for(&[4, 5, 999], Sharing::Read, &[]), [999]);
+    assert_eq!(drafted_for(&question, Sharing::Off, &[]), [6]);
 }
 
 /// A namespace and a request behind whose text four tokens are likely, and several behind each.
@@ -485,7 +514,7 @@ fn what_one_thread_finished_is_drafted_by_all_while_others_go_on() {
     serve_from_many_threads(&namespace, answers);
     for number in 0..answers {
         let answer = answer(number);
-        let tree = drafted_behind(&namespace, &answer[..1]);
+        let tree = drafted_behind(&namespace, &[7, answer[0]]);
         let chain: Vec<TokenId> =
             tree.best_chain().iter().map(|&node| tree.tokens()[node as usize]).collect();
         assert_eq!(chain[..4], answer[..4], "{number}");
@@ -499,7 +528,7 @@ fn many_threads_draft_while_the_oldest_text_goes() {
     serve_from_many_threads(&namespace, 1_500);
     assert!(namespace.stats().tokens < namespace.stats().tokens_learned, "the bound was reached");
     let newest = answer(1_499);
-    assert_eq!(drafted_behind(&namespace, &newest[..1]).tokens()[..3], newest[..3]);
+    assert_eq!(drafted_behind(&namespace, &[7, newest[0]]).tokens()[..3], newest[..3]);
 }
 
 proptest! {
