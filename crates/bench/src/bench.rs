@@ -16,7 +16,7 @@ use crate::journal::{Journal, JournalError};
 use crate::peer::{PEER_MODES, Peer, PeerError};
 use crate::run::{Lesson, Run, RunKey, Setting};
 use crate::setting::{Policy, Warmth};
-use crate::suite::{Case, Task};
+use crate::suite::{Case, Prompt, Task, Turns};
 
 /// What a namespace may take, in bytes.
 const NAMESPACE_BYTES: usize = 256 << 20;
@@ -72,6 +72,16 @@ pub enum BenchError {
         /// What the engine said.
         source: EngineError,
     },
+    /// A turn of a conversation cannot be made a prompt.
+    #[error("task {task}, prompt {prompt}: {reason}")]
+    Turn {
+        /// The task.
+        task: String,
+        /// The prompt.
+        prompt: String,
+        /// Why not.
+        reason: String,
+    },
     /// The runs cannot be kept.
     #[error(transparent)]
     Journal(#[from] JournalError),
@@ -102,12 +112,12 @@ impl Plan {
     }
 
     /// The prompts that are measured, in batches of `size`: the first of each task, then the second, and so on. What does
-    /// not fill a batch is left out.
+    /// not fill a batch is left out, and so are later turns of conversations.
     pub(crate) fn batches(&self, size: usize) -> Vec<Vec<&Case>> {
         let longest = self.tasks.iter().map(|task| task.measured.len()).max().unwrap_or(0);
         let in_turn =
             (0..longest).flat_map(|turn| self.tasks.iter().filter_map(move |task| task.measured.get(turn)));
-        let cases: Vec<&Case> = in_turn.collect();
+        let cases: Vec<&Case> = in_turn.filter(|case| matches!(case.prompt, Prompt::Known(_))).collect();
         cases.chunks_exact(size.max(1)).map(<[_]>::to_vec).collect()
     }
 }
@@ -146,8 +156,8 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
             }
         }
         for task in &plan.tasks {
-            let same = self.taught(|lesson| lesson.task == task.name);
-            let other = self.taught(|lesson| lesson.task != task.name);
+            let same = self.taught(|other| other.name == task.name)?;
+            let other = self.taught(|other| other.name != task.name)?;
             for repeat in 0..plan.repeats {
                 if self.measure(task, repeat, [&same, &other], &mut on_generation)?.is_none() {
                     return Ok(false);
@@ -171,17 +181,22 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
 
     /// The answers to the prompts of `task` that teach.
     fn learn(&mut self, task: &Task, on_generation: &mut impl FnMut(&str)) -> Part<()> {
-        let namespace = namespace();
+        let (namespace, mut turns) = (namespace(), Turns::default());
         for case in self.plan.lessons(task) {
             on_generation(&format!("{}: learning", task.name));
+            let Some(prompt) = self.prompt(&mut turns, task, case)? else { continue };
             if let Some(lesson) = self.journal.lesson(&task.name, &case.id) {
-                teach(&namespace, &case.prompt, &lesson.token_ids);
+                teach(&namespace, &prompt, &lesson.token_ids);
+                turns.answered(&lesson.token_ids);
                 continue;
             }
             // By any decoding the answers are the same; this one is the fastest.
             let policy = DraftPolicy::adaptive(Arc::clone(&self.curve));
             let drafter = NamespaceDrafter::new(Arc::clone(&namespace), policy);
-            let Some(generation) = self.generate(task, case, Box::new(drafter))? else { return Ok(None) };
+            let Some(generation) = self.generate(task, case, &prompt, Box::new(drafter))? else {
+                return Ok(None);
+            };
+            turns.answered(&generation.token_ids);
             self.journal.add_lesson(Lesson {
                 task: task.name.clone(),
                 prompt: case.id.clone(),
@@ -191,18 +206,34 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         Ok(Some(()))
     }
 
-    /// A namespace that has served the requests of the lessons that `is_known` takes.
-    fn taught(&self, is_known: impl Fn(&Lesson) -> bool) -> Arc<Namespace> {
+    /// A namespace that has served the requests of the lessons of the tasks that `is_known` takes.
+    fn taught(&self, is_known: impl Fn(&Task) -> bool) -> Result<Arc<Namespace>, BenchError> {
         let namespace = namespace();
-        let tasks = &self.plan.tasks;
-        for lesson in self.journal.lessons().iter().filter(|lesson| is_known(lesson)) {
-            let task = tasks.iter().find(|task| task.name == lesson.task);
-            let case = task.and_then(|task| task.warm_up.iter().find(|case| case.id == lesson.prompt));
-            if let Some(case) = case {
-                teach(&namespace, &case.prompt, &lesson.token_ids);
+        for task in self.plan.tasks.iter().filter(|task| is_known(task)) {
+            let mut turns = Turns::default();
+            for case in self.plan.lessons(task) {
+                let Some(prompt) = self.prompt(&mut turns, task, case)? else { continue };
+                if let Some(lesson) = self.journal.lesson(&task.name, &case.id) {
+                    teach(&namespace, &prompt, &lesson.token_ids);
+                    turns.answered(&lesson.token_ids);
+                }
             }
         }
-        namespace
+        Ok(namespace)
+    }
+
+    /// The prompt of the case behind those that `turns` has seen; `None` if it has to be left out.
+    fn prompt(
+        &self,
+        turns: &mut Turns,
+        task: &Task,
+        case: &Case,
+    ) -> Result<Option<Vec<TokenId>>, BenchError> {
+        turns.next(case, self.engine.model().context_length()).map_err(|source| BenchError::Turn {
+            task: task.name.clone(),
+            prompt: case.id.clone(),
+            reason: source.to_string(),
+        })
     }
 
     /// One repeat of a task: each prompt plainly, and then in every other setting.
@@ -215,11 +246,17 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
     ) -> Part<()> {
         let plan = self.plan;
         let online: Vec<_> = plan.policies.iter().map(|_| namespace()).collect();
+        let mut turns = Turns::default();
         for case in &task.measured {
+            let Some(prompt) = self.prompt(&mut turns, task, case)? else { continue };
             let key = |setting| RunKey { task: task.name.clone(), prompt: case.id.clone(), repeat, setting };
             on_generation(&format!("{}: plain", task.name));
-            if self.measure_once(task, case, key(Setting::Plain), Box::new(NoDraft))?.is_none() {
+            let plain = key(Setting::Plain);
+            if self.measure_once(task, case, &prompt, plain.clone(), Box::new(NoDraft))?.is_none() {
                 return Ok(None);
+            }
+            if let Some(run) = self.journal.run(&plain) {
+                turns.answered(&run.token_ids);
             }
             for (policy, online) in plan.policies.iter().zip(&online) {
                 for &warmth in &plan.warmths {
@@ -235,10 +272,10 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                     if warmth == Warmth::Online
                         && let Some(run) = self.journal.run(&key)
                     {
-                        teach(online, &case.prompt, &run.token_ids);
+                        teach(online, &prompt, &run.token_ids);
                     }
                     let drafter = self.drafter(policy, namespace, sharing);
-                    if self.measure_once(task, case, key, drafter)?.is_none() {
+                    if self.measure_once(task, case, &prompt, key, drafter)?.is_none() {
                         return Ok(None);
                     }
                 }
@@ -254,17 +291,24 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
     }
 
     /// Decodes a prompt, unless the journal has the run.
-    fn measure_once(&mut self, task: &Task, case: &Case, key: RunKey, drafter: Box<dyn Drafter>) -> Part<()> {
+    fn measure_once(
+        &mut self,
+        task: &Task,
+        case: &Case,
+        prompt: &[TokenId],
+        key: RunKey,
+        drafter: Box<dyn Drafter>,
+    ) -> Part<()> {
         if self.journal.run(&key).is_none() {
-            let Some(generation) = self.generate(task, case, drafter)? else { return Ok(None) };
+            let Some(generation) = self.generate(task, case, prompt, drafter)? else { return Ok(None) };
             self.journal.add(Run::of_generation(key, generation))?;
         }
         Ok(Some(()))
     }
 
-    fn request(&self, case: &Case) -> GenerationRequest {
+    fn request(&self, prompt: &[TokenId]) -> GenerationRequest {
         GenerationRequest {
-            prompt: case.prompt.as_slice().into(),
+            prompt: prompt.into(),
             max_tokens: self.plan.max_tokens,
             end_tokens: self.plan.end_tokens.clone(),
             cancel: Some(Arc::clone(&self.cancel)),
@@ -273,8 +317,14 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
     }
 
     /// `None` if it was cancelled.
-    fn generate(&mut self, task: &Task, case: &Case, drafter: Box<dyn Drafter>) -> Part<Generation> {
-        let generation = self.engine.generate(self.request(case), drafter, |_| ControlFlow::Continue(()));
+    fn generate(
+        &mut self,
+        task: &Task,
+        case: &Case,
+        prompt: &[TokenId],
+        drafter: Box<dyn Drafter>,
+    ) -> Part<Generation> {
+        let generation = self.engine.generate(self.request(prompt), drafter, |_| ControlFlow::Continue(()));
         let generation = generation.map_err(|source| BenchError::Decode {
             task: task.name.clone(),
             prompt: case.id.clone(),
@@ -330,7 +380,8 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
     ) -> Result<Option<(Vec<Generation>, Duration)>, EngineError> {
         let mut sequences = Vec::new();
         for (case, drafter) in cases.iter().zip(drafters) {
-            let mut sequence = [self.engine.start(self.request(case), drafter)?];
+            let Prompt::Known(prompt) = &case.prompt else { continue };
+            let mut sequence = [self.engine.start(self.request(prompt), drafter)?];
             let mut has_begun = false;
             while !has_begun && !sequence[0].has_ended() {
                 self.engine.step(&mut sequence, |_, _| {
@@ -358,8 +409,17 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         plan: &PeerPlan,
         on_generation: &mut impl FnMut(&str),
     ) -> Part<()> {
-        let cases = &task.measured[..task.measured.len().min(plan.limit)];
-        let longest = cases.iter().map(|case| case.prompt.len()).max().unwrap_or(0);
+        let (mut cases, mut turns) = (Vec::new(), Turns::default());
+        for case in &task.measured[..task.measured.len().min(plan.limit)] {
+            let Some(prompt) = self.prompt(&mut turns, task, case)? else { continue };
+            let (task, id) = (task.name.clone(), case.id.clone());
+            let plain = RunKey { task, prompt: id, repeat: 0, setting: Setting::Plain };
+            if let Some(run) = self.journal.run(&plain) {
+                turns.answered(&run.token_ids);
+            }
+            cases.push((case, prompt));
+        }
+        let longest = cases.iter().map(|(_, prompt)| prompt.len()).max().unwrap_or(0);
         // Room for what is drafted beyond the end.
         let context_length = longest + self.plan.max_tokens + 128;
         let runs =
@@ -367,7 +427,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         for (mode, repeat) in runs {
             // A server of its own for each repeat: what some modes keep of a prompt's answer must not serve that prompt.
             let mut peer = None;
-            for case in cases {
+            for (case, prompt) in &cases {
                 on_generation(&format!("{}: {mode} of the other program", task.name));
                 if self.cancel.load(Ordering::Relaxed) {
                     return Ok(None);
@@ -387,7 +447,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                     let (server, model) = (&plan.server, &plan.model);
                     peer.insert(Peer::start(server, model, plan.threads, context_length, mode)?)
                 };
-                match peer.complete(&case.prompt, self.plan.max_tokens) {
+                match peer.complete(prompt, self.plan.max_tokens) {
                     Ok(answer) => self.journal.add(Run::of_peer(key, answer))?,
                     // Ctrl-C reaches the other program, too.
                     Err(_) if self.cancel.load(Ordering::Relaxed) => return Ok(None),

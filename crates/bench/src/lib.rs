@@ -23,4 +23,4 @@ pub use results::{
 };
 pub use run::{Lesson, Run, RunKey, Setting};
 pub use setting::{Policy, PolicyError, Warmth};
-pub use suite::{Case, SUITE, Task};
+pub use suite::{Case, Conversation, Prompt, SUITE, Task};

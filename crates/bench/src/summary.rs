@@ -13,7 +13,7 @@ use crate::results::{
 };
 use crate::run::{Run, Setting, add_counts};
 use crate::setting::Warmth;
-use crate::suite::{Case, Task};
+use crate::suite::{Case, Prompt, Task};
 
 impl Results {
     /// What the runs of `journal` come to, in the order of `plan`. Tasks that were not measured are left out.
@@ -27,7 +27,7 @@ impl Results {
         });
         let tasks = tasks.collect();
         let batches = plan.batch_sizes.iter().filter_map(|&size| {
-            let case = |number| Case { id: format!("#{number}"), prompt: Vec::new() };
+            let case = |number| Case { id: format!("#{number}"), prompt: Prompt::Known(Vec::new()) };
             let measured = (0..plan.batches(size).len()).map(case).collect();
             let task = Task { name: batch_name(size), measured, warm_up: Vec::new() };
             let runs = Runs::of(journal, &task);

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lookahead_bench::{
-    Bench, Case, Identity, Journal, JournalError, Plan, Results, Setting, Subject, Task, Warmth,
+    Bench, Case, Conversation, Identity, Journal, JournalError, Plan, Prompt, Results, Setting, Subject,
+    Task, Warmth,
 };
 use lookahead_engine::{CostCurve, CostPoint, Engine, EngineOptions};
 use lookahead_fixtures::{TinyModel, tiny_model};
@@ -23,7 +24,10 @@ fn engine(directory: &Path) -> Engine<CpuModel> {
 
 fn plan() -> Plan {
     let task = |name: &str, first: u32| {
-        let case = |index: u32| Case { id: format!("{name}/{index}"), prompt: vec![first, index, first + 1] };
+        let case = |index: u32| Case {
+            id: format!("{name}/{index}"),
+            prompt: Prompt::Known(vec![first, index, first + 1]),
+        };
         Task::split(name, (0..4).map(case).collect(), 2)
     };
     Plan {
@@ -163,4 +167,81 @@ fn only_what_is_measured_with_history_needs_lessons() {
     assert_eq!((begun, plan.generations()), (2 * 4 * (1 + 2 * 2), begun));
     assert!(journal.lessons().is_empty());
     assert!(Results::new(&journal, &plan).tasks.iter().all(|task| task.warm_up_prompts == 0));
+}
+
+/// Each turn asks with the last answer's end.
+struct LastAnswer;
+
+impl Conversation for LastAnswer {
+    fn prompt(&self, answers: &[Vec<u32>]) -> Result<Vec<u32>, Box<dyn std::error::Error + Send + Sync>> {
+        match answers.last() {
+            Some(answer) => Ok([&[3, answers.len() as u32], &answer[20..]].concat()),
+            None => Err("no turn before it".into()),
+        }
+    }
+}
+
+#[test]
+fn the_turns_of_a_conversation_are_asked_with_the_models_own_answers() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("runs.jsonl");
+    let turn = |id: &str| Case {
+        id: id.into(),
+        prompt: Prompt::Later { said: id.into(), conversation: Arc::new(LastAnswer) },
+    };
+    let first = |id: &str, token| Case { id: id.into(), prompt: Prompt::Known(vec![token, 7]) };
+    let cases = vec![first("a", 5), turn("a2"), turn("a3"), first("b", 6), turn("b2"), first("c", 8)];
+    let tasks = vec![Task::split("talk", cases, usize::MAX)];
+    let plan = Plan { tasks, batch_sizes: vec![2], ..plan() };
+    let bench_until = |stop_after: usize| {
+        let (cancel, mut journal, mut begun) = (Arc::new(AtomicBool::new(false)), open(&path), 0);
+        let mut bench = Bench::new(engine(directory.path()), &plan, &mut journal, Arc::clone(&cancel));
+        let is_whole = bench.run(|_| {
+            begun += 1;
+            cancel.store(begun > stop_after, Ordering::Relaxed);
+        });
+        (is_whole.unwrap(), begun)
+    };
+    assert!(!bench_until(20).0);
+    assert_eq!(bench_until(usize::MAX), (true, plan.generations()));
+    let journal = open(&path);
+    assert_eq!(journal.lessons().len(), 2, "both turns of the conversation that teaches");
+    let results = Results::new(&journal, &plan);
+    assert_eq!((results.lossless.differing, results.tasks[0].prompts), (0, 4));
+    assert_eq!(results.batches[0].batches, 1, "of what is asked first");
+
+    // The prompt of the third turn is what the answer to the second says.
+    let plain = |prompt: &str| {
+        let run =
+            journal.runs().iter().find(|run| run.key.prompt == prompt && run.key.setting == Setting::Plain);
+        run.unwrap().token_ids.clone()
+    };
+    let request = lookahead_engine::GenerationRequest {
+        prompt: [&[3, 2], &plain("a2")[20..]].concat().as_slice().into(),
+        max_tokens: 24,
+        ..Default::default()
+    };
+    let drafter = Box::new(lookahead_engine::NoDraft);
+    let generation =
+        engine(directory.path()).generate(request, drafter, |_| std::ops::ControlFlow::Continue(()));
+    assert_eq!(generation.unwrap().token_ids, plain("a3"));
+}
+
+#[test]
+fn a_turn_that_cannot_be_asked_is_named() {
+    struct Never;
+    impl Conversation for Never {
+        fn prompt(&self, _: &[Vec<u32>]) -> Result<Vec<u32>, Box<dyn std::error::Error + Send + Sync>> {
+            Err("the template refuses it".into())
+        }
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let mut journal = open(&directory.path().join("runs.jsonl"));
+    let later = Prompt::Later { said: "x".into(), conversation: Arc::new(Never) };
+    let cases = [("a", Prompt::Known(vec![5])), ("a2", later)];
+    let measured = cases.map(|(id, prompt)| Case { id: id.into(), prompt }).into();
+    let plan = Plan { tasks: vec![Task::of("talk", measured, Vec::new(), 9)], ..plan() };
+    let mut bench = Bench::new(engine(directory.path()), &plan, &mut journal, Arc::default());
+    let error = bench.run(|_| ()).unwrap_err().to_string();
+    assert_eq!(error, "task talk, prompt a2: the template refuses it");
 }

@@ -4,6 +4,7 @@ use std::io;
 use std::ops::ControlFlow;
 
 use lookahead_engine::{AnswerText, Drafter, Engine, FinishReason, Generation, GenerationRequest};
+use lookahead_model::chat_template::Message;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{
     AnswerParser, CpuModel, LanguageModel as _, PromptEncoder, ReasoningParser, TokenId, ToolCallParser,
@@ -88,21 +89,11 @@ pub(crate) fn answer(
 ) -> anyhow::Result<Answer> {
     let Marks { mut parser, shown: markers } = marks;
     let mut answer = AnswerText::showing(tokenizer, stop.iter().cloned(), &markers);
-    let (mut reasoning, mut text, mut shown) = (String::new(), String::new(), Ok(()));
+    let (mut said, mut shown) = (Said::default(), Ok(()));
     let mut tell = |deltas: Vec<ToolDelta>, drafted, ends_step| {
         for delta in deltas {
-            let (part, piece) = match delta {
-                ToolDelta::Reasoning(piece) => (Part::Reasoning, piece),
-                ToolDelta::Content(piece) | ToolDelta::Arguments(piece) => (Part::Text, piece),
-                // There are no tools to call, so that it can only be shown.
-                ToolDelta::Call { name } if text.is_empty() => (Part::Text, format!("{name} ")),
-                ToolDelta::Call { name } => (Part::Text, format!("\n{name} ")),
-            };
+            let (part, piece) = said.add(delta);
             show(Piece { part, text: &piece, drafted, ends_step: false })?;
-            match part {
-                Part::Reasoning => reasoning.push_str(&piece),
-                Part::Text => text.push_str(&piece),
-            }
         }
         show(Piece { part: Part::Text, text: "", drafted, ends_step })
     };
@@ -119,7 +110,46 @@ pub(crate) fn answer(
     let mut rest = parser.push(&answer.finish());
     rest.extend(parser.finish());
     tell(rest, false, true)?;
-    Ok(Answer { reasoning, text, generation })
+    Ok(Answer { reasoning: said.reasoning, text: said.text, generation })
+}
+
+/// The assistant's message that an answer of these tokens to `prompt` is.
+pub(crate) fn message(prompts: &PromptEncoder, prompt: &[TokenId], answer: &[TokenId]) -> Message {
+    let Marks { mut parser, shown } = Marks::of(prompts, ReasoningMode::default(), prompt);
+    let (mut text, mut said) = (AnswerText::showing(prompts.tokenizer(), [], &shown), Said::default());
+    let mut add = |deltas: Vec<ToolDelta>| deltas.into_iter().for_each(|delta| drop(said.add(delta)));
+    for &token in answer {
+        add(parser.push(&text.push(token).text));
+    }
+    add(parser.push(&text.finish()));
+    add(parser.finish());
+    let reasoning = Some(said.reasoning).filter(|reasoning| !reasoning.is_empty());
+    Message { reasoning, ..Message::new("assistant", said.text) }
+}
+
+/// What was said so far.
+#[derive(Default)]
+struct Said {
+    reasoning: String,
+    text: String,
+}
+
+impl Said {
+    /// Adds what came, and returns it.
+    fn add(&mut self, delta: ToolDelta) -> (Part, String) {
+        let (part, piece) = match delta {
+            ToolDelta::Reasoning(piece) => (Part::Reasoning, piece),
+            ToolDelta::Content(piece) | ToolDelta::Arguments(piece) => (Part::Text, piece),
+            // There are no tools to call, so that it can only be shown.
+            ToolDelta::Call { name } if self.text.is_empty() => (Part::Text, format!("{name} ")),
+            ToolDelta::Call { name } => (Part::Text, format!("\n{name} ")),
+        };
+        match part {
+            Part::Reasoning => self.reasoning.push_str(&piece),
+            Part::Text => self.text.push_str(&piece),
+        }
+        (part, piece)
+    }
 }
 
 /// Refuses a prompt that the model's context cannot hold, before time is spent on anything else.

@@ -91,21 +91,30 @@ impl LoadedModel {
         system: Option<&str>,
         raw: bool,
     ) -> anyhow::Result<Vec<TokenId>> {
-        if self.has_template() && !raw {
-            return self
-                .prompts
-                .encode_chat(&Chat::new(messages(content, system)))
-                .context("cannot put the prompt through the model's chat template");
-        }
-        ensure!(system.is_none(), "the model has no chat template, so there is no place for a system prompt");
-        Ok(match content {
-            PromptContent::Text(text) => self.prompts.encode_text(text)?,
-            PromptContent::Messages(messages) => {
-                let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-                self.prompts.encode_text(&texts.join("\n\n"))?
-            }
-        })
+        encode_prompt(&self.prompts, content, system, raw)
     }
+}
+
+/// As [`LoadedModel::encode_prompt`].
+pub(crate) fn encode_prompt(
+    prompts: &PromptEncoder,
+    content: &PromptContent,
+    system: Option<&str>,
+    raw: bool,
+) -> anyhow::Result<Vec<TokenId>> {
+    if prompts.template().is_some() && !raw {
+        return prompts
+            .encode_chat(&Chat::new(messages(content, system)))
+            .context("cannot put the prompt through the model's chat template");
+    }
+    ensure!(system.is_none(), "the model has no chat template, so there is no place for a system prompt");
+    Ok(match content {
+        PromptContent::Text(text) => prompts.encode_text(text)?,
+        PromptContent::Messages(messages) => {
+            let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+            prompts.encode_text(&texts.join("\n\n"))?
+        }
+    })
 }
 
 /// The files that the weights of the model at `path` are in, in order.

@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use lookahead_model::chat_template::Message;
 use serde::Deserialize;
 
@@ -31,6 +31,9 @@ pub(crate) struct PromptRecord {
     pub(crate) task: Option<String>,
     /// The prompt.
     pub(crate) content: PromptContent,
+    /// Of a conversation that lists several user turns in a row, to be asked one after the other, the messages of each turn
+    /// behind the first, which is `content`.
+    pub(crate) later: Vec<Vec<Message>>,
     /// Whether it is for the model as it stands, without the chat template.
     pub(crate) raw: bool,
     /// An answer to it.
@@ -38,8 +41,6 @@ pub(crate) struct PromptRecord {
 }
 
 /// Reads the prompts of a file, at most the first `limit`.
-///
-/// Of a conversation that lists several user turns in a row, to be asked one after the other, the first is taken.
 ///
 /// # Errors
 /// If the file cannot be read, or a line is no prompt; the message names file and line.
@@ -106,10 +107,13 @@ enum Reference {
 
 fn parse(line: &str) -> anyhow::Result<PromptRecord> {
     let line: Line = serde_json::from_str(line)?;
-    let content = match (line.prompt, line.messages) {
-        (Some(text), None) => PromptContent::Text(text),
-        (None, Some(messages)) if messages.is_empty() => bail!("`messages` is empty"),
-        (None, Some(messages)) => PromptContent::Messages(first_question(messages)),
+    let (content, later) = match (line.prompt, line.messages) {
+        (Some(text), None) => (PromptContent::Text(text), Vec::new()),
+        (None, Some(messages)) => {
+            let mut turns = turns(&messages);
+            ensure!(!turns.is_empty(), "`messages` is empty");
+            (PromptContent::Messages(turns.remove(0)), turns)
+        }
         (None, None) => bail!("neither `prompt` nor `messages`"),
         (Some(_), Some(_)) => bail!("both `prompt` and `messages`"),
     };
@@ -120,6 +124,7 @@ fn parse(line: &str) -> anyhow::Result<PromptRecord> {
         }),
         task: line.task,
         content,
+        later,
         raw: line.mode == Some(Mode::Completion),
         reference: line.reference.and_then(|reference| match reference {
             Reference::One(text) => Some(text),
@@ -128,13 +133,10 @@ fn parse(line: &str) -> anyhow::Result<PromptRecord> {
     })
 }
 
-/// The messages up to the first user turn that is followed by another one.
-fn first_question(mut messages: Vec<Message>) -> Vec<Message> {
-    let unanswered = messages.windows(2).position(|pair| pair.iter().all(|message| message.role == "user"));
-    if let Some(at) = unanswered {
-        messages.truncate(at + 1);
-    }
-    messages
+/// The messages of each turn that the model is to answer: a turn ends where a user speaks again, and at the end.
+fn turns(messages: &[Message]) -> Vec<Vec<Message>> {
+    let is_unanswered = |a: &Message, b: &Message| a.role == "user" && b.role == "user";
+    messages.chunk_by(|a, b| !is_unanswered(a, b)).map(<[_]>::to_vec).collect()
 }
 
 #[cfg(test)]
@@ -166,6 +168,7 @@ mod tests {
                 id: Some("a/1".to_owned()),
                 task: Some("code".to_owned()),
                 content: PromptContent::Text("def f".to_owned()),
+                later: Vec::new(),
                 raw: true,
                 reference: Some("x".to_owned()),
             }
@@ -197,15 +200,16 @@ mod tests {
     }
 
     #[test]
-    fn of_user_turns_in_a_row_the_first_is_taken() {
-        let turns = |roles: &[&str]| roles.iter().map(|role| message(role, "x")).collect::<Vec<_>>();
-        for (roles, kept) in [
-            (&["user", "user"][..], 1),
-            (&["system", "user", "user"], 2),
-            (&["user", "assistant", "user"], 3),
-            (&["user", "assistant", "user", "user"], 3),
+    fn user_turns_in_a_row_are_asked_one_after_the_other() {
+        for (roles, expected) in [
+            (&["user", "user"][..], &[1, 1][..]),
+            (&["system", "user", "user", "user"], &[2, 1, 1]),
+            (&["user", "assistant", "user"], &[3]),
+            (&["user", "assistant", "user", "user", "assistant", "user"], &[3, 3]),
         ] {
-            assert_eq!(first_question(turns(roles)), turns(&roles[..kept]), "{roles:?}");
+            let messages: Vec<Message> = roles.iter().map(|role| message(role, "x")).collect();
+            let lengths: Vec<usize> = turns(&messages).iter().map(Vec::len).collect();
+            assert_eq!(lengths, expected, "{roles:?}");
         }
     }
 

@@ -4,9 +4,10 @@
 //! PROMPTS.jsonl…`
 //!
 //! A prompt file's name is the task of its streams. Prompts are lines with `prompt` or `messages`, as for `lookahead
-//! verify`. The files take turns, so that a recording that was cut short has all tasks.
+//! bench`: where messages of the user follow each other, each is asked with the model's own answers before it. The files take
+//! turns, so that a recording that was cut short has all tasks.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use lookahead_engine::{DraftPolicy, Engine, EngineOptions, GenerationRequest, Na
 use lookahead_kernels::Kernels;
 use lookahead_model::chat_template::{ChatTemplate, Message};
 use lookahead_model::gguf::GgufFile;
-use lookahead_model::tokenizer::{EncodeOptions, Tokenizer};
+use lookahead_model::tokenizer::{DecodeOptions, EncodeOptions, Tokenizer};
 use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
 use lookahead_replay::{RUNNERS_UP, Recorder, Stream};
 use serde::Deserialize;
@@ -41,8 +42,8 @@ fn main() -> anyhow::Result<()> {
     let out = Path::new(out);
     let mut recorder = Recorder::open(out)?;
     let recorded = if out.metadata()?.len() > 0 { Stream::read_file(out)? } else { Vec::new() };
-    let mut seen: HashSet<(String, Vec<TokenId>)> =
-        recorded.into_iter().map(|stream| (stream.task, stream.prompt_ids)).collect();
+    let mut answers: HashMap<(String, Vec<TokenId>), Vec<TokenId>> =
+        recorded.into_iter().map(|stream| ((stream.task, stream.prompt_ids), stream.output_ids)).collect();
 
     let threads = std::thread::available_parallelism()?.get();
     let file = GgufFile::open(model)?;
@@ -60,54 +61,68 @@ fn main() -> anyhow::Result<()> {
     for index in 0..prompts_per_file {
         for (task, lines) in &tasks {
             let Some(line) = lines.get(index) else { continue };
-            let prompt = encode(line, &tokenizer, template.as_ref())
-                .with_context(|| format!("{task}, line {}", index + 1))?;
-            let is_too_long = prompt.len() + max_tokens > engine.model().context_length();
-            if is_too_long || !seen.insert((task.clone(), prompt.clone())) {
-                continue;
+            let place = || format!("{task}, line {}", index + 1);
+            let (turns, is_raw) = turns(line).with_context(place)?;
+            let template = template.as_ref().filter(|_| !is_raw);
+            let mut messages = Vec::new();
+            for turn in turns {
+                messages.extend(turn);
+                let prompt = encode(&messages, &tokenizer, template).with_context(place)?;
+                if prompt.len() + max_tokens > engine.model().context_length() {
+                    break;
+                }
+                let key = (task.clone(), prompt);
+                if !answers.contains_key(&key) {
+                    let request = GenerationRequest {
+                        prompt: key.1.as_slice().into(),
+                        max_tokens,
+                        end_tokens: tokenizer.end_of_generation().to_vec(),
+                        runners_up: RUNNERS_UP,
+                        ..GenerationRequest::default()
+                    };
+                    // Drafts make the answer come sooner, and no other.
+                    let namespace = Arc::new(Namespace::new(MAX_BYTES)?);
+                    let drafter = Box::new(NamespaceDrafter::new(namespace, DraftPolicy::default()));
+                    let generation = engine.generate(request, drafter, |_| ControlFlow::Continue(()))?;
+                    recorder.add(&Stream {
+                        task: task.clone(),
+                        prompt_ids: key.1.clone(),
+                        output_ids: generation.token_ids.clone(),
+                        runners_up: generation.runners_up,
+                    })?;
+                    answers.insert(key.clone(), generation.token_ids);
+                }
+                let options = DecodeOptions { show_special: false, continuation: true };
+                messages.push(Message::new("assistant", tokenizer.decode(&answers[&key], options)));
             }
-            let request = GenerationRequest {
-                prompt: prompt.as_slice().into(),
-                max_tokens,
-                end_tokens: tokenizer.end_of_generation().to_vec(),
-                runners_up: RUNNERS_UP,
-                ..GenerationRequest::default()
-            };
-            // Drafts make the answer come sooner, and no other.
-            let namespace = Arc::new(Namespace::new(MAX_BYTES)?);
-            let drafter = Box::new(NamespaceDrafter::new(namespace, DraftPolicy::default()));
-            let generation = engine.generate(request, drafter, |_| ControlFlow::Continue(()))?;
-            recorder.add(&Stream {
-                task: task.clone(),
-                prompt_ids: prompt,
-                output_ids: generation.token_ids,
-                runners_up: generation.runners_up,
-            })?;
         }
         eprintln!("{} of {prompts_per_file} prompts of each file", index + 1);
     }
     Ok(())
 }
 
-/// The tokens of a line of a prompt file: of several user turns the first.
-fn encode(
-    line: &str,
-    tokenizer: &Tokenizer,
-    template: Option<&ChatTemplate>,
-) -> anyhow::Result<Vec<TokenId>> {
+/// What is said in each turn of a line of a prompt file, and whether it is text for the model as it stands.
+fn turns(line: &str) -> anyhow::Result<(Vec<Vec<Message>>, bool)> {
     let PromptLine { prompt, messages, mode } = serde_json::from_str(line)?;
-    let mut messages = match (prompt, messages) {
+    let messages = match (prompt, messages) {
         (Some(content), None) => vec![Message::new("user", content)],
         (None, Some(messages)) => messages,
         _ => bail!("one of `prompt` and `messages` is needed"),
     };
-    let first_user = messages.iter().position(|message| message.role == "user");
-    messages.truncate(first_user.map_or(0, |at| at + 1));
+    let is_unanswered = |a: &Message, b: &Message| a.role == "user" && b.role == "user";
+    let turns = messages.chunk_by(|a, b| !is_unanswered(a, b)).map(<[_]>::to_vec).collect();
+    Ok((turns, mode.as_deref() == Some("completion")))
+}
+
+/// The tokens of a conversation, up to where the assistant's answer begins.
+fn encode(
+    messages: &[Message],
+    tokenizer: &Tokenizer,
+    template: Option<&ChatTemplate>,
+) -> anyhow::Result<Vec<TokenId>> {
     let text = match template {
-        Some(template) if mode.as_deref() != Some("completion") => {
-            template.render(&messages, &[], &serde_json::Map::new(), true)?
-        }
-        _ => messages.into_iter().map(|message| message.content).collect::<Vec<_>>().join("\n\n"),
+        Some(template) => template.render(messages, &[], &serde_json::Map::new(), true)?,
+        None => messages.iter().map(|message| &*message.content).collect::<Vec<_>>().join("\n\n"),
     };
     Ok(tokenizer.encode(&text, EncodeOptions { add_bos: true, parse_special: true })?)
 }

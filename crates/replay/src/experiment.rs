@@ -6,6 +6,7 @@ use std::time::Duration;
 use lookahead_engine::CostCurve;
 use serde::Serialize;
 
+use crate::depth_reliability::ReliabilityByDepth;
 use crate::drafters::{NewDrafter, UnknownDrafter, find_drafters};
 use crate::player::Tally;
 use crate::stream::Stream;
@@ -90,6 +91,8 @@ pub struct Outcome {
     pub bytes: usize,
     /// How many times faster than plain decoding the steps are under the cost curve.
     pub speed_up: f64,
+    /// How true its estimates were, by depth.
+    pub reliability: ReliabilityByDepth,
 }
 
 impl Experiment {
@@ -214,12 +217,17 @@ fn outcome(
         insertion_us: quantiles(&tally.insertions),
         bytes: tally.bytes,
         speed_up: tally.speed_up(curve),
+        reliability: tally.reliability.clone(),
     }
 }
 
-/// The means of `rows`, which differ in their task; requests are added up.
+/// The means of `rows`, which differ in their task; requests and what reliability counts are added up.
 fn mean(rows: &[&Outcome]) -> Option<Outcome> {
     let first = *rows.first()?;
+    let mut reliability = ReliabilityByDepth::default();
+    for row in rows {
+        reliability.join(&row.reliability);
+    }
     let of = |value: fn(&Outcome) -> f64| rows.iter().map(|row| value(row)).sum::<f64>() / rows.len() as f64;
     Some(Outcome {
         task: None,
@@ -232,6 +240,7 @@ fn mean(rows: &[&Outcome]) -> Option<Outcome> {
         insertion_us: Quantiles { p50: of(|row| row.insertion_us.p50), p99: of(|row| row.insertion_us.p99) },
         bytes: of(|row| row.bytes as f64) as usize,
         speed_up: of(|row| row.speed_up),
+        reliability,
         ..first.clone()
     })
 }

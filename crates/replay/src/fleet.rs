@@ -184,13 +184,14 @@ mod tests {
 
     use super::*;
 
+    /// Answers to different questions.
     fn streams(answers: &[&[TokenId]]) -> Vec<Stream> {
-        let stream = |answer: &&[TokenId]| Stream {
-            prompt_ids: vec![99],
+        let stream = |(question, answer): (TokenId, &&[TokenId])| Stream {
+            prompt_ids: vec![question],
             output_ids: answer.to_vec(),
             ..Stream::default()
         };
-        answers.iter().map(stream).collect()
+        (100..).zip(answers).map(stream).collect()
     }
 
     /// The outcome of a fleet with trees of four nodes.

@@ -22,6 +22,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod depth_reliability;
 mod drafter;
 mod drafters;
 mod experiment;
@@ -34,6 +35,7 @@ mod stream;
 mod suffix;
 mod suffix_tree;
 
+pub use depth_reliability::{DepthReliability, ReliabilityByDepth};
 pub use drafter::ReplayDrafter;
 pub use drafters::{DRAFTERS, NewDrafter, UnknownDrafter};
 pub use experiment::{Experiment, Outcome, Quantiles, Warmth};

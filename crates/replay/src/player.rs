@@ -7,6 +7,7 @@ use lookahead_engine::{CostCurve, Histogram, verify};
 use lookahead_model::{TokenId, TokenTree};
 use lookahead_trie::DraftTree;
 
+use crate::depth_reliability::ReliabilityByDepth;
 use crate::drafter::ReplayDrafter;
 use crate::stream::Stream;
 
@@ -30,6 +31,8 @@ pub struct Tally {
     pub insertions: Vec<Duration>,
     /// The most memory that the drafter took.
     pub bytes: usize,
+    /// How true the drafter's estimates were, by depth.
+    pub reliability: ReliabilityByDepth,
 }
 
 impl Tally {
@@ -57,6 +60,9 @@ impl Tally {
             };
             let verified = verify(&tree, 0, choose, &mut history);
             let produced = verified.tokens.len().min(output_ids.len() - at);
+            if tree.len() == draft.len() {
+                self.reliability.add(&tree, draft.probabilities(), &verified.path);
+            }
 
             let began = Instant::now();
             learn(drafter, stream, at..at + produced);

@@ -26,7 +26,7 @@ use crate::{interrupt, output, progress};
 const HELP: &str = "\
 Examples:
   lookahead bench
-      The default model on the prompts that come with the program: seven tasks, some minutes
+      The default model on the prompts that come with the program: twelve tasks, some minutes
   lookahead bench --model qwen2.5-coder-0.5b --suite prompts.jsonl --out report
       Another model, on your own prompts; open report/report.html
   lookahead bench --suite prompts/ --limit 10 --against llama.cpp=/usr/local/bin/llama-server
@@ -37,8 +37,10 @@ Examples:
       Draft policies compared: draft length x branch length, shape of the tree, what is drafted from
 
 A suite is JSON lines with `prompt` (text) or `messages` (a list of role and content), and optionally `id`, `mode`
-(`completion` for text that is continued without the chat template) and `task` (otherwise the file's name). Of each task
-the first, third, … prompt is measured, and the answers to the others teach, unless --warmup names prompts for that.
+(`completion` for text that is continued without the chat template) and `task` (otherwise the file's name). Where messages
+of the user follow each other, they are turns of a conversation: each is asked with the model's own answers before it, and
+counts as a prompt. Of each task the first, third, … prompt or conversation is measured, and the answers to the others
+teach, unless --warmup names prompts for that.
 
 Plain decoding and lookahead alternate on each prompt in one process, and every answer is compared, token by token.
 Warmth: cold knows nothing; same has served the other prompts of the task; other those of the other tasks; online the

@@ -43,8 +43,10 @@ in microseconds; memory; and how many times faster than plain decoding that is u
 of the draft out. The rows without a task are means over all tasks.
 
 Fields of --json: `results` (a row each: `task`, `drafter`, `warm`, `budget`, `requests`, `edl`, `hit_rate`, `drafted`,
-`accepted`, `retrieval_us` and `insertion_us` with `p50` and `p99`, `bytes`, `speed_up`), `means` (the same over all
-tasks), `curve` (`tokens` and `ms` each).
+`accepted`, `retrieval_us` and `insertion_us` with `p50` and `p99`, `bytes`, `speed_up`, and `reliability`: how true the
+estimates were, by ranges of depth, with the least `depth` of each, the tokens `drafted` there behind accepted ones, how
+many of them were `expected` to be accepted, and how many were `accepted`), `means` (the same over all tasks), `curve`
+(`tokens` and `ms` each).
 
 With --replicas: the answers are requests in their order, dealt to the replicas in turn. A replica learns from its own as
 soon as they are answered, and from all others' at each snapshot. Columns: EDL of all requests and of the last quarter;
@@ -271,7 +273,7 @@ fn cells(row: &Outcome) -> [String; COLUMNS.len()] {
 
 #[cfg(test)]
 mod tests {
-    use lookahead_replay::{Quantiles, Warmth};
+    use lookahead_replay::{Quantiles, ReliabilityByDepth, Warmth};
 
     use super::*;
 
@@ -291,6 +293,7 @@ mod tests {
             insertion_us: Quantiles { p50: 0.1, p99: 0.2 },
             bytes: 3 << 20,
             speed_up: 1.25,
+            reliability: ReliabilityByDepth::default(),
         };
         let mut table = Vec::new();
         write_table(&mut table, &[row(Some("a"), 2), row(Some("a"), 16), row(None, 2)]).unwrap();

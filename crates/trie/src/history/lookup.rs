@@ -122,8 +122,8 @@ pub(crate) trait History: Send + Sync {
         found.truncate(kept);
     }
 
-    /// Where the last token of `context` stands first behind the index `left`, or just before it, within [`REACH`]. Its length is that of the
-    /// match and [`BEFORE`], for what matched before the copy was left there.
+    /// Where the last token of `context` stands first behind the index `left`, or just before it, within [`REACH`]. Its length is
+    /// that of the match and [`BEFORE`], for what matched before the copy was left there.
     fn find_returned(&self, context: &[TokenId], left: u32, history: u8) -> Option<Occurrence> {
         let last = *context.last()?;
         let ends = left.saturating_sub(1)..left.saturating_add(REACH);
@@ -146,9 +146,9 @@ pub(crate) trait History: Send + Sync {
     ) {
         let [Some(hash), ..] = tail_hashes(&[question]) else { return };
         for end in iter::successors(self.last(0, hash), |&end| self.before(0, end)).take(ANSWERS) {
-            let Some(end_of_begun) = end.checked_add(length) else { return };
-            let (next, token) = (end_of_begun + 1, self.token(end_of_begun + 1));
-            let is_same = || self.match_length(begun, end_of_begun) == begun.len();
+            let Some(next) = end.checked_add(length).and_then(|end| end.checked_add(1)) else { return };
+            let token = self.token(next);
+            let is_same = || self.match_length(begun, next - 1) == begun.len();
             if token != BREAK && self.token(end) == question && is_same() {
                 found.push(Occurrence { next, token, length: Occurrence::LONGEST, history });
             }

@@ -1,16 +1,20 @@
 //! Which prompts are measured, and which teach.
 
 use std::collections::HashSet;
+use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use lookahead_bench::{Case, SUITE, Task};
-use lookahead_model::LanguageModel as _;
+use lookahead_bench::{Case, Conversation, Prompt, SUITE, Task};
+use lookahead_model::chat_template::Message;
+use lookahead_model::{LanguageModel as _, PromptEncoder, TokenId};
 
-use crate::loaded_model::LoadedModel;
+use crate::answer::message;
+use crate::loaded_model::{LoadedModel, encode_prompt};
 use crate::progress;
-use crate::prompts::{PromptRecord, parse_prompts, read_prompts};
+use crate::prompts::{PromptContent, PromptRecord, parse_prompts, read_prompts};
 
 /// The prompts of a task.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -99,12 +103,7 @@ pub(super) fn encode(
         let cases = |records: &[PromptRecord]| encode_task(&name, records, loaded);
         let task = match warm_up {
             None => Task::split(&*name, cases(&prompts)?, limit),
-            Some(warm_up) => {
-                let (mut measured, mut warm_up) = (cases(&prompts)?, cases(&warm_up)?);
-                measured.truncate(limit);
-                warm_up.truncate(limit);
-                Task { name: name.clone(), measured, warm_up }
-            }
+            Some(warm_up) => Task::of(&*name, cases(&prompts)?, cases(&warm_up)?, limit),
         };
         tasks.push(task);
     }
@@ -129,7 +128,12 @@ fn encode_task(task: &str, records: &[PromptRecord], loaded: &LoadedModel) -> an
             .with_context(|| format!("task {task}, prompt {id}"))?;
         ensure!(!prompt.is_empty(), "task {task}, prompt {id} is empty");
         if prompt.len() < loaded.model.context_length() {
-            cases.push(Case { id, prompt });
+            let turns = turns(record, &loaded.prompts);
+            let later =
+                (2..).zip(turns).map(|(turn, prompt)| Case { id: format!("{id}, turn {turn}"), prompt });
+            let later: Vec<Case> = later.collect();
+            cases.push(Case { id, prompt: Prompt::Known(prompt) });
+            cases.extend(later);
         } else {
             too_long += 1;
         }
@@ -142,13 +146,57 @@ fn encode_task(task: &str, records: &[PromptRecord], loaded: &LoadedModel) -> an
     Ok(cases)
 }
 
+/// The turns of a conversation behind the first.
+fn turns(record: &PromptRecord, prompts: &Arc<PromptEncoder>) -> Vec<Prompt> {
+    let first = match &record.content {
+        PromptContent::Text(text) => vec![Message::new("user", text)],
+        PromptContent::Messages(messages) => messages.clone(),
+    };
+    let said: Vec<Vec<Message>> = std::iter::once(first).chain(record.later.iter().cloned()).collect();
+    let asked = record.later.iter().enumerate().map(|(index, messages)| {
+        let said = said[..=index + 1].to_vec();
+        let conversation = Turns { prompts: Arc::clone(prompts), said, raw: record.raw };
+        let said = messages.iter().map(|message| &*message.content).collect::<Vec<_>>().join("\n");
+        Prompt::Later { said, conversation: Arc::new(conversation) }
+    });
+    asked.collect()
+}
+
+/// The turns of a conversation, up to one that is to be answered.
+struct Turns {
+    prompts: Arc<PromptEncoder>,
+    /// What is said in each.
+    said: Vec<Vec<Message>>,
+    raw: bool,
+}
+
+impl Conversation for Turns {
+    fn prompt(&self, answers: &[Vec<TokenId>]) -> Result<Vec<TokenId>, Box<dyn Error + Send + Sync>> {
+        let (mut messages, mut prompt) = (Vec::new(), Vec::new());
+        for (turn, said) in self.said.iter().enumerate() {
+            messages.extend_from_slice(said);
+            let content = PromptContent::Messages(messages.clone());
+            prompt = encode_prompt(&self.prompts, &content, None, self.raw)
+                .map_err(|error| format!("{error:#}"))?;
+            if let Some(answer) = answers.get(turn) {
+                messages.push(message(&self.prompts, &prompt, answer));
+            }
+        }
+        Ok(prompt)
+    }
+}
+
 /// Tells suites apart.
 pub(super) fn fingerprint(tasks: &[Task]) -> String {
     let mut hasher = blake3::Hasher::new();
     for task in tasks {
         for (kind, cases) in [(b'm', &task.measured), (b'w', &task.warm_up)] {
             for case in cases {
-                let bytes = serde_json::to_vec(&(&task.name, kind, &case.id, &case.prompt));
+                let (known, said) = match &case.prompt {
+                    Prompt::Known(tokens) => (Some(tokens), None),
+                    Prompt::Later { said, .. } => (None, Some(said)),
+                };
+                let bytes = serde_json::to_vec(&(&task.name, kind, &case.id, known, said));
                 hasher.update(&bytes.unwrap_or_default());
             }
         }
@@ -187,9 +235,9 @@ mod tests {
     }
 
     #[test]
-    fn the_programs_own_suite_has_seven_tasks() {
+    fn the_programs_own_suite_has_twelve_tasks() {
         let tasks = read(&[], &[]).unwrap();
-        assert_eq!(tasks.len(), 7);
+        assert_eq!(tasks.len(), 12);
         assert!(tasks.iter().all(|task| task.prompts.len() >= 8));
     }
 

@@ -117,6 +117,7 @@ mod tests {
             id: None,
             task: None,
             content: PromptContent::Text(String::new()),
+            later: Vec::new(),
             raw: true,
             reference: None,
         };
