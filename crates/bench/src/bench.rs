@@ -184,7 +184,10 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         let (namespace, mut turns) = (namespace(), Turns::default());
         for case in self.plan.lessons(task) {
             on_generation(&format!("{}: learning", task.name));
-            let Some(prompt) = self.prompt(&mut turns, task, case)? else { continue };
+            let Some(prompt) = self.prompt(&mut turns, task, case)? else {
+                tell_left_out(task, case);
+                continue;
+            };
             if let Some(lesson) = self.journal.lesson(&task.name, &case.id) {
                 teach(&namespace, &prompt, &lesson.token_ids);
                 turns.answered(&lesson.token_ids);
@@ -248,7 +251,12 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         let online: Vec<_> = plan.policies.iter().map(|_| namespace()).collect();
         let mut turns = Turns::default();
         for case in &task.measured {
-            let Some(prompt) = self.prompt(&mut turns, task, case)? else { continue };
+            let Some(prompt) = self.prompt(&mut turns, task, case)? else {
+                if repeat == 0 {
+                    tell_left_out(task, case);
+                }
+                continue;
+            };
             let key = |setting| RunKey { task: task.name.clone(), prompt: case.id.clone(), repeat, setting };
             on_generation(&format!("{}: plain", task.name));
             let plain = key(Setting::Plain);
@@ -457,6 +465,10 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         }
         Ok(Some(()))
     }
+}
+
+fn tell_left_out(task: &Task, case: &Case) {
+    tracing::warn!("{}: {} does not fit into the model's context and is left out", task.name, case.id);
 }
 
 /// What batches of a size are called in the journal. No task has this name: it holds a line feed.

@@ -238,7 +238,7 @@ pub(crate) struct DraftArgs {
 
     /// Keep what drafts are made from in this file: used from the start if it exists, written as answers end
     ///
-    /// It holds answers and what --warmup taught, never prompts, and fits models with the same tokenizer. Beside it lies
+    /// It holds answers and what --warmup taught, of prompts a hash alone, and fits models with the same tokenizer. Beside it lies
     /// FILE.journal with what came since FILE was written; both belong together.
     #[arg(long, value_name = "FILE")]
     pub(crate) trie: Option<PathBuf>,

@@ -233,9 +233,7 @@ impl Corpus {
 
 /// A text without the token that stands for the question it answers.
 fn without_question(mut text: Vec<TokenId>) -> Vec<TokenId> {
-    if text.first().is_some_and(|&first| is_question(first)) {
-        text.remove(0);
-    }
+    text.retain(|&token| !is_question(token));
     text
 }
 

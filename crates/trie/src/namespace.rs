@@ -217,10 +217,10 @@ impl Namespace {
     /// If the namespace is kept in a file and its journal cannot be written. The output is known all the same.
     #[expect(clippy::needless_pass_by_value, reason = "a finished request is no more")]
     pub fn finish(&self, request: Request) -> Result<(), TrieError> {
-        if !request.shares_output() {
+        let answer = request.answer();
+        if !request.shares_output() || answer.iter().all(|&token| is_question(token)) {
             return Ok(());
         }
-        let answer = request.answer();
         let mut writer = self.writer();
         self.add(&mut writer, &answer);
         self.runners_up.join(request.runners_up());

@@ -212,7 +212,7 @@ pub(crate) struct ServedDraftArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) corpus: Vec<PathBuf>,
 
-    /// Keep what drafts are made from in this directory, a file for each key and namespace. It holds answers, never prompts
+    /// Keep what drafts are made from in this directory, a file for each key and namespace. It holds answers, of prompts a hash alone
     #[arg(long, value_name = "DIR")]
     pub(crate) drafts_dir: Option<PathBuf>,
 

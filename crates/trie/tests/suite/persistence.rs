@@ -105,6 +105,18 @@ fn a_file_is_rewritten_when_its_journal_has_grown_and_not_before() {
 }
 
 #[test]
+fn a_request_that_ended_before_its_first_token_leaves_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("d.trie");
+    let namespace = Namespace::open(&path, FINGERPRINT, 4 << 20).unwrap();
+    namespace.finish(namespace.begin(&[1, 2], &[], Sharing::ReadWrite)).unwrap();
+    assert_eq!(namespace.stats().tokens, 0);
+    serve(&namespace, &[5, 6, 7]);
+    namespace.save().unwrap();
+    assert_eq!(answers(&path), [[5, 6, 7]]);
+}
+
+#[test]
 fn a_file_keeps_the_newest_texts_within_the_bound() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("d.trie");
