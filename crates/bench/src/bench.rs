@@ -113,12 +113,16 @@ impl Plan {
 
     /// The prompts that are measured, in batches of `size`: the first of each task, then the second, and so on. What does
     /// not fill a batch is left out, and so are later turns of conversations.
-    pub(crate) fn batches(&self, size: usize) -> Vec<Vec<&Case>> {
+    pub(crate) fn batches(&self, size: usize) -> Vec<Vec<&[TokenId]>> {
         let longest = self.tasks.iter().map(|task| task.measured.len()).max().unwrap_or(0);
         let in_turn =
             (0..longest).flat_map(|turn| self.tasks.iter().filter_map(move |task| task.measured.get(turn)));
-        let cases: Vec<&Case> = in_turn.filter(|case| matches!(case.prompt, Prompt::Known(_))).collect();
-        cases.chunks_exact(size.max(1)).map(<[_]>::to_vec).collect()
+        let known = in_turn.filter_map(|case| match &case.prompt {
+            Prompt::Known(tokens) => Some(tokens.as_slice()),
+            Prompt::Later { .. } => None,
+        });
+        let prompts: Vec<&[TokenId]> = known.collect();
+        prompts.chunks_exact(size.max(1)).map(<[_]>::to_vec).collect()
     }
 }
 
@@ -257,7 +261,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                 }
                 continue;
             };
-            let key = |setting| RunKey { task: task.name.clone(), prompt: case.id.clone(), repeat, setting };
+            let key = |setting| run_key(task, case, repeat, setting);
             on_generation(&format!("{}: plain", task.name));
             let plain = key(Setting::Plain);
             if self.measure_once(task, case, &prompt, plain.clone(), Box::new(NoDraft))?.is_none() {
@@ -351,14 +355,14 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         let plan = self.plan;
         let lookahead = plan.policies.iter().map(Some);
         let settings: Vec<Option<&Policy>> = std::iter::once(None).chain(lookahead).collect();
-        for (number, cases) in plan.batches(size).into_iter().enumerate() {
+        for (number, prompts) in plan.batches(size).into_iter().enumerate() {
             for policy in &settings {
                 let setting = match policy {
                     None => Setting::Plain,
                     Some(policy) => Setting::Lookahead { policy: policy.to_string(), warmth: Warmth::Cold },
                 };
                 let key = RunKey { task: batch_name(size), prompt: format!("#{number}"), repeat, setting };
-                on_generation(&format!("{} prompts at once", cases.len()));
+                on_generation(&format!("{} prompts at once", prompts.len()));
                 if self.journal.run(&key).is_some() {
                     continue;
                 }
@@ -366,8 +370,8 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                     None => Box::new(NoDraft),
                     Some(policy) => self.drafter(policy, &namespace(), Sharing::Read),
                 };
-                let drafters = cases.iter().map(drafter).collect();
-                let decoded = self.decode_batch(&cases, drafters).map_err(|source| BenchError::Decode {
+                let drafters = prompts.iter().map(drafter).collect();
+                let decoded = self.decode_batch(&prompts, drafters).map_err(|source| BenchError::Decode {
                     task: key.task.clone(),
                     prompt: key.prompt.clone(),
                     source,
@@ -383,12 +387,11 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
     /// `None` if it was cancelled.
     fn decode_batch(
         &mut self,
-        cases: &[&Case],
+        prompts: &[&[TokenId]],
         drafters: Vec<Box<dyn Drafter>>,
     ) -> Result<Option<(Vec<Generation>, Duration)>, EngineError> {
         let mut sequences = Vec::new();
-        for (case, drafter) in cases.iter().zip(drafters) {
-            let Prompt::Known(prompt) = &case.prompt else { continue };
+        for (prompt, drafter) in prompts.iter().zip(drafters) {
             let mut sequence = [self.engine.start(self.request(prompt), drafter)?];
             let mut has_begun = false;
             while !has_begun && !sequence[0].has_ended() {
@@ -420,9 +423,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         let (mut cases, mut turns) = (Vec::new(), Turns::default());
         for case in &task.measured[..task.measured.len().min(plan.limit)] {
             let Some(prompt) = self.prompt(&mut turns, task, case)? else { continue };
-            let (task, id) = (task.name.clone(), case.id.clone());
-            let plain = RunKey { task, prompt: id, repeat: 0, setting: Setting::Plain };
-            if let Some(run) = self.journal.run(&plain) {
+            if let Some(run) = self.journal.run(&run_key(task, case, 0, Setting::Plain)) {
                 turns.answered(&run.token_ids);
             }
             cases.push((case, prompt));
@@ -440,12 +441,7 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
                 if self.cancel.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                let key = RunKey {
-                    task: task.name.clone(),
-                    prompt: case.id.clone(),
-                    repeat,
-                    setting: Setting::Peer { mode: mode.to_owned() },
-                };
+                let key = run_key(task, case, repeat, Setting::Peer { mode: mode.to_owned() });
                 if self.journal.run(&key).is_some() {
                     continue;
                 }
@@ -465,6 +461,10 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
         }
         Ok(Some(()))
     }
+}
+
+fn run_key(task: &Task, case: &Case, repeat: usize, setting: Setting) -> RunKey {
+    RunKey { task: task.name.clone(), prompt: case.id.clone(), repeat, setting }
 }
 
 fn tell_left_out(task: &Task, case: &Case) {

@@ -135,7 +135,7 @@ pub(crate) fn weight_file_bytes(path: &Path) -> io::Result<u64> {
 }
 
 /// The conversation that `content` is; `system` comes first unless the conversation has a system message of its own.
-fn messages(content: &PromptContent, system: Option<&str>) -> Vec<Message> {
+pub(crate) fn messages(content: &PromptContent, system: Option<&str>) -> Vec<Message> {
     let mut messages = match content {
         PromptContent::Text(text) => vec![Message::new("user", text)],
         PromptContent::Messages(messages) => messages.clone(),

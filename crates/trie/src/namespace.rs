@@ -217,10 +217,10 @@ impl Namespace {
     /// If the namespace is kept in a file and its journal cannot be written. The output is known all the same.
     #[expect(clippy::needless_pass_by_value, reason = "a finished request is no more")]
     pub fn finish(&self, request: Request) -> Result<(), TrieError> {
-        let answer = request.answer();
-        if !request.shares_output() || answer.iter().all(|&token| is_question(token)) {
+        if !request.shares_output() || !request.has_output() {
             return Ok(());
         }
+        let answer = request.answer();
         let mut writer = self.writer();
         self.add(&mut writer, &answer);
         self.runners_up.join(request.runners_up());
@@ -320,6 +320,7 @@ impl Namespace {
     fn all(&self, base: Option<&Corpus>, learned: &[Vec<TokenId>]) -> CorpusBuilder {
         let tokens = base.map_or(0, Corpus::tokens) as usize
             + learned.iter().map(|text| text.len() + 1).sum::<usize>();
+        // They are written beside the texts, within the same bound.
         let trust = self.trust.load();
         let extras = trust.to_bytes().len() + self.runners_up.to_bytes().len();
         let max_bytes = self.max_bytes.saturating_sub(extras).max(self.max_bytes / 2);

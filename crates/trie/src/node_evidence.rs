@@ -99,20 +99,20 @@ impl NodeEvidence {
             if may_look {
                 self.occurrences.truncate(start);
                 let is_copying = self.occurrences[spans[OWN].clone()].first().is_some_and(is_copy);
+                let departure = knowledge.departure.filter(|_| !is_copying);
                 let (first, end) = knowledge.sources[source];
                 for number in first..end {
                     let (history, found) = (knowledge.histories[number], &mut self.occurrences);
-                    match (source, knowledge.departure) {
-                        (ANSWERED, _) => {
-                            let begun = &branch[branch.len().saturating_sub(knowledge.output_len as usize)..];
+                    match source {
+                        ANSWERED => {
                             let Knowledge { question, output_len, .. } = knowledge;
+                            let begun = &branch[branch.len().saturating_sub(output_len as usize)..];
                             history.find_answers(question, begun, output_len, number as u8, found);
                         }
-                        (RESUMED, _) => history.find_resumed(branch, limits, number as u8, found),
-                        (RETURNED, Some(departure)) if !is_copying => {
-                            found.extend(history.find_returned(branch, departure.at, number as u8));
-                        }
-                        (RETURNED, _) => {}
+                        RESUMED => history.find_resumed(branch, limits, number as u8, found),
+                        RETURNED => found.extend(
+                            departure.and_then(|left| history.find_returned(branch, left.at, number as u8)),
+                        ),
                         _ => history.find(branch, limits, number as u8, found),
                     }
                 }

@@ -113,6 +113,11 @@ impl Request {
         self.context.drain(..surplus);
     }
 
+    /// Whether the model produced a token.
+    pub(crate) fn has_output(&self) -> bool {
+        self.text.len() > self.output_start
+    }
+
     /// The token that stands for its prompt, then the tokens that the model produced.
     pub(crate) fn answer(&self) -> Vec<TokenId> {
         std::iter::once(self.question).chain(self.text.tokens(self.output_start..u32::MAX)).collect()

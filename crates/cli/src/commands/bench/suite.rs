@@ -12,7 +12,7 @@ use lookahead_model::chat_template::Message;
 use lookahead_model::{LanguageModel as _, PromptEncoder, TokenId};
 
 use crate::answer::message;
-use crate::loaded_model::{LoadedModel, encode_prompt};
+use crate::loaded_model::{LoadedModel, encode_prompt, messages};
 use crate::progress;
 use crate::prompts::{PromptContent, PromptRecord, parse_prompts, read_prompts};
 
@@ -148,15 +148,12 @@ fn encode_task(task: &str, records: &[PromptRecord], loaded: &LoadedModel) -> an
 
 /// The turns of a conversation behind the first.
 fn turns(record: &PromptRecord, prompts: &Arc<PromptEncoder>) -> Vec<Prompt> {
-    let first = match &record.content {
-        PromptContent::Text(text) => vec![Message::new("user", text)],
-        PromptContent::Messages(messages) => messages.clone(),
-    };
+    let first = messages(&record.content, None);
     let said: Vec<Vec<Message>> = std::iter::once(first).chain(record.later.iter().cloned()).collect();
-    let asked = record.later.iter().enumerate().map(|(index, messages)| {
+    let asked = record.later.iter().enumerate().map(|(index, turn)| {
         let said = said[..=index + 1].to_vec();
         let conversation = Turns { prompts: Arc::clone(prompts), said, raw: record.raw };
-        let said = messages.iter().map(|message| &*message.content).collect::<Vec<_>>().join("\n");
+        let said = turn.iter().map(|message| &*message.content).collect::<Vec<_>>().join("\n");
         Prompt::Later { said, conversation: Arc::new(conversation) }
     });
     asked.collect()
