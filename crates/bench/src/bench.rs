@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use lookahead_engine::{
     CostCurve, DraftLimits, DraftPolicy, Drafter, Engine, EngineError, FinishReason, Generation,
-    GenerationRequest, Namespace, NamespaceDrafter, NoDraft, Sequence, Sharing,
+    GenerationRequest, Namespace, NamespaceDrafter, NoDraft, Sequence, Sharing, Spellings,
 };
 use lookahead_model::{LanguageModel, TokenId};
 
@@ -42,6 +42,8 @@ pub struct Plan {
     pub max_tokens: usize,
     /// Tokens that end an answer.
     pub end_tokens: Vec<TokenId>,
+    /// The tokens of the vocabulary that are one word.
+    pub spellings: Option<Arc<Spellings>>,
     /// Another program to measure.
     pub peer: Option<PeerPlan>,
 }
@@ -298,7 +300,8 @@ impl<'a, M: LanguageModel> Bench<'a, M> {
 
     /// A drafter by `policy` out of `namespace`.
     fn drafter(&self, policy: &Policy, namespace: &Arc<Namespace>, sharing: Sharing) -> Box<dyn Drafter> {
-        let policy = DraftPolicy { sharing, ..policy.draft_policy(Some(&self.curve)) };
+        let spellings = self.plan.spellings.clone();
+        let policy = DraftPolicy { sharing, spellings, ..policy.draft_policy(Some(&self.curve)) };
         Box::new(NamespaceDrafter::new(Arc::clone(namespace), policy))
     }
 

@@ -38,6 +38,7 @@ fn plan() -> Plan {
         batch_sizes: vec![2, 3],
         max_tokens: 24,
         end_tokens: Vec::new(),
+        spellings: None,
         peer: None,
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::{Context as _, ensure};
-use lookahead_engine::{DraftPolicy, Drafter, Namespace, NamespaceDrafter, NoDraft};
+use lookahead_engine::{DraftPolicy, Drafter, Namespace, NamespaceDrafter, NoDraft, spellings};
 use lookahead_trie::{Corpus, NamespaceStats};
 
 use crate::arguments::{Decoding, DraftArgs};
@@ -49,7 +49,10 @@ impl Drafts {
         let cost = if needs_cost { calibration::cost_curve(loaded) } else { None };
         Ok(Self {
             namespace: Arc::new(namespace),
-            policy: arguments.policy.draft_policy(cost),
+            policy: DraftPolicy {
+                spellings: Some(spellings(loaded.tokenizer())),
+                ..arguments.policy.draft_policy(cost)
+            },
             file: arguments.trie.clone(),
         })
     }

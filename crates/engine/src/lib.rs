@@ -54,7 +54,9 @@ mod verify;
 pub use answer_text::AnswerText;
 pub use constraint::{Constraint, ConstraintError, Scout, allow, allows, forbid};
 pub use cost_curve::{MeasureError, measure_cost_curve};
-pub use drafter::{AdversarialDrafter, Draft, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft};
+pub use drafter::{
+    AdversarialDrafter, Draft, DraftLimits, DraftPolicy, Drafter, NamespaceDrafter, NoDraft, spellings,
+};
 pub use engine::{Engine, EngineOptions, PassReport};
 pub use error::EngineError;
 pub use generation::{FinishReason, Generation};
@@ -62,7 +64,7 @@ pub use learnable_texts::{RecordError, learnable_texts};
 pub use logits_trace::LogitsTrace;
 pub use lookahead_trie::{
     CostCurve, CostCurveError, CostPoint, DraftOrigin, DraftShape, DraftSource, Namespace, RequestText,
-    Sharing,
+    Sharing, Spellings,
 };
 pub use sampling::{Sampler, SamplingError, SamplingParams, TokenLogprobs};
 pub use scheduler::{Finished, QueueFull, RequestId, Scheduler, SchedulerOptions, StepReport, Submission};

@@ -120,12 +120,17 @@ pub(crate) fn type_name(value: &Bound<'_, PyAny>) -> String {
 #[pyfunction]
 #[pyo3(signature = (tokens, /))]
 pub(crate) fn vocabulary_fingerprint(tokens: &Bound<'_, PyAny>) -> PyResult<u64> {
+    Ok(lookahead_trie::vocabulary_fingerprint(texts_of(tokens, "tokens")?))
+}
+
+/// The texts of tokens, which errors call `name`.
+pub(crate) fn texts_of(tokens: &Bound<'_, PyAny>, name: &str) -> PyResult<Vec<String>> {
     let texts = tokens.try_iter()?.map(|token| {
         let token = token?;
         let text = token.cast::<PyString>().map_err(|_| {
-            PyTypeError::new_err(format!("tokens hold a {}; their texts are needed", type_name(&token)))
+            PyTypeError::new_err(format!("{name} hold a {}; their texts are needed", type_name(&token)))
         })?;
         Ok(text.to_cow()?.into_owned())
     });
-    Ok(lookahead_trie::vocabulary_fingerprint(texts.collect::<PyResult<Vec<String>>>()?))
+    texts.collect()
 }

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lookahead_trie::{Corpus, CorpusBuilder, DraftParams, DraftTree, Namespace, Namespaces};
+use lookahead_trie::{
+    Corpus, CorpusBuilder, DraftParams, DraftTree, Namespace, Namespaces, RequestText, Spellings,
+};
 use pyo3::exceptions::{PyKeyError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -14,13 +16,14 @@ use crate::error::of_trie;
 use crate::parallel::in_parallel;
 use crate::params::{params, sharing};
 use crate::request::{PyDraftRequest, finished};
-use crate::tokens;
+use crate::tokens::{self, texts_of};
 
 /// What requests draft from: namespaces by name, each with a memory bound of its own. Safe to use from many threads.
 #[pyclass(name = "DraftTrie", module = "lookahead_drafts", frozen, weakref)]
 pub(crate) struct PyDraftTrie {
     max_bytes: usize,
     fingerprint: u64,
+    spellings: Option<Arc<Spellings>>,
     namespaces: Namespaces,
 }
 
@@ -40,15 +43,19 @@ impl PyDraftTrie {
 #[pymethods]
 impl PyDraftTrie {
     /// Each namespace takes at most `max_bytes` (at least 1 MiB; a token of real text takes about 40). `fingerprint` tells
-    /// tokenizers apart: files made with another one are refused; `vocabulary_fingerprint` computes one.
+    /// tokenizers apart: files made with another one are refused; `vocabulary_fingerprint` computes one. `vocabulary` holds the
+    /// texts of all tokens in the order of their ids, as `convert_ids_to_tokens` gives them: with it, what a prompt says behind
+    /// a space is drafted behind a quotation mark too.
     #[new]
-    #[pyo3(signature = (max_bytes=268_435_456, fingerprint=0))]
-    fn new(max_bytes: i64, fingerprint: u64) -> PyResult<Self> {
+    #[pyo3(signature = (max_bytes=268_435_456, fingerprint=0, *, vocabulary=None))]
+    fn new(max_bytes: i64, fingerprint: u64, vocabulary: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
         let max_bytes = usize::try_from(max_bytes).map_err(|_| {
             PyValueError::new_err(format!("max_bytes is {max_bytes}; at least 1 MiB is needed"))
         })?;
         let namespaces = Namespaces::new(max_bytes).map_err(of_trie)?;
-        Ok(Self { max_bytes, fingerprint, namespaces })
+        let spellings = vocabulary.map(|texts| texts_of(texts, "vocabulary")).transpose()?;
+        let spellings = spellings.map(|texts| Arc::new(spellings_of(&texts)));
+        Ok(Self { max_bytes, fingerprint, spellings, namespaces })
     }
 
     /// Bound of each namespace.
@@ -87,7 +94,8 @@ impl PyDraftTrie {
         let (name, namespace) = (namespace.to_owned(), self.namespace(namespace)?);
         let request = py.detach(|| {
             let texts: Vec<&[u32]> = texts.iter().map(Vec::as_slice).collect();
-            namespace.begin(&prompt, &texts, sharing)
+            let text = RequestText::new(&prompt, &texts).with_spellings(self.spellings.as_ref());
+            namespace.begin_with(text, sharing)
         });
         Ok(PyDraftRequest::new(namespace, name, request))
     }
@@ -228,6 +236,18 @@ impl PyDraftTrie {
         dictionary.set_item("mapped_bytes", stats.mapped_bytes)?;
         Ok(dictionary)
     }
+}
+
+/// The spellings of a vocabulary, in whose texts `Ġ` or `▁` stands for a space, by the kind of tokenizer.
+fn spellings_of(vocabulary: &[String]) -> Spellings {
+    let texts: Vec<String> = vocabulary
+        .iter()
+        .map(|text| match text.strip_prefix(['Ġ', '▁']) {
+            Some(word) => format!(" {word}"),
+            None => text.clone(),
+        })
+        .collect();
+    Spellings::new(texts.iter().map(String::as_bytes))
 }
 
 /// Drafts for all of `requests`, no two the same, on several threads where there are many; none if one is finished.

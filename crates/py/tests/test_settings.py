@@ -101,6 +101,15 @@ def test_files_are_opened_for_the_tokenizer_and_replaced_ones_are_taken(tmp_path
         settings.open(None)
 
 
+def test_a_tokenizer_that_cannot_be_read_matters_to_files_alone(tmp_path, caplog):
+    missing = str(tmp_path / "no-tokenizer")
+    trie = load(tmp_path, "").open(missing)
+    assert trie.fingerprint == 0 and "cannot be read" in caplog.text
+    assert load(tmp_path, "").open(Words()).fingerprint == fingerprint_of(Words())
+    with pytest.raises(OSError, match="no-tokenizer"):
+        load(tmp_path, f'snapshot = "{tmp_path / "snapshot.trie"}"').open(missing)
+
+
 def test_a_corpus_that_is_not_there_yet_is_taken_when_it_comes(tmp_path):
     corpus = tmp_path / "corpus.trie"
     settings = load(tmp_path, f'corpora = ["{corpus}"]\nreload_every = 10\nfingerprint = 3')

@@ -195,6 +195,7 @@ def test_no_argument_whatever_makes_it_panic():
             lambda: trie.draft_trees([request], 4)[any_of()],
             lambda: trie.append_all(chance.choice([[request], any_of()]), any_of()),
             lambda: DraftTrie(any_of(), any_of()),
+            lambda: DraftTrie(vocabulary=any_of()),
             lambda: DraftRows(trie, namespace="a", share=any_of()),
             lambda: DraftRows(trie).step(chance.choice([table, any_of()]), any_of(), any_of(), any_of(), max_tokens=any_of()),
             lambda: vocabulary_fingerprint(any_of()),
@@ -290,6 +291,16 @@ def test_a_namespace_in_a_file_is_there_after_a_restart(tmp_path):
     assert DraftTrie(fingerprint=fingerprint).open(path)
     with pytest.raises(DraftError, match="made with another tokenizer"):
         DraftTrie(fingerprint=1).open(path)
+
+
+def test_what_follows_a_word_is_drafted_behind_its_other_spelling():
+    prompt = [0, 1, 3, 4, 5, 0, 4, 2]
+    for space in ("Ġ", "▁"):
+        trie = DraftTrie(vocabulary=["_", f"{space}word", "word", "x", "y", "z"])
+        assert trie.start(prompt).draft_chain(3, min_probability=0.0).tolist() == [3, 4, 5]
+    assert 3 not in DraftTrie().start(prompt).draft_chain(1, min_probability=0.0).tolist()
+    with pytest.raises(TypeError, match="vocabulary hold a int"):
+        DraftTrie(vocabulary=[1])
 
 
 def test_corpora_are_built_added_replaced_merged_and_removed(tmp_path):

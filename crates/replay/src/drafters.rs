@@ -1,6 +1,8 @@
 //! The draft engines by name.
 
-use lookahead_engine::CostCurve;
+use std::sync::Arc;
+
+use lookahead_engine::{CostCurve, Spellings};
 use lookahead_trie::DraftShape;
 
 use crate::drafter::ReplayDrafter;
@@ -11,8 +13,8 @@ use crate::suffix::{Selection, SuffixDrafter};
 
 /// The draft engines: their names, and how to make one.
 pub const DRAFTERS: [(&str, NewDrafter); 10] = [
-    ("lookahead", |_| Box::new(NamespaceDrafter::new(None))),
-    ("lookahead:adaptive", |curve| Box::new(NamespaceDrafter::new(Some(curve)))),
+    ("lookahead", |target| Box::new(NamespaceDrafter::new(target, None))),
+    ("lookahead:adaptive", |target| Box::new(NamespaceDrafter::new(target, Some(&target.curve)))),
     ("paper", |_| Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
     ("paper:hierarchical", |_| Box::new(PaperDrafter::new(DraftShape::Hierarchical))),
     ("paper:parallel", |_| Box::new(PaperDrafter::new(DraftShape::Parallel))),
@@ -23,8 +25,17 @@ pub const DRAFTERS: [(&str, NewDrafter); 10] = [
     ("suffix:tree", |_| Box::new(SuffixDrafter::new(Selection::Tree))),
 ];
 
-/// Makes a draft engine that has seen nothing, for a machine whose passes cost what the curve says.
-pub type NewDrafter = fn(&CostCurve) -> Box<dyn ReplayDrafter>;
+/// The machine and the model that drafts are for.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// What a pass costs.
+    pub curve: CostCurve,
+    /// Which tokens are one word, if the tokenizer is known.
+    pub spellings: Option<Arc<Spellings>>,
+}
+
+/// Makes a draft engine that has seen nothing.
+pub type NewDrafter = fn(&Target) -> Box<dyn ReplayDrafter>;
 
 /// There is no draft engine of a name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,7 +62,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::player::tests::flat_curve;
+    use crate::player::tests::flat_target;
     use crate::stream::Stream;
 
     /// The first draft after `prompt`, as the tokens of each node's path.
@@ -71,7 +82,7 @@ mod tests {
     #[test]
     fn every_engine_continues_a_prompt_that_repeats_itself() {
         for (name, new) in DRAFTERS {
-            let paths = drafted(&mut *new(&flat_curve()), &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3], 4);
+            let paths = drafted(&mut *new(&flat_target()), &[1, 2, 3, 4, 5, 6, 7, 8, 1, 2, 3], 4);
             assert_eq!(paths, [vec![4], vec![4, 5], vec![4, 5, 6]], "{name}");
         }
     }
@@ -79,7 +90,7 @@ mod tests {
     #[test]
     fn every_engine_but_prompt_lookup_learns_from_warm_up() {
         for (name, new) in DRAFTERS {
-            let mut drafter = new(&flat_curve());
+            let mut drafter = new(&flat_target());
             let stream = Stream { prompt_ids: vec![9], output_ids: vec![1, 2, 3, 4, 5], ..Stream::default() };
             for _ in 0..3 {
                 drafter.warm_up(&stream);
@@ -100,7 +111,7 @@ mod tests {
         ) {
             for (name, new) in DRAFTERS {
                 let warmed = || {
-                    let mut drafter = new(&flat_curve());
+                    let mut drafter = new(&flat_target());
                     drafter.warm_up(&Stream { output_ids: warm.clone(), ..Stream::default() });
                     drafter
                 };

@@ -7,7 +7,7 @@ use lookahead_engine::CostCurve;
 use serde::Serialize;
 
 use crate::depth_reliability::ReliabilityByDepth;
-use crate::drafters::{NewDrafter, UnknownDrafter, find_drafters};
+use crate::drafters::{NewDrafter, Target, UnknownDrafter, find_drafters};
 use crate::player::Tally;
 use crate::stream::Stream;
 
@@ -136,11 +136,11 @@ impl Experiment {
     }
 
     /// Plays everything; calls `on_play` after each request. The means over all tasks come last.
-    pub fn run(&self, curve: &CostCurve, mut on_play: impl FnMut()) -> Vec<Outcome> {
+    pub fn run(&self, target: &Target, mut on_play: impl FnMut()) -> Vec<Outcome> {
         let mut outcomes = Vec::new();
         for (name, task, warm, warm_up) in self.settings() {
             for &(drafter, new) in &self.drafters {
-                let mut engine = new(curve);
+                let mut engine = new(target);
                 for stream in &warm_up {
                     engine.warm_up(stream);
                 }
@@ -150,7 +150,14 @@ impl Experiment {
                         tally.play(stream, &mut *engine, budget);
                         on_play();
                     }
-                    outcomes.push(outcome(Some(name.to_owned()), drafter, warm, budget, &tally, curve));
+                    outcomes.push(outcome(
+                        Some(name.to_owned()),
+                        drafter,
+                        warm,
+                        budget,
+                        &tally,
+                        &target.curve,
+                    ));
                 }
             }
         }
@@ -271,8 +278,9 @@ mod tests {
         }
     }
 
-    fn curve() -> CostCurve {
-        CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }, CostPoint { tokens: 9, ms: 2.0 }]).unwrap()
+    fn target() -> Target {
+        let points = vec![CostPoint { tokens: 1, ms: 1.0 }, CostPoint { tokens: 9, ms: 2.0 }];
+        Target { curve: CostCurve::new(points).unwrap(), spellings: None }
     }
 
     /// The EDL of each row by task (a dash for the mean) and warm-up.
@@ -281,7 +289,7 @@ mod tests {
         let experiment =
             Experiment::new(streams.to_vec(), warm_up.to_vec(), None, &drafters, vec![4]).unwrap();
         let mut plays = 0;
-        let outcomes = experiment.run(&curve(), || plays += 1);
+        let outcomes = experiment.run(&target(), || plays += 1);
         assert_eq!(plays, experiment.plays());
         outcomes
             .into_iter()
@@ -332,7 +340,7 @@ mod tests {
         let drafters = ["pld".to_owned()];
         let experiment =
             Experiment::new(streams.clone(), Vec::new(), Some(2), &drafters, vec![2, 4]).unwrap();
-        let outcomes = experiment.run(&curve(), || ());
+        let outcomes = experiment.run(&target(), || ());
         assert!(outcomes.iter().all(|row| row.requests == 2));
         assert_eq!(outcomes.len(), 2 * 2 * 2, "two budgets, cold and same, the task and the mean");
         let error = Experiment::new(streams, Vec::new(), None, &["best".to_owned()], vec![2]).unwrap_err();

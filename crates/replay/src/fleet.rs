@@ -4,11 +4,10 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use lookahead_engine::CostCurve;
 use serde::{Serialize, Serializer};
 
 use crate::drafter::ReplayDrafter;
-use crate::drafters::{UnknownDrafter, find_drafters};
+use crate::drafters::{Target, UnknownDrafter, find_drafters};
 use crate::player::Tally;
 use crate::stream::Stream;
 
@@ -108,7 +107,7 @@ impl Fleet {
     /// If there is no draft engine of a name.
     pub fn run(
         &self,
-        curve: &CostCurve,
+        target: &Target,
         mut on_play: impl FnMut(),
     ) -> Result<Vec<FleetOutcome>, UnknownDrafter> {
         let mut outcomes = Vec::new();
@@ -117,7 +116,7 @@ impl Fleet {
                 for &share in &self.sharing {
                     for replicas in self.replicas.iter().map(|replicas| replicas.get()) {
                         let (tally, edl_late) =
-                            self.play(&|| new(curve), replicas, share, budget, &mut on_play);
+                            self.play(&|| new(target), replicas, share, budget, &mut on_play);
                         outcomes.push(FleetOutcome {
                             drafter,
                             share,
@@ -128,7 +127,7 @@ impl Fleet {
                             edl_late,
                             hit_rate: tally.hit_rate(),
                             bytes: tally.bytes,
-                            speed_up: tally.speed_up(curve),
+                            speed_up: tally.speed_up(&target.curve),
                         });
                     }
                 }
@@ -179,7 +178,7 @@ impl Fleet {
 
 #[cfg(test)]
 mod tests {
-    use lookahead_engine::CostPoint;
+    use lookahead_engine::{CostCurve, CostPoint};
     use lookahead_model::TokenId;
 
     use super::*;
@@ -207,7 +206,7 @@ mod tests {
         let curve =
             CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }, CostPoint { tokens: 4, ms: 1.0 }]).unwrap();
         let mut plays = 0;
-        let mut outcomes = fleet.run(&curve, || plays += 1).unwrap();
+        let mut outcomes = fleet.run(&Target { curve, spellings: None }, || plays += 1).unwrap();
         assert_eq!((plays, outcomes.len()), (fleet.plays(), 1));
         outcomes.remove(0)
     }

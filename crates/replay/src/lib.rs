@@ -7,7 +7,7 @@
 //!
 //! ```
 //! use lookahead_engine::{CostCurve, CostPoint};
-//! use lookahead_replay::{Experiment, Stream};
+//! use lookahead_replay::{Experiment, Target, Stream};
 //!
 //! let curve = CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }, CostPoint { tokens: 8, ms: 1.5 }])?;
 //! let stream = Stream {
@@ -17,7 +17,7 @@
 //!     runners_up: Vec::new(),
 //! };
 //! let experiment = Experiment::new(vec![stream], Vec::new(), None, &["pld".to_owned()], vec![8])?;
-//! let outcomes = experiment.run(&curve, || ());
+//! let outcomes = experiment.run(&Target { curve, spellings: None }, || ());
 //! assert!(outcomes[0].edl > 7.0);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -37,7 +37,7 @@ mod suffix_tree;
 
 pub use depth_reliability::{DepthReliability, ReliabilityByDepth};
 pub use drafter::ReplayDrafter;
-pub use drafters::{DRAFTERS, NewDrafter, UnknownDrafter};
+pub use drafters::{DRAFTERS, NewDrafter, Target, UnknownDrafter};
 pub use experiment::{Experiment, Outcome, Quantiles, Warmth};
 pub use fleet::{Fleet, FleetOutcome, FleetSharing, NotASharing};
 pub use player::Tally;

@@ -1,10 +1,13 @@
 //! Lookahead's own draft engine.
 
-use lookahead_engine::CostCurve;
+use std::sync::Arc;
+
+use lookahead_engine::{CostCurve, Spellings};
 use lookahead_model::TokenId;
-use lookahead_trie::{DraftParams, DraftTree, Namespace, RANKS, Request, Sharing};
+use lookahead_trie::{DraftParams, DraftTree, Namespace, RANKS, Request, RequestText, Sharing};
 
 use crate::drafter::ReplayDrafter;
+use crate::drafters::Target;
 use crate::stream::Stream;
 
 /// Bound of what a namespace shares, in bytes.
@@ -19,6 +22,7 @@ pub(crate) struct NamespaceDrafter {
     namespace: Namespace,
     /// By which drafts are cut to what pays, if they are.
     curve: Option<CostCurve>,
+    spellings: Option<Arc<Spellings>>,
     request: Option<Request>,
     /// The request's text.
     text: Vec<TokenId>,
@@ -32,13 +36,20 @@ fn params(nodes: usize) -> DraftParams {
 
 impl NamespaceDrafter {
     /// Drafts as many nodes as it may, or of those as many as pay by `curve`.
-    pub(crate) fn new(curve: Option<&CostCurve>) -> Self {
-        let namespace = Namespace::new(MAX_BYTES).expect("the bound is large enough");
-        Self { namespace, curve: curve.cloned(), request: None, text: Vec::new(), runners_up: Vec::new() }
+    pub(crate) fn new(target: &Target, curve: Option<&CostCurve>) -> Self {
+        Self {
+            namespace: Namespace::new(MAX_BYTES).expect("the bound is large enough"),
+            curve: curve.cloned(),
+            spellings: target.spellings.clone(),
+            request: None,
+            text: Vec::new(),
+            runners_up: Vec::new(),
+        }
     }
 
     fn begin_request(&mut self, prompt: &[TokenId], sharing: Sharing) {
-        self.request = Some(self.namespace.begin(prompt, &[], sharing));
+        let text = RequestText::new(prompt, &[]).with_spellings(self.spellings.as_ref());
+        self.request = Some(self.namespace.begin_with(text, sharing));
         self.text = prompt.to_vec();
         self.runners_up.clear();
     }

@@ -129,11 +129,12 @@ pub(crate) mod tests {
 
     use super::*;
     use crate::drafter::Draft;
-    use crate::drafters::DRAFTERS;
+    use crate::drafters::{DRAFTERS, Target};
 
     /// A machine on which drafts cost nothing.
-    pub(crate) fn flat_curve() -> CostCurve {
-        CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }]).unwrap()
+    pub(crate) fn flat_target() -> Target {
+        let curve = CostCurve::new(vec![CostPoint { tokens: 1, ms: 1.0 }]).unwrap();
+        Target { curve, spellings: None }
     }
 
     fn stream(prompt_ids: &[TokenId], output_ids: &[TokenId]) -> Stream {
@@ -142,7 +143,7 @@ pub(crate) mod tests {
 
     fn play(name: &str, warm_up: &[Stream], stream: &Stream, budget: usize) -> Tally {
         let new = DRAFTERS.iter().find(|(other, _)| *other == name).unwrap().1;
-        let (mut drafter, mut tally) = (new(&flat_curve()), Tally::default());
+        let (mut drafter, mut tally) = (new(&flat_target()), Tally::default());
         for stream in warm_up {
             drafter.warm_up(stream);
         }

@@ -9,7 +9,7 @@ use crate::departure::Departure;
 use crate::draft_origin::DraftOrigin;
 use crate::draft_params::{DraftParams, DraftShape};
 use crate::node_evidence::{Knowledge, NodeEvidence};
-use crate::trust::{ANSWERED, OWN, RESUMED, RETURNED, SHARED, Trust};
+use crate::trust::{ANSWERED, OWN, RESPELLED, RESUMED, RETURNED, SHARED, Trust};
 use crate::{DraftTree, TokenId};
 
 /// A draft tree and what its nodes rest on.
@@ -143,8 +143,10 @@ impl Growth {
         // Of equally long matches that of the first source.
         match longest.reduce(|best, other| if other.0 > best.0 { other } else { best }) {
             None => DraftOrigin::RunnersUp,
-            Some((_, OWN | RESUMED | RETURNED, next)) if next < own_start => DraftOrigin::Reference,
-            Some((_, OWN | RESUMED | RETURNED, _)) => DraftOrigin::Prompt,
+            Some((_, OWN | RESUMED | RETURNED | RESPELLED, next)) if next < own_start => {
+                DraftOrigin::Reference
+            }
+            Some((_, OWN | RESUMED | RETURNED | RESPELLED, _)) => DraftOrigin::Prompt,
             Some((_, ANSWERED | SHARED, _)) => DraftOrigin::Output,
             Some(_) => DraftOrigin::Corpus,
         }

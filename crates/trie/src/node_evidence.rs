@@ -5,17 +5,20 @@
 
 use std::ops::Range;
 
-use crate::TokenId;
 use crate::departure::{Departure, is_copy};
 use crate::history::{FindLimits, History, Occurrence};
 use crate::runners_up::{CONTEXTS, RANKS, RunnersUp};
-use crate::trust::{ANSWERED, Evidence, OWN, RESUMED, RETURNED, SOURCES};
+use crate::trust::{ANSWERED, Evidence, OWN, RESPELLED, RESUMED, RETURNED, SOURCES};
+use crate::{Spellings, TokenId};
 
 /// Occurrences of the context that are looked at for each order, the latest first.
 const ROOT_LIMITS: FindLimits = FindLimits { most: 24, enough: usize::MAX };
 
 /// As above, behind a drafted token.
 const NODE_LIMITS: FindLimits = FindLimits { most: 6, enough: 4 };
+
+/// Occurrences of another spelling of the last token that are looked at for each order: a guess, which one is enough for.
+const RESPELLED_LIMITS: FindLimits = FindLimits { most: 4, enough: 1 };
 
 /// A node that inherits so many occurrences does not look for others.
 const ENOUGH: usize = 4;
@@ -30,14 +33,22 @@ pub(crate) struct Knowledge<'a> {
     pub(crate) histories: &'a [&'a dyn History],
     /// Of those, the ones that each source looks into.
     pub(crate) sources: [(usize, usize); SOURCES],
-    /// The token that stands for the request's prompt.
+    /// Those asked first, first.
+    pub(crate) runners_up: [&'a RunnersUp; 2],
+    pub(crate) progress: Progress<'a>,
+}
+
+/// How far a request has come.
+#[derive(Clone, Copy)]
+pub(crate) struct Progress<'a> {
+    /// The token that stands for its prompt.
     pub(crate) question: TokenId,
     /// Tokens of its output.
     pub(crate) output_len: u32,
-    /// Where the request left a copy of its own text.
+    /// Where it left a copy of its own text.
     pub(crate) departure: Option<Departure>,
-    /// Those asked first, first.
-    pub(crate) runners_up: [&'a RunnersUp; 2],
+    /// How its tokens may be spelled otherwise.
+    pub(crate) spellings: Option<&'a Spellings>,
 }
 
 /// The evidence of all nodes of a draft, in their order.
@@ -99,20 +110,28 @@ impl NodeEvidence {
             if may_look {
                 self.occurrences.truncate(start);
                 let is_copying = self.occurrences[spans[OWN].clone()].first().is_some_and(is_copy);
-                let departure = knowledge.departure.filter(|_| !is_copying);
                 let (first, end) = knowledge.sources[source];
                 for number in first..end {
                     let (history, found) = (knowledge.histories[number], &mut self.occurrences);
                     match source {
                         ANSWERED => {
-                            let Knowledge { question, output_len, .. } = knowledge;
+                            let Progress { question, output_len, .. } = knowledge.progress;
                             let begun = &branch[branch.len().saturating_sub(output_len as usize)..];
                             history.find_answers(question, begun, output_len, number as u8, found);
                         }
                         RESUMED => history.find_resumed(branch, limits, number as u8, found),
+                        RETURNED | RESPELLED if is_copying => {}
                         RETURNED => found.extend(
-                            departure.and_then(|left| history.find_returned(branch, left.at, number as u8)),
+                            knowledge
+                                .progress
+                                .departure
+                                .and_then(|left| history.find_returned(branch, left.at, number as u8)),
                         ),
+                        RESPELLED => {
+                            if let Some(branch) = respelled(branch, knowledge.progress.spellings) {
+                                history.find(&branch, RESPELLED_LIMITS, number as u8, found);
+                            }
+                        }
                         _ => history.find(branch, limits, number as u8, found),
                     }
                 }
@@ -124,4 +143,11 @@ impl NodeEvidence {
         let [own, shared] = knowledge.runners_up.map(|table| table.of(branch));
         self.runners_up.push(std::array::from_fn(|context| own[context].or(shared[context])));
     }
+}
+
+/// `branch` with its last token spelled otherwise.
+fn respelled(branch: &[TokenId], spellings: Option<&Spellings>) -> Option<Vec<TokenId>> {
+    let (&last, before) = branch.split_last()?;
+    let other = spellings?.other(last)?;
+    Some([before, &[other]].concat())
 }

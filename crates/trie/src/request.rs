@@ -7,12 +7,13 @@ use crate::draft_origin::DraftOrigin;
 use crate::draft_params::{DraftParams, DraftShape, DraftSource};
 use crate::growth::Growth;
 use crate::history::{Log, LogWriter, Occurrence};
+use crate::node_evidence::Progress;
 use crate::reliability::Reliability;
 use crate::request_text::RequestText;
 use crate::runners_up::{RANKS, RunnersUp};
 use crate::shared::Shared;
 use crate::trust::Trust;
-use crate::{DraftTree, TokenId};
+use crate::{DraftTree, Spellings, TokenId};
 
 /// Contexts whose runners-up a request keeps: about what an answer of two thousand tokens has.
 const PLACES: usize = 1 << 12;
@@ -46,6 +47,7 @@ pub struct Request {
     origin: Arc<Trust>,
     sharing: Sharing,
     departure: Option<Departure>,
+    spellings: Option<Arc<Spellings>>,
     growth: Growth,
     /// The draft in the parallel shape, and the nodes of the grown one that it repeats; else empty.
     parallel: (DraftTree, Vec<u32>),
@@ -55,7 +57,7 @@ pub struct Request {
 impl Request {
     /// A request of this trust, with the text that it comes with.
     pub(crate) fn new(trust: Arc<Trust>, text: RequestText, sharing: Sharing) -> Self {
-        let RequestText { log, writer, context, prompt_start, question } = text;
+        let RequestText { log, writer, context, prompt_start, question, spellings } = text;
         Self {
             output_start: log.len(),
             text: log,
@@ -68,6 +70,7 @@ impl Request {
             origin: trust,
             sharing,
             departure: None,
+            spellings,
             growth: Growth::default(),
             parallel: Default::default(),
             reliability: Reliability::default(),
@@ -85,12 +88,17 @@ impl Request {
             Sharing::Off => DraftSource::Prompt,
             Sharing::Read | Sharing::ReadWrite => params.source,
         };
-        let Self { text, runners_up, trust, growth, context, question, output_start, departure, .. } = self;
+        let Self { text, runners_up, trust, growth, context, .. } = self;
         let logs = shared.logs(text);
         let histories = shared.histories(&logs);
         let runners_up = [&*runners_up, shared_runners_up];
-        let output_len = text.len() - *output_start;
-        let knowledge = shared.knowledge(&histories, source, runners_up, (*question, output_len), *departure);
+        let progress = Progress {
+            question: self.question,
+            output_len: text.len() - self.output_start,
+            departure: self.departure,
+            spellings: self.spellings.as_deref(),
+        };
+        let knowledge = shared.knowledge(&histories, source, runners_up, progress);
         growth.grow(knowledge, trust, context, *params);
         self.parallel.1.clear();
         if params.shape == DraftShape::Parallel {

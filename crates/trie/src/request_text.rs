@@ -1,7 +1,9 @@
 //! The text that a request comes with, indexed.
 
-use crate::TokenId;
+use std::sync::Arc;
+
 use crate::history::{Log, LogWriter, context_of, question};
+use crate::{Spellings, TokenId};
 
 /// The references and the prompt of a request, indexed for drafting.
 ///
@@ -16,6 +18,7 @@ pub struct RequestText {
     pub(crate) prompt_start: u32,
     /// The token that stands for the prompt.
     pub(crate) question: TokenId,
+    pub(crate) spellings: Option<Arc<Spellings>>,
 }
 
 impl RequestText {
@@ -27,7 +30,14 @@ impl RequestText {
             prompt_start = log.len();
             writer.extend(&log, text);
         }
-        Self { log, writer, context: context_of(prompt).to_vec(), prompt_start, question: question(prompt) }
+        let context = context_of(prompt).to_vec();
+        Self { log, writer, context, prompt_start, question: question(prompt), spellings: None }
+    }
+
+    /// Lets the request draft what follows a word of its text that is spelled otherwise, if the `spellings` are known.
+    #[must_use]
+    pub fn with_spellings(self, spellings: Option<&Arc<Spellings>>) -> Self {
+        Self { spellings: spellings.map(Arc::clone), ..self }
     }
 
     /// Allocated bytes.
@@ -39,6 +49,6 @@ impl RequestText {
 impl Clone for RequestText {
     fn clone(&self) -> Self {
         let (log, writer) = self.writer.copy(&self.log);
-        Self { log, writer, context: self.context.clone(), ..*self }
+        Self { log, writer, context: self.context.clone(), spellings: self.spellings.clone(), ..*self }
     }
 }

@@ -2,13 +2,12 @@
 
 use std::sync::Arc;
 
-use crate::TokenId;
 use crate::corpus::Corpus;
-use crate::departure::Departure;
 use crate::draft_params::DraftSource;
 use crate::history::{History, Log, LogView};
-use crate::node_evidence::Knowledge;
+use crate::node_evidence::{Knowledge, Progress};
 use crate::runners_up::RunnersUp;
+use crate::trust::{ANSWERED, OWN, RESPELLED, RESUMED, RETURNED, SHARED};
 
 /// Texts by age: the newer half takes all that comes; when it has grown to half of the bound, it becomes the older one,
 /// which goes. Text that is still of use comes again, as the output of those who used it.
@@ -41,8 +40,7 @@ impl Shared {
         histories: &'a [&'a dyn History],
         source: DraftSource,
         runners_up: [&'a RunnersUp; 2],
-        (question, output_len): (TokenId, u32),
-        departure: Option<Departure>,
+        progress: Progress<'a>,
     ) -> Knowledge<'a> {
         let own = usize::from(source != DraftSource::Output);
         let (shared, all) = match source {
@@ -54,8 +52,12 @@ impl Shared {
             DraftSource::Output => [runners_up[1], runners_up[1]],
             DraftSource::Mixed => runners_up,
         };
-        let sources = [(1, shared), (0, own), (0, own), (0, own), (1, shared), (shared, all)];
-        Knowledge { histories, sources, question, output_len, departure, runners_up }
+        let sources = std::array::from_fn(|source| match source {
+            OWN | RESUMED | RETURNED | RESPELLED => (0, own),
+            ANSWERED | SHARED => (1, shared),
+            _ => (shared, all),
+        });
+        Knowledge { histories, sources, runners_up, progress }
     }
 }
 

@@ -19,9 +19,9 @@ use crate::history::Occurrence;
 use crate::runners_up::{CONTEXTS, NO_TOKEN, RANKS};
 
 /// Where occurrences are looked for: in earlier answers to the same question; in the request's own text; there, with the last token
-/// of the context changed (a copy that resumes behind a difference); there, close to where a copy was left; in what the namespace
-/// shares; in corpora.
-pub(crate) const SOURCES: usize = 6;
+/// of the context changed (a copy that resumes behind a difference); there, close to where a copy was left; there, with the last
+/// token of the context spelled otherwise; in what the namespace shares; in corpora.
+pub(crate) const SOURCES: usize = 7;
 
 /// The source of earlier answers to the same question.
 pub(crate) const ANSWERED: usize = 0;
@@ -35,8 +35,11 @@ pub(crate) const RESUMED: usize = 2;
 /// The source of copies that are returned to.
 pub(crate) const RETURNED: usize = 3;
 
+/// The source of words that are spelled otherwise.
+pub(crate) const RESPELLED: usize = 4;
+
 /// The source of what the namespace shares, corpora aside.
-pub(crate) const SHARED: usize = 4;
+pub(crate) const SHARED: usize = 5;
 
 /// Kinds of evidence: those of sources, then the runners-up behind two tokens and behind one.
 const KINDS: usize = SOURCES + CONTEXTS;
@@ -44,12 +47,13 @@ const KINDS: usize = SOURCES + CONTEXTS;
 /// Match lengths told apart; see [`length_class`].
 const LENGTHS: usize = 10;
 
-/// The sources and lengths of earlier versions: without [`NEWER`] sources, and with fewer lengths before that.
-const FORMER: [(usize, usize); 2] =
-    [(SOURCES - NEWER.len(), LENGTHS), (SOURCES - NEWER.len(), FORMER_LENGTHS)];
-
-/// Sources that earlier versions did not have.
-const NEWER: [usize; 2] = [ANSWERED, RETURNED];
+/// What earlier versions told apart: sources that they did not have, and lengths. The latest first, this one before them.
+const VERSIONS: [(&[usize], usize); 4] = [
+    (&[], LENGTHS),
+    (&[RESPELLED], LENGTHS),
+    (&[ANSWERED, RETURNED, RESPELLED], LENGTHS),
+    (&[ANSWERED, RETURNED, RESPELLED], FORMER_LENGTHS),
+];
 
 /// As many as the first version told apart.
 const FORMER_LENGTHS: usize = 8;
@@ -78,6 +82,9 @@ const COPY: [f32; LENGTHS] = [0.2, 0.22, 0.3, 0.42, 0.55, 0.62, 0.72, 0.82, 0.88
 
 /// How often a copy goes on that was returned to, to begin with, by the length that it counts as.
 const RETURN: [f32; LENGTHS] = [0.1, 0.1, 0.1, 0.15, 0.4, 0.6, 0.75, 0.85, 0.9, 0.95];
+
+/// How often what followed a word goes on behind another spelling of it, to begin with, by the length of the match.
+const RESPELL: [f32; LENGTHS] = [0.25, 0.35, 0.45, 0.55, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9];
 
 /// How often the next token is that of an earlier answer to the same question, to begin with, by how many different tokens followed
 /// in such answers.
@@ -144,6 +151,7 @@ fn prior(kind: usize, length: usize, count: f32, distinct: usize) -> f32 {
     match kind {
         ANSWERED => return ANSWER[distinct],
         RETURNED => return RETURN[length],
+        RESPELLED => return RESPELL[length] / (1.0 + distinct as f32),
         // What followed each time is the surer, the more often it did.
         OWN if distinct == 0 => return COPY[length] + (1.0 - COPY[length]) * (1.0 - 1.0 / count) * 0.5,
         _ => {}
@@ -243,14 +251,13 @@ impl Trust {
     /// What [`Trust::to_bytes`] gave, now or when fewer sources or lengths were told apart; `None` for anything else.
     pub(crate) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (numbers, []) = bytes.as_chunks::<4>() else { return None };
-        let (sources, lengths) = [(SOURCES, LENGTHS)]
+        let (newer, lengths) = VERSIONS
             .into_iter()
-            .chain(FORMER)
-            .find(|&(sources, lengths)| numbers.len() == numbers_of(sources, lengths))?;
+            .find(|&(newer, lengths)| numbers.len() == numbers_of(SOURCES - newer.len(), lengths))?;
         let mut numbers = numbers.iter();
         let mut trust = Self::default();
         for (kind, cells) in trust.cells.chunks_exact_mut(LENGTHS * CELLS_OF_A_LENGTH).enumerate() {
-            if sources < SOURCES && NEWER.contains(&kind) {
+            if newer.contains(&kind) {
                 continue;
             }
             for cell in &mut cells[..lengths * CELLS_OF_A_LENGTH] {
@@ -483,10 +490,12 @@ mod tests {
         let bytes = trust.to_bytes();
         assert_eq!(Trust::from_bytes(&bytes).unwrap().to_bytes(), bytes);
         // As it was written before there were all sources.
-        let kinds = bytes.chunks(LENGTHS * CELLS_OF_A_LENGTH * 8).enumerate();
-        let former: Vec<u8> =
-            kinds.filter(|(kind, _)| !NEWER.contains(kind)).flat_map(|(_, kind)| kind.to_vec()).collect();
-        assert_eq!(Trust::from_bytes(&former).unwrap().to_bytes(), bytes);
+        for (newer, _) in VERSIONS.into_iter().filter(|(_, lengths)| *lengths == LENGTHS) {
+            let kinds = bytes.chunks(LENGTHS * CELLS_OF_A_LENGTH * 8).enumerate();
+            let former: Vec<u8> =
+                kinds.filter(|(kind, _)| !newer.contains(kind)).flat_map(|(_, kind)| kind.to_vec()).collect();
+            assert_eq!(Trust::from_bytes(&former).unwrap().to_bytes(), bytes);
+        }
         assert!(Trust::from_bytes(&bytes[1..]).is_none() && Trust::from_bytes(&[]).is_none());
         for number in [f32::NAN, -1.0, f32::INFINITY, 0.0] {
             let mut bad = bytes.clone();

@@ -16,7 +16,7 @@ use clap::{Args, ValueEnum};
 use lookahead_bench::{
     Bench, Identity, Journal, Peer, PeerPlan, Plan, Policy, Results, Subject, Task, Warmth, report,
 };
-use lookahead_engine::{CostCurve, Engine, EngineOptions, measure_cost_curve};
+use lookahead_engine::{CostCurve, Engine, EngineOptions, measure_cost_curve, spellings};
 
 use crate::arguments::LoadArgs;
 use crate::calibration::{BUDGET, CONTEXT, TOKENS, cpu_model};
@@ -203,6 +203,7 @@ fn plan(arguments: &BenchArgs, loaded: &LoadedModel, tasks: Vec<Task>) -> Plan {
         batch_sizes: arguments.batch.iter().map(|size| size.get()).collect(),
         max_tokens: arguments.max_tokens.get(),
         end_tokens: loaded.tokenizer().end_of_generation().to_vec(),
+        spellings: Some(spellings(loaded.tokenizer())),
         peer: arguments.against.as_ref().map(|server| PeerPlan {
             server: server.clone(),
             model: loaded.path.clone(),

@@ -10,11 +10,13 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 use clap::builder::PossibleValuesParser;
-use lookahead_engine::{CostCurve, CostPoint};
-use lookahead_replay::{DRAFTERS, Experiment, Fleet, FleetOutcome, FleetSharing, Outcome, Stream};
+use lookahead_engine::{CostCurve, CostPoint, spellings};
+use lookahead_model::OpenModel;
+use lookahead_replay::{DRAFTERS, Experiment, Fleet, FleetOutcome, FleetSharing, Outcome, Stream, Target};
 use serde::Deserialize;
 use serde_json::json;
 
+use crate::store::pull::resolve_model;
 use crate::{output, progress};
 
 /// The pass of SmolLM2 135M Q4_1 on two cores with AVX-512 behind 256 tokens (docs/performance.md).
@@ -82,6 +84,11 @@ pub(crate) struct ReplayArgs {
           requires = "replicas", default_values = ["none", "snapshot:64"])]
     share: Vec<FleetSharing>,
 
+    /// The model of the answers, as `lookahead generate` takes it: its tokenizer says which tokens are one word with a space
+    /// before it and without, which Lookahead's drafts know when they serve a model
+    #[arg(long, value_name = "MODEL", help_heading = "Answers")]
+    tokenizer_of: Option<String>,
+
     /// The draft engines
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', help_heading = "Lookahead",
           default_values = ["lookahead", "paper", "pld", "suffix:chain", "suffix:tree"],
@@ -105,7 +112,11 @@ pub(crate) struct ReplayArgs {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &ReplayArgs) -> anyhow::Result<ExitCode> {
-    let curve = read_curve(&arguments.curve)?;
+    let spellings = arguments.tokenizer_of.as_deref().map(|model| -> anyhow::Result<_> {
+        let tokenizer = OpenModel::open(resolve_model(model)?)?.tokenizer()?;
+        Ok(spellings(&tokenizer))
+    });
+    let target = Target { curve: read_curve(&arguments.curve)?, spellings: spellings.transpose()? };
     let streams = Stream::read_file(&arguments.streams)?;
     let mut warm_up = Vec::new();
     for path in &arguments.warmup {
@@ -122,19 +133,19 @@ pub(crate) fn run(arguments: &ReplayArgs) -> anyhow::Result<ExitCode> {
             sharing: arguments.share.clone(),
             budgets,
         };
-        return run_fleet(&fleet, &curve, arguments.json);
+        return run_fleet(&fleet, &target, arguments.json);
     }
     let experiment = Experiment::new(streams, warm_up, limit, &arguments.drafters, budgets)?;
 
     let bar = progress::steps(experiment.plays() as u64);
     bar.set_message("Replaying");
-    let outcomes = experiment.run(&curve, || bar.inc(1));
+    let outcomes = experiment.run(&target, || bar.inc(1));
     bar.finish_and_clear();
 
     let mut stdout = output::stdout();
     if arguments.json {
         let (results, means): (Vec<_>, Vec<_>) = outcomes.iter().partition(|row| row.task.is_some());
-        writeln!(stdout, "{:#}", json!({ "results": results, "means": means, "curve": curve }))?;
+        writeln!(stdout, "{:#}", json!({ "results": results, "means": means, "curve": target.curve }))?;
     } else {
         write_table(&mut stdout, &outcomes)?;
     }
@@ -153,15 +164,15 @@ fn limited(streams: Vec<Stream>, limit: Option<usize>) -> Vec<Stream> {
     streams.into_iter().filter(is_within).collect()
 }
 
-fn run_fleet(fleet: &Fleet, curve: &CostCurve, as_json: bool) -> anyhow::Result<ExitCode> {
+fn run_fleet(fleet: &Fleet, target: &Target, as_json: bool) -> anyhow::Result<ExitCode> {
     let bar = progress::steps(fleet.plays() as u64);
     bar.set_message("Replaying");
-    let outcomes = fleet.run(curve, || bar.inc(1))?;
+    let outcomes = fleet.run(target, || bar.inc(1))?;
     bar.finish_and_clear();
 
     let mut stdout = output::stdout();
     if as_json {
-        writeln!(stdout, "{:#}", json!({ "fleets": outcomes, "curve": curve }))?;
+        writeln!(stdout, "{:#}", json!({ "fleets": outcomes, "curve": target.curve }))?;
     } else {
         write_aligned(&mut stdout, FLEET_COLUMNS, outcomes.iter().map(fleet_cells), FLEET_WORDS)?;
     }

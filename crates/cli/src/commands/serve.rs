@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::{Context as _, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
-use lookahead_engine::{Engine, EngineOptions};
+use lookahead_engine::{DraftPolicy, Engine, EngineOptions, spellings};
 use lookahead_server::{ApiKey, DraftOptions, Listener, ServedModel, ServerOptions};
 use lookahead_trie::{Corpus, CorpusBuilder};
 use tokio::sync::Notify;
@@ -413,8 +413,9 @@ fn draft_options(arguments: &ServedDraftArgs, loaded: &mut LoadedModel) -> anyho
             Some(arguments.policy.draft_policy(calibration::cost_curve_of_batches(loaded)))
         }
     };
+    let spellings = Some(spellings(loaded.tokenizer()));
     Ok(DraftOptions {
-        policy,
+        policy: policy.map(|policy| DraftPolicy { spellings, ..policy }),
         directory: arguments.drafts_dir.clone(),
         namespace_bytes: bytes(arguments.namespace_memory),
         max_namespaces: arguments.max_namespaces,

@@ -10,5 +10,5 @@ mod no_draft;
 pub use adversarial::AdversarialDrafter;
 pub use draft::{Draft, DraftLimits};
 pub use interface::Drafter;
-pub use namespace::{DraftPolicy, NamespaceDrafter};
+pub use namespace::{DraftPolicy, NamespaceDrafter, spellings};
 pub use no_draft::NoDraft;

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{Candidate, TokenId, TokenTree};
 use lookahead_trie::{
     CostCurve, DraftOrigin, DraftParams, DraftShape, DraftSource, Namespace, RANKS, Request, RequestText,
-    Sharing,
+    Sharing, Spellings,
 };
 
 use super::draft::{Draft, DraftLimits};
@@ -41,6 +42,9 @@ pub struct DraftPolicy {
     /// What a forward pass costs: of the draft, only as many nodes are run as promise the most tokens per time. All of
     /// them if `None`.
     pub cost: Option<Arc<CostCurve>>,
+    /// Which tokens are one word with a space before it and without: what a prompt says behind a space is then drafted behind a
+    /// quotation mark too. See [`spellings`].
+    pub spellings: Option<Arc<Spellings>>,
 }
 
 impl DraftPolicy {
@@ -70,8 +74,15 @@ impl Default for DraftPolicy {
             sharing: Sharing::ReadWrite,
             runners_up: false,
             cost: None,
+            spellings: None,
         }
     }
+}
+
+/// The tokens of a vocabulary that are one word with a space before it and without, for [`DraftPolicy::spellings`].
+pub fn spellings(tokenizer: &Tokenizer) -> Arc<Spellings> {
+    let vocabulary = 0..tokenizer.vocabulary_size();
+    Arc::new(Spellings::new(vocabulary.map(|token| tokenizer.token_bytes(token as TokenId))))
 }
 
 /// Drafts for one sequence out of a namespace. Dropping it ends its request: what it shares joins the namespace.
@@ -100,6 +111,7 @@ impl NamespaceDrafter {
 impl Drafter for NamespaceDrafter {
     fn begin(&mut self, prompt: &[TokenId]) {
         let text = self.text.take().map_or_else(|| RequestText::new(prompt, &[]), Arc::unwrap_or_clone);
+        let text = text.with_spellings(self.policy.spellings.as_ref());
         self.request = Some(self.namespace.begin_with(text, self.policy.sharing));
     }
 

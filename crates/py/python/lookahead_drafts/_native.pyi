@@ -99,7 +99,9 @@ class DraftRequest:
 
 @final
 class DraftTrie:
-    def __init__(self, max_bytes: int = 268_435_456, fingerprint: int = 0) -> None: ...
+    def __init__(
+        self, max_bytes: int = 268_435_456, fingerprint: int = 0, *, vocabulary: Iterable[str] | None = None
+    ) -> None: ...
     @property
     def max_bytes(self) -> int: ...
     @property

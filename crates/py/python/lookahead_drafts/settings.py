@@ -104,11 +104,11 @@ class Settings:
     def open(self, tokenizer: str | Tokenizer | None, waits: bool = False) -> DraftTrie:
         """A draft engine with these files, for the tokenizer of this path or this one. With `waits`, a corpus that is not there
         yet is no error: `Housekeeping` takes it when it comes."""
-        files = bool(self.corpora or self.snapshot)
+        vocabulary = self._vocabulary(tokenizer)
         fingerprint = self.fingerprint
-        if fingerprint is None and files:
-            fingerprint = fingerprint_of(tokenizer)
-        trie = DraftTrie(self.max_bytes, fingerprint or 0)
+        if fingerprint is None:
+            fingerprint = 0 if vocabulary is None else vocabulary_fingerprint(vocabulary)
+        trie = DraftTrie(self.max_bytes, fingerprint, vocabulary=vocabulary)
         if self.snapshot is not None and not trie.open(self.snapshot):
             logger.warning("%s: another process writes it; what this one learns is not kept", self.snapshot)
         for path in self.corpora:
@@ -118,6 +118,19 @@ class Settings:
             tokens = trie.add_corpus(path, path)
             logger.info("%s: drafting from %d tokens", path, tokens)
         return trie
+
+    def _vocabulary(self, tokenizer: str | Tokenizer | None) -> list[str] | None:
+        """The tokens' texts. Without files, drafts do without them where there is no tokenizer or it cannot be read."""
+        is_needed = self.fingerprint is None and bool(self.corpora or self.snapshot)
+        if tokenizer is None and not is_needed:
+            return None
+        try:
+            return vocabulary_of(tokenizer)
+        except Exception as error:
+            if is_needed:
+                raise
+            logger.warning("the tokenizer cannot be read, so drafts do not know how words are spelled: %s", error)
+            return None
 
 
 class Housekeeping:
@@ -175,6 +188,11 @@ class Housekeeping:
 
 def fingerprint_of(tokenizer: str | Tokenizer | None) -> int:
     """The fingerprint of a tokenizer, or of the one at a path: that of `lookahead trie inspect` if their token lists agree."""
+    return vocabulary_fingerprint(vocabulary_of(tokenizer))
+
+
+def vocabulary_of(tokenizer: str | Tokenizer | None) -> list[str]:
+    """The texts of a tokenizer's tokens, or of those of the one at a path, in the order of their ids."""
     if tokenizer is None:
         raise SettingsError("the host has no tokenizer; set `fingerprint` to that of the files (`lookahead trie inspect`)")
     if isinstance(tokenizer, str):
@@ -184,7 +202,7 @@ def fingerprint_of(tokenizer: str | Tokenizer | None) -> int:
     else:
         source = tokenizer
     tokens = source.convert_ids_to_tokens(list(range(len(source))))
-    return vocabulary_fingerprint("" if token is None else token for token in tokens)
+    return ["" if token is None else token for token in tokens]
 
 
 def _identity(path: str) -> tuple[int, int, int] | None:

@@ -1,11 +1,12 @@
 //! Namespaces and requests as an engine sees them.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use lookahead_trie::{
     Corpus, CorpusBuilder, DraftOrigin, DraftParams, DraftShape, DraftSource, DraftTree, MIN_BYTES,
-    Namespace, Namespaces, RANKS, Request, RequestText, Sharing, TokenId,
+    Namespace, Namespaces, RANKS, Request, RequestText, Sharing, Spellings, TokenId,
 };
 use proptest::prelude::*;
 
@@ -199,6 +200,27 @@ fn a_copy_that_was_left_is_returned_to_where_it_was_left() {
     }
     let tree = drafted(&namespace, &mut request);
     assert_eq!(tree.tokens()[..5], [&[LINE_END], &prompt[18..22]].concat(), "{tree:?}");
+}
+
+#[test]
+fn what_follows_a_word_is_drafted_behind_its_other_spelling() {
+    let texts: [&[u8]; 6] = [b"_", b" word", b"word", b"x", b"y", b"z"];
+    let spellings = Arc::new(Spellings::new(texts.into_iter()));
+    let namespace = namespace();
+    for (said, quoted) in [(1, 2), (2, 1)] {
+        let prompt = [0, said, 3, 4, 5, 0, 4, quoted];
+        let drafted_with = |text: RequestText| {
+            let mut request = namespace.begin_with(text, Sharing::Off);
+            let tree = drafted(&namespace, &mut request);
+            branch_tokens(&tree).into_iter().find(|branch| branch.starts_with(&[quoted, 3]))
+        };
+        let text = || RequestText::new(&prompt, &[]);
+        assert_eq!(drafted_with(text()), None, "nothing is known of spellings");
+        let drafted = drafted_with(text().with_spellings(Some(&spellings)));
+        assert!(drafted.is_some_and(|branch| branch.starts_with(&[quoted, 3, 4, 5])));
+        let copy = text().with_spellings(Some(&spellings)).clone();
+        assert!(drafted_with(copy).is_some());
+    }
 }
 
 #[test]
@@ -549,7 +571,10 @@ proptest! {
             namespace.warm_up(text).unwrap();
         }
         let params = DraftParams { nodes, depth, min_probability, shape, source };
-        let mut request = namespace.begin(&prompt, &[&output], sharing);
+        let vocabulary: [&[u8]; 6] = [b" a", b"a", b"b", b"c", b" c", b"d"];
+        let spellings = Arc::new(Spellings::new(vocabulary.into_iter()));
+        let given = RequestText::new(&prompt, &[&output]).with_spellings(Some(&spellings));
+        let mut request = namespace.begin_with(given, sharing);
         let mut text = prompt.clone();
         for tokens in output.chunks(3) {
             let tree = namespace.draft(&mut request, &params).clone();

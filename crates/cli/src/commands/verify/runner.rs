@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use lookahead_engine::{
-    AdversarialDrafter, Drafter, Engine, EngineOptions, GenerationRequest, Namespace, NamespaceDrafter,
-    NoDraft, SamplingParams, Sequence,
+    AdversarialDrafter, DraftPolicy, Drafter, Engine, EngineOptions, GenerationRequest, Namespace,
+    NamespaceDrafter, NoDraft, SamplingParams, Sequence, Spellings, spellings,
 };
 use lookahead_kernels::Kernels;
 use lookahead_model::{KvCache, LanguageModel as _, TokenId};
@@ -20,6 +20,7 @@ use crate::loaded_model::LoadedModel;
 pub(super) struct Runner<'a> {
     loaded: &'a LoadedModel,
     sampling: SamplingParams,
+    spellings: Arc<Spellings>,
     end_tokens: Vec<TokenId>,
     cancelled: Arc<AtomicBool>,
 }
@@ -27,7 +28,9 @@ pub(super) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// A runner that gives up once `cancelled` is true.
     pub(super) fn new(loaded: &'a LoadedModel, sampling: SamplingParams, cancelled: Arc<AtomicBool>) -> Self {
-        Self { loaded, sampling, end_tokens: loaded.tokenizer().end_of_generation().to_vec(), cancelled }
+        let tokenizer = loaded.tokenizer();
+        let end_tokens = tokenizer.end_of_generation().to_vec();
+        Self { loaded, sampling, spellings: spellings(tokenizer), end_tokens, cancelled }
     }
 
     /// The outcome of each sequence of the candidate's batch; `None` if it was cancelled. `plain` is what plain
@@ -83,14 +86,18 @@ impl<'a> Runner<'a> {
         seed: u64,
     ) -> anyhow::Result<Box<dyn Drafter>> {
         let reference = || [prompt, answer].concat();
+        let spelled = |policy: &DraftPolicy| {
+            let spellings = Some(Arc::clone(&self.spellings));
+            DraftPolicy { spellings, ..policy.clone() }
+        };
         let adversarial = |length| AdversarialDrafter::new(self.loaded.model.vocabulary_size(), length, seed);
         Ok(match drafts {
             Drafts::Nothing => Box::new(NoDraft),
-            Drafts::Shared(policy) => Box::new(NamespaceDrafter::new(Arc::clone(namespace), policy.clone())),
+            Drafts::Shared(policy) => Box::new(NamespaceDrafter::new(Arc::clone(namespace), spelled(policy))),
             Drafts::KnownAnswer(policy) => {
                 let namespace = Namespace::new(NAMESPACE_BYTES)?;
                 namespace.warm_up(&reference())?;
-                Box::new(NamespaceDrafter::new(Arc::new(namespace), policy.clone()))
+                Box::new(NamespaceDrafter::new(Arc::new(namespace), spelled(policy)))
             }
             Drafts::Random(length) => Box::new(adversarial(*length)),
             Drafts::NearMisses(length) => Box::new(adversarial(*length).with_reference(reference())),
