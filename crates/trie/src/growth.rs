@@ -78,7 +78,7 @@ impl Growth {
             return;
         }
         self.climb_to(0);
-        self.evidence.add(knowledge, &self.branch, None);
+        self.evidence.add(knowledge, &mut self.branch, None);
         self.offer(trust, 0, params);
         while self.tree.len() <= params.nodes
             && let Some(Candidate { probability, parent, token, .. }) = self.heap.pop()
@@ -86,7 +86,7 @@ impl Growth {
             let node = self.tree.push(parent, token, probability);
             self.depths.push(self.depths[parent as usize] + 1);
             self.climb_to(node);
-            self.evidence.add(knowledge, &self.branch, Some((parent, token)));
+            self.evidence.add(knowledge, &mut self.branch, Some((parent, token)));
             if self.tree.len() <= params.nodes {
                 self.offer(trust, node, params);
             }

@@ -83,11 +83,11 @@ impl NodeEvidence {
     }
 
     /// Adds the next node, to which `branch` leads: the context and the drafted tokens down to it. It inherits occurrences of
-    /// its parent, unless it is the root: those that went on with its token.
+    /// its parent, unless it is the root: those that went on with its token. `branch` comes back as it was.
     pub(crate) fn add(
         &mut self,
         knowledge: Knowledge<'_>,
-        branch: &[TokenId],
+        branch: &mut [TokenId],
         parent: Option<(u32, TokenId)>,
     ) {
         let limits = if parent.is_none() { ROOT_LIMITS } else { NODE_LIMITS };
@@ -128,8 +128,14 @@ impl NodeEvidence {
                                 .and_then(|left| history.find_returned(branch, left.at, number as u8)),
                         ),
                         RESPELLED => {
-                            if let Some(branch) = respelled(branch, knowledge.progress.spellings) {
-                                history.find(&branch, RESPELLED_LIMITS, number as u8, found);
+                            let other = |last| knowledge.progress.spellings?.other(last);
+                            if let [.., last] = *branch
+                                && let Some(other) = other(last)
+                            {
+                                let end = branch.len() - 1;
+                                branch[end] = other;
+                                history.find(branch, RESPELLED_LIMITS, number as u8, found);
+                                branch[end] = last;
                             }
                         }
                         _ => history.find(branch, limits, number as u8, found),
@@ -143,11 +149,4 @@ impl NodeEvidence {
         let [own, shared] = knowledge.runners_up.map(|table| table.of(branch));
         self.runners_up.push(std::array::from_fn(|context| own[context].or(shared[context])));
     }
-}
-
-/// `branch` with its last token spelled otherwise.
-fn respelled(branch: &[TokenId], spellings: Option<&Spellings>) -> Option<Vec<TokenId>> {
-    let (&last, before) = branch.split_last()?;
-    let other = spellings?.other(last)?;
-    Some([before, &[other]].concat())
 }
