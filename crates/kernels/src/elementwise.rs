@@ -18,6 +18,8 @@ pub enum Activation {
     GeluTanh,
     /// `max(x, 0)`
     Relu,
+    /// `max(x, 0)^2`
+    SquaredRelu,
 }
 
 /// The sum of `f(x)` over a row: lane `i` adds the columns `i` modulo 8 in ascending order.
@@ -167,6 +169,7 @@ fn activate_row(activation: Activation, x: &[f32], out: &mut [f32]) {
         Activation::Gelu => map(x, out, math::gelu),
         Activation::GeluTanh => map(x, out, math::gelu_tanh),
         Activation::Relu => map(x, out, |x| if x > 0.0 { x } else { 0.0 }),
+        Activation::SquaredRelu => map(x, out, |x| if x > 0.0 { x * x } else { 0.0 }),
     }
 }
 

@@ -7,7 +7,9 @@
 use lookahead_kernels::{Activation, RopePairs};
 use serde_json::Value;
 
-use super::layer::{Attention, Experts, Layer, Mixer, Mlp, RouterScores, Routing, Wiring};
+use super::layer::{
+    Attention, ExpertGroups, Experts, Layer, Mixer, Mlp, RouterScores, Routing, SharedExpert, Wiring,
+};
 use super::model::{Architecture, Embedding, Norm, NormKind};
 use super::rope::{Rope, RopeFactors};
 use super::tensor_names::{Layout, TensorName};
@@ -30,18 +32,24 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("attention.head_count_kv", &["num_key_value_heads"]),
     ("attention.key_length", &["head_dim", "kv_channels"]),
     ("attention.layer_norm_rms_epsilon", &["rms_norm_eps", "layernorm_epsilon", "layer_norm_epsilon"]),
-    ("attention.layer_norm_epsilon", &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon"]),
+    ("attention.layer_norm_epsilon", &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"]),
     ("attention.sliding_window", &["sliding_window"]),
     ("rope.freq_base", &["rope_theta", "rotary_emb_base"]),
     ("rope.dimension_count", &["rotary_dim"]),
-    ("expert_count", &["num_local_experts", "num_experts"]),
-    ("expert_used_count", &["num_experts_per_tok"]),
+    ("expert_count", &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"]),
+    ("expert_used_count", &["num_experts_per_tok", "moe_topk", "moe_k"]),
     ("expert_feed_forward_length", &["moe_intermediate_size"]),
-    ("expert_shared_feed_forward_length", &["shared_expert_intermediate_size"]),
+    ("expert_shared_feed_forward_length", &["shared_expert_intermediate_size", "shared_intermediate_size"]),
+    ("expert_shared_count", &["n_shared_experts", "moe_num_shared_experts", "num_shared_expert"]),
+    ("expert_group_count", &["n_group"]),
+    ("expert_group_used_count", &["topk_group"]),
+    ("expert_weights_norm", &["norm_topk_prob"]),
+    ("expert_weights_scale", &["routed_scaling_factor"]),
+    ("leading_dense_block_count", &["first_k_dense_replace", "moe_layer_start_index"]),
     ("embedding_scale", &["embedding_multiplier"]),
     ("residual_scale", &["residual_multiplier"]),
     ("attention.scale", &["attention_multiplier"]),
-    ("logit_scale", &["logits_scaling"]),
+    ("logit_scale", &["logits_scaling", "logit_scale"]),
 ];
 
 fn spellings<'a>(name: &'a &'a str) -> &'a [&'a str] {
@@ -93,21 +101,31 @@ impl<'a> Hyperparameters<'a> {
         }
     }
 
-    /// A count above 0, or `None`.
-    pub(super) fn optional_count(&self, name: &str) -> Result<Option<usize>, LoadError> {
-        let count = match self.files {
+    /// A whole number, or `None`. In `config.json` a list with the same one for each layer will do.
+    pub(super) fn number(&self, name: &str) -> Result<Option<usize>, LoadError> {
+        let number = match self.files {
             ModelFiles::Gguf(file) => file.metadata().u32(&self.key(name))?.map(|count| count as usize),
             ModelFiles::Checkpoint(_) => match self.field(name) {
                 None => None,
                 Some(value) => {
-                    Some(value.as_u64().ok_or_else(|| self.invalid(name, "a whole number"))? as usize)
+                    let only = match value.as_array().map(Vec::as_slice) {
+                        Some([first, rest @ ..]) if rest.iter().all(|other| other == first) => first,
+                        _ => value,
+                    };
+                    Some(only.as_u64().ok_or_else(|| self.invalid(name, "a whole number"))? as usize)
                 }
             },
         };
-        match count {
-            Some(count) if count == 0 || count > SANE_COUNT => {
-                Err(self.invalid(name, "a number from 1 to 1048576"))
-            }
+        match number {
+            Some(number) if number > SANE_COUNT => Err(self.invalid(name, "at most 1048576")),
+            number => Ok(number),
+        }
+    }
+
+    /// A count above 0, or `None`.
+    pub(super) fn optional_count(&self, name: &str) -> Result<Option<usize>, LoadError> {
+        match self.number(name)? {
+            Some(0) => Err(self.invalid(name, "a number from 1 to 1048576")),
             count => Ok(count),
         }
     }
@@ -197,6 +215,14 @@ impl<'a> Hyperparameters<'a> {
         Ok(Some(flags))
     }
 
+    /// The same; all but every `n`-th if the files do not say.
+    pub(super) fn sliding_but_every(&self, n: usize) -> Result<Vec<bool>, LoadError> {
+        Ok(match self.sliding_layers()? {
+            Some(slides) => slides,
+            None => (1..=self.count("block_count")?).map(|layer| !layer.is_multiple_of(n)).collect(),
+        })
+    }
+
     /// How many tokens attention sees, if that is limited; some files say 0 where it is not.
     pub(super) fn window(&self) -> Result<Option<usize>, LoadError> {
         let name = "attention.sliding_window";
@@ -257,6 +283,8 @@ impl<'a> Hyperparameters<'a> {
             window: None,
             soft_cap: None,
             qk_norm: None,
+            norm_is_behind_rope: false,
+            query_scale: None,
         })
     }
 
@@ -305,8 +333,15 @@ impl<'a> Hyperparameters<'a> {
             None | Some("linear") => Ok(Rope { position_scale: 1.0 / factor, ..rope }),
             Some("yarn") => {
                 let original = self.count("rope.scaling.original_context_length")?;
-                let magnitude = rope.magnitude * (0.1 * libm::log(factor) + 1.0);
-                Ok(Rope { magnitude, ..rope.yarn(factor, [32.0, 1.0], original as f64) })
+                let scale = |weight: f64| 0.1 * weight * libm::log(factor) + 1.0;
+                // Where attention is scaled as a whole, the rotation is not.
+                let all =
+                    self.float("rope.scaling.yarn_log_multiplier")?.map_or(1.0, |all| scale(f64::from(all)));
+                let fast = self.float("rope.scaling.yarn_beta_fast")?.unwrap_or(32.0);
+                let slow = self.float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0);
+                let turns = [fast, slow].map(f64::from);
+                let magnitude = rope.magnitude * scale(1.0) / all;
+                Ok(Rope { magnitude, ..rope.yarn(factor, turns, original as f64) })
             }
             Some(_) => Err(self.invalid("rope.scaling.type", "none, linear, yarn or longrope")),
         }
@@ -322,7 +357,7 @@ impl<'a> Hyperparameters<'a> {
         objects.into_iter().flatten().find_map(of)
     }
 
-    fn rope_number(&self, layer_type: &str, name: &'static str) -> Result<Option<f64>, LoadError> {
+    pub(super) fn rope_number(&self, layer_type: &str, name: &'static str) -> Result<Option<f64>, LoadError> {
         match self.rope_field(layer_type, name).map(Value::as_f64) {
             None => Ok(None),
             Some(Some(value)) if value.is_finite() && value > 0.0 => Ok(Some(value)),
@@ -435,8 +470,42 @@ impl<'a> Hyperparameters<'a> {
             return Err(self.invalid("expert_used_count", "at most the number of experts"));
         }
         let expert = Mlp { size, activation: Activation::Silu, gated: true };
-        let routing = Routing { scores: RouterScores::Softmax, groups: None, normalised, scale: 1.0 };
+        let routing =
+            Routing { scores: RouterScores::Softmax, bias: false, groups: None, normalised, scale: 1.0 };
         Ok(Experts { count, active, expert, routing, shared: None })
+    }
+
+    /// A mixture of gated experts in the manner of DeepSeek V3: chosen by the sigmoid of their scores and a bias, perhaps from
+    /// some groups only, beside as many shared ones as the files say.
+    ///
+    /// Source: DeepSeek-AI, "DeepSeek-V3 Technical Report" (2024).
+    pub(super) fn biased_experts(&self) -> Result<Experts, LoadError> {
+        let size = self.count("expert_feed_forward_length")?;
+        let experts = self.experts(size, self.flag("expert_weights_norm")?.unwrap_or(false))?;
+        let groups = match (self.number("expert_group_count")?, self.number("expert_group_used_count")?) {
+            (Some(count @ 2..), Some(active)) => {
+                if !experts.count.is_multiple_of(count) || active == 0 || active > count {
+                    return Err(self.invalid("expert_group_count", "a divisor of the number of experts"));
+                }
+                Some(ExpertGroups { count, active, judged_by: 2 })
+            }
+            _ => None,
+        };
+        let routing = Routing {
+            scores: RouterScores::Sigmoid,
+            bias: true,
+            groups,
+            scale: self.float("expert_weights_scale")?.unwrap_or(1.0),
+            ..experts.routing
+        };
+        Ok(Experts { routing, shared: self.shared_experts(experts.expert)?, ..experts })
+    }
+
+    /// As many shared experts as the files say, each like `expert`: one network of all their widths.
+    pub(super) fn shared_experts(&self, expert: Mlp) -> Result<Option<SharedExpert>, LoadError> {
+        let count = self.number("expert_shared_count")?.unwrap_or(0);
+        let mlp = Mlp { size: count * expert.size, ..expert };
+        Ok((count > 0).then_some(SharedExpert { mlp, gated: false }))
     }
 
     /// A model whose layers are all the same: attention and a network, norms in front of both, nothing else.

@@ -136,14 +136,37 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Bends scores so that they stay within it.
     pub soft_cap: Option<f32>,
-    /// How queries and keys are normalised before they are turned.
+    /// How queries and keys are normalised.
     pub qk_norm: Option<QkNorm>,
+    /// Whether they are normalised after they are turned, not before.
+    pub norm_is_behind_rope: bool,
+    /// A factor on queries that grows with the position.
+    pub query_scale: Option<QueryScale>,
 }
 
 impl Attention {
     /// What it keeps of a token.
     pub fn kv_shape(&self) -> KvShape {
         KvShape { heads: self.kv_heads, key_dim: self.key_dim, value_dim: self.value_dim }
+    }
+}
+
+/// A factor on queries that keeps attention sharp in long contexts: `1 + weight * ln(1 + floor((position + offset) / period))`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct QueryScale {
+    /// How fast it grows.
+    pub weight: f32,
+    /// Positions in which it stays the same.
+    pub period: usize,
+    /// Added to positions.
+    pub offset: usize,
+}
+
+impl QueryScale {
+    /// The factor at a position.
+    pub fn at(&self, position: usize) -> f32 {
+        let periods = (position + self.offset) / self.period;
+        if periods == 0 { 1.0 } else { 1.0 + self.weight * libm::logf(1.0 + periods as f32) }
     }
 }
 
@@ -189,13 +212,25 @@ pub struct Experts {
 pub struct Routing {
     /// What the router's outputs are made into: the greatest are chosen.
     pub scores: RouterScores,
-    /// With groups of experts: how many there are, side by side and of one size, and how many of them, those of the
-    /// greatest score, a token's experts may come from.
-    pub groups: Option<[usize; 2]>,
+    /// Whether each expert has a bias that is added to its score where experts are chosen, not where they are weighed.
+    pub bias: bool,
+    /// Groups of experts, of which a token may take from some only.
+    pub groups: Option<ExpertGroups>,
     /// Whether the weights of those that are taken are made to sum to 1.
     pub normalised: bool,
     /// Factor on the weights.
     pub scale: f32,
+}
+
+/// Groups of experts, side by side and of one size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExpertGroups {
+    /// How many there are.
+    pub count: usize,
+    /// How many of them, the best, a token's experts may come from.
+    pub active: usize,
+    /// By how many of its greatest scores, added up, a group is as good as it is.
+    pub judged_by: usize,
 }
 
 /// What a router's outputs are made into.

@@ -2,7 +2,7 @@
 
 use lookahead_kernels::KvType;
 
-use super::layer::{Attention, Layer, Mixer, State, Wiring};
+use super::layer::{Attention, Experts, Layer, Mixer, State, Wiring};
 use super::rope::Rope;
 
 /// A decoder-only model: embedding, layers, norm, output head.
@@ -77,6 +77,17 @@ impl Architecture {
     /// Puts the blocks of all layers together in this way.
     pub(super) fn wire(&mut self, wiring: Wiring) {
         self.layers.iter_mut().for_each(|layer| layer.wire(wiring));
+    }
+
+    /// Gives `experts` to the layers that `is_sparse` says, counted from 0, in place of their networks.
+    pub(super) fn sparse(&mut self, experts: &Experts, is_sparse: impl Fn(usize) -> bool) {
+        for (_, layer) in self.layers.iter_mut().enumerate().filter(|(index, _)| is_sparse(*index)) {
+            for block in &mut layer.blocks {
+                if let Mixer::Dense(_) = block.mixer {
+                    block.mixer = Mixer::Experts(*experts);
+                }
+            }
+        }
     }
 
     /// The attention blocks, first to last.

@@ -93,9 +93,13 @@ impl Layout {
             let table = if layer.is_some() { names.layer } else { names.model };
             let theirs = table.iter().find(|(ours, _)| *ours == part)?.1;
             let theirs = index.map_or(theirs.to_owned(), |index| theirs.replace("{}", &index.to_string()));
-            Some(match layer {
-                Some(layer) => format!("{}.{layer}.{theirs}.{kind}", names.layers),
+            let theirs = match theirs.strip_prefix('=') {
+                Some(whole) => whole.to_owned(),
                 None => format!("{theirs}.{kind}"),
+            };
+            Some(match layer {
+                Some(layer) => format!("{}.{layer}.{theirs}", names.layers),
+                None => theirs,
             })
         })?;
         let without = full.split_once('.').map_or_else(String::new, |(_, rest)| rest.to_owned());
@@ -111,7 +115,7 @@ pub(crate) struct Names {
     pub(crate) model: &'static [(&'static str, &'static str)],
     /// What stands before a layer's number.
     pub(crate) layers: &'static str,
-    /// Of tensors in layers. Experts' have `{}` for their number.
+    /// Of tensors in layers. Experts' have `{}` for their number. A name behind `=` is whole: no `weight` or `bias` follows it.
     pub(crate) layer: &'static [(&'static str, &'static str)],
 }
 
@@ -141,6 +145,18 @@ pub(crate) const LLAMA: Names = Names {
         ("ffn_gate_shexp", "mlp.shared_expert.gate_proj"),
         ("ffn_up_shexp", "mlp.shared_expert.up_proj"),
         ("ffn_down_shexp", "mlp.shared_expert.down_proj"),
+    ],
+};
+
+/// The names of DeepSeek V3's experts, which others took over.
+pub(crate) const DEEPSEEK_EXPERTS: Names = Names {
+    model: &[],
+    layers: "model.layers",
+    layer: &[
+        ("exp_probs_b", "=mlp.gate.e_score_correction_bias"),
+        ("ffn_gate_shexp", "mlp.shared_experts.gate_proj"),
+        ("ffn_up_shexp", "mlp.shared_experts.up_proj"),
+        ("ffn_down_shexp", "mlp.shared_experts.down_proj"),
     ],
 };
 

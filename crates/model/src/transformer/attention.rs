@@ -1,7 +1,7 @@
 //! Attention of each sequence's nodes over its own cache.
 
 use lookahead_kernels::{
-    Activations, Attended, AttentionScratch, AttentionShape, Kernels, RopeTable, attention,
+    Activations, Attended, AttentionScratch, AttentionShape, Kernels, RopeTable, attention, scale,
 };
 
 use super::linear::apply;
@@ -88,15 +88,29 @@ impl AttentionBlock<'_> {
         let tokens = placements.positions.len();
         let rows = [(queries, query_width), (keys, key_width)];
         kernels.for_each_row(tokens, 4 * (query_width + key_width), rows, |token, [query, key]| {
-            if let (Some(kind), Some(norms)) = (spec.qk_norm, &weights.qk_norms) {
-                for (row, weights) in [&mut *query, &mut *key].into_iter().zip(norms) {
-                    normalise_heads(isa, norm, kind, weights, spec.key_dim, row);
+            let position = placements.positions[token];
+            let normalise = |rows: [&mut [f32]; 2]| {
+                if let (Some(kind), Some(norms)) = (spec.qk_norm, &weights.qk_norms) {
+                    for (row, weights) in rows.into_iter().zip(norms) {
+                        normalise_heads(isa, norm, kind, weights, spec.key_dim, row);
+                    }
                 }
+            };
+            if !spec.norm_is_behind_rope {
+                normalise([&mut *query, &mut *key]);
             }
             if let Some(rope) = rope {
-                for row in [query, key] {
-                    rope.rotate(isa, row, spec.key_dim, placements.positions[token]);
+                for row in [&mut *query, &mut *key] {
+                    rope.rotate(isa, row, spec.key_dim, position);
                 }
+            }
+            if spec.norm_is_behind_rope {
+                normalise([&mut *query, &mut *key]);
+            }
+            if let Some(factor) =
+                spec.query_scale.map(|scale| scale.at(position)).filter(|&factor| factor != 1.0)
+            {
+                scale(isa, query, factor);
             }
         });
     }

@@ -40,7 +40,7 @@ pub(super) fn run_experts(
     out.clear();
     out.resize(tokens * columns, 0.0);
     let codes = weights.experts.iter().map(MlpWeights::input_codes).fold(InputCodes::NONE, BitOr::bitor);
-    for routes in routes.choose(spec, scores).chunk_by(|a, b| a.expert == b.expert) {
+    for routes in routes.choose(spec, &weights.choice_bias, scores).chunk_by(|a, b| a.expert == b.expert) {
         expert_input.compute(kernels, [routes.len(), columns], codes, [], columns, |index, [], row| {
             row.copy_from_slice(input.row(routes[index].token));
         });

@@ -2,7 +2,7 @@
 //!
 //! It depends on that token alone, so that its result is the same in any batch.
 
-use crate::architecture::{Experts, RouterScores};
+use crate::architecture::{ExpertGroups, Experts, RouterScores};
 
 /// A token's way through one expert.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -17,36 +17,50 @@ pub(super) struct Route {
 pub(super) struct Routes {
     /// A token's experts, best first.
     ranking: Vec<usize>,
-    /// Its groups of experts, best first.
-    groups: Vec<usize>,
+    /// Its groups of experts, best first, and how good they are.
+    groups: Vec<(usize, f32)>,
+    /// Its scores with the biases of the experts.
+    biased: Vec<f32>,
     /// By expert, then by token.
     ways: Vec<Route>,
 }
 
 impl Routes {
     /// The ways of all tokens, by expert, then by token. `scores` are the router's outputs, `[token][expert]`, and are
-    /// overwritten. Of equal scores the lower number counts as the greater.
-    pub(super) fn choose(&mut self, spec: &Experts, scores: &mut [f32]) -> &[Route] {
-        let Self { ranking, groups, ways } = self;
+    /// overwritten; `bias` is added to them where experts are chosen, empty if there is none. Of equal scores the lower number
+    /// counts as the greater.
+    pub(super) fn choose(&mut self, spec: &Experts, bias: &[f32], scores: &mut [f32]) -> &[Route] {
+        let Self { ranking, groups, biased, ways } = self;
         ways.clear();
         for (token, scores) in scores.chunks_exact_mut(spec.count).enumerate() {
             let sum = score(spec.routing.scores, scores);
             let by_score = |a: f32, b: f32| b.total_cmp(&a);
+            biased.clear();
+            biased.extend_from_slice(scores);
+            for (score, bias) in biased.iter_mut().zip(bias) {
+                *score = *score / sum + bias;
+            }
             ranking.clear();
             match spec.routing.groups {
                 None => ranking.extend(0..spec.count),
-                Some([count, active]) => {
+                Some(ExpertGroups { count, active, judged_by }) => {
                     let size = spec.count / count;
                     let members = |group: usize| group * size..(group + 1) * size;
-                    let best =
-                        |group| scores[members(group)].iter().copied().fold(f32::NEG_INFINITY, f32::max);
                     groups.clear();
-                    groups.extend(0..count);
-                    groups.sort_unstable_by(|&a, &b| by_score(best(a), best(b)).then(a.cmp(&b)));
-                    ranking.extend(groups.iter().take(active).flat_map(|&group| members(group)));
+                    groups.extend((0..count).map(|group| {
+                        // Of few members: sorted are copies of their scores.
+                        ranking.clear();
+                        ranking.extend(members(group));
+                        ranking.sort_unstable_by(|&a, &b| by_score(biased[a], biased[b]));
+                        let best = ranking.iter().take(judged_by).map(|&expert| biased[expert]);
+                        (group, best.sum())
+                    }));
+                    groups.sort_unstable_by(|a, b| by_score(a.1, b.1).then(a.0.cmp(&b.0)));
+                    ranking.clear();
+                    ranking.extend(groups.iter().take(active).flat_map(|&(group, _)| members(group)));
                 }
             }
-            ranking.sort_unstable_by(|&a, &b| by_score(scores[a], scores[b]).then(a.cmp(&b)));
+            ranking.sort_unstable_by(|&a, &b| by_score(biased[a], biased[b]).then(a.cmp(&b)));
             ranking.truncate(spec.active);
             let divisor = if spec.routing.normalised {
                 ranking.iter().map(|&expert| scores[expert]).sum()
@@ -96,15 +110,26 @@ mod tests {
 
     /// The expert and the weight of each way of one token.
     fn routes(count: usize, active: usize, routing: Routing, outputs: &[f32]) -> Vec<(usize, f32)> {
+        biased_routes(count, active, routing, &[], outputs)
+    }
+
+    /// The same, with a bias of each expert.
+    fn biased_routes(
+        count: usize,
+        active: usize,
+        routing: Routing,
+        bias: &[f32],
+        outputs: &[f32],
+    ) -> Vec<(usize, f32)> {
         let expert = Mlp { size: 1, activation: Activation::Silu, gated: true };
         let spec = Experts { count, active, expert, routing, shared: None };
         let mut routes = Routes::default();
-        let routes = routes.choose(&spec, &mut outputs.to_vec()).to_vec();
+        let routes = routes.choose(&spec, bias, &mut outputs.to_vec()).to_vec();
         routes.iter().map(|route| (route.expert, route.weight)).collect()
     }
 
     const SOFTMAX: Routing =
-        Routing { scores: RouterScores::Softmax, groups: None, normalised: false, scale: 1.0 };
+        Routing { scores: RouterScores::Softmax, bias: false, groups: None, normalised: false, scale: 1.0 };
 
     /// The routes' weights, to a few digits.
     fn assert_routes(found: &[(usize, f32)], expected: &[(usize, f32)]) {
@@ -131,16 +156,34 @@ mod tests {
     #[test]
     fn experts_come_from_the_best_groups_only() {
         let outputs = [0.3f32, 0.25, 0.01, 0.34, 0.05, 0.05].map(libm::logf);
-        let grouped = |active| Routing { groups: Some([3, active]), ..SOFTMAX };
+        let grouped =
+            |active| Routing { groups: Some(ExpertGroups { count: 3, active, judged_by: 1 }), ..SOFTMAX };
         assert_routes(&routes(6, 2, SOFTMAX, &outputs), &[(0, 0.3), (3, 0.34)]);
         assert_routes(&routes(6, 2, grouped(1), &outputs), &[(2, 0.01), (3, 0.34)]);
         assert_routes(&routes(6, 3, grouped(2), &outputs), &[(0, 0.3), (1, 0.25), (3, 0.34)]);
     }
 
     #[test]
+    fn a_group_may_be_judged_by_its_two_best() {
+        let outputs = [0.4f32, 0.01, 0.3, 0.29].map(libm::logf);
+        let judged_by =
+            |judged_by| Routing { groups: Some(ExpertGroups { count: 2, active: 1, judged_by }), ..SOFTMAX };
+        assert_routes(&routes(4, 1, judged_by(1), &outputs), &[(0, 0.4)]);
+        assert_routes(&routes(4, 1, judged_by(2), &outputs), &[(2, 0.3)]);
+    }
+
+    #[test]
+    fn a_bias_counts_where_experts_are_chosen_and_not_where_they_are_weighed() {
+        let outputs = [0.1f32, 0.4, 0.2, 0.3].map(libm::logf);
+        assert_routes(&biased_routes(4, 1, SOFTMAX, &[0.5, 0.0, 0.0, 0.0], &outputs), &[(0, 0.1)]);
+        let grouped = Routing { groups: Some(ExpertGroups { count: 2, active: 1, judged_by: 1 }), ..SOFTMAX };
+        assert_routes(&biased_routes(4, 1, grouped, &[0.0, 0.0, 0.3, 0.0], &outputs), &[(2, 0.2)]);
+    }
+
+    #[test]
     fn of_equal_scores_the_lower_number_is_taken() {
         assert_routes(&routes(4, 2, SOFTMAX, &[0.0; 4]), &[(0, 0.25), (1, 0.25)]);
-        let grouped = Routing { groups: Some([2, 1]), ..SOFTMAX };
+        let grouped = Routing { groups: Some(ExpertGroups { count: 2, active: 1, judged_by: 1 }), ..SOFTMAX };
         assert_routes(&routes(4, 1, grouped, &[0.0; 4]), &[(0, 0.25)]);
     }
 }

@@ -170,10 +170,24 @@ impl Loader<'_> {
     fn experts(&mut self, layer: usize, experts: &Experts) -> Result<ExpertsWeights, LoadError> {
         let (hidden, count, size) = (self.hidden, experts.count, experts.expert.size);
         let router = self.linear(Part::of_layer(layer, "ffn_gate_inp"), count, hidden)?;
+        let choice_bias = if experts.routing.bias {
+            let part = Part::of_layer(layer, "exp_probs_b");
+            self.source.bias(part, count)?.ok_or_else(|| self.source.missing_bias(part))?
+        } else {
+            Vec::new()
+        };
+        // Gates above ups, expert by expert.
+        let is_fused = self.source.has(Part::of_layer(layer, "ffn_gate_up_exps"))?;
         let weights = (0..count).map(|expert| {
+            let [gate, up] = if is_fused {
+                [2 * expert, 2 * expert + 1].map(|half| ("ffn_gate_up_exps", [half, 2 * count]))
+            } else {
+                ["ffn_gate_exps", "ffn_up_exps"].map(|name| (name, [expert, count]))
+            }
+            .map(|(name, place)| self.expert(layer, name, place, [size, hidden]));
             Ok(MlpWeights {
-                gate: Some(self.expert(layer, "ffn_gate_exps", [expert, count], [size, hidden])?),
-                up: self.expert(layer, "ffn_up_exps", [expert, count], [size, hidden])?,
+                gate: Some(gate?),
+                up: up?,
                 down: self.expert(layer, "ffn_down_exps", [expert, count], [hidden, size])?,
             })
         });
@@ -186,7 +200,7 @@ impl Loader<'_> {
                 Some(SharedExpertWeights { mlp: self.mlp(layer, "_shexp", &shared.mlp)?, gate })
             }
         };
-        Ok(ExpertsWeights { router, experts: weights, shared })
+        Ok(ExpertsWeights { router, choice_bias, experts: weights, shared })
     }
 
     /// One expert's matrix: a tensor of its own, or its part of one for all.

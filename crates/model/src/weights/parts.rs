@@ -76,6 +76,8 @@ pub(crate) struct MlpWeights {
 #[derive(Debug)]
 pub(crate) struct ExpertsWeights {
     pub(crate) router: Linear,
+    /// Added to the experts' scores where they are chosen; empty if there is none.
+    pub(crate) choice_bias: Vec<f32>,
     pub(crate) experts: Vec<MlpWeights>,
     pub(crate) shared: Option<SharedExpertWeights>,
 }

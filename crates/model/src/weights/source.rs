@@ -11,6 +11,9 @@ use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
 use crate::stored_tensor::StoredTensor;
 
+/// Unused tensors that are told by name.
+const MOST_TOLD: usize = 8;
+
 /// A part of a model, whose tensors are its weight and perhaps its bias.
 #[derive(Clone, Copy)]
 pub(super) struct Part<'a> {
@@ -113,6 +116,12 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// An error: the part has no bias.
+    pub(super) fn missing_bias(&self, part: Part<'_>) -> LoadError {
+        let tensor = self.files.name_of(self.layout, &part.tensor("bias"));
+        LoadError::MissingTensor { file: self.files.name(), tensor }
+    }
+
     /// Gives the memory of what was read of the files back to the system.
     pub(super) fn release_pages(&self) {
         self.files.release_pages();
@@ -125,14 +134,22 @@ impl<'a> Source<'a> {
 
     /// A tensor that the description does not know may mean that the model computes something else.
     pub(super) fn warn_of_unused_tensors(&self) {
-        for tensor in self.files.tensor_names() {
-            // Some checkpoints carry tables that their code computes anew, and the mask of attention.
-            let is_computed = [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias"]
-                .iter()
-                .any(|suffix| tensor.ends_with(suffix));
-            if !self.used.contains(tensor) && !is_computed {
-                tracing::warn!(file = self.files.name(), tensor, "tensor is not used by this architecture");
-            }
+        // Some checkpoints carry tables that their code computes anew, and the mask of attention.
+        const COMPUTED: [&str; 4] =
+            [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias"];
+        let mut unused = self.files.tensor_names();
+        unused.retain(|tensor| {
+            !self.used.contains(*tensor) && !COMPUTED.iter().any(|suffix| tensor.ends_with(suffix))
+        });
+        for tensor in unused.iter().take(MOST_TOLD) {
+            tracing::warn!(file = self.files.name(), tensor, "tensor is not used by this architecture");
+        }
+        if let Some(more) = unused.len().checked_sub(MOST_TOLD).filter(|&more| more > 0) {
+            tracing::warn!(
+                file = self.files.name(),
+                more,
+                "further tensors are not used by this architecture"
+            );
         }
     }
 

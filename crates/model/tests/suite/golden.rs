@@ -38,6 +38,7 @@ fn run(model: &mut CpuModel, cache: &mut <CpuModel as LanguageModel>::Cache, tok
 
 #[test]
 fn logits_of_every_position_agree_with_the_reference() {
+    let mut differing = Vec::new();
     for name in Golden::NAMES {
         let golden = Golden::load(name);
         for isa in Isa::available() {
@@ -48,20 +49,22 @@ fn logits_of_every_position_agree_with_the_reference() {
                 let expected = golden.logits.chunks(golden.vocabulary_size);
                 assert_eq!(logits.rows(), expected.len());
                 let mut largest = 0.0f32;
+                let mut all_best = true;
                 for (position, expected) in expected.enumerate() {
                     let found = logits.row(position);
                     let error = found.iter().zip(expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
                     largest = largest.max(error);
-                    assert!(
-                        error <= TOLERANCE,
-                        "{name}, {form}, {isa:?}, position {position}: off by {error}"
-                    );
-                    assert_eq!(argmax(found), golden.argmax[position], "{name}, {form}, position {position}");
+                    all_best &= argmax(found) == golden.argmax[position];
                 }
-                println!("{name}, {form}, {}: largest error {largest:e}", isa.name());
+                let line = format!("{name}, {form}, {}: largest error {largest:e}", isa.name());
+                println!("{line}");
+                if !(largest <= TOLERANCE) || !all_best {
+                    differing.push(line);
+                }
             }
         }
     }
+    assert!(differing.is_empty(), "{differing:#?}");
 }
 
 #[test]

@@ -90,6 +90,12 @@ fn attention(attention: &Attention) -> String {
     }
     if attention.qk_norm.is_some() {
         text.push_str(", queries and keys normalised");
+        if attention.norm_is_behind_rope {
+            text.push_str(" after they are turned");
+        }
+    }
+    if attention.query_scale.is_some() {
+        text.push_str(", queries scaled by their position");
     }
     text
 }
@@ -107,6 +113,7 @@ fn network(mlp: &Mlp) -> String {
         Activation::Silu => "SiLU",
         Activation::Gelu | Activation::GeluTanh => "GELU",
         Activation::Relu => "ReLU",
+        Activation::SquaredRelu => "squared ReLU",
     };
     format!("width {}, {} {activation}", mlp.size, if mlp.gated { "gated by" } else { "with" })
 }

@@ -1,4 +1,4 @@
-//! Granite 3: as Llama, with factors on embeddings, attention, what blocks add, and logits.
+//! Granite 3, dense and as a mixture of experts: as Llama, with factors on embeddings, attention, what blocks add, and logits.
 //!
 //! Source: Granite Team, "Granite 3.0 Language Models" (2024).
 
@@ -6,19 +6,45 @@ use lookahead_kernels::Activation;
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Experts, Mixer, Mlp, SharedExpert};
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{LLAMA, Layout};
+use crate::architecture::tensor_names::{LLAMA, Layout, Names};
 use crate::load_error::LoadError;
 
-pub(super) const FAMILY: Family =
-    Family { gguf: &["granite"], model_types: &["granite"], describe, layout: Layout::new(&[&LLAMA]) };
+pub(super) const FAMILY: Family = Family {
+    gguf: &["granite", "granitemoe"],
+    model_types: &["granite", "granitemoe", "granitemoeshared"],
+    describe,
+    layout: Layout { stacked: true, ..Layout::new(&[&EXPERTS, &LLAMA]) },
+};
+
+const EXPERTS: Names = Names {
+    model: &[],
+    layers: "model.layers",
+    layer: &[
+        ("ffn_gate_inp", "block_sparse_moe.router.layer"),
+        ("ffn_gate_up_exps", "block_sparse_moe.input_linear"),
+        ("ffn_down_exps", "block_sparse_moe.output_linear"),
+        ("ffn_gate_up_shexp", "shared_mlp.input_linear"),
+        ("ffn_down_shexp", "shared_mlp.output_linear"),
+    ],
+};
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut attention = model.attention()?;
     attention.scale = model.float("attention.scale")?.unwrap_or(attention.scale);
     let rope = model.rope(model.permuted_pairs(), attention.key_dim)?;
-    let mut architecture =
-        model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)?;
+    let feed_forward = match model.number("expert_count")? {
+        None | Some(0) => model.gated_mlp(Activation::Silu)?,
+        Some(_) => {
+            let experts = model.experts(model.count("feed_forward_length")?, true)?;
+            let size = model.number("expert_shared_feed_forward_length")?.unwrap_or(0);
+            let mlp = Mlp { size, ..experts.expert };
+            let shared = (size > 0).then_some(SharedExpert { mlp, gated: false });
+            Mixer::Experts(Experts { shared, ..experts })
+        }
+    };
+    let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], feed_forward)?;
     architecture.embedding.scale = model.float("embedding_scale")?.unwrap_or(1.0);
     architecture.residual_scale = model.float("residual_scale")?.unwrap_or(1.0);
     architecture.logit_scale = 1.0 / model.float("logit_scale")?.unwrap_or(1.0);

@@ -1,4 +1,4 @@
-//! Llama 1, 2 and 3, Mistral, Mixtral, SmolLM2, InternLM: RMSNorm, rotary embeddings, grouped queries, SwiGLU; in Mixtral two
+//! Llama 1, 2 and 3, Mistral, Mixtral, SmolLM2, InternLM 1 and 3: RMSNorm, rotary embeddings, grouped queries, SwiGLU; in Mixtral two
 //! experts of several.
 //!
 //! Sources: Touvron et al., "Llama 2" (2023); Jiang et al., "Mistral 7B" (2023), "Mixtral of Experts" (2024). GGUF files hold
@@ -15,12 +15,12 @@ use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["llama"],
-    model_types: &["llama", "mistral", "mixtral", "internlm"],
+    model_types: &["llama", "mistral", "mixtral", "internlm", "internlm3"],
     describe,
     layout: Layout::new(&[&MIXTRAL, &LLAMA]),
 };
 
-const MIXTRAL: Names = Names {
+pub(super) const MIXTRAL: Names = Names {
     model: &[],
     layers: "model.layers",
     layer: &[

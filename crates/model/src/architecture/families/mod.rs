@@ -1,18 +1,29 @@
 //! The families of models, a file each.
 
+mod arcee;
 mod baichuan;
 mod bloom;
 mod chatglm;
+mod cohere;
+mod dots1;
+mod ernie;
+mod exaone4;
 mod falcon;
 mod gemma;
 mod glm4;
+mod glm4_moe;
 mod gpt2;
 mod gpt_neox;
 mod gptj;
 mod granite;
+mod hunyuan;
 mod internlm2;
 mod llama;
+mod minimax;
+mod ministral3;
+mod nemotron;
 mod olmo2;
+mod olmoe;
 mod opt;
 mod phi;
 mod phi3;
@@ -20,6 +31,8 @@ mod qwen;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
+mod seed_oss;
+mod smollm3;
 mod stablelm;
 mod starcoder2;
 
@@ -27,22 +40,34 @@ use super::family::Family;
 
 /// All families.
 pub(super) const ALL: &[Family] = &[
+    arcee::FAMILY,
     baichuan::FAMILY,
     bloom::FAMILY,
     chatglm::FAMILY,
+    cohere::COHERE,
+    cohere::COHERE2,
+    dots1::FAMILY,
+    ernie::FAMILY,
+    exaone4::FAMILY,
     falcon::FAMILY,
     gemma::GEMMA,
     gemma::GEMMA2,
     gemma::GEMMA3,
     glm4::GLM,
     glm4::GLM4,
+    glm4_moe::FAMILY,
     gpt2::FAMILY,
     gpt_neox::FAMILY,
     gptj::FAMILY,
     granite::FAMILY,
+    hunyuan::FAMILY,
     internlm2::FAMILY,
     llama::FAMILY,
+    minimax::FAMILY,
+    ministral3::FAMILY,
+    nemotron::FAMILY,
     olmo2::FAMILY,
+    olmoe::FAMILY,
     opt::FAMILY,
     phi::FAMILY,
     phi3::FAMILY,
@@ -50,6 +75,8 @@ pub(super) const ALL: &[Family] = &[
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
+    seed_oss::FAMILY,
+    smollm3::FAMILY,
     stablelm::FAMILY,
     starcoder2::FAMILY,
 ];

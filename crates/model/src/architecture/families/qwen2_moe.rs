@@ -7,7 +7,7 @@ use lookahead_kernels::{Activation, RopePairs};
 use super::qwen2;
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
-use crate::architecture::layer::{Experts, Mixer, Mlp, SharedExpert};
+use crate::architecture::layer::{Experts, Mlp, SharedExpert};
 use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout};
 use crate::load_error::LoadError;
@@ -37,14 +37,6 @@ pub(super) fn sparse_layers(
 ) -> Result<(), LoadError> {
     let step = model.optional_count("decoder_sparse_step")?.unwrap_or(1);
     let dense = model.numbers("mlp_only_layers")?;
-    for (index, layer) in architecture.layers.iter_mut().enumerate() {
-        if (index + 1).is_multiple_of(step) && !dense.contains(&index) {
-            for block in &mut layer.blocks {
-                if let Mixer::Dense(_) = block.mixer {
-                    block.mixer = Mixer::Experts(*experts);
-                }
-            }
-        }
-    }
+    architecture.sparse(experts, |index| (index + 1).is_multiple_of(step) && !dense.contains(&index));
     Ok(())
 }

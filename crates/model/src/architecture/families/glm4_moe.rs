@@ -1,0 +1,44 @@
+//! GLM-4.5 to 4.7: half of each head rotated, perhaps norms on each head of queries and keys, experts in the manner of DeepSeek V3
+//! behind the first layers.
+//!
+//! Source: GLM-4.5 Team, "GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models" (2025).
+
+use lookahead_kernels::{Activation, RopePairs};
+
+use crate::architecture::family::Family;
+use crate::architecture::hyperparameters::Hyperparameters;
+use crate::architecture::layer::{Attention, QkNorm};
+use crate::architecture::model::Architecture;
+use crate::architecture::tensor_names::{DEEPSEEK_EXPERTS, LLAMA, Layout};
+use crate::load_error::LoadError;
+
+pub(super) const FAMILY: Family = Family {
+    gguf: &["glm4moe"],
+    model_types: &["glm4_moe"],
+    describe,
+    // GGUF files name the norm by where it stands in checkpoints.
+    layout: Layout {
+        aliases: &[("ffn_norm", "post_attention_norm")],
+        ..Layout::new(&[&DEEPSEEK_EXPERTS, &LLAMA])
+    },
+};
+
+fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
+    let has_norms = if model.is_gguf() {
+        model.has_tensor("attn_q_norm")
+    } else {
+        model.flag("use_qk_norm")?.unwrap_or(false)
+    };
+    let attention = Attention { qk_norm: has_norms.then_some(QkNorm::Heads), ..model.attention()? };
+    let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
+    let dense = model.gated_mlp(Activation::Silu)?;
+    let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;
+    if model.is_gguf() {
+        // The last layers predict tokens further ahead, which drafts do better.
+        let ahead = model.number("nextn_predict_layers")?.unwrap_or(0);
+        architecture.layers.truncate(architecture.layers.len().saturating_sub(ahead).max(1));
+    }
+    let dense_layers = model.number("leading_dense_block_count")?.unwrap_or(0);
+    architecture.sparse(&model.biased_experts()?, |index| index >= dense_layers);
+    Ok(architecture)
+}
