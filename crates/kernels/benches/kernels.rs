@@ -109,7 +109,8 @@ fn attention_over(bencher: Bencher<'_, '_>, kv_type: KvType, context: usize, nod
     (0..nodes).for_each(|node| visible.push(context, std::iter::once((context + node) as u32)));
     let queries = vec![0.1; nodes * heads * head_dim];
     let (mut out, mut scratch) = (queries.clone(), AttentionScratch::default());
-    let shape = AttentionShape { heads, scale: 0.125, window: None, soft_cap: None, alibi: false };
+    let shape =
+        AttentionShape { heads, scale: 0.125, window: None, soft_cap: None, alibi: false, sinks: &[] };
     let cache_bytes = 2 * LAYERS * kv_heads * context * kv_type.row_bytes(head_dim);
     bencher
         .counter(BytesCount::new(cache_bytes))

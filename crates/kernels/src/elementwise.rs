@@ -20,7 +20,13 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)^2`
     SquaredRelu,
+    /// `x / (1 + e^(-1.702 x))` of `min(x, 7)`; what it gates is kept between -7 and 7, and 1 is added: gpt-oss.
+    ClampedSwish,
 }
+
+/// Of [`Activation::ClampedSwish`].
+const SWISH_LIMIT: f32 = 7.0;
+const SWISH_SLOPE: f32 = 1.702;
 
 /// The sum of `f(x)` over a row: lane `i` adds the columns `i` modulo 8 in ascending order.
 #[inline(always)]
@@ -145,6 +151,12 @@ simd_fn! {
     pub fn gate(_simd, activation: Activation, gate: &[f32], up: &[f32], out: &mut [f32]) {
         assert!(gate.len() == up.len() && gate.len() == out.len(), "gate, up and their product");
         activate_row(activation, gate, out);
+        if activation == Activation::ClampedSwish {
+            for (out, up) in out.iter_mut().zip(up) {
+                *out *= up.clamp(-SWISH_LIMIT, SWISH_LIMIT) + 1.0;
+            }
+            return;
+        }
         for (out, up) in out.iter_mut().zip(up) {
             *out *= up;
         }
@@ -169,6 +181,10 @@ fn activate_row(activation: Activation, x: &[f32], out: &mut [f32]) {
         Activation::Gelu => map(x, out, math::gelu),
         Activation::GeluTanh => map(x, out, math::gelu_tanh),
         Activation::Relu => map(x, out, |x| if x > 0.0 { x } else { 0.0 }),
+        Activation::ClampedSwish => map(x, out, |x| {
+            let x = if x > SWISH_LIMIT { SWISH_LIMIT } else { x };
+            x / (1.0 + math::exp(-SWISH_SLOPE * x))
+        }),
         Activation::SquaredRelu => map(x, out, |x| if x > 0.0 { x * x } else { 0.0 }),
     }
 }

@@ -9,7 +9,8 @@
 //!   `p[j]` in eight lanes, the visible positions in turn, and `out[d]` adds `p[j] * value[j][d]` in ascending order of
 //!   `j` by fused multiply-add;
 //! - the chunks are added in ascending order by fused multiply-add, each times `e^(max - largest max)`: `out[d]` and
-//!   `sum`, and the result is their quotient.
+//!   `sum`, and the result is their quotient. The sink of a head, if there is one, is a chunk of its own before them: its score is
+//!   its `max`, its `sum` is 1, and it adds nothing to `out[d]`.
 //!
 //! Nothing in it depends on other nodes, so it does not matter what tree a node is part of. Query heads that share keys
 //! and values, and nodes that see the same rows, are computed together: what is loaded serves all of them.
@@ -43,7 +44,7 @@ const TASK_QUERIES: usize = 12;
 
 /// Sizes of an attention operator.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AttentionShape {
+pub struct AttentionShape<'a> {
     /// Query heads, a multiple of the heads of keys and values.
     pub heads: usize,
     /// Factor on the dot products.
@@ -54,6 +55,9 @@ pub struct AttentionShape {
     pub soft_cap: Option<f32>,
     /// Whether scores fall with the distance, by a slope for each head: ALiBi (Press et al., 2022).
     pub alibi: bool,
+    /// For each head the score of a sink: a position before all others whose value is zero (Xiao et al., "Efficient Streaming
+    /// Language Models with Attention Sinks", 2023). Empty if there are none.
+    pub sinks: &'a [f32],
 }
 
 /// The slope of ALiBi for head `head` of `heads`: `2^-(8 (head + 1) / heads)` for a power of two; else those of the power
@@ -184,7 +188,7 @@ struct Part {
 /// If lengths do not fit the shape, or a visible row lies beyond the cache's pages.
 pub fn attention<'a>(
     kernels: &Kernels,
-    shape: AttentionShape,
+    shape: AttentionShape<'_>,
     queries: &[f32],
     sequences: usize,
     attended: &(dyn Fn(usize) -> Attended<'a> + Sync),
@@ -198,6 +202,7 @@ pub fn attention<'a>(
     let KvShape { heads: kv_heads, key_dim, value_dim } = kv_shape;
     let heads = shape.heads;
     assert!(heads > 0 && heads.is_multiple_of(kv_heads), "query heads share key heads evenly");
+    assert!(shape.sinks.is_empty() || shape.sinks.len() == heads, "a sink for each head");
     let group = heads / kv_heads;
     let parts = &mut scratch.parts;
     parts.clear();
@@ -258,8 +263,9 @@ pub fn attention<'a>(
             unsafe { (stats.part(at, 1)[0], &*outs.part(at * value_dim, value_dim)) }
         });
         let number = part.first_node * heads + query;
+        let sink = shape.sinks.get(query % heads).copied();
         // SAFETY: nobody else combines this query.
-        combine(kernels.isa(), parts, unsafe { out.part(number * value_dim, value_dim) });
+        combine(kernels.isa(), sink, parts, unsafe { out.part(number * value_dim, value_dim) });
     };
     kernels.run(tasks, (key_dim + value_dim) * work, |thread, task| {
         let sequence = parts.partition_point(|part| part.first_task <= task) - 1;
@@ -332,7 +338,7 @@ fn grow<T: Clone + Default>(values: &mut Vec<T>, len: usize) {
 }
 
 /// The positions that a node sees.
-fn window(shape: &AttentionShape, node: &Seen<'_>) -> Range<usize> {
+fn window(shape: &AttentionShape<'_>, node: &Seen<'_>) -> Range<usize> {
     node.len() - shape.window.unwrap_or(usize::MAX).min(node.len())..node.len()
 }
 
@@ -345,10 +351,16 @@ simd_fn! {
     }
 }
 
-/// `out = sum(e^(max_i - max) out_i) / sum(e^(max_i - max) sum_i)`
-fn combine<'a>(isa: Isa, parts: impl Iterator<Item = ([f32; 2], &'a [f32])> + Clone, out: &mut [f32]) {
-    let largest = parts.clone().fold(f32::NEG_INFINITY, |a, ([max, _], _)| if max > a { max } else { a });
-    let mut total = 0.0f32;
+/// `out = sum(e^(max_i - max) out_i) / (e^(sink - max) + sum(e^(max_i - max) sum_i))`
+fn combine<'a>(
+    isa: Isa,
+    sink: Option<f32>,
+    parts: impl Iterator<Item = ([f32; 2], &'a [f32])> + Clone,
+    out: &mut [f32],
+) {
+    let first = sink.unwrap_or(f32::NEG_INFINITY);
+    let largest = parts.clone().fold(first, |a, ([max, _], _)| if max > a { max } else { a });
+    let mut total = sink.map_or(0.0, |sink| exp(sink - largest));
     out.fill(0.0);
     for ([max, sum], part) in parts {
         let scale = exp(max - largest);
@@ -362,7 +374,7 @@ fn combine<'a>(isa: Isa, parts: impl Iterator<Item = ([f32; 2], &'a [f32])> + Cl
 
 /// Some queries that share a head of keys and values, at a chunk of positions.
 struct Task<'a> {
-    shape: AttentionShape,
+    shape: AttentionShape<'a>,
     layer: KvLayer<'a>,
     kv_head: usize,
     queries: [&'a [f32]; TASK_QUERIES],

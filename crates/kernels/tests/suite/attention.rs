@@ -92,7 +92,7 @@ fn alibi_slope(head: usize, heads: usize) -> f32 {
 
 /// The formulas of the attention module's documentation, one value at a time: `rows` in logical order, from position `first` on.
 fn definition(
-    shape: &AttentionShape,
+    shape: &AttentionShape<'_>,
     query: &[f32],
     contents: &Contents,
     [query_head, head]: [usize; 2],
@@ -140,9 +140,11 @@ fn definition(
             .collect();
         parts.push((largest, sum, out));
     }
-    let largest = parts.iter().map(|part| part.0).fold(f32::NEG_INFINITY, f32::max);
+    let sink = shape.sinks.get(query_head).copied();
+    let largest = parts.iter().map(|part| part.0).chain(sink).fold(f32::NEG_INFINITY, f32::max);
     let scales: Vec<f32> = parts.iter().map(|part| exp(part.0 - largest)).collect();
-    let total = parts.iter().zip(&scales).fold(0.0f32, |total, (part, scale)| scale.mul_add(part.1, total));
+    let sink = sink.map_or(0.0, |sink| exp(sink - largest));
+    let total = parts.iter().zip(&scales).fold(sink, |total, (part, scale)| scale.mul_add(part.1, total));
     (0..value_dim)
         .map(|d| {
             parts.iter().zip(&scales).fold(0.0f32, |out, (part, scale)| scale.mul_add(part.2[d], out)) / total
@@ -167,13 +169,16 @@ fn check(
     context: usize,
     parents: &[usize],
     window: Option<usize>,
-    (soft_cap, alibi): (Option<f32>, bool),
+    (soft_cap, alibi, has_sinks): (Option<f32>, bool, bool),
 ) {
     let rows = context + parents.len();
     let mut cache = sequence(kv_type, rows, kv_shape);
     let contents = fill(&mut cache, rows, kv_shape);
     let KvShape { heads: kv_heads, key_dim, value_dim } = kv_shape;
-    let shape = AttentionShape { heads: group * kv_heads, scale: 0.3, window, soft_cap, alibi };
+    let heads = group * kv_heads;
+    let sinks: Vec<f32> = (0..heads).map(|head| 4.0 * noise(head + 5)).collect();
+    let sinks = if has_sinks { &sinks[..] } else { &[] };
+    let shape = AttentionShape { heads, scale: 0.3, window, soft_cap, alibi, sinks };
     let queries: Vec<f32> = (0..parents.len() * shape.heads * key_dim).map(|i| noise(i + 77)).collect();
     let mut visible = VisibleRows::default();
     let mut expected = Vec::new();
@@ -221,10 +226,11 @@ proptest! {
         window in prop_oneof![Just(None), (1usize..100).prop_map(Some)],
         soft_cap in prop_oneof![Just(None), (0.5f32..50.0).prop_map(Some)],
         alibi in any::<bool>(),
+        has_sinks in any::<bool>(),
     ) {
         let parents: Vec<usize> = parents.iter().enumerate().map(|(node, index)| index.index(node + 1)).collect();
         let kv_shape = KvShape { heads: kv_heads, key_dim, value_dim: value_dim.unwrap_or(key_dim) };
-        check(kv_type, (kv_shape, group), context, &parents, window, (soft_cap, alibi));
+        check(kv_type, (kv_shape, group), context, &parents, window, (soft_cap, alibi, has_sinks));
     }
 }
 
@@ -233,15 +239,16 @@ fn a_chain_over_several_chunks_gives_the_bits_of_the_definition() {
     let chain: Vec<usize> = (0..40).collect();
     for kv_type in KvType::ALL {
         let [one, two] = [1, 2].map(|heads| KvShape { heads, key_dim: 32, value_dim: 32 });
-        check(kv_type, (one, 3), 2 * CHUNK - 20, &chain, None, (Some(4.0), true));
-        check(kv_type, (two, 2), 2 * CHUNK - 20, &chain, Some(CHUNK + 7), (None, false));
+        check(kv_type, (one, 3), 2 * CHUNK - 20, &chain, None, (Some(4.0), true, false));
+        check(kv_type, (two, 2), 2 * CHUNK - 20, &chain, Some(CHUNK + 7), (None, false, true));
     }
 }
 
 #[test]
 fn sequences_that_are_computed_at_once_have_the_bits_of_each_alone() {
     let kv_shape = KvShape { heads: 2, key_dim: 16, value_dim: 32 };
-    let shape = AttentionShape { heads: 6, scale: 0.3, window: None, soft_cap: None, alibi: true };
+    let shape =
+        AttentionShape { heads: 6, scale: 0.3, window: None, soft_cap: None, alibi: true, sinks: &[] };
     for kv_type in KvType::ALL {
         // Of one chunk of positions and of several; of one tile of queries and of several; one has no nodes.
         let sequences =

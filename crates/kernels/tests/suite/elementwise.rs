@@ -18,7 +18,7 @@ proptest! {
     ) {
         let weight: Vec<f32> = x.iter().map(|x| x * seed + 0.5).collect();
         let run = |isa: Isa| {
-            let mut rows = vec![x.clone(); 8];
+            let mut rows = vec![x.clone(); 9];
             rms_norm(isa, &x, &weight, 1e-5, &mut rows[0]);
             gate(isa, Activation::Silu, &x, &weight, &mut rows[1]);
             gate(isa, Activation::GeluTanh, &x, &weight, &mut rows[2]);
@@ -31,6 +31,7 @@ proptest! {
             activate(isa, Activation::Relu, &weight, &mut rows[4]);
             soft_cap(isa, &mut rows[4], 5.0);
             activate(isa, Activation::SquaredRelu, &x, &mut rows[7]);
+            gate(isa, Activation::ClampedSwish, &x, &weight, &mut rows[8]);
             rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
         };
         let expected = run(Isa::SCALAR);

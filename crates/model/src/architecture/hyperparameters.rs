@@ -282,6 +282,7 @@ impl<'a> Hyperparameters<'a> {
             alibi: false,
             window: None,
             soft_cap: None,
+            sinks: false,
             qk_norm: None,
             norm_is_behind_rope: false,
             query_scale: None,
@@ -300,8 +301,18 @@ impl<'a> Hyperparameters<'a> {
 
     /// The rotary embedding that most families share.
     pub(super) fn rope(&self, pairs: RopePairs, head_dim: usize) -> Result<Rope, LoadError> {
+        self.rope_with_ramp(pairs, head_dim, true)
+    }
+
+    /// The same, with a ramp of YaRN that is `rounded` or not where GGUF files do not say.
+    pub(super) fn rope_with_ramp(
+        &self,
+        pairs: RopePairs,
+        head_dim: usize,
+        rounded: bool,
+    ) -> Result<Rope, LoadError> {
         match self.files {
-            ModelFiles::Gguf(_) => self.gguf_rope(pairs, head_dim),
+            ModelFiles::Gguf(_) => self.gguf_rope(pairs, head_dim, rounded),
             ModelFiles::Checkpoint(_) => self.config_rope(pairs, head_dim, "full_attention"),
         }
     }
@@ -315,7 +326,7 @@ impl<'a> Hyperparameters<'a> {
         Ok(dimensions)
     }
 
-    fn gguf_rope(&self, pairs: RopePairs, head_dim: usize) -> Result<Rope, LoadError> {
+    fn gguf_rope(&self, pairs: RopePairs, head_dim: usize, rounded: bool) -> Result<Rope, LoadError> {
         let dimensions = self.optional_count("rope.dimension_count")?.unwrap_or(head_dim);
         let rope = Rope {
             pairs,
@@ -341,7 +352,7 @@ impl<'a> Hyperparameters<'a> {
                 let slow = self.float("rope.scaling.yarn_beta_slow")?.unwrap_or(1.0);
                 let turns = [fast, slow].map(f64::from);
                 let magnitude = rope.magnitude * scale(1.0) / all;
-                Ok(Rope { magnitude, ..rope.yarn(factor, turns, original as f64) })
+                Ok(Rope { magnitude, ..rope.yarn(factor, turns, original as f64, rounded) })
             }
             Some(_) => Err(self.invalid("rope.scaling.type", "none, linear, yarn or longrope")),
         }
@@ -418,7 +429,8 @@ impl<'a> Hyperparameters<'a> {
                         (None, Some(one), Some(all)) => scale(one) / scale(all),
                         _ => scale(1.0),
                     };
-                Ok(Rope { magnitude, ..rope.yarn(factor, turns, original) })
+                let rounded = self.rope_field(layer_type, "truncate") != Some(&Value::Bool(false));
+                Ok(Rope { magnitude, ..rope.yarn(factor, turns, original, rounded) })
             }
             Some(Some("longrope" | "su")) => {
                 // One choice for all contexts, so that logits do not depend on what comes later.

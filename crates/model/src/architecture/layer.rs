@@ -136,6 +136,8 @@ pub struct Attention {
     pub window: Option<usize>,
     /// Bends scores so that they stay within it.
     pub soft_cap: Option<f32>,
+    /// Whether each head has a sink, which takes attention and gives nothing.
+    pub sinks: bool,
     /// How queries and keys are normalised.
     pub qk_norm: Option<QkNorm>,
     /// Whether they are normalised after they are turned, not before.

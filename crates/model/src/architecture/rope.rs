@@ -59,14 +59,22 @@ impl Rope {
 
     /// YaRN (Peng et al., "YaRN: Efficient Context Window Extension", 2023): pairs that turn more than `fast` times within
     /// the original context stay, those that turn less than `slow` times are stretched by `factor`, and between the two
-    /// runs a ramp over the pairs.
-    pub(super) fn yarn(self, factor: f64, [fast, slow]: [f64; 2], original_context: f64) -> Self {
+    /// runs a ramp over the pairs, from a whole pair to a whole pair if it is `rounded`.
+    pub(super) fn yarn(
+        self,
+        factor: f64,
+        [fast, slow]: [f64; 2],
+        original_context: f64,
+        rounded: bool,
+    ) -> Self {
         let pair_of = |turns: f64| {
             let wavelengths = original_context / (turns * 2.0 * PI);
             self.dimensions as f64 * libm::log(wavelengths) / (2.0 * libm::log(self.base))
         };
         let last = self.dimensions as f64 - 1.0;
-        let (low, high) = (pair_of(fast).floor().max(0.0), pair_of(slow).ceil().min(last));
+        let (low, high) = (pair_of(fast), pair_of(slow));
+        let (low, high) = if rounded { (low.floor(), high.ceil()) } else { (low, high) };
+        let (low, high) = (low.max(0.0), high.min(last));
         let width = if low == high { 0.001 } else { high - low };
         let factors = (0..self.dimensions / 2).map(|pair| {
             let stretched = ((pair as f64 - low) / width).clamp(0.0, 1.0);
@@ -101,7 +109,7 @@ mod tests {
     #[test]
     fn slow_pairs_are_stretched_and_fast_ones_stay() {
         // Wavelengths 6, 63, 628 and 6283 in an original context of 256: 41, 4.1, 0.41 and 0.04 turns.
-        for rope in [rope().llama3(8.0, [1.0, 4.0], 256.0), rope().yarn(8.0, [32.0, 1.0], 256.0)] {
+        for rope in [rope().llama3(8.0, [1.0, 4.0], 256.0), rope().yarn(8.0, [32.0, 1.0], 256.0, true)] {
             let factors = factors(&rope);
             assert_eq!((factors[0], factors[3]), (1.0, 8.0), "{factors:?}");
             assert!(factors.is_sorted(), "{factors:?}");

@@ -37,6 +37,13 @@ pub(crate) enum FusedQkv {
     ByGroup,
 }
 
+/// Where gates and ups lie in one matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum GateUp {
+    /// A gate, its up, the next gate.
+    InTurn,
+}
+
 /// How a family's files name and store tensors.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Layout {
@@ -54,6 +61,8 @@ pub(crate) struct Layout {
     pub(crate) unit_head_rows: Option<usize>,
     /// Whether the matrices of all experts are one tensor, as are norms of all heads that have one each.
     pub(crate) stacked: bool,
+    /// Whether matrices of experts that are one tensor have a column for each output, and where gates and ups then lie.
+    pub(crate) expert_columns: Option<GateUp>,
 }
 
 impl Layout {
@@ -67,6 +76,7 @@ impl Layout {
             transposed: false,
             unit_head_rows: None,
             stacked: false,
+            expert_columns: None,
         }
     }
 
@@ -93,9 +103,10 @@ impl Layout {
             let table = if layer.is_some() { names.layer } else { names.model };
             let theirs = table.iter().find(|(ours, _)| *ours == part)?.1;
             let theirs = index.map_or(theirs.to_owned(), |index| theirs.replace("{}", &index.to_string()));
-            let theirs = match theirs.strip_prefix('=') {
-                Some(whole) => whole.to_owned(),
-                None => format!("{theirs}.{kind}"),
+            let theirs = match (theirs.strip_prefix('='), kind) {
+                (Some(whole), "weight") => whole.to_owned(),
+                (Some(whole), _) => format!("{whole}_{kind}"),
+                (None, _) => format!("{theirs}.{kind}"),
             };
             Some(match layer {
                 Some(layer) => format!("{}.{layer}.{theirs}", names.layers),
@@ -115,7 +126,8 @@ pub(crate) struct Names {
     pub(crate) model: &'static [(&'static str, &'static str)],
     /// What stands before a layer's number.
     pub(crate) layers: &'static str,
-    /// Of tensors in layers. Experts' have `{}` for their number. A name behind `=` is whole: no `weight` or `bias` follows it.
+    /// Of tensors in layers. Experts' have `{}` for their number. A name behind `=` is that of the weight as it is, and
+    /// that of the bias with `_bias` behind it.
     pub(crate) layer: &'static [(&'static str, &'static str)],
 }
 
@@ -153,7 +165,7 @@ pub(crate) const DEEPSEEK_EXPERTS: Names = Names {
     model: &[],
     layers: "model.layers",
     layer: &[
-        ("exp_probs_b", "=mlp.gate.e_score_correction_bias"),
+        ("exp_probs_b", "=mlp.gate.e_score_correction"),
         ("ffn_gate_shexp", "mlp.shared_experts.gate_proj"),
         ("ffn_up_shexp", "mlp.shared_experts.up_proj"),
         ("ffn_down_shexp", "mlp.shared_experts.down_proj"),

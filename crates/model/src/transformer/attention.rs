@@ -55,6 +55,7 @@ impl AttentionBlock<'_> {
             window: spec.window,
             soft_cap: spec.soft_cap,
             alibi: spec.alibi,
+            sinks: &weights.sinks,
         };
         let width = spec.heads * spec.value_dim;
         let (key_width, value_width) = (spec.kv_heads * spec.key_dim, spec.kv_heads * spec.value_dim);

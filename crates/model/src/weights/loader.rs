@@ -11,7 +11,7 @@ use super::parts::{
 };
 use super::rows::Rows;
 use super::source::{Part, Source};
-use crate::architecture::tensor_names::{FusedQkv, Layout};
+use crate::architecture::tensor_names::{FusedQkv, GateUp, Layout};
 use crate::architecture::{Architecture, Attention, Block, Experts, Layer, Mixer, Mlp, QkNorm, RopeFactors};
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
@@ -98,8 +98,9 @@ impl Loader<'_> {
                 self.head_norm(part("attn_k_norm"), kind, kv_heads, key_dim)?,
             ]),
         };
+        let sinks = if attention.sinks { self.source.vector(part("attn_sinks"), heads)? } else { Vec::new() };
         let output = self.linear(part("attn_output"), self.hidden, heads * value_dim)?;
-        Ok(AttentionWeights { query, key, value, qk_norms, output })
+        Ok(AttentionWeights { query, key, value, qk_norms, sinks, output })
     }
 
     /// Queries, keys and values, cut from one matrix if the file has them so.
@@ -176,19 +177,16 @@ impl Loader<'_> {
         } else {
             Vec::new()
         };
-        // Gates above ups, expert by expert.
-        let is_fused = self.source.has(Part::of_layer(layer, "ffn_gate_up_exps"))?;
+        let biases = self.expert_biases(layer, experts)?;
+        let bias = |of: usize, expert: usize, len: usize| {
+            (!biases[of].is_empty()).then(|| biases[of][expert * len..][..len].to_vec())
+        };
         let weights = (0..count).map(|expert| {
-            let [gate, up] = if is_fused {
-                [2 * expert, 2 * expert + 1].map(|half| ("ffn_gate_up_exps", [half, 2 * count]))
-            } else {
-                ["ffn_gate_exps", "ffn_up_exps"].map(|name| (name, [expert, count]))
-            }
-            .map(|(name, place)| self.expert(layer, name, place, [size, hidden]));
+            let [gate, up, down] = self.expert_matrices(layer, [expert, count], size)?;
             Ok(MlpWeights {
-                gate: Some(gate?),
-                up: up?,
-                down: self.expert(layer, "ffn_down_exps", [expert, count], [hidden, size])?,
+                gate: Some(Linear { bias: bias(0, expert, size), ..gate }),
+                up: Linear { bias: bias(1, expert, size), ..up },
+                down: Linear { bias: bias(2, expert, hidden), ..down },
             })
         });
         let weights = weights.collect::<Result<_, LoadError>>()?;
@@ -201,6 +199,64 @@ impl Loader<'_> {
             }
         };
         Ok(ExpertsWeights { router, choice_bias, experts: weights, shared })
+    }
+
+    /// One expert's gate, up and down.
+    fn expert_matrices(
+        &mut self,
+        layer: usize,
+        [expert, count]: [usize; 2],
+        size: usize,
+    ) -> Result<[Linear; 3], LoadError> {
+        let hidden = self.hidden;
+        let both = "ffn_gate_up_exps";
+        if let Some(GateUp::InTurn) = self.source.layout().expert_columns {
+            let gate_up = self.expert_columns(layer, both, [expert, count], [hidden, 2 * size])?;
+            let down = self.expert_columns(layer, "ffn_down_exps", [expert, count], [size, hidden])?;
+            let every_second = |first: usize| (first..2 * size).step_by(2).map(|row| row..row + 1).collect();
+            let [gates, ups]: [Vec<_>; 2] = [every_second(0), every_second(1)];
+            return Ok([
+                Linear { matrix: self.pack(&gate_up.select(&gates))?, bias: None },
+                Linear { matrix: self.pack(&gate_up.select(&ups))?, bias: None },
+                Linear { matrix: self.pack(&down)?, bias: None },
+            ]);
+        }
+        let [gate, up] = if self.source.has(Part::of_layer(layer, both))? {
+            // Gates above ups, expert by expert.
+            [2 * expert, 2 * expert + 1].map(|half| (both, [half, 2 * count]))
+        } else {
+            ["ffn_gate_exps", "ffn_up_exps"].map(|name| (name, [expert, count]))
+        }
+        .map(|(name, place)| self.expert(layer, name, place, [size, hidden]));
+        Ok([gate?, up?, self.expert(layer, "ffn_down_exps", [expert, count], [hidden, size])?])
+    }
+
+    /// One expert's matrix of a tensor for all that has a column for each output.
+    fn expert_columns(
+        &mut self,
+        layer: usize,
+        name: &str,
+        [expert, count]: [usize; 2],
+        [rows, columns]: [usize; 2],
+    ) -> Result<Rows<'static>, LoadError> {
+        let all = self.source.rows(Part::of_layer(layer, name), Some(count * rows), columns)?;
+        let range = expert * rows..(expert + 1) * rows;
+        Ok(all.select(&[range]).transposed())
+    }
+
+    /// The biases of all experts' gates, ups and downs, each expert by expert; empty where there are none.
+    fn expert_biases(&mut self, layer: usize, experts: &Experts) -> Result<[Vec<f32>; 3], LoadError> {
+        let (hidden, count, size) = (self.hidden, experts.count, experts.expert.size);
+        let mut biases = |name, len| self.source.biases(Part::of_layer(layer, name), count, len);
+        let down = biases("ffn_down_exps", hidden)?;
+        let (gate, up) = match biases("ffn_gate_up_exps", 2 * size)? {
+            Some(both) => {
+                let every_second = |first| both.iter().skip(first).step_by(2).copied().collect();
+                (Some(every_second(0)), Some(every_second(1)))
+            }
+            None => (biases("ffn_gate_exps", size)?, biases("ffn_up_exps", size)?),
+        };
+        Ok([gate, up, down].map(Option::unwrap_or_default))
     }
 
     /// One expert's matrix: a tensor of its own, or its part of one for all.

@@ -61,6 +61,8 @@ pub(crate) struct AttentionWeights {
     pub(crate) value: Linear,
     /// Norms of queries and keys.
     pub(crate) qk_norms: Option<[NormWeights; 2]>,
+    /// The score of each head's sink; empty if there are none.
+    pub(crate) sinks: Vec<f32>,
     pub(crate) output: Linear,
 }
 

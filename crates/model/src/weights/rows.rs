@@ -56,6 +56,14 @@ impl Rows<'_> {
         values
     }
 
+    /// Rows and columns exchanged, of weights that are no blocks.
+    pub(super) fn transposed(&self) -> Rows<'static> {
+        let shape = [self.len(), self.columns];
+        let bytes = transpose(&self.bytes, shape, self.weight_type.block_bytes());
+        let (name, role, weight_type) = (self.name.clone(), self.role, self.weight_type);
+        Rows { name, role, weight_type, columns: shape[0], bytes: Cow::Owned(bytes) }
+    }
+
     /// The same rows at unit length, in single precision.
     pub(super) fn with_unit_length(&self) -> Rows<'static> {
         let mut values = self.to_floats();

@@ -116,6 +116,20 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The biases of a part that has `count` of them, one after the other, if there are any.
+    pub(super) fn biases(
+        &mut self,
+        part: Part<'_>,
+        count: usize,
+        len: usize,
+    ) -> Result<Option<Vec<f32>>, LoadError> {
+        let name = part.tensor("bias");
+        match self.files.find(self.layout, &name)? {
+            Some(_) => self.float_rows(name, [count, len]).map(Some),
+            None => Ok(None),
+        }
+    }
+
     /// An error: the part has no bias.
     pub(super) fn missing_bias(&self, part: Part<'_>) -> LoadError {
         let tensor = self.files.name_of(self.layout, &part.tensor("bias"));
@@ -155,10 +169,19 @@ impl<'a> Source<'a> {
 
     /// A tensor of one row, as floats.
     fn floats(&mut self, name: TensorName<'_>, len: usize) -> Result<Vec<f32>, LoadError> {
+        self.float_rows(name, [1, len])
+    }
+
+    /// A tensor of some rows, as floats.
+    fn float_rows(&mut self, name: TensorName<'_>, shape: [usize; 2]) -> Result<Vec<f32>, LoadError> {
         let stored = self.require(name)?;
-        self.check_shape(&stored, [1, len])?;
-        let mut values = vec![0.0; len];
-        dequantize_row(stored.weight_type, stored.bytes, &mut values);
+        self.check_shape(&stored, shape)?;
+        let [_, len] = shape;
+        let mut values = vec![0.0; shape[0] * len];
+        let row_bytes = stored.weight_type.row_bytes(len).unwrap_or(0);
+        for (row, bytes) in values.chunks_exact_mut(len).zip(stored.bytes.chunks_exact(row_bytes)) {
+            dequantize_row(stored.weight_type, bytes, row);
+        }
         Ok(values)
     }
 

@@ -94,6 +94,9 @@ fn attention(attention: &Attention) -> String {
             text.push_str(" after they are turned");
         }
     }
+    if attention.sinks {
+        text.push_str(", sinks");
+    }
     if attention.query_scale.is_some() {
         text.push_str(", queries scaled by their position");
     }
@@ -114,6 +117,7 @@ fn network(mlp: &Mlp) -> String {
         Activation::Gelu | Activation::GeluTanh => "GELU",
         Activation::Relu => "ReLU",
         Activation::SquaredRelu => "squared ReLU",
+        Activation::ClampedSwish => "clamped swish",
     };
     format!("width {}, {} {activation}", mlp.size, if mlp.gated { "gated by" } else { "with" })
 }

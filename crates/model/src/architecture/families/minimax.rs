@@ -22,7 +22,7 @@ pub(super) const FAMILY: Family = Family {
 const NAMES: Names = Names {
     model: &[],
     layers: "model.layers",
-    layer: &[("exp_probs_b", "=block_sparse_moe.e_score_correction_bias")],
+    layer: &[("exp_probs_b", "=block_sparse_moe.e_score_correction")],
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {

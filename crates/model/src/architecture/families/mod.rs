@@ -14,6 +14,7 @@ mod glm4;
 mod glm4_moe;
 mod gpt2;
 mod gpt_neox;
+mod gpt_oss;
 mod gptj;
 mod granite;
 mod hunyuan;
@@ -58,6 +59,7 @@ pub(super) const ALL: &[Family] = &[
     glm4_moe::FAMILY,
     gpt2::FAMILY,
     gpt_neox::FAMILY,
+    gpt_oss::FAMILY,
     gptj::FAMILY,
     granite::FAMILY,
     hunyuan::FAMILY,
