@@ -86,6 +86,9 @@ products!(
     q4_1 = Q4_1,
     q5_0 = Q5_0,
     q5_1 = Q5_1,
+    iq4_nl = Iq4Nl,
+    mxfp4 = Mxfp4,
+    q3_k = Q3K,
     q4_k = Q4K,
     q5_k = Q5K,
     q6_k = Q6K

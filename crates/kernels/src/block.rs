@@ -6,8 +6,10 @@
 //! ```text
 //! d * sub_scale[i / 16] * (code[i] - offset)  +  minimum
 //! ```
+//!
+//! Codes of types with uneven numbers say which of sixteen ([`WeightType::numbers`]) stands in place of `code[i] - offset`.
 
-use half::f16;
+use half::{bf16, f16};
 
 use crate::weight_type::WeightType;
 
@@ -16,7 +18,7 @@ use crate::weight_type::WeightType;
 pub struct Block {
     /// Integer codes: unsigned, or the bits of signed bytes for `Q8_0`.
     pub(crate) codes: [u8; 32],
-    /// The scale, as bits of a half.
+    /// The scale, as bits of a half; of a bfloat16 where it is a power of two.
     pub(crate) d: u16,
     /// The scale of the minimum, as bits of a half; 0 where the type has none.
     pub(crate) d_min: u16,
@@ -25,6 +27,13 @@ pub struct Block {
     /// Integer minimum; 1 where the type has only `d_min`.
     pub(crate) sub_min: u8,
 }
+
+/// The numbers of IQ4_NL: closer to each other near zero (`kvalues_iq4nl` in `ggml-common.h`).
+pub(crate) const IQ4_NUMBERS: [i8; 16] =
+    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+
+/// Floats of one sign, two exponent and one mantissa bit, doubled (OCP Microscaling Formats Specification, 2023: E2M1).
+pub(crate) const MXFP4_NUMBERS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
 
 impl WeightType {
     /// Whether weights are integer codes, multiplied with activations quantized to integers.
@@ -38,7 +47,17 @@ impl WeightType {
             Self::Q4_0 => 8,
             Self::Q5_0 => 16,
             Self::Q6K => 32,
+            Self::Q3K => 4,
             _ => 0,
+        }
+    }
+
+    /// The numbers that codes stand for, where these are uneven. Those of MXFP4 are doubled, as 0.5 is among them.
+    pub(crate) const fn numbers(self) -> Option<&'static [i8; 16]> {
+        match self {
+            Self::Iq4Nl => Some(&IQ4_NUMBERS),
+            Self::Mxfp4 => Some(&MXFP4_NUMBERS),
+            _ => None,
         }
     }
 
@@ -50,6 +69,15 @@ impl WeightType {
             Self::Q4K | Self::Q5K => -1.0,
             _ => 0.0,
         }
+    }
+}
+
+/// Half of the power of two whose exponent is `exponent - 127`, as bits of a bfloat16: what doubled numbers are multiplied with.
+fn half_of_power(exponent: u8) -> u16 {
+    match exponent {
+        // Below the smallest exponent a bit of the mantissa stands for the power.
+        0 | 1 => 0x20 << exponent,
+        _ => u16::from(exponent - 1) << 7,
     }
 }
 
@@ -89,6 +117,26 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
             let fifth = |i: usize| bytes[4 + i / 8] >> (i % 8) & 1;
             let codes = std::array::from_fn(|i| nibble(&bytes[8..], i) | fifth(i) << 4);
             emit(simple(codes, half_at(bytes, 2)));
+        }
+        WeightType::Iq4Nl => emit(simple(std::array::from_fn(|i| nibble(&bytes[2..], i)), 0)),
+        WeightType::Mxfp4 => {
+            let codes = std::array::from_fn(|i| nibble(&bytes[1..], i));
+            emit(Block { d: half_of_power(bytes[0]), ..simple(codes, 0) });
+        }
+        WeightType::Q3K => {
+            let (thirds, pairs, scales) = (&bytes[..32], &bytes[32..96], &bytes[96..108]);
+            let sub_scale = |j: usize| {
+                let low = scales[j % 8] >> (4 * (j / 8)) & 15;
+                (low | (scales[8 + j % 4] >> (2 * (j / 4)) & 3) << 4) as i8 - 32
+            };
+            for j in 0..8 {
+                let codes = std::array::from_fn(|i| {
+                    let low = pairs[32 * (j / 4) + i] >> (2 * (j % 4)) & 3;
+                    low | (thirds[i] >> j & 1) << 2
+                });
+                let sub_scales = [sub_scale(2 * j), sub_scale(2 * j + 1)];
+                emit(Block { codes, d: half_at(bytes, 108), d_min: 0, sub_scales, sub_min: 0 });
+            }
         }
         WeightType::Q4K | WeightType::Q5K => {
             let is_wide = weight_type == WeightType::Q5K;
@@ -134,8 +182,11 @@ impl Block {
     pub(crate) const ZERO: Self = Self { codes: [0; 32], d: 0, d_min: 0, sub_scales: [1, 1], sub_min: 1 };
 
     /// The float scale of integer sums.
-    pub fn scale(&self) -> f32 {
-        f16::from_bits(self.d).to_f32()
+    pub fn scale(&self, weight_type: WeightType) -> f32 {
+        match weight_type {
+            WeightType::Mxfp4 => bf16::from_bits(self.d).to_f32(),
+            _ => f16::from_bits(self.d).to_f32(),
+        }
     }
 
     /// The float scale of the minimum, with the sign with which it is added.
@@ -150,10 +201,10 @@ impl Block {
 
     /// The integer factor of weight `i`: its code without the offset, times its half's sub-scale.
     pub fn integer(&self, weight_type: WeightType, i: usize) -> i32 {
-        let code = if weight_type == WeightType::Q8_0 {
-            i32::from(self.codes[i] as i8)
-        } else {
-            i32::from(self.codes[i]) - weight_type.offset()
+        let code = match (weight_type.numbers(), weight_type) {
+            (Some(numbers), _) => i32::from(numbers[usize::from(self.codes[i] & 15)]),
+            (None, WeightType::Q8_0) => i32::from(self.codes[i] as i8),
+            (None, _) => i32::from(self.codes[i]) - weight_type.offset(),
         };
         i32::from(self.sub_scales[i / 16]) * code
     }
@@ -161,7 +212,7 @@ impl Block {
     /// The weights as floats.
     pub(crate) fn dequantize(&self, weight_type: WeightType) -> [f32; 32] {
         // All of it is exact but the last sum: 11 significant bits times at most 14.
-        let scale = self.scale();
+        let scale = self.scale(weight_type);
         let minimum = self.minimum_scale(weight_type) * self.integer_minimum() as f32;
         std::array::from_fn(|i| {
             let scaled = scale * self.integer(weight_type, i) as f32;

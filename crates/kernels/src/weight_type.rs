@@ -25,6 +25,12 @@ pub enum WeightType {
     Q5_0,
     /// 32 weights: f16 scale and minimum, 5 bits.
     Q5_1,
+    /// 32 weights: f16 scale, nibbles that say which of sixteen uneven numbers.
+    Iq4Nl,
+    /// 32 weights: a power of two as scale, floats of four bits (OCP Microscaling).
+    Mxfp4,
+    /// 256 weights: 16 sub-blocks of 16 with 6-bit scales, 3 bits minus 4.
+    Q3K,
     /// 256 weights: 8 sub-blocks of 32 with 6-bit scales and minima, nibbles.
     Q4K,
     /// 256 weights: as `Q4K` with 5 bits.
@@ -35,7 +41,7 @@ pub enum WeightType {
 
 impl WeightType {
     /// Every weight type, in the order in which help texts and errors list them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 14] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -44,6 +50,9 @@ impl WeightType {
         Self::Q4_1,
         Self::Q5_0,
         Self::Q5_1,
+        Self::Iq4Nl,
+        Self::Mxfp4,
+        Self::Q3K,
         Self::Q4K,
         Self::Q5K,
         Self::Q6K,
@@ -53,8 +62,8 @@ impl WeightType {
     pub const fn block_weights(self) -> usize {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => 32,
-            Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl | Self::Mxfp4 => 32,
+            Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
     }
 
@@ -64,10 +73,12 @@ impl WeightType {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
             Self::Q8_0 => 34,
-            Self::Q4_0 => 18,
+            Self::Q4_0 | Self::Iq4Nl => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
+            Self::Mxfp4 => 17,
+            Self::Q3K => 110,
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
@@ -87,8 +98,10 @@ impl WeightType {
     pub const fn codes(self) -> InputCodes {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => InputCodes::NONE,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 => InputCodes::BLOCKS,
-            Self::Q4K | Self::Q5K | Self::Q6K => InputCodes::SUPER_BLOCKS,
+            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl | Self::Mxfp4 => {
+                InputCodes::BLOCKS
+            }
+            Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => InputCodes::SUPER_BLOCKS,
         }
     }
 
@@ -103,6 +116,9 @@ impl WeightType {
             Self::Q4_1 => "Q4_1",
             Self::Q5_0 => "Q5_0",
             Self::Q5_1 => "Q5_1",
+            Self::Iq4Nl => "IQ4_NL",
+            Self::Mxfp4 => "MXFP4",
+            Self::Q3K => "Q3_K",
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",
             Self::Q6K => "Q6_K",

@@ -143,6 +143,15 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
+            fn look_up(self, table: &[u8; 16], indices: __m256i) -> __m256i {
+                // SAFETY: `self` proves AVX2; sixteen bytes are read.
+                unsafe {
+                    let table = _mm_loadu_si128(table.as_ptr().cast());
+                    _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(table), indices)
+                }
+            }
+
+            #[inline(always)]
             fn bits_to_4(self, bytes: __m256i, from: u32, width: u32) -> __m256i {
                 // There is no shift of bytes; the mask removes what a shift of 16-bit lanes carries between them.
                 let mask = (((1 << width) - 1) << 4) as i8;

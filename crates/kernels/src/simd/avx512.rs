@@ -129,6 +129,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
+    fn look_up(self, table: &[u8; 16], indices: __m512i) -> __m512i {
+        // SAFETY: `self` proves AVX-512; sixteen bytes are read.
+        unsafe {
+            let table = _mm_loadu_si128(table.as_ptr().cast());
+            _mm512_shuffle_epi8(_mm512_broadcast_i32x4(table), indices)
+        }
+    }
+
+    #[inline(always)]
     fn bits_to_4(self, bytes: __m512i, from: u32, width: u32) -> __m512i {
         // There is no shift of bytes; the mask removes what a shift of 16-bit lanes carries between them.
         let mask = (((1 << width) - 1) << 4) as i8;

@@ -226,6 +226,13 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
+            fn look_up(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes {
+                // SAFETY: `self` proves NEON; sixteen bytes are read.
+                let table = unsafe { vld1q_u8(table.as_ptr()) };
+                both!(|bytes| vqtbl1q_u8(table, bytes), indices)
+            }
+
+            #[inline(always)]
             fn bits_to_4(self, bytes: Self::Bytes, from: u32, width: u32) -> Self::Bytes {
                 let mask = ((1 << width) - 1) << 4;
                 both!(|bytes| vandq_u8(vshlq_u8(bytes, vdupq_n_s8(4 - from as i8)), vdupq_n_u8(mask)), bytes)

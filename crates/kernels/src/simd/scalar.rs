@@ -110,6 +110,11 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
+    fn look_up(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes {
+        indices.map(|index| table[usize::from(index & 15)])
+    }
+
+    #[inline(always)]
     fn bits_to_4(self, bytes: Self::Bytes, from: u32, width: u32) -> Self::Bytes {
         bytes.map(|byte| (byte >> from & ((1 << width) - 1)) << 4)
     }

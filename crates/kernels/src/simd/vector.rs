@@ -87,6 +87,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn high_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
     /// Of each byte the `width` bits from bit `from` on, moved to bit 4.
     fn bits_to_4(self, bytes: Self::Bytes, from: u32, width: u32) -> Self::Bytes;
+    /// For each byte, which is below 16, the one of `table` with that index.
+    fn look_up(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes;
     /// `a | b`
     fn or(self, a: Self::Bytes, b: Self::Bytes) -> Self::Bytes;
 

@@ -49,7 +49,7 @@ fn quantized_element(weight_type: WeightType, row: &[u8], x: &[f32]) -> f32 {
         let mut code_blocks = codes.chunks(BLOCK);
         decode_block(weight_type, bytes, |block: Block| {
             let codes = code_blocks.next().expect("as many activations as weights");
-            (scale, minimum_scale) = (block.scale(), block.minimum_scale(weight_type));
+            (scale, minimum_scale) = (block.scale(weight_type), block.minimum_scale(weight_type));
             let products = codes.iter().enumerate().map(|(i, code)| block.integer(weight_type, i) * code);
             sum += products.sum::<i32>();
             minima += block.integer_minimum() * codes.iter().sum::<i32>();

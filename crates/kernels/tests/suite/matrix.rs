@@ -43,7 +43,9 @@ fn random_weights(weight_type: WeightType, weights: usize, noise: &mut Noise) ->
             WeightType::F16 => block.copy_from_slice(&half(noise)),
             WeightType::Bf16 => block.copy_from_slice(&bf16::from_f32(noise.float()).to_le_bytes()),
             WeightType::Q6K => block[208..].copy_from_slice(&half(noise)),
-            WeightType::Q8_0 | WeightType::Q4_0 | WeightType::Q5_0 => {
+            WeightType::Mxfp4 => block[0] = 118 + noise.next() as u8 % 9,
+            WeightType::Q3K => block[108..].copy_from_slice(&half(noise)),
+            WeightType::Q8_0 | WeightType::Q4_0 | WeightType::Q5_0 | WeightType::Iq4Nl => {
                 block[..2].copy_from_slice(&half(noise));
             }
             _ => {

@@ -12,10 +12,13 @@ pub(super) const fn number(weight_type: WeightType) -> u32 {
         WeightType::Q5_0 => 6,
         WeightType::Q5_1 => 7,
         WeightType::Q8_0 => 8,
+        WeightType::Q3K => 11,
         WeightType::Q4K => 12,
         WeightType::Q5K => 13,
         WeightType::Q6K => 14,
+        WeightType::Iq4Nl => 20,
         WeightType::Bf16 => 30,
+        WeightType::Mxfp4 => 39,
     }
 }
 
@@ -30,13 +33,11 @@ pub(super) fn describe(number: u32) -> String {
     let name = match number {
         9 => "Q8_1",
         10 => "Q2_K",
-        11 => "Q3_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",
         18 => "IQ3_XXS",
         19 => "IQ1_S",
-        20 => "IQ4_NL",
         21 => "IQ3_S",
         22 => "IQ2_S",
         23 => "IQ4_XS",
@@ -48,7 +49,6 @@ pub(super) fn describe(number: u32) -> String {
         29 => "IQ1_M",
         34 => "TQ1_0",
         35 => "TQ2_0",
-        39 => "MXFP4",
         40 => "NVFP4",
         41 => "Q1_0",
         42 => "Q2_0",

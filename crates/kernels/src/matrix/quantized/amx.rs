@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::blocks::{BlockScales, Blocks, Minimum};
+use super::blocks::{BlockScales, Blocks, ScaleForm};
 use super::codes::Codes;
 use super::super_blocks::{MINIMUM_VECTORS, SubScales, SuperBlocks, factor, minima, negated_minima};
 use super::{HALVES, Layout, MAX_BLOCKS};
@@ -79,7 +79,7 @@ struct Unit {
     bytes: usize,
 }
 
-pub(super) fn multiply_blocks<C: Codes, M: Minimum>(
+pub(super) fn multiply_blocks<C: Codes, M: ScaleForm>(
     amx: Amx,
     matrix: &Matrix,
     x: &Activations,
@@ -230,7 +230,7 @@ struct BlockUnits<C, M>(PhantomData<(C, M)>);
 /// Blocks to a unit.
 const UNIT_BLOCKS: usize = 2;
 
-impl<C: Codes, M: Minimum> TileProduct for BlockUnits<C, M> {
+impl<C: Codes, M: ScaleForm> TileProduct for BlockUnits<C, M> {
     const TILE_COLUMNS: usize = 32;
     const BYTES: usize = UNIT_BLOCKS * Blocks::<C, M>::BYTES;
     type Scales = [BlockScales<Avx512>; UNIT_BLOCKS];

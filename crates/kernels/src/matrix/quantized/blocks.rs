@@ -21,39 +21,65 @@ use crate::matrix::tiles::{MatrixProduct, Product, Tiles, is_first_tile, multipl
 use crate::simd::IsaKind;
 use crate::simd::{GROUP, Isa, Simd, first, simd_fn};
 
-/// Codes `C` with a half as their scale, and perhaps another as their minimum.
+/// Codes `C` with scales and perhaps minima `M`.
 pub(super) struct Blocks<C, M>(PhantomData<(C, M)>);
 
-/// Whether weights have a minimum.
-pub(super) trait Minimum {
-    const IS_THERE: bool;
+/// What the scales of a block are, and whether it has minima.
+pub(super) trait ScaleForm {
+    const HAS_MINIMUM: bool;
+    /// The scales of some rows.
+    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32;
 }
 
-pub(super) struct NoMinimum;
+/// Halves.
+pub(super) struct HalfScale;
 
-impl Minimum for NoMinimum {
-    const IS_THERE: bool = false;
+impl ScaleForm for HalfScale {
+    const HAS_MINIMUM: bool = false;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
+        simd.load_f16(scales, part)
+    }
 }
 
-pub(super) struct WithMinimum;
+/// Halves, and halves as minima.
+pub(super) struct HalfScaleAndMinimum;
 
-impl Minimum for WithMinimum {
-    const IS_THERE: bool = true;
+impl ScaleForm for HalfScaleAndMinimum {
+    const HAS_MINIMUM: bool = true;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
+        simd.load_f16(scales, part)
+    }
 }
 
-impl<C: Codes, M: Minimum> Blocks<C, M> {
+/// Powers of two, beyond the range of halves: bfloat16.
+pub(super) struct PowerOfTwo;
+
+impl ScaleForm for PowerOfTwo {
+    const HAS_MINIMUM: bool = false;
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
+        simd.load_bf16(scales, part)
+    }
+}
+
+impl<C: Codes, M: ScaleForm> Blocks<C, M> {
     /// Bytes at the head of a block.
-    pub(super) const SCALE_BYTES: usize = if M::IS_THERE { 2 * HALVES } else { HALVES };
+    pub(super) const SCALE_BYTES: usize = if M::HAS_MINIMUM { 2 * HALVES } else { HALVES };
 }
 
-impl<C: Codes, M: Minimum> Layout for Blocks<C, M> {
+impl<C: Codes, M: ScaleForm> Layout for Blocks<C, M> {
     const BLOCKS: usize = 1;
     const BYTES: usize = Self::SCALE_BYTES + C::BYTES;
 
     fn pack(blocks: &[&[Block]], packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(Self::SCALE_BYTES);
         put_halves(&mut scales[..HALVES], blocks[0].iter().map(|block| block.d));
-        if M::IS_THERE {
+        if M::HAS_MINIMUM {
             put_halves(&mut scales[HALVES..], blocks[0].iter().map(|block| block.d_min));
         }
         C::pack(blocks[0], codes);
@@ -61,7 +87,7 @@ impl<C: Codes, M: Minimum> Layout for Blocks<C, M> {
 
     fn unpack(packed: &[u8], _: usize, row: usize) -> Block {
         let (scales, codes) = packed.split_at(Self::SCALE_BYTES);
-        let d_min = if M::IS_THERE { half_at(scales, GROUP + row) } else { 0 };
+        let d_min = if M::HAS_MINIMUM { half_at(scales, GROUP + row) } else { 0 };
         let codes = std::array::from_fn(|column| C::code(codes, row, column));
         Block { codes, d: half_at(scales, row), d_min, sub_scales: [1, 1], sub_min: 1 }
     }
@@ -78,7 +104,7 @@ impl<C: Codes, M: Minimum> Layout for Blocks<C, M> {
 }
 
 simd_fn! {
-    fn multiply_vectors<C: Codes, M: Minimum>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
+    fn multiply_vectors<C: Codes, M: ScaleForm>(simd, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
         multiply_tiles(MatrixProduct::<S, Blocks<C, M>> { simd, matrix, x, layout: PhantomData }, out);
     }
 }
@@ -97,23 +123,23 @@ impl<S: Simd> BlockScales<S> {
     }
 
     #[inline(always)]
-    pub(super) fn load<M: Minimum>(simd: S, block: &[u8], part: usize) -> Self {
-        let scale = simd.load_f16(first(block), part);
+    pub(super) fn load<M: ScaleForm>(simd: S, block: &[u8], part: usize) -> Self {
+        let scale = M::load(simd, first(block), part);
         let minimum =
-            if M::IS_THERE { simd.load_f16(first(&block[HALVES..]), part) } else { simd.splat(0.0) };
+            if M::HAS_MINIMUM { simd.load_f16(first(&block[HALVES..]), part) } else { simd.splat(0.0) };
         Self { scale, minimum }
     }
 
     /// Adds to `element` what a block with the integer sum `sum` comes to.
     #[inline(always)]
-    pub(super) fn add<M: Minimum>(&self, simd: S, x: &BlockScale, sum: S::I32, element: S::F32) -> S::F32 {
+    pub(super) fn add<M: ScaleForm>(&self, simd: S, x: &BlockScale, sum: S::I32, element: S::F32) -> S::F32 {
         let scale = simd.mul(self.scale, simd.splat(x.scale));
         let element = simd.fma(scale, simd.i32_to_f32(sum), element);
-        if M::IS_THERE { simd.fma(self.minimum, simd.splat(x.scaled_sum), element) } else { element }
+        if M::HAS_MINIMUM { simd.fma(self.minimum, simd.splat(x.scaled_sum), element) } else { element }
     }
 }
 
-impl<S: Simd, C: Codes, M: Minimum> Product<S> for MatrixProduct<'_, S, Blocks<C, M>> {
+impl<S: Simd, C: Codes, M: ScaleForm> Product<S> for MatrixProduct<'_, S, Blocks<C, M>> {
     const TILES: Tiles = Tiles {
         light_vectors: S::PARTS,
         light_tokens: S::LIGHT_TILES,

@@ -4,7 +4,9 @@
 //! 16 to 31; narrow codes put vector `v` into the low and vector `v + 4` into the high nibbles, with further bits in planes
 //! behind them.
 
-use crate::block::Block;
+use std::marker::PhantomData;
+
+use crate::block::{Block, IQ4_NUMBERS, MXFP4_NUMBERS};
 use crate::simd::{GROUP, Simd, first};
 
 /// Bytes of a vector: sixteen rows by four columns.
@@ -14,7 +16,7 @@ pub(super) const VECTOR: usize = 4 * GROUP;
 pub(super) trait Codes {
     /// Bytes of 16 rows by 32 columns.
     const BYTES: usize;
-    /// Signed bytes, stored plus 128; unsigned codes otherwise.
+    /// Signed bytes, loaded plus 128; unsigned codes otherwise.
     const BIASED: bool;
     /// What is subtracted from every unsigned code is 2 to this power, if anything.
     const OFFSET_BITS: Option<u32>;
@@ -128,5 +130,71 @@ impl<const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes for Nibbles<PLANE_BI
         let bit = vector * PLANE_BITS;
         let plane = simd.load_bytes(first(&packed[VECTOR * (4 + bit / 8)..]), part);
         simd.or(low, simd.bits_to_4(plane, (bit % 8) as u32, PLANE_BITS as u32))
+    }
+}
+
+/// Nibbles that say which of sixteen numbers.
+pub(super) struct TableNibbles<T>(PhantomData<T>);
+
+/// Sixteen numbers, as bytes that products take.
+pub(super) trait Table {
+    const BYTES: [u8; 16];
+    /// As [`Codes::BIASED`].
+    const BIASED: bool;
+    /// As [`Codes::OFFSET_BITS`].
+    const OFFSET_BITS: Option<u32>;
+    /// As [`Codes::SUMMANDS`].
+    const SUMMANDS: usize;
+}
+
+/// The numbers of IQ4_NL.
+pub(super) struct Iq4Numbers;
+
+impl Table for Iq4Numbers {
+    const BYTES: [u8; 16] = plus(&IQ4_NUMBERS, 128);
+    const BIASED: bool = true;
+    const OFFSET_BITS: Option<u32> = None;
+    const SUMMANDS: usize = 1;
+}
+
+/// The numbers of MXFP4: from -12 to 12.
+pub(super) struct Mxfp4Numbers;
+
+impl Table for Mxfp4Numbers {
+    const BYTES: [u8; 16] = plus(&MXFP4_NUMBERS, 16);
+    const BIASED: bool = false;
+    const OFFSET_BITS: Option<u32> = Some(4);
+    // 2 * 127 * 28 * 4 = 28,448 is below 2^15.
+    const SUMMANDS: usize = 4;
+}
+
+/// Numbers made unsigned.
+const fn plus(numbers: &[i8; 16], offset: i16) -> [u8; 16] {
+    let mut bytes = [0; 16];
+    let mut i = 0;
+    while i < 16 {
+        bytes[i] = (numbers[i] as i16 + offset) as u8;
+        i += 1;
+    }
+    bytes
+}
+
+impl<T: Table> Codes for TableNibbles<T> {
+    const BYTES: usize = Nibbles::<0, 0>::BYTES;
+    const BIASED: bool = T::BIASED;
+    const OFFSET_BITS: Option<u32> = T::OFFSET_BITS;
+    const SUMMANDS: usize = T::SUMMANDS;
+
+    fn pack(blocks: &[Block], packed: &mut [u8]) {
+        Nibbles::<0, 0>::pack(blocks, packed);
+    }
+
+    fn code(packed: &[u8], row: usize, column: usize) -> u8 {
+        Nibbles::<0, 0>::code(packed, row, column)
+    }
+
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes {
+        simd.look_up(&T::BYTES, Nibbles::<0, 0>::load(simd, packed, vector, part))
     }
 }

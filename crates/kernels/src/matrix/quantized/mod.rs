@@ -10,8 +10,8 @@ mod codes;
 mod products;
 mod super_blocks;
 
-use self::blocks::{Blocks, NoMinimum, WithMinimum};
-use self::codes::{Bytes, Nibbles};
+use self::blocks::{Blocks, HalfScale, HalfScaleAndMinimum, PowerOfTwo};
+use self::codes::{Bytes, Iq4Numbers, Mxfp4Numbers, Nibbles, TableNibbles};
 use self::super_blocks::{HalfScales, MinimumScales, SuperBlocks};
 use super::output::Output;
 use super::packed::Matrix;
@@ -44,11 +44,14 @@ trait Layout {
 macro_rules! with_layout {
     ($weight_type:expr, $L:ident => $body:expr) => {
         match $weight_type {
-            WeightType::Q8_0 => with_layout!(@ $L = Blocks<Bytes, NoMinimum>, $body),
-            WeightType::Q4_0 => with_layout!(@ $L = Blocks<Nibbles<0, 3>, NoMinimum>, $body),
-            WeightType::Q4_1 => with_layout!(@ $L = Blocks<Nibbles<0, 0>, WithMinimum>, $body),
-            WeightType::Q5_0 => with_layout!(@ $L = Blocks<Nibbles<1, 4>, NoMinimum>, $body),
-            WeightType::Q5_1 => with_layout!(@ $L = Blocks<Nibbles<1, 0>, WithMinimum>, $body),
+            WeightType::Q8_0 => with_layout!(@ $L = Blocks<Bytes, HalfScale>, $body),
+            WeightType::Q4_0 => with_layout!(@ $L = Blocks<Nibbles<0, 3>, HalfScale>, $body),
+            WeightType::Q4_1 => with_layout!(@ $L = Blocks<Nibbles<0, 0>, HalfScaleAndMinimum>, $body),
+            WeightType::Q5_0 => with_layout!(@ $L = Blocks<Nibbles<1, 4>, HalfScale>, $body),
+            WeightType::Q5_1 => with_layout!(@ $L = Blocks<Nibbles<1, 0>, HalfScaleAndMinimum>, $body),
+            WeightType::Iq4Nl => with_layout!(@ $L = Blocks<TableNibbles<Iq4Numbers>, HalfScale>, $body),
+            WeightType::Mxfp4 => with_layout!(@ $L = Blocks<TableNibbles<Mxfp4Numbers>, PowerOfTwo>, $body),
+            WeightType::Q3K => with_layout!(@ $L = SuperBlocks<Nibbles<0, 2>, HalfScales>, $body),
             WeightType::Q4K => with_layout!(@ $L = SuperBlocks<Nibbles<0, 0>, MinimumScales>, $body),
             WeightType::Q5K => with_layout!(@ $L = SuperBlocks<Nibbles<1, 0>, MinimumScales>, $body),
             WeightType::Q6K => with_layout!(@ $L = SuperBlocks<Nibbles<2, 5>, HalfScales>, $body),
