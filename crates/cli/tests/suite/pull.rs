@@ -161,6 +161,44 @@ fn a_file_on_the_hub_is_pulled_listed_and_checked() {
 }
 
 #[test]
+fn a_model_in_several_files_is_pulled_whole_and_listed_once() {
+    let part = |number: u8| [model(), vec![number]].concat();
+    let names = ["q/m-q4_k_m-00001-of-00002.gguf", "q/m-q4_k_m-00002-of-00002.gguf"];
+    let files = [(names[0], 1), (names[1], 2)].map(|(name, n)| (name, hub_file(part(n), Delivery::Whole)));
+    let hub = Hub::start("owner/repo", files);
+    let user = User::with_hub(&hub);
+    let path = user.succeeds(&["pull", "hf:owner/repo"]);
+    assert_eq!(Path::new(path.trim_end()), user.models().join("hf/owner/repo").join(names[0]));
+    for (number, name) in (1..).zip(names) {
+        assert_eq!(fs::read(user.models().join("hf/owner/repo").join(name)).unwrap(), part(number));
+    }
+    assert_eq!(user.downloaded(), [format!("hf:owner/repo/{}", names[0])]);
+    assert!(user.succeeds(&["models"]).contains("2.10 MB"));
+    assert_eq!(user.succeeds(&["pull", "hf:owner/repo"]), path);
+
+    let error = user.fails(&["pull", &format!("hf:owner/repo/{}", names[1])]);
+    assert!(error.contains("a later part") && error.contains(names[0]), "{error}");
+
+    // Every part is checked.
+    fs::write(user.models().join("hf/owner/repo").join(names[1]), "GGUF, but another").unwrap();
+    let error = user.fails(&["pull", "hf:owner/repo"]);
+    assert!(error.contains(names[1]) && error.contains("damaged or was changed"), "{error}");
+}
+
+#[test]
+fn a_model_of_which_a_part_does_not_arrive_is_not_kept() {
+    let names = ["m-00001-of-00002.gguf", "m-00002-of-00002.gguf"];
+    for broken in 0..2 {
+        let delivery = |part| if part == broken { Delivery::Status(500) } else { Delivery::Whole };
+        let files = [0, 1].map(|part| (names[part], hub_file(model(), delivery(part))));
+        let hub = Hub::start("owner/repo", files);
+        let user = User::with_hub(&hub);
+        user.fails(&["pull", "hf:owner/repo"]);
+        assert_eq!(user.downloaded(), [""; 0]);
+    }
+}
+
+#[test]
 fn a_token_is_sent_to_the_hub_and_never_shown() {
     let hub = one_file(Delivery::Whole);
     let user = User::with_hub(&hub);

@@ -105,6 +105,52 @@ pub enum GgufError {
         /// What is wrong.
         problem: TensorProblem,
     },
+    /// The file is a part of a model, and the model cannot be put together.
+    #[error("{file}: {problem}")]
+    Part {
+        /// The file.
+        file: String,
+        /// What is wrong.
+        problem: PartProblem,
+    },
+}
+
+/// What is wrong with a model in several files.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PartProblem {
+    /// Another part than the first was given.
+    #[error("this is a later part of a model in several files; give the first: {0}")]
+    NotTheFirst(String),
+    /// The other parts cannot be found by the name of the first.
+    #[error(
+        "this is the first of {0} files of a model, and its name does not say so; call them NAME-00001-of-{0:05}.gguf and so on, \
+         side by side"
+    )]
+    Renamed(u64),
+    /// What lies there is not that part.
+    #[error("this is not part {number} of {count}, as its name says; fetch it again")]
+    OfAnother {
+        /// Counted from 1.
+        number: u64,
+        /// Parts of the model.
+        count: u64,
+    },
+    /// The parts have more or fewer tensors than the first announces.
+    #[error(
+        "{expected} tensors are announced, and {found} are in all parts; a part is damaged or of another model"
+    )]
+    Tensors {
+        /// As the first part says.
+        expected: u64,
+        /// In all parts.
+        found: u64,
+    },
+}
+
+impl PartProblem {
+    pub(super) fn of(self, file: &str) -> GgufError {
+        GgufError::Part { file: file.to_owned(), problem: self }
+    }
 }
 
 /// What is wrong with a metadata value.

@@ -16,6 +16,8 @@ pub struct TensorInfo {
     pub weight_type: WeightType,
     /// Lengths of the dimensions, fastest first: `shape[0]` is the length of a row.
     pub shape: Vec<u64>,
+    /// In which part of the model it is, counted from 0.
+    part: usize,
     /// First byte in the file.
     start: usize,
     /// Size in bytes.
@@ -39,7 +41,7 @@ impl TensorInfo {
         let start = usize::try_from(offset).ok().and_then(|offset| data.start.checked_add(offset));
         let inside = start.filter(|start| start.checked_add(size).is_some_and(|end| end <= data.end));
         match inside {
-            Some(start) => Ok(Self { name: name.to_owned(), weight_type, shape, start, size }),
+            Some(start) => Ok(Self { name: name.to_owned(), weight_type, shape, part: 0, start, size }),
             None => {
                 Err(TensorProblem::OutOfRange { offset, bytes: size as u64, available: data.len() as u64 })
             }
@@ -59,6 +61,11 @@ impl TensorInfo {
     /// Size in bytes.
     pub fn size_bytes(&self) -> usize {
         self.size
+    }
+
+    /// In which part of the model it is, counted from 0.
+    pub(super) fn part(&self) -> usize {
+        self.part
     }
 
     /// Where the tensor's bytes lie in the file.
@@ -127,6 +134,20 @@ impl TensorTable {
             }
         }
 
+        Self::sorted(file, infos)
+    }
+
+    /// The tensors of all parts of a model, of which `file` is the first.
+    pub(super) fn joined(file: &str, parts: Vec<Self>) -> Result<Self, GgufError> {
+        let of_part = |(part, table): (usize, Self)| {
+            table.infos.into_iter().map(move |info| TensorInfo { part, ..info })
+        };
+        Self::sorted(file, parts.into_iter().enumerate().flat_map(of_part).collect())
+    }
+
+    /// Checks that no two tensors share a name.
+    fn sorted(file: &str, infos: Vec<TensorInfo>) -> Result<Self, GgufError> {
+        let mut sorted: Vec<usize> = (0..infos.len()).collect();
         sorted.sort_unstable_by(|&a, &b| infos[a].name.cmp(&infos[b].name));
         if let Some(pair) = sorted.windows(2).find(|pair| infos[pair[0]].name == infos[pair[1]].name) {
             return Err(TensorProblem::Duplicate.in_tensor(file, &infos[pair[0]].name));

@@ -162,3 +162,71 @@ fn a_metadata_value_set_twice_keeps_its_place_and_the_last_value() {
     let read: Vec<_> = file.metadata().iter().collect();
     assert_eq!(read, [("a", &Value::from("x")), ("b", &Value::from(2u32))]);
 }
+
+/// Three parts of a model of five tensors below `folder`; `edit` may change what a part says of itself.
+fn write_parts(folder: &std::path::Path, edit: impl Fn(usize, &mut [u64; 3])) -> std::path::PathBuf {
+    let path = |part: usize| folder.join(format!("m-{part:05}-of-00003.gguf"));
+    for (part, tensors) in [0..2, 2..2, 2..5].into_iter().enumerate() {
+        let mut place = [part as u64, 3, 5];
+        edit(part, &mut place);
+        let mut writer = Writer::new("part");
+        if part == 0 {
+            writer.metadata("general.architecture", "llama");
+            writer.metadata("split.tensors.count", Value::I32(place[2] as i32));
+        }
+        writer.metadata("split.no", Value::U16(place[0] as u16));
+        writer.metadata("split.count", Value::U16(place[1] as u16));
+        for tensor in tensors {
+            let bytes = vec![tensor as u8; 4 * (tensor + 1)];
+            writer.tensor(&format!("t{tensor}"), WeightType::F32, &[tensor as u64 + 1], bytes).unwrap();
+        }
+        std::fs::write(path(part + 1), writer.to_bytes()).unwrap();
+    }
+    path(1)
+}
+
+#[test]
+fn a_model_in_parts_is_opened_by_the_first_as_if_it_were_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = GgufFile::open(write_parts(folder.path(), |_, _| ())).unwrap();
+    assert_eq!(file.metadata().require_str("general.architecture").unwrap(), "llama");
+    let names: Vec<&str> = file.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names, ["t0", "t1", "t2", "t3", "t4"]);
+    for tensor in 0..5 {
+        let found = file.require(&format!("t{tensor}")).unwrap();
+        assert_eq!(found.bytes, vec![tensor as u8; 4 * (tensor + 1)]);
+    }
+    file.release_pages();
+    assert_eq!(file.require("t3").unwrap().bytes, [3; 16]);
+}
+
+#[test]
+fn parts_that_make_no_model_are_errors_that_say_which_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = |path: &std::path::Path| GgufFile::open(path).unwrap_err().to_string();
+    let first = write_parts(folder.path(), |_, _| ());
+    let [second, third] = [2, 3].map(|part| folder.path().join(format!("m-0000{part}-of-00003.gguf")));
+
+    let later = error(&second);
+    assert!(later.starts_with(&second.display().to_string()) && later.contains("give the first"), "{later}");
+    assert!(later.ends_with(&first.display().to_string()), "{later}");
+
+    let renamed = folder.path().join("model.gguf");
+    std::fs::copy(&first, &renamed).unwrap();
+    assert!(error(&renamed).contains("the first of 3 files"), "{}", error(&renamed));
+    let in_memory = GgufFile::from_bytes("m", std::fs::read(&first).unwrap()).unwrap_err();
+    assert!(in_memory.to_string().contains("the first of 3 files"), "{in_memory}");
+
+    std::fs::rename(&second, folder.path().join("away")).unwrap();
+    let missing = error(&first);
+    assert!(missing.starts_with(&format!("{}: cannot read", second.display())), "{missing}");
+    std::fs::copy(&third, &second).unwrap();
+    assert!(error(&first).contains("this is not part 2 of 3"), "{}", error(&first));
+
+    let first = write_parts(folder.path(), |_, place| place[2] = 6);
+    assert!(error(&first).contains("6 tensors are announced, and 5"), "{}", error(&first));
+    let first = write_parts(folder.path(), |part, place| place[0] = [0, 1, 1][part]);
+    assert!(error(&first).contains("this is not part 3 of 3"), "{}", error(&first));
+    let first = write_parts(folder.path(), |_, place| place[1] = 2);
+    assert!(error(&first).contains("the first of 2 files"), "{}", error(&first));
+}
