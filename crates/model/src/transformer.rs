@@ -7,6 +7,7 @@ mod attention;
 mod embedding;
 mod experts;
 mod feed_forward;
+mod latent_attention;
 mod linear;
 mod logits;
 mod norm;
@@ -20,6 +21,7 @@ use self::attention::{AttentionBlock, AttentionBuffers};
 use self::embedding::embed;
 use self::experts::{ExpertsBuffers, run_experts};
 use self::feed_forward::{HiddenLayer, run_mlp};
+use self::latent_attention::{LatentAttentionBlock, LatentBuffers};
 use self::logits::OutputHead;
 use self::placements::Placements;
 use self::residual::{Residual, ResidualBuffers};
@@ -38,6 +40,7 @@ pub(crate) struct Buffers {
     /// The input of the next matrix product.
     input: Activations,
     attention: AttentionBuffers,
+    latent: LatentBuffers,
     hidden: HiddenLayer,
     experts: ExpertsBuffers,
     kept: KeptScratch,
@@ -61,7 +64,8 @@ impl Transformer<'_> {
         logits: &mut Logits,
     ) {
         let Self { kernels, architecture, weights, ropes } = self;
-        let Buffers { placements, position_row, residual, input, attention, hidden, experts, kept } = buffers;
+        let Buffers { placements, position_row, residual, input, attention, latent, hidden, experts, kept } =
+            buffers;
         placements.place(batch, ropes);
         let positions = &placements.positions;
         let mut residual = Residual::new(kernels, architecture, residual, positions.len());
@@ -78,6 +82,12 @@ impl Transformer<'_> {
                     let norm = architecture.norm;
                     let block = AttentionBlock { kernels, spec, weights, norm, rope, kv_layer };
                     block.run(batch, placements, input, attention, out);
+                    kv_layer += 1;
+                }
+                (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
+                    let (rope, norm) = (&ropes[spec.rope], architecture.norm);
+                    let block = LatentAttentionBlock { kernels, spec, weights, norm, rope, kv_layer };
+                    block.run(batch, placements, input, latent, out);
                     kv_layer += 1;
                 }
                 (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {

@@ -8,5 +8,5 @@ mod source;
 
 pub(crate) use self::loader::load;
 pub(crate) use self::parts::{
-    AttentionWeights, ExpertsWeights, Linear, MixerWeights, MlpWeights, NormWeights, Weights,
+    AttentionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights, NormWeights, Weights,
 };

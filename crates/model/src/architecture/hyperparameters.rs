@@ -34,6 +34,8 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("attention.layer_norm_rms_epsilon", &["rms_norm_eps", "layernorm_epsilon", "layer_norm_epsilon"]),
     ("attention.layer_norm_epsilon", &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"]),
     ("attention.sliding_window", &["sliding_window"]),
+    ("attention.q_lora_rank", &["q_lora_rank"]),
+    ("attention.kv_lora_rank", &["kv_lora_rank"]),
     ("rope.freq_base", &["rope_theta", "rotary_emb_base"]),
     ("rope.dimension_count", &["rotary_dim"]),
     ("expert_count", &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"]),
@@ -74,7 +76,12 @@ impl<'a> Hyperparameters<'a> {
 
     /// Whether the first layer has a tensor `part`.
     pub(super) fn has_tensor(&self, part: &str) -> bool {
-        let name = TensorName { layer: Some(0), part, index: None, kind: "weight" };
+        self.has_tensor_in(0, part, "weight")
+    }
+
+    /// Whether a layer has a tensor `part` of this kind, `weight` or `bias`.
+    pub(super) fn has_tensor_in(&self, layer: usize, part: &str, kind: &'static str) -> bool {
+        let name = TensorName { layer: Some(layer), part, index: None, kind };
         self.files.find(self.layout, &name).is_ok_and(|found| found.is_some())
     }
 
@@ -179,6 +186,14 @@ impl<'a> Hyperparameters<'a> {
             numbers.flatten().ok_or_else(|| self.invalid(name, "a list of numbers"))
         });
         Ok(numbers.transpose()?.unwrap_or_default().into_iter().map(|number| number as usize).collect())
+    }
+
+    /// A name for each layer, from `config.json` alone.
+    pub(super) fn names(&self, name: &str) -> Result<Option<Vec<&'a str>>, LoadError> {
+        let Some(value) = self.field(name) else { return Ok(None) };
+        let names =
+            value.as_array().and_then(|names| names.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
+        names.map(Some).ok_or_else(|| self.invalid(name, "a list of names"))
     }
 
     /// Whether `config.json` has the field.
@@ -487,11 +502,12 @@ impl<'a> Hyperparameters<'a> {
         Ok(Experts { count, active, expert, routing, shared: None })
     }
 
-    /// A mixture of gated experts in the manner of DeepSeek V3: chosen by the sigmoid of their scores and a bias, perhaps from
-    /// some groups only, beside as many shared ones as the files say.
+    /// A mixture of gated experts in the manner of DeepSeek, beside as many shared ones as the files say: chosen by probability, or
+    /// by the sigmoid of their scores and a bias; perhaps from some groups only, judged by their best or by their two best.
     ///
-    /// Source: DeepSeek-AI, "DeepSeek-V3 Technical Report" (2024).
-    pub(super) fn biased_experts(&self) -> Result<Experts, LoadError> {
+    /// Sources: DeepSeek-AI, "DeepSeek-V2" (2024), "DeepSeek-V3 Technical Report" (2024).
+    pub(super) fn deepseek_experts(&self, scores: RouterScores) -> Result<Experts, LoadError> {
+        let bias = scores == RouterScores::Sigmoid;
         let size = self.count("expert_feed_forward_length")?;
         let experts = self.experts(size, self.flag("expert_weights_norm")?.unwrap_or(false))?;
         let groups = match (self.number("expert_group_count")?, self.number("expert_group_used_count")?) {
@@ -499,18 +515,30 @@ impl<'a> Hyperparameters<'a> {
                 if !experts.count.is_multiple_of(count) || active == 0 || active > count {
                     return Err(self.invalid("expert_group_count", "a divisor of the number of experts"));
                 }
-                Some(ExpertGroups { count, active, judged_by: 2 })
+                Some(ExpertGroups { count, active, judged_by: if bias { 2 } else { 1 } })
             }
             _ => None,
         };
         let routing = Routing {
-            scores: RouterScores::Sigmoid,
-            bias: true,
+            scores,
+            bias,
             groups,
             scale: self.float("expert_weights_scale")?.unwrap_or(1.0),
             ..experts.routing
         };
         Ok(Experts { routing, shared: self.shared_experts(experts.expert)?, ..experts })
+    }
+
+    /// Takes the last layers of a GGUF file away that predict tokens further ahead: drafts do that.
+    pub(super) fn drop_layers_that_look_ahead(
+        &self,
+        architecture: &mut Architecture,
+    ) -> Result<(), LoadError> {
+        if self.is_gguf() {
+            let ahead = self.number("nextn_predict_layers")?.unwrap_or(0);
+            architecture.layers.truncate(architecture.layers.len().saturating_sub(ahead).max(1));
+        }
+        Ok(())
     }
 
     /// As many shared experts as the files say, each like `expert`: one network of all their widths.
@@ -524,11 +552,11 @@ impl<'a> Hyperparameters<'a> {
     pub(super) fn uniform(
         &self,
         norm: Norm,
-        attention: Attention,
+        attention: impl Into<Mixer>,
         ropes: Vec<Rope>,
         feed_forward: Mixer,
     ) -> Result<Architecture, LoadError> {
-        let layer = Layer::new([Mixer::Attention(attention), feed_forward], Wiring::PreNorm);
+        let layer = Layer::new([attention.into(), feed_forward], Wiring::PreNorm);
         Ok(Architecture {
             family: self.family,
             context_length: match self.optional_count("context_length")? {

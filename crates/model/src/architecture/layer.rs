@@ -90,6 +90,8 @@ impl Layer {
 pub enum Mixer {
     /// Attention: it mixes tokens.
     Attention(Attention),
+    /// Attention over latent rows.
+    Latent(LatentAttention),
     /// A network: it mixes the features of a token.
     Dense(Mlp),
     /// One of several networks, or some of them.
@@ -110,8 +112,60 @@ impl Mixer {
     pub fn state(&self) -> State {
         match self {
             Self::Attention(attention) => State::Rows(attention.kv_shape()),
+            Self::Latent(attention) => State::Rows(attention.kv_shape()),
             Self::Dense(_) | Self::Experts(_) => State::Nothing,
         }
+    }
+}
+
+impl From<Attention> for Mixer {
+    fn from(attention: Attention) -> Self {
+        Self::Attention(attention)
+    }
+}
+
+impl From<LatentAttention> for Mixer {
+    fn from(attention: LatentAttention) -> Self {
+        Self::Latent(attention)
+    }
+}
+
+/// Multi-head latent attention: keys and values of all heads are made from one latent row for each token, which is all that is kept
+/// of it, beside a part of the key that is turned by the position and the same for all heads.
+///
+/// It is computed in the absorbed form, for any number of tokens: what makes keys of latent rows is applied to queries instead,
+/// and what makes values to what attention makes of the rows.
+///
+/// Source: DeepSeek-AI, "DeepSeek-V2: A Strong, Economical, and Efficient Mixture-of-Experts Language Model" (2024), section 2.1.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LatentAttention {
+    /// Query heads.
+    pub heads: usize,
+    /// Width of what queries are made from, where that is not the residual stream.
+    pub query_rank: Option<usize>,
+    /// Width of a latent row.
+    pub rank: usize,
+    /// Dimensions of a head's query that know no position.
+    pub plain_dim: usize,
+    /// Dimensions of a head's query, behind those, that are turned.
+    pub rope_dim: usize,
+    /// Dimensions of a head's value.
+    pub value_dim: usize,
+    /// Factor on the dot products of queries and keys.
+    pub scale: f32,
+    /// Which of [`Architecture::ropes`](super::Architecture::ropes) they are turned by.
+    pub rope: usize,
+}
+
+impl LatentAttention {
+    /// What it keeps of a token: the latent row and the turned part as a key, the latent row as a value.
+    pub fn kv_shape(&self) -> KvShape {
+        KvShape { heads: 1, key_dim: self.rank + self.rope_dim, value_dim: self.rank }
+    }
+
+    /// Dimensions of a head's query.
+    pub fn query_dim(&self) -> usize {
+        self.plain_dim + self.rope_dim
     }
 }
 

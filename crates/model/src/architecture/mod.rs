@@ -12,8 +12,8 @@ mod rope;
 pub(crate) mod tensor_names;
 
 pub use self::layer::{
-    Attention, Block, ExpertGroups, Experts, Input, Layer, Mixer, Mlp, QkNorm, QueryScale, RouterScores,
-    Routing, SharedExpert, State, Wiring,
+    Attention, Block, ExpertGroups, Experts, Input, LatentAttention, Layer, Mixer, Mlp, QkNorm, QueryScale,
+    RouterScores, Routing, SharedExpert, State, Wiring,
 };
 pub use self::model::{Architecture, Embedding, Norm, NormKind};
 pub use self::rope::{Rope, RopeFactors};

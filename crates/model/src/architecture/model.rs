@@ -95,7 +95,7 @@ impl Architecture {
         let blocks = self.layers.iter_mut().flat_map(|layer| &mut layer.blocks);
         blocks.filter_map(|block| match &mut block.mixer {
             Mixer::Attention(attention) => Some(attention),
-            Mixer::Dense(_) | Mixer::Experts(_) => None,
+            Mixer::Latent(_) | Mixer::Dense(_) | Mixer::Experts(_) => None,
         })
     }
 }

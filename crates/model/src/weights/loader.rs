@@ -6,13 +6,15 @@ use lookahead_kernels::{Kernels, Matrix, WeightType};
 
 use super::packer::Packer;
 use super::parts::{
-    AttentionWeights, BlockWeights, ExpertsWeights, Linear, MixerWeights, MlpWeights, NormWeights,
-    SharedExpertWeights, Weights,
+    AttentionWeights, BlockWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights,
+    NormWeights, SharedExpertWeights, Weights,
 };
 use super::rows::Rows;
 use super::source::{Part, Source};
 use crate::architecture::tensor_names::{FusedQkv, GateUp, Layout};
-use crate::architecture::{Architecture, Attention, Block, Experts, Layer, Mixer, Mlp, QkNorm, RopeFactors};
+use crate::architecture::{
+    Architecture, Attention, Block, Experts, LatentAttention, Layer, Mixer, Mlp, QkNorm, RopeFactors,
+};
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
 
@@ -74,6 +76,10 @@ impl Loader<'_> {
                 let weights = MixerWeights::Attention(self.attention(layer, attention)?);
                 (weights, ["attn_norm", "post_attention_norm"])
             }
+            Mixer::Latent(attention) => {
+                let weights = MixerWeights::Latent(self.latent_attention(layer, attention)?);
+                (weights, ["attn_norm", "post_attention_norm"])
+            }
             Mixer::Dense(mlp) => {
                 (MixerWeights::Dense(self.mlp(layer, "", mlp)?), ["ffn_norm", "post_ffw_norm"])
             }
@@ -131,6 +137,63 @@ impl Loader<'_> {
             }
         };
         self.cut(fused, [all, self.hidden], &ranges)
+    }
+
+    fn latent_attention(
+        &mut self,
+        layer: usize,
+        attention: &LatentAttention,
+    ) -> Result<LatentWeights, LoadError> {
+        let part = |name| Part::of_layer(layer, name);
+        let &LatentAttention { heads, query_rank, rank, rope_dim, value_dim, .. } = attention;
+        let (hidden, queries) = (self.hidden, heads * attention.query_dim());
+        let (query_down, query) = match query_rank {
+            None => (None, self.linear(part("attn_q"), queries, hidden)?),
+            Some(rank) => {
+                let down = self.linear(part("attn_q_a"), rank, hidden)?;
+                let norm = self.norm(part("attn_q_a_norm"), rank)?;
+                (Some((down, norm)), self.linear(part("attn_q_b"), queries, rank)?)
+            }
+        };
+        let down = self.linear(part("attn_kv_a_mqa"), rank + rope_dim, hidden)?;
+        let norm = self.norm(part("attn_kv_a_norm"), rank)?;
+        let (key_up, value_up) = self.latent_heads(layer, attention)?;
+        let output = self.linear(part("attn_output"), hidden, heads * value_dim)?;
+        Ok(LatentWeights { query_down, query, down, norm, key_up, value_up, output })
+    }
+
+    /// What makes of a query one for latent rows, and of a latent row a value, for each head.
+    fn latent_heads(
+        &mut self,
+        layer: usize,
+        attention: &LatentAttention,
+    ) -> Result<(Vec<Linear>, Vec<Linear>), LoadError> {
+        let &LatentAttention { heads, rank, plain_dim, value_dim, .. } = attention;
+        let [both, keys, values] =
+            ["attn_kv_b", "attn_k_b", "attn_v_b"].map(|name| Part::of_layer(layer, name));
+        let linear = |matrix| Linear { matrix, bias: None };
+        let (mut key_up, mut value_up) = (Vec::with_capacity(heads), Vec::with_capacity(heads));
+        if self.source.has(keys)? {
+            let keys = self.source.rows(keys, Some(heads * rank), plain_dim)?;
+            let values = self.source.rows(values, Some(heads * value_dim), rank)?;
+            for head in 0..heads {
+                let [keys_of_head, values_of_head] =
+                    [rank, value_dim].map(|rows| head * rows..(head + 1) * rows);
+                key_up.push(linear(self.pack(&keys.select(&[keys_of_head]))?));
+                value_up.push(linear(self.pack(&values.select(&[values_of_head]))?));
+            }
+            return Ok((key_up, value_up));
+        }
+        let of_head = plain_dim + value_dim;
+        let both = self.source.rows(both, Some(heads * of_head), rank)?;
+        for head in 0..heads {
+            let start = head * of_head;
+            let keys = start..start + plain_dim;
+            let values = start + plain_dim..start + of_head;
+            key_up.push(linear(self.pack(&both.select(&[keys]).transposed())?));
+            value_up.push(linear(self.pack(&both.select(&[values]))?));
+        }
+        Ok((key_up, value_up))
     }
 
     /// A network; `suffix` follows its parts' names.

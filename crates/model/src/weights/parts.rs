@@ -49,6 +49,7 @@ pub(crate) struct BlockWeights {
 #[derive(Debug)]
 pub(crate) enum MixerWeights {
     Attention(AttentionWeights),
+    Latent(LatentWeights),
     Dense(MlpWeights),
     Experts(ExpertsWeights),
 }
@@ -63,6 +64,22 @@ pub(crate) struct AttentionWeights {
     pub(crate) qk_norms: Option<[NormWeights; 2]>,
     /// The score of each head's sink; empty if there are none.
     pub(crate) sinks: Vec<f32>,
+    pub(crate) output: Linear,
+}
+
+/// The weights of latent attention.
+#[derive(Debug)]
+pub(crate) struct LatentWeights {
+    /// What makes what queries are made from, and its norm.
+    pub(crate) query_down: Option<(Linear, NormWeights)>,
+    pub(crate) query: Linear,
+    /// Makes latent rows, and behind each the part of the key that is turned.
+    pub(crate) down: Linear,
+    pub(crate) norm: NormWeights,
+    /// For each head: from a query's dimensions without position to a query for latent rows.
+    pub(crate) key_up: Vec<Linear>,
+    /// For each head: from a latent row to a value.
+    pub(crate) value_up: Vec<Linear>,
     pub(crate) output: Linear,
 }
 
@@ -125,6 +142,10 @@ impl MixerWeights {
             Self::Attention(AttentionWeights { query, key, value, .. }) => {
                 query.input_codes() | key.input_codes() | value.input_codes()
             }
+            Self::Latent(LatentWeights { query_down, query, down, .. }) => {
+                let first = query_down.as_ref().map_or(query, |(linear, _)| linear);
+                first.input_codes() | down.input_codes()
+            }
             Self::Dense(mlp) => mlp.input_codes(),
             Self::Experts(experts) => experts.input_codes(),
         }
@@ -135,6 +156,11 @@ impl MixerWeights {
         match self {
             Self::Attention(AttentionWeights { query, key, value, output, .. }) => {
                 vec![query, key, value, output]
+            }
+            Self::Latent(weights) => {
+                let LatentWeights { query_down, query, down, key_up, value_up, output, .. } = weights;
+                let query_down = query_down.iter().map(|(linear, _)| linear);
+                query_down.chain([query, down]).chain(key_up).chain(value_up).chain([output]).collect()
             }
             Self::Dense(mlp) => mlp.linears().collect(),
             Self::Experts(weights) => {

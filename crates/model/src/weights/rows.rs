@@ -56,11 +56,16 @@ impl Rows<'_> {
         values
     }
 
-    /// Rows and columns exchanged, of weights that are no blocks.
+    /// Rows and columns exchanged; weights in blocks become singles.
     pub(super) fn transposed(&self) -> Rows<'static> {
         let shape = [self.len(), self.columns];
-        let bytes = transpose(&self.bytes, shape, self.weight_type.block_bytes());
-        let (name, role, weight_type) = (self.name.clone(), self.role, self.weight_type);
+        let (weight_type, bytes) = if self.weight_type.is_quantized() {
+            let bytes: Vec<u8> = self.to_floats().iter().flat_map(|weight| weight.to_le_bytes()).collect();
+            (WeightType::F32, transpose(&bytes, shape, size_of::<f32>()))
+        } else {
+            (self.weight_type, transpose(&self.bytes, shape, self.weight_type.block_bytes()))
+        };
+        let (name, role) = (self.name.clone(), self.role);
         Rows { name, role, weight_type, columns: shape[0], bytes: Cow::Owned(bytes) }
     }
 

@@ -178,7 +178,7 @@ fn write_parts(folder: &std::path::Path, edit: impl Fn(usize, &mut [u64; 3])) ->
         writer.metadata("split.count", Value::U16(place[1] as u16));
         for tensor in tensors {
             let bytes = vec![tensor as u8; 4 * (tensor + 1)];
-            writer.tensor(&format!("t{tensor}"), WeightType::F32, &[tensor as u64 + 1], bytes).unwrap();
+            writer.tensor(format!("t{tensor}"), WeightType::F32, &[tensor as u64 + 1], bytes).unwrap();
         }
         std::fs::write(path(part + 1), writer.to_bytes()).unwrap();
     }

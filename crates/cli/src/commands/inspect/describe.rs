@@ -4,7 +4,9 @@ use std::fmt::Write as _;
 
 use indicatif::HumanCount;
 use lookahead_kernels::{Activation, RopePairs};
-use lookahead_model::architecture::{Architecture, Attention, Block, Experts, Layer, Mixer, Mlp};
+use lookahead_model::architecture::{
+    Architecture, Attention, Block, Experts, LatentAttention, Layer, Mixer, Mlp,
+};
 
 /// A few lines, from the outside in.
 pub(super) fn sentences(
@@ -59,6 +61,7 @@ fn kinds(layers: &[Layer]) -> Vec<String> {
 fn kind(block: &Block) -> String {
     let network = match &block.mixer {
         Mixer::Attention(spec) => return format!("attention: {}", attention(spec)),
+        Mixer::Latent(spec) => return format!("attention: {}", latent_attention(spec)),
         Mixer::Dense(mlp) => network(mlp),
         Mixer::Experts(spec) => experts(spec),
     };
@@ -101,6 +104,13 @@ fn attention(attention: &Attention) -> String {
         text.push_str(", queries scaled by their position");
     }
     text
+}
+
+fn latent_attention(attention: &LatentAttention) -> String {
+    let LatentAttention { heads, rank, plain_dim, rope_dim, value_dim, .. } = attention;
+    format!(
+        "{heads} heads of {plain_dim} and {rope_dim} turned dimensions, values of {value_dim}, over one latent row of {rank}"
+    )
 }
 
 fn experts(experts: &Experts) -> String {

@@ -6,7 +6,7 @@ use lookahead_kernels::{Activation, RopePairs};
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
-use crate::architecture::layer::{Attention, QkNorm};
+use crate::architecture::layer::{Attention, QkNorm, RouterScores};
 use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{DEEPSEEK_EXPERTS, LLAMA, Layout};
 use crate::load_error::LoadError;
@@ -31,6 +31,6 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         }
     }
     let dense_layers = model.number("leading_dense_block_count")?.unwrap_or(0);
-    architecture.sparse(&model.biased_experts()?, |index| index >= dense_layers);
+    architecture.sparse(&model.deepseek_experts(RouterScores::Sigmoid)?, |index| index >= dense_layers);
     Ok(architecture)
 }

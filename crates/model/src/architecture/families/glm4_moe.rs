@@ -7,7 +7,7 @@ use lookahead_kernels::{Activation, RopePairs};
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
-use crate::architecture::layer::{Attention, QkNorm};
+use crate::architecture::layer::{Attention, QkNorm, RouterScores};
 use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{DEEPSEEK_EXPERTS, LLAMA, Layout};
 use crate::load_error::LoadError;
@@ -33,12 +33,8 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let dense = model.gated_mlp(Activation::Silu)?;
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;
-    if model.is_gguf() {
-        // The last layers predict tokens further ahead, which drafts do better.
-        let ahead = model.number("nextn_predict_layers")?.unwrap_or(0);
-        architecture.layers.truncate(architecture.layers.len().saturating_sub(ahead).max(1));
-    }
+    model.drop_layers_that_look_ahead(&mut architecture)?;
     let dense_layers = model.number("leading_dense_block_count")?.unwrap_or(0);
-    architecture.sparse(&model.biased_experts()?, |index| index >= dense_layers);
+    architecture.sparse(&model.deepseek_experts(RouterScores::Sigmoid)?, |index| index >= dense_layers);
     Ok(architecture)
 }

@@ -5,6 +5,7 @@ mod baichuan;
 mod bloom;
 mod chatglm;
 mod cohere;
+mod deepseek;
 mod dots1;
 mod ernie;
 mod exaone4;
@@ -47,6 +48,8 @@ pub(super) const ALL: &[Family] = &[
     chatglm::FAMILY,
     cohere::COHERE,
     cohere::COHERE2,
+    deepseek::V2,
+    deepseek::V3,
     dots1::FAMILY,
     ernie::FAMILY,
     exaone4::FAMILY,
