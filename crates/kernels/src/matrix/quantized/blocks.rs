@@ -27,8 +27,12 @@ pub(super) struct Blocks<C, M>(PhantomData<(C, M)>);
 /// What the scales of a block are, and whether it has minima.
 pub(super) trait ScaleForm {
     const HAS_MINIMUM: bool;
-    /// The scales of some rows.
-    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32;
+
+    /// The scales of some rows: halves.
+    #[inline(always)]
+    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
+        simd.load_f16(scales, part)
+    }
 }
 
 /// Halves.
@@ -36,11 +40,6 @@ pub(super) struct HalfScale;
 
 impl ScaleForm for HalfScale {
     const HAS_MINIMUM: bool = false;
-
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
-        simd.load_f16(scales, part)
-    }
 }
 
 /// Halves, and halves as minima.
@@ -48,11 +47,6 @@ pub(super) struct HalfScaleAndMinimum;
 
 impl ScaleForm for HalfScaleAndMinimum {
     const HAS_MINIMUM: bool = true;
-
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
-        simd.load_f16(scales, part)
-    }
 }
 
 /// Powers of two, beyond the range of halves: bfloat16.
