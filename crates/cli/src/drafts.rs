@@ -50,7 +50,7 @@ impl Drafts {
         Ok(Self {
             namespace: Arc::new(namespace),
             policy: DraftPolicy {
-                spellings: Some(spellings(loaded.tokenizer())),
+                spellings: (decoding == Decoding::Lookahead).then(|| spellings(loaded.tokenizer())),
                 ..arguments.policy.draft_policy(cost)
             },
             file: arguments.trie.clone(),

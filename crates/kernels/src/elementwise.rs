@@ -155,10 +155,10 @@ simd_fn! {
             for (out, up) in out.iter_mut().zip(up) {
                 *out *= up.clamp(-SWISH_LIMIT, SWISH_LIMIT) + 1.0;
             }
-            return;
-        }
-        for (out, up) in out.iter_mut().zip(up) {
-            *out *= up;
+        } else {
+            for (out, up) in out.iter_mut().zip(up) {
+                *out *= up;
+            }
         }
     }
 }

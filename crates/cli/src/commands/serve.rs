@@ -413,9 +413,9 @@ fn draft_options(arguments: &ServedDraftArgs, loaded: &mut LoadedModel) -> anyho
             Some(arguments.policy.draft_policy(calibration::cost_curve_of_batches(loaded)))
         }
     };
-    let spellings = Some(spellings(loaded.tokenizer()));
+    let spelled = |policy| DraftPolicy { spellings: Some(spellings(loaded.tokenizer())), ..policy };
     Ok(DraftOptions {
-        policy: policy.map(|policy| DraftPolicy { spellings, ..policy }),
+        policy: policy.map(spelled),
         directory: arguments.drafts_dir.clone(),
         namespace_bytes: bytes(arguments.namespace_memory),
         max_namespaces: arguments.max_namespaces,

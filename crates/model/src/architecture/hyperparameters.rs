@@ -79,6 +79,14 @@ impl<'a> Hyperparameters<'a> {
         self.has_tensor_in(0, part, "weight")
     }
 
+    /// Whether queries and keys have norms: `config.json` says so under `flag`, GGUF files have their tensors.
+    pub(super) fn has_qk_norm(&self, flag: &str) -> Result<bool, LoadError> {
+        if self.is_gguf() {
+            return Ok(self.has_tensor("attn_q_norm"));
+        }
+        Ok(self.flag(flag)?.unwrap_or(false))
+    }
+
     /// Whether a layer has a tensor `part` of this kind, `weight` or `bias`.
     pub(super) fn has_tensor_in(&self, layer: usize, part: &str, kind: &'static str) -> bool {
         let name = TensorName { layer: Some(layer), part, index: None, kind };
@@ -539,6 +547,14 @@ impl<'a> Hyperparameters<'a> {
             architecture.layers.truncate(architecture.layers.len().saturating_sub(ahead).max(1));
         }
         Ok(())
+    }
+
+    /// Width of an expert: that of a network, where files give no other.
+    pub(super) fn expert_width(&self) -> Result<usize, LoadError> {
+        match self.optional_count("expert_feed_forward_length")? {
+            Some(width) => Ok(width),
+            None => self.count("feed_forward_length"),
+        }
     }
 
     /// As many shared experts as the files say, each like `expert`: one network of all their widths.

@@ -90,6 +90,14 @@ impl Architecture {
         }
     }
 
+    /// Lets the attention blocks that `slides` says see a window; `ropes` are that of those and that of the others.
+    pub(super) fn slide(&mut self, slides: &[bool], window: usize, ropes: [Option<usize>; 2]) {
+        for (attention, &slides) in self.attention_mut().zip(slides) {
+            attention.window = slides.then_some(window);
+            attention.rope = if slides { ropes[0] } else { ropes[1] };
+        }
+    }
+
     /// The attention blocks, first to last.
     pub(super) fn attention_mut(&mut self) -> impl Iterator<Item = &mut Attention> {
         let blocks = self.layers.iter_mut().flat_map(|layer| &mut layer.blocks);

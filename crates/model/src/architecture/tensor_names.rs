@@ -37,11 +37,15 @@ pub(crate) enum FusedQkv {
     ByGroup,
 }
 
-/// Where gates and ups lie in one matrix.
+/// How what there is of each expert, or of each head, is stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum GateUp {
-    /// A gate, its up, the next gate.
-    InTurn,
+pub(crate) enum Stacking {
+    /// In tensors of their own.
+    Apart,
+    /// In one tensor, one behind the other.
+    Rows,
+    /// The same, where matrices have a column for each output, gates and ups in turn.
+    Columns,
 }
 
 /// How a family's files name and store tensors.
@@ -59,10 +63,8 @@ pub(crate) struct Layout {
     pub(crate) transposed: bool,
     /// An output head of so many rows is used with rows of unit length.
     pub(crate) unit_head_rows: Option<usize>,
-    /// Whether the matrices of all experts are one tensor, as are norms of all heads that have one each.
-    pub(crate) stacked: bool,
-    /// Whether matrices of experts that are one tensor have a column for each output, and where gates and ups then lie.
-    pub(crate) expert_columns: Option<GateUp>,
+    /// How the matrices of experts are stored, and norms of heads that have one each.
+    pub(crate) stacking: Stacking,
 }
 
 impl Layout {
@@ -75,14 +77,13 @@ impl Layout {
             norms_minus_one: false,
             transposed: false,
             unit_head_rows: None,
-            stacked: false,
-            expert_columns: None,
+            stacking: Stacking::Apart,
         }
     }
 
     /// How the family's GGUF files store tensors: all but the aliases is the same for all families.
     pub(crate) fn of_gguf(self) -> Self {
-        Self { aliases: self.aliases, stacked: true, ..Self::new(&[]) }
+        Self { aliases: self.aliases, stacking: Stacking::Rows, ..Self::new(&[]) }
     }
 
     /// The name itself, after its alias if it has one.
@@ -159,6 +160,9 @@ pub(crate) const LLAMA: Names = Names {
         ("ffn_down_shexp", "mlp.shared_expert.down_proj"),
     ],
 };
+
+/// In some families' GGUF files the norm of the network is named by where it stands in checkpoints.
+pub(crate) const NORM_BY_PLACE: &[(&str, &str)] = &[("ffn_norm", "post_attention_norm")];
 
 /// The names of DeepSeek V3's experts, which others took over.
 pub(crate) const DEEPSEEK_EXPERTS: Names = Names {

@@ -11,7 +11,7 @@ use super::parts::{
 };
 use super::rows::Rows;
 use super::source::{Part, Source};
-use crate::architecture::tensor_names::{FusedQkv, GateUp, Layout};
+use crate::architecture::tensor_names::{FusedQkv, Layout, Stacking};
 use crate::architecture::{
     Architecture, Attention, Block, Experts, LatentAttention, Layer, Mixer, Mlp, QkNorm, RopeFactors,
 };
@@ -273,7 +273,7 @@ impl Loader<'_> {
     ) -> Result<[Linear; 3], LoadError> {
         let hidden = self.hidden;
         let both = "ffn_gate_up_exps";
-        if let Some(GateUp::InTurn) = self.source.layout().expert_columns {
+        if self.source.layout().stacking == Stacking::Columns {
             let gate_up = self.expert_columns(layer, both, [expert, count], [hidden, 2 * size])?;
             let down = self.expert_columns(layer, "ffn_down_exps", [expert, count], [size, hidden])?;
             let every_second = |first: usize| (first..2 * size).step_by(2).map(|row| row..row + 1).collect();
@@ -331,7 +331,7 @@ impl Loader<'_> {
         [rows, columns]: [usize; 2],
     ) -> Result<Linear, LoadError> {
         let part = Part::of_layer(layer, name);
-        if !self.source.layout().stacked {
+        if self.source.layout().stacking == Stacking::Apart {
             return self.linear(part.indexed(expert), rows, columns);
         }
         let all = self.source.rows(part, Some(count * rows), columns)?;
@@ -394,7 +394,7 @@ impl Loader<'_> {
         match kind {
             QkNorm::Heads => self.norm(part, head_dim),
             QkNorm::Whole => self.norm(part, heads * head_dim),
-            QkNorm::EachHead if self.source.layout().stacked => {
+            QkNorm::EachHead if self.source.layout().stacking != Stacking::Apart => {
                 let weight = self.source.rows(part, Some(heads), head_dim)?.to_floats();
                 Ok(NormWeights { weight, bias: Vec::new() })
             }

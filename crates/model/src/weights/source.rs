@@ -109,11 +109,7 @@ impl<'a> Source<'a> {
 
     /// The bias of a part, if there is one.
     pub(super) fn bias(&mut self, part: Part<'_>, len: usize) -> Result<Option<Vec<f32>>, LoadError> {
-        let name = part.tensor("bias");
-        match self.files.find(self.layout, &name)? {
-            Some(_) => self.floats(name, len).map(Some),
-            None => Ok(None),
-        }
+        self.biases(part, 1, len)
     }
 
     /// The biases of a part that has `count` of them, one after the other, if there are any.

@@ -9,7 +9,7 @@ use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{Attention, QkNorm, Wiring};
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{LLAMA, Layout};
+use crate::architecture::tensor_names::{LLAMA, Layout, Stacking};
 use crate::load_error::LoadError;
 
 pub(super) const COHERE: Family =
@@ -19,17 +19,13 @@ pub(super) const COHERE2: Family =
     Family { gguf: &["cohere2"], model_types: &["cohere2"], describe: describe_2, layout: LAYOUT };
 
 /// The norms of all heads are one tensor.
-const LAYOUT: Layout = Layout { stacked: true, ..Layout::new(&[&LLAMA]) };
+const LAYOUT: Layout = Layout { stacking: Stacking::Rows, ..Layout::new(&[&LLAMA]) };
 
 /// In the second generation every fourth layer sees everything, where files do not say.
 const GLOBAL_EVERY: usize = 4;
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let has_norms = if model.is_gguf() {
-        model.has_tensor("attn_q_norm")
-    } else {
-        model.flag("use_qk_norm")?.unwrap_or(false)
-    };
+    let has_norms = model.has_qk_norm("use_qk_norm")?;
     let attention = Attention { qk_norm: has_norms.then_some(QkNorm::EachHead), ..model.attention()? };
     let rope = model.rope(RopePairs::Interleaved, attention.key_dim)?;
     let mut architecture =
@@ -42,9 +38,6 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
 fn describe_2(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut architecture = describe(model)?;
     let window = model.count("attention.sliding_window")?;
-    let slides = model.sliding_but_every(GLOBAL_EVERY)?;
-    for (attention, slides) in architecture.attention_mut().zip(slides) {
-        (attention.window, attention.rope) = if slides { (Some(window), Some(0)) } else { (None, None) };
-    }
+    architecture.slide(&model.sliding_but_every(GLOBAL_EVERY)?, window, [Some(0), None]);
     Ok(architecture)
 }

@@ -26,9 +26,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     if let Some(window) = model.window()?
         && let Some(slides) = model.sliding_layers()?
     {
-        for (attention, slides) in architecture.attention_mut().zip(slides) {
-            attention.window = slides.then_some(window);
-        }
+        architecture.slide(&slides, window, [Some(0); 2]);
     }
     let dense_layers = model.number("leading_dense_block_count")?.unwrap_or(0);
     architecture.sparse(&model.deepseek_experts(RouterScores::Sigmoid)?, |index| index >= dense_layers);

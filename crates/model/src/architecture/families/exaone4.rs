@@ -29,9 +29,6 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)?;
     architecture.wire(Wiring::PostNorm);
     let Some(window) = model.window()? else { return Ok(architecture) };
-    let slides = model.sliding_but_every(GLOBAL_EVERY)?;
-    for (attention, slides) in architecture.attention_mut().zip(slides) {
-        (attention.window, attention.rope) = if slides { (Some(window), Some(0)) } else { (None, None) };
-    }
+    architecture.slide(&model.sliding_but_every(GLOBAL_EVERY)?, window, [Some(0), None]);
     Ok(architecture)
 }

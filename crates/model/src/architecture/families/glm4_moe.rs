@@ -9,26 +9,18 @@ use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{Attention, QkNorm, RouterScores};
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{DEEPSEEK_EXPERTS, LLAMA, Layout};
+use crate::architecture::tensor_names::{DEEPSEEK_EXPERTS, LLAMA, Layout, NORM_BY_PLACE};
 use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["glm4moe"],
     model_types: &["glm4_moe"],
     describe,
-    // GGUF files name the norm by where it stands in checkpoints.
-    layout: Layout {
-        aliases: &[("ffn_norm", "post_attention_norm")],
-        ..Layout::new(&[&DEEPSEEK_EXPERTS, &LLAMA])
-    },
+    layout: Layout { aliases: NORM_BY_PLACE, ..Layout::new(&[&DEEPSEEK_EXPERTS, &LLAMA]) },
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let has_norms = if model.is_gguf() {
-        model.has_tensor("attn_q_norm")
-    } else {
-        model.flag("use_qk_norm")?.unwrap_or(false)
-    };
+    let has_norms = model.has_qk_norm("use_qk_norm")?;
     let attention = Attention { qk_norm: has_norms.then_some(QkNorm::Heads), ..model.attention()? };
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let dense = model.gated_mlp(Activation::Silu)?;

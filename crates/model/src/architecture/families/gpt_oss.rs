@@ -9,20 +9,14 @@ use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{Attention, Experts, Mixer, Mlp};
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{GateUp, LLAMA, Layout, Names};
+use crate::architecture::tensor_names::{LLAMA, Layout, NORM_BY_PLACE, Names, Stacking};
 use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["gpt-oss"],
     model_types: &["gpt_oss"],
     describe,
-    layout: Layout {
-        // GGUF files name the norm by where it stands in checkpoints.
-        aliases: &[("ffn_norm", "post_attention_norm")],
-        stacked: true,
-        expert_columns: Some(GateUp::InTurn),
-        ..Layout::new(&[&NAMES, &LLAMA])
-    },
+    layout: Layout { aliases: NORM_BY_PLACE, stacking: Stacking::Columns, ..Layout::new(&[&NAMES, &LLAMA]) },
 };
 
 const NAMES: Names = Names {
@@ -47,18 +41,11 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     }
     let attention = Attention { sinks: true, ..model.attention()? };
     let rope = model.rope_with_ramp(RopePairs::Halves, attention.key_dim, false)?;
-    let size = match model.optional_count("expert_feed_forward_length")? {
-        Some(size) => size,
-        None => model.count("feed_forward_length")?,
-    };
-    let experts = model.experts(size, true)?;
+    let experts = model.experts(model.expert_width()?, true)?;
     let expert = Mlp { activation: Activation::ClampedSwish, ..experts.expert };
     let experts = Mixer::Experts(Experts { expert, ..experts });
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], experts)?;
     let window = model.count("attention.sliding_window")?;
-    let slides = model.sliding_but_every(GLOBAL_EVERY)?;
-    for (attention, slides) in architecture.attention_mut().zip(slides) {
-        attention.window = slides.then_some(window);
-    }
+    architecture.slide(&model.sliding_but_every(GLOBAL_EVERY)?, window, [Some(0); 2]);
     Ok(architecture)
 }

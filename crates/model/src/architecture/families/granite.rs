@@ -8,14 +8,14 @@ use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{Experts, Mixer, Mlp, SharedExpert};
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{LLAMA, Layout, Names};
+use crate::architecture::tensor_names::{LLAMA, Layout, Names, Stacking};
 use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["granite", "granitemoe"],
     model_types: &["granite", "granitemoe", "granitemoeshared"],
     describe,
-    layout: Layout { stacked: true, ..Layout::new(&[&EXPERTS, &LLAMA]) },
+    layout: Layout { stacking: Stacking::Rows, ..Layout::new(&[&EXPERTS, &LLAMA]) },
 };
 
 const EXPERTS: Names = Names {

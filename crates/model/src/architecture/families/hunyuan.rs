@@ -46,8 +46,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         None | Some(1) => model.gated_mlp(Activation::Silu)?,
         Some(_) => {
             let width = model.count("feed_forward_length")?;
-            let experts =
-                model.experts(model.optional_count("expert_feed_forward_length")?.unwrap_or(width), true)?;
+            let experts = model.experts(model.expert_width()?, true)?;
             let size = match model.optional_count("expert_shared_feed_forward_length")? {
                 Some(size) => size,
                 None => width * model.optional_count("expert_shared_count")?.unwrap_or(1),

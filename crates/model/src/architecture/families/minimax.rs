@@ -28,11 +28,7 @@ const NAMES: Names = Names {
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = Attention { qk_norm: Some(QkNorm::Whole), ..model.attention()? };
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
-    let size = match model.optional_count("expert_feed_forward_length")? {
-        Some(size) => size,
-        None => model.count("feed_forward_length")?,
-    };
-    let experts = model.experts(size, true)?;
+    let experts = model.experts(model.expert_width()?, true)?;
     let routing = Routing { scores: RouterScores::Sigmoid, bias: true, ..experts.routing };
     let experts = Mixer::Experts(Experts { routing, ..experts });
     model.uniform(model.rms_norm()?, attention, vec![rope], experts)

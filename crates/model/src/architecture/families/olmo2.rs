@@ -39,9 +39,6 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let local =
         Rope { base, position_scale: 1.0, factors: RopeFactors::None, magnitude: 1.0, ..full.clone() };
     architecture.ropes.push(local);
-    let slides = model.sliding_but_every(GLOBAL_EVERY)?;
-    for (attention, _) in architecture.attention_mut().zip(slides).filter(|(_, slides)| *slides) {
-        (attention.window, attention.rope) = (Some(window), Some(1));
-    }
+    architecture.slide(&model.sliding_but_every(GLOBAL_EVERY)?, window, [Some(1), Some(0)]);
     Ok(architecture)
 }

@@ -7,15 +7,14 @@ use lookahead_kernels::{Activation, RopePairs};
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{LLAMA, Layout};
+use crate::architecture::tensor_names::{LLAMA, Layout, NORM_BY_PLACE};
 use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["seed_oss"],
     model_types: &["seed_oss"],
     describe,
-    // GGUF files name the norm by where it stands in checkpoints.
-    layout: Layout { aliases: &[("ffn_norm", "post_attention_norm")], ..Layout::new(&[&LLAMA]) },
+    layout: Layout { aliases: NORM_BY_PLACE, ..Layout::new(&[&LLAMA]) },
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {

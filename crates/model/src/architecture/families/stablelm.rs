@@ -29,11 +29,7 @@ const NAMES: Names = Names {
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let has_norms = if model.is_gguf() {
-        model.has_tensor("attn_q_norm")
-    } else {
-        model.flag("qk_layernorm")?.unwrap_or(false)
-    };
+    let has_norms = model.has_qk_norm("qk_layernorm")?;
     let attention = Attention { qk_norm: has_norms.then_some(QkNorm::EachHead), ..model.attention()? };
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let mut architecture =
