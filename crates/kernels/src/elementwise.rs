@@ -20,6 +20,8 @@ pub enum Activation {
     Relu,
     /// `max(x, 0)^2`
     SquaredRelu,
+    /// `1 / (1 + e^-x)`
+    Sigmoid,
     /// `x / (1 + e^(-1.702 x))` of `min(x, 7)`; what it gates is kept between -7 and 7, and 1 is added: gpt-oss.
     ClampedSwish,
 }
@@ -30,7 +32,7 @@ const SWISH_SLOPE: f32 = 1.702;
 
 /// The sum of `f(x)` over a row: lane `i` adds the columns `i` modulo 8 in ascending order.
 #[inline(always)]
-fn lane_sum(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
+pub(crate) fn lane_sum(x: &[f32], add: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; 8];
     let (chunks, rest) = x.as_chunks::<8>();
     for x in chunks {
@@ -186,6 +188,7 @@ fn activate_row(activation: Activation, x: &[f32], out: &mut [f32]) {
             x / (1.0 + math::exp(-SWISH_SLOPE * x))
         }),
         Activation::SquaredRelu => map(x, out, |x| if x > 0.0 { x * x } else { 0.0 }),
+        Activation::Sigmoid => map(x, out, math::sigmoid),
     }
 }
 

@@ -35,6 +35,7 @@ mod matrix;
 mod matrix_error;
 mod pool;
 mod quantize;
+mod recurrence;
 mod rope;
 mod simd;
 mod sync;
@@ -56,10 +57,11 @@ pub use elementwise::{
     soft_cap,
 };
 pub use kernels::Kernels;
-pub use math::{exp, exp_unfused};
+pub use math::{exp, exp_unfused, sigmoid, softplus};
 pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, multiply, multiply_kept};
 pub use matrix_error::MatrixError;
 pub use quantize::quantize_row;
+pub use recurrence::{RecurrenceShape, ScanPlan, causal_convolution, exp_of_product, recur, unit_length};
 pub use rope::{RopePairs, RopeTable, rope_frequencies};
 pub use simd::Isa;
 pub use weight_type::WeightType;

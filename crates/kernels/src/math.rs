@@ -55,6 +55,19 @@ pub(crate) fn silu(x: f32) -> f32 {
     x / (1.0 + exp(-x))
 }
 
+/// `1 / (1 + e^-x)`
+#[inline(always)]
+pub fn sigmoid(x: f32) -> f32 {
+    1.0 / (1.0 + exp(-x))
+}
+
+/// `ln(1 + e^x)`
+#[inline(always)]
+pub fn softplus(x: f32) -> f32 {
+    let larger = if x > 0.0 { x } else { 0.0 };
+    larger + libm::log1pf(exp(-x.abs()))
+}
+
 /// The tanh approximation of GELU: `x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))`, which is `x / (1 + e^(-2u))`.
 #[inline(always)]
 pub(crate) fn gelu_tanh(x: f32) -> f32 {

@@ -1,4 +1,4 @@
-//! The KV cache of one sequence: keys and values of its tokens, in pages.
+//! The cache of one sequence: keys and values of its tokens, in pages, and the states of recurrent layers.
 //!
 //! Rows lie in the order in which they were computed: committed tokens first, then the nodes of the tree of the last
 //! forward pass. Committing a path moves its rows up. Only rows behind the committed ones are ever written; so caches
@@ -10,8 +10,9 @@ use lookahead_kernels::{KvLayer, KvPage, PAGE_ROWS};
 
 use crate::kv_pool::KvPool;
 use crate::language_model::{Cache, OutOfCacheMemory};
+use crate::recurrent_states::RecurrentStates;
 
-/// Keys and values of one sequence.
+/// Keys and values of one sequence, and its states.
 #[derive(Debug)]
 pub struct KvCache {
     pool: Arc<KvPool>,
@@ -20,18 +21,27 @@ pub struct KvCache {
     capacity: usize,
     committed: usize,
     pending: usize,
+    states: RecurrentStates,
 }
 
 impl KvCache {
     /// An empty cache for up to `capacity` tokens. It takes pages as it fills.
     pub(crate) fn new(pool: Arc<KvPool>, capacity: usize) -> Self {
-        Self { pool, pages: Vec::new(), capacity, committed: 0, pending: 0 }
+        let states = RecurrentStates::new(Arc::clone(&pool));
+        Self { pool, pages: Vec::new(), capacity, committed: 0, pending: 0, states }
     }
 
-    /// Drops what is pending and makes `nodes` reserved rows pending instead, for [`KvCache::write`] to fill.
-    pub(crate) fn begin(&mut self, nodes: usize) {
+    /// Drops what is pending and makes `nodes` reserved rows pending instead, for [`KvCache::write`] to fill. The first `certain`
+    /// of them are a part of a prompt; `is_last` says whether it ends with them.
+    pub(crate) fn begin(&mut self, nodes: usize, certain: usize, is_last: bool) {
         debug_assert!(self.committed + nodes <= self.pages.len() * PAGE_ROWS, "reserved before");
         self.pending = nodes;
+        self.states.begin(certain, is_last);
+    }
+
+    /// The states of recurrent layers.
+    pub(crate) fn states(&mut self) -> &mut RecurrentStates {
+        &mut self.states
     }
 
     /// Writes the key and value of pending node `node`, all heads side by side.
@@ -67,6 +77,7 @@ impl KvCache {
         for (to, from) in path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from) {
             self.pool.layout().copy_row(&mut self.pages, self.committed + from, self.committed + to);
         }
+        self.states.commit(path);
         self.committed += path.len();
         self.pending = 0;
     }
@@ -105,25 +116,27 @@ impl Cache for KvCache {
     fn reserve(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory> {
         let end = self.committed.saturating_add(nodes).min(self.capacity);
         let before = self.pages.len();
+        self.states.reserve()?;
         self.take_pages(end).inspect_err(|_| self.keep_pages(before))
     }
 
     fn forkable(&self, len: usize) -> usize {
-        len.min(self.committed)
+        self.states.forkable(len.min(self.committed))
     }
 
     fn fork(&self, len: usize, capacity: usize) -> Self {
-        let len = self.forkable(len).min(capacity);
-        let (shared, rest) = (len / PAGE_ROWS, len % PAGE_ROWS);
         let mut fork = Self::new(Arc::clone(&self.pool), capacity);
-        fork.pages.extend_from_slice(&self.pages[..shared]);
-        fork.committed = shared * PAGE_ROWS;
-        if rest > 0
-            && let Ok(copy) = copy(&self.pool, &self.pages[shared])
-        {
-            fork.pages.push(copy);
-            fork.committed = len;
+        let mut len = self.forkable(len.min(capacity));
+        while let (shared, rest @ 1..) = (len / PAGE_ROWS, len % PAGE_ROWS) {
+            if let Ok(copy) = copy(&self.pool, &self.pages[shared]) {
+                fork.pages.push(copy);
+                break;
+            }
+            len = self.forkable(len - rest);
         }
+        fork.pages.splice(0..0, self.pages[..len / PAGE_ROWS].iter().cloned());
+        fork.states = self.states.fork(len);
+        fork.committed = len;
         fork
     }
 }

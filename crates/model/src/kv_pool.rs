@@ -1,4 +1,4 @@
-//! The pages of all KV caches of a model.
+//! The pages of all KV caches of a model, and the bound of what they and the states of recurrent layers take.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -7,6 +7,7 @@ use lookahead_kernels::{KvLayout, KvPage, KvType, PAGE_ROWS};
 use crate::architecture::{Architecture, State};
 use crate::cache_budget::CacheBudget;
 use crate::language_model::{CacheMemory, OutOfCacheMemory};
+use crate::recurrent_states::StateLayout;
 
 /// Free pages that a pool without a bound keeps, in bytes. A conversation's next cache finds its pages ready, and yet
 /// little is held that nobody uses. A pool with a bound keeps all: that memory was given to it.
@@ -17,8 +18,10 @@ const KEPT_BYTES: usize = 64 << 20;
 pub(crate) struct KvPool {
     kv_type: KvType,
     layout: KvLayout,
-    /// Counts the pages that caches hold; what they share counts once.
-    budget: CacheBudget,
+    /// Of the states of recurrent layers.
+    states: StateLayout,
+    /// Counts the pages and states that caches hold; what they share counts once.
+    budget: Arc<CacheBudget>,
     /// Pages that were given back, with what they held: rows are written before they are read.
     free: Mutex<Vec<KvPage>>,
 }
@@ -27,14 +30,16 @@ impl KvPool {
     /// Pages of up to `max_bytes` together, none of them taken from the system yet.
     pub(crate) fn new(architecture: &Architecture, kv_type: KvType, max_bytes: Option<usize>) -> Self {
         let shapes = architecture.states().filter_map(|state| match state {
-            State::Nothing => None,
+            State::Nothing | State::Recurrent(_) => None,
             State::Rows(shape) => Some(shape),
         });
-        Self::of_layout(kv_type, KvLayout::new(kv_type, shapes), max_bytes)
+        let states = StateLayout::new(architecture.recurrent_states());
+        Self::of_layout(kv_type, KvLayout::new(kv_type, shapes), states, max_bytes)
     }
 
-    fn of_layout(kv_type: KvType, layout: KvLayout, max_bytes: Option<usize>) -> Self {
-        Self { kv_type, layout, budget: CacheBudget::new(max_bytes), free: Mutex::default() }
+    fn of_layout(kv_type: KvType, layout: KvLayout, states: StateLayout, max_bytes: Option<usize>) -> Self {
+        let budget = Arc::new(CacheBudget::new(max_bytes));
+        Self { kv_type, layout, states, budget, free: Mutex::default() }
     }
 
     pub(crate) fn kv_type(&self) -> KvType {
@@ -43,6 +48,14 @@ impl KvPool {
 
     pub(crate) fn layout(&self) -> &KvLayout {
         &self.layout
+    }
+
+    pub(crate) fn states(&self) -> &StateLayout {
+        &self.states
+    }
+
+    pub(crate) fn budget(&self) -> &Arc<CacheBudget> {
+        &self.budget
     }
 
     pub(crate) fn max_bytes(&self) -> Option<usize> {
@@ -57,6 +70,7 @@ impl KvPool {
             total_bytes: self.max_bytes().map_or(usize::MAX, in_pages),
             used_bytes: self.budget.used_bytes(),
             token_bytes: page_bytes / PAGE_ROWS,
+            state_bytes: self.states.bytes(),
         }
     }
 
@@ -104,7 +118,7 @@ mod tests {
         let shapes = [1, 2].map(|heads| KvShape { heads, key_dim: 16, value_dim: 16 });
         let layout = KvLayout::new(KvType::F16, shapes);
         let max_bytes = max_pages.map(|pages| pages * layout.page_bytes());
-        KvPool::of_layout(KvType::F16, layout, max_bytes)
+        KvPool::of_layout(KvType::F16, layout, StateLayout::new(std::iter::empty()), max_bytes)
     }
 
     fn take(pool: &KvPool, pages: usize) -> Vec<Arc<KvPage>> {

@@ -60,15 +60,17 @@ pub struct CacheMemory {
     pub used_bytes: usize,
     /// Bytes that a cache grows by with each token; 0 if it does not grow.
     pub token_bytes: usize,
+    /// Bytes that a cache takes besides, however many tokens it holds.
+    pub state_bytes: usize,
 }
 
 impl CacheMemory {
-    /// Tokens that there is room for; `usize::MAX` without a bound, or if caches do not grow.
+    /// Tokens of a sequence that there is room for; `usize::MAX` without a bound, or if caches do not grow.
     pub fn total_tokens(&self) -> usize {
         if self.total_bytes == usize::MAX {
             return usize::MAX;
         }
-        self.total_bytes.checked_div(self.token_bytes).unwrap_or(usize::MAX)
+        self.total_bytes.saturating_sub(self.state_bytes).checked_div(self.token_bytes).unwrap_or(usize::MAX)
     }
 
     /// Tokens whose room is taken.
@@ -78,6 +80,9 @@ impl CacheMemory {
 }
 
 /// Which nodes of a tree the caller wants logits for.
+///
+/// A chain of which it wants those of every node may be a draft. Any other is a part of a prompt: all of its nodes but the last
+/// are certain, and are in the cache for good after the pass.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogitsOf {
     /// None: all chunks of a prefill but the last.
@@ -171,7 +176,7 @@ pub trait LanguageModel {
     /// Runs the trees of `batch` in one pass and writes the logits asked for to `logits`.
     ///
     /// Afterwards each tree's nodes are pending in its cache, until [`commit`](Self::commit). Nodes that were still
-    /// pending before the call are dropped.
+    /// pending before the call are dropped; those of a part of a prompt are committed first.
     ///
     /// # Errors
     /// If a token is outside the vocabulary, a cache is full, or memory for caches has run out; nothing has changed then.
@@ -185,6 +190,7 @@ pub trait LanguageModel {
     /// nodes.
     ///
     /// # Panics
-    /// If a path names a node that is not pending, or does not ascend: a bug of the caller.
+    /// If a path names a node that is not pending, does not ascend, or leaves out a node of a part of a prompt other than the last: a
+    /// bug of the caller.
     fn commit(&mut self, batch: &mut [Accepted<'_, Self::Cache>]);
 }

@@ -16,6 +16,7 @@ mod mapped_file;
 mod model_files;
 mod prompt_encoder;
 mod reasoning;
+mod recurrent_states;
 mod stored_tensor;
 mod token_tree;
 pub mod tokenizer;

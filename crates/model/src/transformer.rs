@@ -4,26 +4,31 @@
 //! attention looks at each sequence's own cache. It reads like the formulas of the architecture, and knows no families.
 
 mod attention;
+mod convolution;
 mod embedding;
 mod experts;
 mod feed_forward;
+mod history;
 mod latent_attention;
 mod linear;
 mod logits;
 mod norm;
 mod placements;
+mod recurrence;
 mod residual;
 mod routing;
 
 use lookahead_kernels::{Activations, KeptScratch, Kernels, RopeTable};
 
 use self::attention::{AttentionBlock, AttentionBuffers};
+use self::convolution::{ConvolutionBlock, ConvolutionBuffers};
 use self::embedding::embed;
 use self::experts::{ExpertsBuffers, run_experts};
 use self::feed_forward::{HiddenLayer, run_mlp};
 use self::latent_attention::{LatentAttentionBlock, LatentBuffers};
 use self::logits::OutputHead;
 use self::placements::Placements;
+use self::recurrence::{RecurrenceBlock, RecurrenceBuffers};
 use self::residual::{Residual, ResidualBuffers};
 use crate::architecture::{Architecture, Mixer};
 use crate::kv_cache::KvCache;
@@ -41,6 +46,8 @@ pub(crate) struct Buffers {
     input: Activations,
     attention: AttentionBuffers,
     latent: LatentBuffers,
+    recurrence: RecurrenceBuffers,
+    convolution: ConvolutionBuffers,
     hidden: HiddenLayer,
     experts: ExpertsBuffers,
     kept: KeptScratch,
@@ -64,14 +71,25 @@ impl Transformer<'_> {
         logits: &mut Logits,
     ) {
         let Self { kernels, architecture, weights, ropes } = self;
-        let Buffers { placements, position_row, residual, input, attention, latent, hidden, experts, kept } =
-            buffers;
+        let Buffers {
+            placements,
+            position_row,
+            residual,
+            input,
+            attention,
+            latent,
+            recurrence,
+            convolution,
+            hidden,
+            experts,
+            kept,
+        } = buffers;
         placements.place(batch, ropes);
         let positions = &placements.positions;
         let mut residual = Residual::new(kernels, architecture, residual, positions.len());
         let tokens = batch.iter().flat_map(|step| step.tree.tokens());
         embed(kernels, architecture, weights, tokens, positions, position_row, residual.stream_mut());
-        let mut kv_layer = 0;
+        let (mut kv_layer, mut recurrent_layer) = (0, 0);
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
         for (block, weights) in blocks.zip(weights.layers.iter().flatten()) {
             residual.read(block.input, weights.norm.as_ref(), weights.mixer.input_codes(), input);
@@ -85,10 +103,21 @@ impl Transformer<'_> {
                     kv_layer += 1;
                 }
                 (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
-                    let (rope, norm) = (&ropes[spec.rope], architecture.norm);
+                    let (rope, norm) = (spec.rope.map(|rope| &ropes[rope]), architecture.norm);
                     let block = LatentAttentionBlock { kernels, spec, weights, norm, rope, kv_layer };
                     block.run(batch, placements, input, latent, out);
                     kv_layer += 1;
+                }
+                (Mixer::Recurrence(spec), MixerWeights::Recurrence(weights)) => {
+                    let epsilon = architecture.norm.epsilon;
+                    let block = RecurrenceBlock { kernels, spec, weights, epsilon, layer: recurrent_layer };
+                    block.run(batch, placements, input, recurrence, out);
+                    recurrent_layer += 1;
+                }
+                (Mixer::Convolution(spec), MixerWeights::Convolution(weights)) => {
+                    let block = ConvolutionBlock { kernels, spec, weights, layer: recurrent_layer };
+                    block.run(batch, placements, input, convolution, out);
+                    recurrent_layer += 1;
                 }
                 (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
                     run_mlp(kernels, spec, mlp, input, hidden, out);
@@ -98,6 +127,9 @@ impl Transformer<'_> {
                 }
                 _ => unreachable!("weights are loaded as the architecture says"),
             }
+        }
+        for step in batch.iter_mut() {
+            step.cache.states().end();
         }
         let head = OutputHead { kernels, architecture, weights };
         head.run(batch, placements, &mut residual, input, kept, logits);

@@ -8,5 +8,6 @@ mod source;
 
 pub(crate) use self::loader::load;
 pub(crate) use self::parts::{
-    AttentionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights, NormWeights, Weights,
+    AttentionWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights,
+    NormWeights, RecurrenceWeights, Series, Weights,
 };

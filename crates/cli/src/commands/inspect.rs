@@ -94,6 +94,8 @@ struct CacheMemory {
     bytes_per_token: u64,
     /// Lengths of contexts with their bytes.
     contexts: Vec<(usize, u64)>,
+    /// Of a sequence, whatever its length.
+    state_bytes: u64,
 }
 
 impl Inspection {
@@ -137,7 +139,8 @@ impl Inspection {
         let mut contexts = vec![USUAL_CONTEXT.min(full), full];
         contexts.dedup();
         let contexts = contexts.into_iter().map(|tokens| (tokens, bytes_per_token * tokens as u64)).collect();
-        Some(CacheMemory { bytes_per_token, contexts })
+        let state_bytes = architecture.state_bytes() as u64;
+        Some(CacheMemory { bytes_per_token, contexts, state_bytes })
     }
 
     /// The size of the vocabulary, by the embedding.
@@ -176,7 +179,13 @@ impl Inspection {
                     format!("{} for {} tokens", DecimalBytes(bytes), HumanCount(tokens as u64))
                 })
                 .collect();
-            writeln!(out, "               KV cache {per_token} a token: {}", contexts.join(", "))?;
+            if cache.bytes_per_token > 0 {
+                writeln!(out, "               KV cache {per_token} a token: {}", contexts.join(", "))?;
+            }
+            if cache.state_bytes > 0 {
+                let bytes = DecimalBytes(cache.state_bytes);
+                writeln!(out, "               states of recurrent layers {bytes} a sequence, of any length")?;
+            }
         }
         writeln!(out, "\nMetadata")?;
         let width = self.metadata.iter().map(|(key, ..)| key.chars().count()).max().unwrap_or(0);
@@ -232,7 +241,11 @@ impl Inspection {
                 .iter()
                 .map(|(tokens, bytes)| json!({ "tokens": tokens, "bytes": bytes }))
                 .collect();
-            json!({ "bytes_per_token": cache.bytes_per_token, "contexts": contexts })
+            json!({
+                "bytes_per_token": cache.bytes_per_token,
+                "contexts": contexts,
+                "state_bytes": cache.state_bytes,
+            })
         });
         let architecture = self.architecture.as_ref();
         json!({

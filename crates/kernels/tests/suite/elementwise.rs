@@ -1,8 +1,8 @@
 //! Operators on single rows.
 
 use lookahead_kernels::{
-    Activation, Isa, activate, add, add_scaled, gate, layer_norm_in_place, rms_norm, rms_norm_in_place,
-    scale, soft_cap,
+    Activation, Isa, activate, add, add_scaled, exp_of_product, gate, layer_norm_in_place, rms_norm,
+    rms_norm_in_place, scale, soft_cap, unit_length,
 };
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ proptest! {
     ) {
         let weight: Vec<f32> = x.iter().map(|x| x * seed + 0.5).collect();
         let run = |isa: Isa| {
-            let mut rows = vec![x.clone(); 9];
+            let mut rows = vec![x.clone(); 10];
             rms_norm(isa, &x, &weight, 1e-5, &mut rows[0]);
             gate(isa, Activation::Silu, &x, &weight, &mut rows[1]);
             gate(isa, Activation::GeluTanh, &x, &weight, &mut rows[2]);
@@ -32,6 +32,9 @@ proptest! {
             soft_cap(isa, &mut rows[4], 5.0);
             activate(isa, Activation::SquaredRelu, &x, &mut rows[7]);
             gate(isa, Activation::ClampedSwish, &x, &weight, &mut rows[8]);
+            gate(isa, Activation::Sigmoid, &x, &weight, &mut rows[9]);
+            unit_length(isa, &mut rows[9], 1e-6, seed);
+            exp_of_product(isa, &mut rows[9], -seed);
             rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
         };
         let expected = run(Isa::SCALAR);

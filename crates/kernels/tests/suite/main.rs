@@ -10,4 +10,5 @@ mod definition;
 mod elementwise;
 mod matrix;
 mod quantize;
+mod recurrence;
 mod rope;

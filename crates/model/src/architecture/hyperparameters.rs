@@ -8,7 +8,8 @@ use lookahead_kernels::{Activation, RopePairs};
 use serde_json::Value;
 
 use super::layer::{
-    Attention, ExpertGroups, Experts, Layer, Mixer, Mlp, RouterScores, Routing, SharedExpert, Wiring,
+    Attention, Decay, ExpertGroups, Experts, Layer, MOST_TAPS, Mixer, Mlp, Recurrence, RecurrenceGate,
+    RouterScores, Routing, SharedExpert, UpdateRule, Wiring,
 };
 use super::model::{Architecture, Embedding, Norm, NormKind};
 use super::rope::{Rope, RopeFactors};
@@ -39,15 +40,27 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("rope.freq_base", &["rope_theta", "rotary_emb_base"]),
     ("rope.dimension_count", &["rotary_dim"]),
     ("expert_count", &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"]),
-    ("expert_used_count", &["num_experts_per_tok", "moe_topk", "moe_k"]),
+    ("expert_used_count", &["num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"]),
     ("expert_feed_forward_length", &["moe_intermediate_size"]),
     ("expert_shared_feed_forward_length", &["shared_expert_intermediate_size", "shared_intermediate_size"]),
-    ("expert_shared_count", &["n_shared_experts", "moe_num_shared_experts", "num_shared_expert"]),
-    ("expert_group_count", &["n_group"]),
+    (
+        "expert_shared_count",
+        &["n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"],
+    ),
+    ("expert_group_count", &["n_group", "num_expert_group"]),
     ("expert_group_used_count", &["topk_group"]),
-    ("expert_weights_norm", &["norm_topk_prob"]),
+    ("expert_weights_norm", &["norm_topk_prob", "moe_renormalize"]),
     ("expert_weights_scale", &["routed_scaling_factor"]),
-    ("leading_dense_block_count", &["first_k_dense_replace", "moe_layer_start_index"]),
+    ("leading_dense_block_count", &["first_k_dense_replace", "moe_layer_start_index", "num_dense_layers"]),
+    ("ssm.conv_kernel", &["linear_conv_kernel_dim", "short_conv_kernel_size", "mamba_d_conv", "conv_kernel"]),
+    ("ssm.state_size", &["linear_key_head_dim", "mamba_d_state", "ssm_state_size", "state_size"]),
+    ("ssm.group_count", &["linear_num_key_heads", "mamba_n_groups", "n_groups"]),
+    ("ssm.time_step_rank", &["linear_num_value_heads", "mamba_n_heads", "mamba_num_heads", "num_heads"]),
+    ("ssm.head_length", &["linear_value_head_dim", "mamba_d_head", "mamba_head_dim", "head_dim"]),
+    ("shortconv.l_cache", &["conv_L_cache"]),
+    ("kda.head_dim", &["linear_head_dim"]),
+    ("kda.safe_gate", &["kda_safe_gate"]),
+    ("kda.gate_lower_bound", &["kda_lower_bound"]),
     ("embedding_scale", &["embedding_multiplier"]),
     ("residual_scale", &["residual_multiplier"]),
     ("attention.scale", &["attention_multiplier"]),
@@ -116,10 +129,21 @@ impl<'a> Hyperparameters<'a> {
         }
     }
 
-    /// A whole number, or `None`. In `config.json` a list with the same one for each layer will do.
+    /// A whole number, or `None`. A list with the same one for each layer will do, and in GGUF files one with the same for each layer
+    /// that has any.
     pub(super) fn number(&self, name: &str) -> Result<Option<usize>, LoadError> {
         let number = match self.files {
-            ModelFiles::Gguf(file) => file.metadata().u32(&self.key(name))?.map(|count| count as usize),
+            ModelFiles::Gguf(file) => match self.layer_numbers(name)? {
+                None => file.metadata().u32(&self.key(name))?.map(|count| count as usize),
+                Some(numbers) => {
+                    let mut numbers = numbers.into_iter().filter(|&number| number > 0);
+                    let first = numbers.next().unwrap_or(0);
+                    if numbers.any(|other| other != first) {
+                        return Err(self.invalid(name, "the same number for each layer"));
+                    }
+                    Some(first)
+                }
+            },
             ModelFiles::Checkpoint(_) => match self.field(name) {
                 None => None,
                 Some(value) => {
@@ -152,16 +176,28 @@ impl<'a> Hyperparameters<'a> {
 
     /// A positive number, or `None`.
     pub(super) fn float(&self, name: &str) -> Result<Option<f32>, LoadError> {
-        let value = match self.files {
-            ModelFiles::Gguf(file) => file.metadata().f32(&self.key(name))?,
-            ModelFiles::Checkpoint(_) => match self.field(name) {
-                None => None,
-                Some(value) => Some(value.as_f64().ok_or_else(|| self.invalid(name, "a number"))? as f32),
-            },
-        };
-        match value {
+        match self.any_float(name)? {
             Some(value) if !value.is_finite() || value <= 0.0 => Err(self.invalid(name, "a positive number")),
             value => Ok(value),
+        }
+    }
+
+    /// A negative number.
+    pub(super) fn negative(&self, name: &str) -> Result<f32, LoadError> {
+        let value = self.any_float(name)?.filter(|value| value.is_finite() && *value < 0.0);
+        value.ok_or_else(|| self.invalid(name, "a negative number"))
+    }
+
+    fn any_float(&self, name: &str) -> Result<Option<f32>, LoadError> {
+        match self.files {
+            ModelFiles::Gguf(file) => Ok(file.metadata().f32(&self.key(name))?),
+            ModelFiles::Checkpoint(_) => match self.field(name) {
+                None => Ok(None),
+                Some(value) => value
+                    .as_f64()
+                    .map(|value| Some(value as f32))
+                    .ok_or_else(|| self.invalid(name, "a number")),
+            },
         }
     }
 
@@ -186,6 +222,114 @@ impl<'a> Hyperparameters<'a> {
         }
     }
 
+    /// A number for each layer, where a GGUF file has a list of them.
+    pub(super) fn layer_numbers(&self, name: &str) -> Result<Option<Vec<usize>>, LoadError> {
+        let (ModelFiles::Gguf(file), key) = (self.files, self.key(name)) else { return Ok(None) };
+        if !matches!(file.metadata().get(&key), Some(crate::gguf::Value::Array(_))) {
+            return Ok(None);
+        }
+        Ok(Some(file.metadata().require_u32s(&key)?.into_iter().map(|number| number as usize).collect()))
+    }
+
+    /// Which layers have attention, of a model of which others have something else; all but every `n`-th have none where the files do not
+    /// say.
+    pub(super) fn attention_layers(&self, n: usize) -> Result<Vec<bool>, LoadError> {
+        let layers = self.count("block_count")?;
+        let (name, found) = match self.files {
+            ModelFiles::Gguf(file) => {
+                let name = "attention.recurrent_layers";
+                match (
+                    self.layer_numbers("attention.head_count_kv")?,
+                    file.metadata().bools(&self.key(name))?,
+                ) {
+                    (Some(heads), _) => {
+                        ("attention.head_count_kv", Some(heads.iter().map(|&heads| heads > 0).collect()))
+                    }
+                    (None, Some(recurrent)) => (name, Some(recurrent.iter().map(|flag| !flag).collect())),
+                    (None, None) => (name, None),
+                }
+            }
+            ModelFiles::Checkpoint(_) => {
+                let name = if self.has_field("layer_types") { "layer_types" } else { "layers_block_type" };
+                let names = self.names(name)?;
+                (
+                    name,
+                    names.map(|names| {
+                        names
+                            .iter()
+                            .map(|name| name.ends_with("attention") && *name != "linear_attention")
+                            .collect()
+                    }),
+                )
+            }
+        };
+        let found: Vec<bool> = if let Some(found) = found {
+            found
+        } else {
+            let every = self.optional_count("full_attention_interval")?.unwrap_or(n);
+            (1..=layers).map(|layer| layer.is_multiple_of(every)).collect()
+        };
+        if found.len() != layers {
+            return Err(self.invalid(name, "as many entries as there are layers"));
+        }
+        Ok(found)
+    }
+
+    /// Heads of linear attention, of keys and of values, and their dimensions.
+    ///
+    /// # Errors
+    /// If heads do not share keys evenly, or the convolution sees more tokens than there is room for.
+    pub(super) fn recurrence(
+        &self,
+        rule: UpdateRule,
+        decay: Decay,
+        gate: RecurrenceGate,
+    ) -> Result<Recurrence, LoadError> {
+        let (heads, key_heads) = (self.count("ssm.time_step_rank")?, self.count("ssm.group_count")?);
+        if !heads.is_multiple_of(key_heads) {
+            return Err(self.invalid("ssm.group_count", "a divisor of the number of heads"));
+        }
+        let value_dim = if self.is_gguf() {
+            let inner = self.count("ssm.inner_size")?;
+            if !inner.is_multiple_of(heads) {
+                return Err(self.invalid("ssm.inner_size", "a multiple of the number of heads"));
+            }
+            inner / heads
+        } else {
+            self.count("ssm.head_length")?
+        };
+        let key_dim = self.count("ssm.state_size")?;
+        let taps = self.taps("ssm.conv_kernel")?;
+        Ok(Recurrence { heads, key_heads, interleaved: false, key_dim, value_dim, taps, rule, decay, gate })
+    }
+
+    /// Checks that the steps of Mamba 2 have no bounds but 0: `config.json` may say so, in words that are no numbers.
+    pub(super) fn steps_are_unlimited(&self) -> Result<(), LoadError> {
+        let name = "time_step_limit";
+        let Some(limits) = self.field(name).and_then(Value::as_array) else { return Ok(()) };
+        match limits.as_slice() {
+            [least, most] if least.as_f64() == Some(0.0) && most.as_f64().is_none() => Ok(()),
+            _ => Err(self.invalid(name, "from 0 to infinity")),
+        }
+    }
+
+    /// Whether a field of `config.json`, a number or a list of them, is 1 or is not there.
+    pub(super) fn is_one(&self, name: &str) -> bool {
+        let is_one = |value: &Value| value.as_f64() == Some(1.0);
+        let Some(value) = self.field(name) else { return true };
+        value.as_array().map_or_else(|| is_one(value), |values| values.iter().all(is_one))
+    }
+
+    /// Tokens that a convolution sees.
+    pub(super) fn taps(&self, name: &str) -> Result<usize, LoadError> {
+        self.taps_of(name, self.count(name)?)
+    }
+
+    /// So many, which stand under `name`, if there is room for them.
+    pub(super) fn taps_of(&self, name: &str, taps: usize) -> Result<usize, LoadError> {
+        if taps == 0 || taps > MOST_TAPS { Err(self.invalid(name, "a number from 1 to 8")) } else { Ok(taps) }
+    }
+
     /// Numbers of layers, from `config.json` alone.
     pub(super) fn numbers(&self, name: &str) -> Result<Vec<usize>, LoadError> {
         let numbers = self.field(name).map(|value| {
@@ -202,6 +346,11 @@ impl<'a> Hyperparameters<'a> {
         let names =
             value.as_array().and_then(|names| names.iter().map(Value::as_str).collect::<Option<Vec<_>>>());
         names.map(Some).ok_or_else(|| self.invalid(name, "a list of names"))
+    }
+
+    /// A field of an object in `config.json`.
+    pub(super) fn within(&self, object: &str, name: &str) -> Option<&'a Value> {
+        self.field(object)?.get(name)
     }
 
     /// Whether `config.json` has the field.
@@ -309,6 +458,7 @@ impl<'a> Hyperparameters<'a> {
             qk_norm: None,
             norm_is_behind_rope: false,
             query_scale: None,
+            gate: None,
         })
     }
 
@@ -436,6 +586,9 @@ impl<'a> Hyperparameters<'a> {
         match kind.map(Value::as_str) {
             None | Some(Some("default" | "dynamic" | "mrope")) => Ok(rope), // dynamic: as it is, within the trained context
             Some(Some("linear")) => Ok(Rope { position_scale: 1.0 / factor()?, ..rope }),
+            Some(Some("proportional")) => {
+                Ok(Rope { dimensions: head_dim, ..rope }.turned_in_part(dimensions))
+            }
             Some(Some("llama3")) => {
                 let turns =
                     [number("low_freq_factor")?.unwrap_or(1.0), number("high_freq_factor")?.unwrap_or(4.0)];
@@ -477,10 +630,10 @@ impl<'a> Hyperparameters<'a> {
                 let magnitude = number("attention_factor")?.unwrap_or(usual);
                 Ok(Rope { factors: RopeFactors::Values(factors), magnitude, ..rope })
             }
-            Some(_) => {
-                Err(self
-                    .invalid("rope_scaling", "a type of default, linear, dynamic, llama3, yarn or longrope"))
-            }
+            Some(_) => Err(self.invalid(
+                "rope_scaling",
+                "a type of default, linear, proportional, dynamic, llama3, yarn or longrope",
+            )),
         }
     }
 
@@ -573,6 +726,16 @@ impl<'a> Hyperparameters<'a> {
         feed_forward: Mixer,
     ) -> Result<Architecture, LoadError> {
         let layer = Layer::new([attention.into(), feed_forward], Wiring::PreNorm);
+        self.stack(norm, ropes, vec![layer; self.count("block_count")?])
+    }
+
+    /// A model of these layers.
+    pub(super) fn stack(
+        &self,
+        norm: Norm,
+        ropes: Vec<Rope>,
+        layers: Vec<Layer>,
+    ) -> Result<Architecture, LoadError> {
         Ok(Architecture {
             family: self.family,
             context_length: match self.optional_count("context_length")? {
@@ -584,7 +747,7 @@ impl<'a> Hyperparameters<'a> {
             norm,
             embedding: Embedding { scale: 1.0, first_position: None, norm: false },
             ropes,
-            layers: vec![layer; self.count("block_count")?],
+            layers,
             residual_scale: 1.0,
             logit_scale: 1.0,
             logit_cap: None,

@@ -1,6 +1,6 @@
 //! Layers as lists of blocks, each of which makes something of the residual stream that is added to it.
 
-use lookahead_kernels::{Activation, KvShape};
+use lookahead_kernels::{Activation, KvShape, RecurrenceShape};
 
 /// A layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -92,6 +92,10 @@ pub enum Mixer {
     Attention(Attention),
     /// Attention over latent rows.
     Latent(LatentAttention),
+    /// Linear attention: a state that each token changes.
+    Recurrence(Recurrence),
+    /// A convolution over the last tokens, between two gates.
+    Convolution(GatedConvolution),
     /// A network: it mixes the features of a token.
     Dense(Mlp),
     /// One of several networks, or some of them.
@@ -105,6 +109,31 @@ pub enum State {
     Nothing,
     /// A row for each token: its key and its value.
     Rows(KvShape),
+    /// As much for any number of tokens.
+    Recurrent(RecurrentShape),
+}
+
+/// Sizes of a state that does not grow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecurrentShape {
+    /// Values that a token feeds in.
+    pub width: usize,
+    /// How many of the last tokens these are kept of.
+    pub window: usize,
+    /// Values of the matrices that all tokens together have come to.
+    pub matrices: usize,
+}
+
+impl RecurrentShape {
+    /// Values of it.
+    pub fn values(&self) -> usize {
+        self.window * self.width + self.matrices
+    }
+
+    /// Bytes of it.
+    pub fn bytes(&self) -> usize {
+        size_of::<f32>() * self.values()
+    }
 }
 
 impl Mixer {
@@ -113,6 +142,8 @@ impl Mixer {
         match self {
             Self::Attention(attention) => State::Rows(attention.kv_shape()),
             Self::Latent(attention) => State::Rows(attention.kv_shape()),
+            Self::Recurrence(recurrence) => State::Recurrent(recurrence.state()),
+            Self::Convolution(convolution) => State::Recurrent(convolution.state()),
             Self::Dense(_) | Self::Experts(_) => State::Nothing,
         }
     }
@@ -121,6 +152,24 @@ impl Mixer {
 impl From<Attention> for Mixer {
     fn from(attention: Attention) -> Self {
         Self::Attention(attention)
+    }
+}
+
+impl From<Mlp> for Mixer {
+    fn from(mlp: Mlp) -> Self {
+        Self::Dense(mlp)
+    }
+}
+
+impl From<Recurrence> for Mixer {
+    fn from(recurrence: Recurrence) -> Self {
+        Self::Recurrence(recurrence)
+    }
+}
+
+impl From<GatedConvolution> for Mixer {
+    fn from(convolution: GatedConvolution) -> Self {
+        Self::Convolution(convolution)
     }
 }
 
@@ -153,8 +202,10 @@ pub struct LatentAttention {
     pub value_dim: usize,
     /// Factor on the dot products of queries and keys.
     pub scale: f32,
-    /// Which of [`Architecture::ropes`](super::Architecture::ropes) they are turned by.
-    pub rope: usize,
+    /// Which of [`Architecture::ropes`](super::Architecture::ropes) they are turned by; they stay as they are if `None`.
+    pub rope: Option<usize>,
+    /// Whether what each head gives is multiplied with the sigmoid of a linear map of the token.
+    pub gated: bool,
 }
 
 impl LatentAttention {
@@ -166,6 +217,153 @@ impl LatentAttention {
     /// Dimensions of a head's query.
     pub fn query_dim(&self) -> usize {
         self.plain_dim + self.rope_dim
+    }
+}
+
+/// Linear attention with a state that decays: Gated DeltaNet, Kimi delta attention, Mamba 2.
+///
+/// Queries, keys and values go through a short causal convolution and a SiLU; then each head takes them through its state
+/// (`lookahead_kernels::recur`), and what it reads there is gated and perhaps normalised.
+///
+/// Sources: Yang et al., "Gated Delta Networks" (2024); Kimi Team, "Kimi Linear" (2025); Dao and Gu, "Transformers are SSMs" (2024).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recurrence {
+    /// Heads, each with a state.
+    pub heads: usize,
+    /// Heads of keys and queries, a divisor of the heads.
+    pub key_heads: usize,
+    /// Whether a head of keys serves every `key_heads`-th head; else heads that follow one another.
+    pub interleaved: bool,
+    /// Dimensions of a key and a query.
+    pub key_dim: usize,
+    /// Dimensions of a value.
+    pub value_dim: usize,
+    /// Tokens that the convolution sees, the last one included: at most [`MOST_TAPS`].
+    pub taps: usize,
+    /// How a token changes the state.
+    pub rule: UpdateRule,
+    /// How the state decays.
+    pub decay: Decay,
+    /// What becomes of what is read.
+    pub gate: RecurrenceGate,
+}
+
+/// The most tokens that a convolution sees.
+pub const MOST_TAPS: usize = 8;
+
+/// How a token changes a state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpdateRule {
+    /// Queries and keys have unit length, and values are corrected by what the state gives for the key already, at a rate of the
+    /// token's own. The order of the convolution's channels is queries, keys, values.
+    Delta,
+    /// Values are added times the step that the state decays by, and what is read has a share of the value itself. The order is
+    /// values, keys, queries.
+    Step,
+}
+
+/// How a state decays: by `e^-(rate softplus(x + bias))`, `x` a linear map of the token.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Decay {
+    /// By a factor for each head.
+    OfHeads,
+    /// By a factor for each dimension of a head's keys.
+    OfKeys,
+    /// The same, but by `e^(bound sigmoid(rate (x + bias)))`: `bound` is negative.
+    OfKeysWithin(f32),
+}
+
+/// What becomes of what a recurrence reads: it is multiplied with the activation of a linear map of the token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecurrenceGate {
+    /// The activation.
+    pub activation: Activation,
+    /// Parts of it that are normalised, each by itself; none if `None`.
+    pub norm_groups: Option<usize>,
+    /// Whether it is normalised after it is gated, not before.
+    pub norm_is_behind: bool,
+}
+
+impl Recurrence {
+    /// Channels of the convolution.
+    pub fn channels(&self) -> usize {
+        2 * self.key_heads * self.key_dim + self.heads * self.value_dim
+    }
+
+    /// Numbers that decays are made of.
+    pub fn decay_inputs(&self) -> usize {
+        self.heads * self.decays()
+    }
+
+    /// Numbers that rates are made of.
+    pub fn rate_inputs(&self) -> usize {
+        match self.rule {
+            UpdateRule::Delta => self.heads,
+            UpdateRule::Step => 0,
+        }
+    }
+
+    /// Decays of a head.
+    pub fn decays(&self) -> usize {
+        match self.decay {
+            Decay::OfHeads => 1,
+            Decay::OfKeys | Decay::OfKeysWithin(_) => self.key_dim,
+        }
+    }
+
+    /// What the kernel is given; `skips` are the shares of values in what is read.
+    pub fn shape<'a>(&self, skips: &'a [f32]) -> RecurrenceShape<'a> {
+        let &Self { heads, key_heads, interleaved, key_dim, value_dim, rule, .. } = self;
+        let (keys, values) = (key_heads * key_dim, heads * value_dim);
+        let [queries_at, keys_at, values_at] = match rule {
+            UpdateRule::Delta => [0, keys, 2 * keys],
+            UpdateRule::Step => [values + keys, values, 0],
+        };
+        let decay = self.channels();
+        let rates = decay + self.decay_inputs();
+        RecurrenceShape {
+            heads,
+            key_heads,
+            interleaved,
+            key_dim,
+            value_dim,
+            delta: rule == UpdateRule::Delta,
+            decays: self.decays(),
+            queries: queries_at,
+            keys: keys_at,
+            values: values_at,
+            decay,
+            rates,
+            width: rates + heads,
+            skips,
+        }
+    }
+
+    /// What it keeps.
+    pub fn state(&self) -> RecurrentShape {
+        RecurrentShape {
+            width: self.channels() + self.decay_inputs() + self.rate_inputs(),
+            window: self.taps - 1,
+            matrices: self.shape(&[]).state_len(),
+        }
+    }
+}
+
+/// `output(c * convolution(b * x))`, where `b`, `c` and `x` are linear maps of the token.
+///
+/// Source: Liquid AI, "LFM2 Technical Report" (2025).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GatedConvolution {
+    /// Channels.
+    pub width: usize,
+    /// Tokens that it sees, the last one included: at most [`MOST_TAPS`].
+    pub taps: usize,
+}
+
+impl GatedConvolution {
+    /// What it keeps.
+    pub fn state(&self) -> RecurrentShape {
+        RecurrentShape { width: self.width, window: self.taps - 1, matrices: 0 }
     }
 }
 
@@ -198,6 +396,27 @@ pub struct Attention {
     pub norm_is_behind_rope: bool,
     /// A factor on queries that grows with the position.
     pub query_scale: Option<QueryScale>,
+    /// Whether what attention gives is multiplied with the sigmoid of a linear map of the token.
+    pub gate: Option<AttentionGate>,
+}
+
+/// What a gate behind attention has a factor for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttentionGate {
+    /// Each head.
+    OfHeads,
+    /// Each value of each head. The maps are in one tensor with those of the queries, head by head.
+    OfValues,
+}
+
+impl AttentionGate {
+    /// How many factors there are.
+    pub fn factors(self, attention: &Attention) -> usize {
+        match self {
+            Self::OfHeads => attention.heads,
+            Self::OfValues => attention.heads * attention.value_dim,
+        }
+    }
 }
 
 impl Attention {

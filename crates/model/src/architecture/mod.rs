@@ -12,8 +12,9 @@ mod rope;
 pub(crate) mod tensor_names;
 
 pub use self::layer::{
-    Attention, Block, ExpertGroups, Experts, Input, LatentAttention, Layer, Mixer, Mlp, QkNorm, QueryScale,
-    RouterScores, Routing, SharedExpert, State, Wiring,
+    Attention, AttentionGate, Block, Decay, ExpertGroups, Experts, GatedConvolution, Input, LatentAttention,
+    Layer, MOST_TAPS, Mixer, Mlp, QkNorm, QueryScale, Recurrence, RecurrenceGate, RecurrentShape,
+    RouterScores, Routing, SharedExpert, State, UpdateRule, Wiring,
 };
 pub use self::model::{Architecture, Embedding, Norm, NormKind};
 pub use self::rope::{Rope, RopeFactors};

@@ -2,7 +2,7 @@
 
 use lookahead_kernels::KvType;
 
-use super::layer::{Attention, Experts, Layer, Mixer, State, Wiring};
+use super::layer::{Attention, Experts, LatentAttention, Layer, Mixer, RecurrentShape, State, Wiring};
 use super::rope::Rope;
 
 /// A decoder-only model: embedding, layers, norm, output head.
@@ -68,10 +68,23 @@ impl Architecture {
     /// Bytes of keys and values of one token, over all layers: what the KV cache grows by.
     pub fn kv_bytes_per_token(&self, kv_type: KvType) -> usize {
         let bytes = |state| match state {
-            State::Nothing => 0,
+            State::Nothing | State::Recurrent(_) => 0,
             State::Rows(shape) => shape.row_bytes(kv_type),
         };
         self.states().map(bytes).sum()
+    }
+
+    /// Bytes of the states of recurrent layers of one sequence, whatever its length.
+    pub fn state_bytes(&self) -> usize {
+        self.recurrent_states().map(|state| state.bytes()).sum()
+    }
+
+    /// The states that do not grow, first to last.
+    pub(crate) fn recurrent_states(&self) -> impl Iterator<Item = RecurrentShape> {
+        self.states().filter_map(|state| match state {
+            State::Recurrent(shape) => Some(shape),
+            State::Nothing | State::Rows(_) => None,
+        })
     }
 
     /// Puts the blocks of all layers together in this way.
@@ -90,6 +103,17 @@ impl Architecture {
         }
     }
 
+    /// Gives `mixer` to the layers without attention, in its place.
+    pub(super) fn replace_attention(&mut self, has_attention: &[bool], mixer: &Mixer) {
+        for (layer, _) in self.layers.iter_mut().zip(has_attention).filter(|(_, has)| !**has) {
+            for block in &mut layer.blocks {
+                if let Mixer::Attention(_) | Mixer::Latent(_) = block.mixer {
+                    block.mixer = mixer.clone();
+                }
+            }
+        }
+    }
+
     /// Lets the attention blocks that `slides` says see a window; `ropes` are that of those and that of the others.
     pub(super) fn slide(&mut self, slides: &[bool], window: usize, ropes: [Option<usize>; 2]) {
         for (attention, &slides) in self.attention_mut().zip(slides) {
@@ -98,12 +122,30 @@ impl Architecture {
         }
     }
 
+    /// The mixtures of experts, first to last.
+    pub(super) fn experts_mut(&mut self) -> impl Iterator<Item = &mut Experts> {
+        let blocks = self.layers.iter_mut().flat_map(|layer| &mut layer.blocks);
+        blocks.filter_map(|block| match &mut block.mixer {
+            Mixer::Experts(experts) => Some(experts),
+            _ => None,
+        })
+    }
+
+    /// The latent attention blocks, first to last.
+    pub(super) fn latent_mut(&mut self) -> impl Iterator<Item = &mut LatentAttention> {
+        let blocks = self.layers.iter_mut().flat_map(|layer| &mut layer.blocks);
+        blocks.filter_map(|block| match &mut block.mixer {
+            Mixer::Latent(attention) => Some(attention),
+            _ => None,
+        })
+    }
+
     /// The attention blocks, first to last.
     pub(super) fn attention_mut(&mut self) -> impl Iterator<Item = &mut Attention> {
         let blocks = self.layers.iter_mut().flat_map(|layer| &mut layer.blocks);
         blocks.filter_map(|block| match &mut block.mixer {
             Mixer::Attention(attention) => Some(attention),
-            Mixer::Latent(_) | Mixer::Dense(_) | Mixer::Experts(_) => None,
+            _ => None,
         })
     }
 }

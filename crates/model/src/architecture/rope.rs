@@ -36,6 +36,13 @@ pub enum RopeFactors {
 }
 
 impl Rope {
+    /// As if it turned so many dimensions, in pairs of all: the others have angles of 0.
+    pub(super) fn turned_in_part(self, dimensions: usize) -> Self {
+        let factors =
+            (0..self.dimensions / 2).map(|pair| if pair < dimensions / 2 { 1.0 } else { f32::INFINITY });
+        Self { factors: RopeFactors::Values(factors.collect()), ..self }
+    }
+
     /// The table of angles; `tensor` are the factors if they are a tensor that the file has.
     pub(crate) fn table(&self, tensor: Option<&[f32]>) -> RopeTable {
         let factors = match &self.factors {

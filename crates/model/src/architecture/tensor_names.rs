@@ -12,7 +12,7 @@ pub(crate) struct TensorName<'a> {
     pub(crate) part: &'a str,
     /// Which expert's, or which head's, where a checkpoint has a tensor for each.
     pub(crate) index: Option<usize>,
-    /// `weight` or `bias`.
+    /// `weight` or `bias`; empty if the name ends with the part.
     pub(crate) kind: &'static str,
 }
 
@@ -20,10 +20,12 @@ impl TensorName<'_> {
     /// What a GGUF file calls the tensor.
     pub(crate) fn in_gguf(&self) -> String {
         let Self { layer, part, kind, .. } = *self;
-        match layer {
-            Some(layer) => format!("blk.{layer}.{part}.{kind}"),
+        let name = match part.strip_prefix('=') {
+            Some(whole) => whole.to_owned(),
+            None if kind.is_empty() => part.to_owned(),
             None => format!("{part}.{kind}"),
-        }
+        };
+        layer.map_or_else(|| name.clone(), |layer| format!("blk.{layer}.{name}"))
     }
 }
 
@@ -53,7 +55,7 @@ pub(crate) enum Stacking {
 pub(crate) struct Layout {
     /// Tables of names, the first that has a part counts.
     pub(crate) names: &'static [&'static Names],
-    /// Parts that go by another part's name if files have that.
+    /// Parts that go by another part's name if files have that; behind `=` stands a name without the kind.
     pub(crate) aliases: &'static [(&'static str, &'static str)],
     /// How `attn_qkv` is laid out.
     pub(crate) qkv: FusedQkv,
@@ -65,6 +67,8 @@ pub(crate) struct Layout {
     pub(crate) unit_head_rows: Option<usize>,
     /// How the matrices of experts are stored, and norms of heads that have one each.
     pub(crate) stacking: Stacking,
+    /// How fast a state decays, of the number that is stored for it.
+    pub(crate) decay_rate: fn(f32) -> f32,
 }
 
 impl Layout {
@@ -78,12 +82,13 @@ impl Layout {
             transposed: false,
             unit_head_rows: None,
             stacking: Stacking::Apart,
+            decay_rate: |logarithm| libm::exp(f64::from(logarithm)) as f32,
         }
     }
 
     /// How the family's GGUF files store tensors: all but the aliases is the same for all families.
     pub(crate) fn of_gguf(self) -> Self {
-        Self { aliases: self.aliases, stacking: Stacking::Rows, ..Self::new(&[]) }
+        Self { aliases: self.aliases, stacking: Stacking::Rows, decay_rate: f32::abs, ..Self::new(&[]) }
     }
 
     /// The name itself, after its alias if it has one.
@@ -98,14 +103,14 @@ impl Layout {
 
     /// What a checkpoint calls the tensor: the first of these that it has. Some are saved without the name of the whole
     /// model in front, or with that of a larger one that it is part of.
-    pub(crate) fn in_checkpoint(&self, name: &TensorName<'_>) -> Option<[String; 3]> {
+    pub(crate) fn in_checkpoint(&self, name: &TensorName<'_>) -> Option<[String; 4]> {
         let TensorName { layer, part, index, kind } = *name;
         let full = self.names.iter().find_map(|names| {
             let table = if layer.is_some() { names.layer } else { names.model };
             let theirs = table.iter().find(|(ours, _)| *ours == part)?.1;
             let theirs = index.map_or(theirs.to_owned(), |index| theirs.replace("{}", &index.to_string()));
             let theirs = match (theirs.strip_prefix('='), kind) {
-                (Some(whole), "weight") => whole.to_owned(),
+                (Some(whole), "weight" | "") => whole.to_owned(),
                 (Some(whole), _) => format!("{whole}_{kind}"),
                 (None, _) => format!("{theirs}.{kind}"),
             };
@@ -116,7 +121,8 @@ impl Layout {
         })?;
         let without = full.split_once('.').map_or_else(String::new, |(_, rest)| rest.to_owned());
         let within = format!("language_model.{full}");
-        Some([full, without, within])
+        let inside = format!("model.language_model.{without}");
+        Some([full, without, within, inside])
     }
 }
 

@@ -1,7 +1,8 @@
 //! Attention of each sequence's nodes over its own cache.
 
 use lookahead_kernels::{
-    Activations, Attended, AttentionScratch, AttentionShape, Kernels, RopeTable, attention, scale,
+    Activation, Activations, Attended, AttentionScratch, AttentionShape, Isa, Kernels, RopeTable, attention,
+    gate, scale, sigmoid,
 };
 
 use super::linear::apply;
@@ -20,6 +21,7 @@ pub(super) struct AttentionBuffers {
     values: Vec<f32>,
     /// What attention makes of the values.
     mixed: Vec<f32>,
+    gates: Vec<f32>,
     scratch: AttentionScratch,
 }
 
@@ -45,8 +47,15 @@ impl AttentionBlock<'_> {
         out: &mut Vec<f32>,
     ) {
         let Self { kernels, spec, weights, .. } = *self;
-        let AttentionBuffers { queries, keys, values, mixed, scratch } = buffers;
+        let AttentionBuffers { queries, keys, values, mixed, gates, scratch } = buffers;
         apply(kernels, input, [(&weights.query, queries), (&weights.key, keys), (&weights.value, values)]);
+        let gate_width = match (spec.gate, &weights.gate) {
+            (Some(gate), Some(linear)) => {
+                apply(kernels, input, [(linear, gates)]);
+                gate.factors(spec)
+            }
+            _ => 0,
+        };
         self.turn(placements, queries, keys);
 
         let shape = AttentionShape {
@@ -75,8 +84,9 @@ impl AttentionBlock<'_> {
         };
         attention(kernels, shape, queries, batch.len(), &attended, scratch, mixed);
         let codes = weights.output.input_codes();
-        input.compute(kernels, [tokens, width], codes, [(mixed, width)], width, |_, [mixed], row| {
-            row.copy_from_slice(mixed);
+        let sources = [(&mut mixed[..], width), (&mut gates[..tokens * gate_width], gate_width)];
+        input.compute(kernels, [tokens, width], codes, sources, width, |_, [mixed, gates], row| {
+            gate_heads(kernels.isa(), gates, mixed, row);
         });
         apply(kernels, input, [(&weights.output, out)]);
     }
@@ -114,5 +124,17 @@ impl AttentionBlock<'_> {
                 scale(isa, query, factor);
             }
         });
+    }
+}
+
+/// `row = sigmoid(gates) * values`; there are as many gates as values, or one for each head, or none.
+pub(super) fn gate_heads(isa: Isa, gates: &[f32], values: &[f32], row: &mut [f32]) {
+    if gates.len() == values.len() {
+        return gate(isa, Activation::Sigmoid, gates, values, row);
+    }
+    row.copy_from_slice(values);
+    let head_dim = values.len() / gates.len().max(1);
+    for (head, gate) in row.chunks_exact_mut(head_dim).zip(gates) {
+        scale(isa, head, sigmoid(*gate));
     }
 }

@@ -6,6 +6,7 @@ use lookahead_kernels::{
     Activations, Attended, AttentionScratch, AttentionShape, Kernels, RopeTable, attention,
 };
 
+use super::attention::gate_heads;
 use super::linear::apply;
 use super::norm::{normalise, normalise_to};
 use super::placements::Placements;
@@ -29,6 +30,7 @@ pub(super) struct LatentBuffers {
     mixed: Vec<f32>,
     /// `[node][head][value_dim]`
     values: Vec<f32>,
+    gates: Vec<f32>,
     /// The input of a head's product, and what comes of it.
     head_input: Activations,
     head_result: Vec<f32>,
@@ -41,7 +43,7 @@ pub(super) struct LatentAttentionBlock<'a> {
     pub(super) spec: &'a LatentAttention,
     pub(super) weights: &'a LatentWeights,
     pub(super) norm: Norm,
-    pub(super) rope: &'a RopeTable,
+    pub(super) rope: Option<&'a RopeTable>,
     /// Which of the caches' layers is its own.
     pub(super) kv_layer: usize,
 }
@@ -58,7 +60,7 @@ impl LatentAttentionBlock<'_> {
     ) {
         let Self { kernels, spec, weights, norm, .. } = *self;
         let &LatentAttention { heads, rank, plain_dim, rope_dim, value_dim, .. } = spec;
-        let LatentBuffers { query_latents, queries, latents, absorbed, mixed, values, .. } = buffers;
+        let LatentBuffers { query_latents, queries, latents, absorbed, mixed, values, gates, .. } = buffers;
         let (head_input, head_result, scratch) =
             (&mut buffers.head_input, &mut buffers.head_result, &mut buffers.scratch);
         let tokens = placements.positions.len();
@@ -80,6 +82,9 @@ impl LatentAttentionBlock<'_> {
                 );
                 apply(kernels, head_input, [(&weights.query, queries)]);
             }
+        }
+        if let Some(linear) = &weights.gate {
+            apply(kernels, input, [(linear, gates)]);
         }
         self.turn(placements, queries, latents);
 
@@ -134,8 +139,10 @@ impl LatentAttentionBlock<'_> {
             }
         }
         let codes = weights.output.input_codes();
-        input.compute(kernels, [tokens, width], codes, [(values, width)], width, |_, [values], row| {
-            row.copy_from_slice(values);
+        let gate_width = if weights.gate.is_some() { heads } else { 0 };
+        let sources = [(&mut values[..], width), (&mut gates[..tokens * gate_width], gate_width)];
+        input.compute(kernels, [tokens, width], codes, sources, width, |_, [values, gates], row| {
+            gate_heads(kernels.isa(), gates, values, row);
         });
         apply(kernels, input, [(&weights.output, out)]);
     }
@@ -152,6 +159,7 @@ impl LatentAttentionBlock<'_> {
             let position = placements.positions[token];
             let (row, key) = latent.split_at_mut(rank);
             normalise(isa, norm, &weights.norm, row);
+            let Some(rope) = rope else { return };
             rope.rotate(isa, key, rope_dim, position);
             for head in query.chunks_exact_mut(spec.query_dim()) {
                 rope.rotate(isa, &mut head[plain_dim..], rope_dim, position);

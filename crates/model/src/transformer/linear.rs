@@ -2,7 +2,7 @@
 
 use lookahead_kernels::{Activations, Kernels, Matrix, add, multiply};
 
-use crate::weights::Linear;
+use crate::weights::{Linear, Series};
 
 /// Multiplies `input` with several matrices at once and adds their biases.
 pub(super) fn apply<const N: usize>(
@@ -24,4 +24,24 @@ pub(super) fn apply<const N: usize>(
             });
         }
     }
+}
+
+/// Multiplies `input` with one matrix, and the result perhaps with a second.
+pub(super) fn apply_series(
+    kernels: &Kernels,
+    input: &Activations,
+    series: &Series,
+    second_input: &mut Activations,
+    between: &mut Vec<f32>,
+    out: &mut Vec<f32>,
+) {
+    let Series { first, second } = series;
+    let Some(second) = second else { return apply(kernels, input, [(first, out)]) };
+    apply(kernels, input, [(first, between)]);
+    let shape = [input.tokens(), first.matrix.rows()];
+    let (codes, sources) = (second.input_codes(), [(&mut between[..], shape[1])]);
+    second_input.compute(kernels, shape, codes, sources, shape[1], |_, [between], row| {
+        row.copy_from_slice(between);
+    });
+    apply(kernels, second_input, [(second, out)]);
 }

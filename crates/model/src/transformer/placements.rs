@@ -2,10 +2,10 @@
 
 use std::ops::Range;
 
-use lookahead_kernels::{RopeTable, VisibleRows};
+use lookahead_kernels::{RopeTable, ScanPlan, VisibleRows};
 
 use crate::kv_cache::KvCache;
-use crate::language_model::{Cache, SequenceStep};
+use crate::language_model::{Cache, LogitsOf, SequenceStep};
 use crate::token_tree::TokenTree;
 
 /// Where the nodes of a pass stand.
@@ -17,6 +17,9 @@ pub(super) struct Placements {
     pub(super) positions: Vec<usize>,
     /// For each sequence, the cache rows that its nodes see. There may be more entries than sequences.
     pub(super) visible: Vec<VisibleRows>,
+    /// For each sequence, how it goes through recurrent layers: what is behind their states, then its nodes. There may be more entries
+    /// than sequences.
+    plans: Vec<ScanPlan>,
     /// A node's path.
     path: Vec<u32>,
 }
@@ -29,8 +32,14 @@ impl Placements {
         if self.visible.len() < batch.len() {
             self.visible.resize_with(batch.len(), VisibleRows::default);
         }
-        for (SequenceStep { tree, cache, .. }, visible) in batch.iter_mut().zip(&mut self.visible) {
-            cache.begin(tree.len());
+        if self.plans.len() < batch.len() {
+            self.plans.resize_with(batch.len(), ScanPlan::default);
+        }
+        let steps = batch.iter_mut().zip(&mut self.visible).zip(&mut self.plans);
+        for ((SequenceStep { tree, cache, logits_of, .. }, visible), plan) in steps {
+            let certain = certain_nodes(tree, *logits_of);
+            cache.begin(tree.len(), certain, *logits_of == LogitsOf::Last);
+            plan.plan(cache.states().behind() + certain, &tree.parents()[certain..]);
             let first = self.positions.len();
             self.positions.extend(tree.depths().iter().map(|&depth| cache.len() + depth as usize));
             self.sequences.push(first..self.positions.len());
@@ -44,6 +53,21 @@ impl Placements {
             rope.reserve(longest);
         }
     }
+
+    /// The sequences of the pass, their nodes, and how they go through recurrent layers.
+    pub(super) fn scans<'a, 'b, 'c>(
+        &'a self,
+        batch: &'b mut [SequenceStep<'c, KvCache>],
+    ) -> impl Iterator<Item = (&'b mut SequenceStep<'c, KvCache>, Range<usize>, &'a ScanPlan)> {
+        let places = self.sequences.iter().cloned().zip(&self.plans);
+        batch.iter_mut().zip(places).map(|(step, (nodes, plan))| (step, nodes, plan))
+    }
+}
+
+/// How many of the first nodes are a part of a prompt that is sure to be committed.
+fn certain_nodes(tree: &TokenTree, logits_of: LogitsOf) -> usize {
+    let last = tree.len() - 1;
+    if logits_of != LogitsOf::Every && tree.depths()[last] as usize == last { last } else { 0 }
 }
 
 /// Adds to `visible` the rows that `node` sees: the `context` rows before the tree and its path. The part of a path

@@ -6,14 +6,15 @@ use lookahead_kernels::{Kernels, Matrix, WeightType};
 
 use super::packer::Packer;
 use super::parts::{
-    AttentionWeights, BlockWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights,
-    NormWeights, SharedExpertWeights, Weights,
+    AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights,
+    MlpWeights, NormWeights, RecurrenceWeights, Series, SharedExpertWeights, Weights,
 };
 use super::rows::Rows;
 use super::source::{Part, Source};
 use crate::architecture::tensor_names::{FusedQkv, Layout, Stacking};
 use crate::architecture::{
-    Architecture, Attention, Block, Experts, LatentAttention, Layer, Mixer, Mlp, QkNorm, RopeFactors,
+    Architecture, Attention, AttentionGate, Block, Experts, GatedConvolution, LatentAttention, Layer, Mixer,
+    Mlp, QkNorm, Recurrence, RopeFactors, UpdateRule,
 };
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
@@ -80,6 +81,14 @@ impl Loader<'_> {
                 let weights = MixerWeights::Latent(self.latent_attention(layer, attention)?);
                 (weights, ["attn_norm", "post_attention_norm"])
             }
+            Mixer::Recurrence(recurrence) => {
+                let weights = MixerWeights::Recurrence(self.recurrence(layer, recurrence)?);
+                (weights, ["attn_norm", "post_attention_norm"])
+            }
+            Mixer::Convolution(convolution) => {
+                let weights = MixerWeights::Convolution(self.convolution(layer, convolution)?);
+                (weights, ["attn_norm", "post_attention_norm"])
+            }
             Mixer::Dense(mlp) => {
                 (MixerWeights::Dense(self.mlp(layer, "", mlp)?), ["ffn_norm", "post_ffw_norm"])
             }
@@ -95,8 +104,22 @@ impl Loader<'_> {
 
     fn attention(&mut self, layer: usize, attention: &Attention) -> Result<AttentionWeights, LoadError> {
         let part = |name| Part::of_layer(layer, name);
-        let [query, key, value] = self.attention_inputs(layer, attention)?;
         let &Attention { heads, kv_heads, key_dim, value_dim, .. } = attention;
+        let ([query, key, value], gate) = match attention.gate {
+            None => (self.attention_inputs(layer, attention)?, None),
+            Some(AttentionGate::OfHeads) => {
+                let gate = self.linear(part("attn_gate"), heads, self.hidden)?;
+                (self.attention_inputs(layer, attention)?, Some(gate))
+            }
+            Some(AttentionGate::OfValues) => {
+                let of_head = key_dim + value_dim;
+                let ranges = [0..key_dim, key_dim..of_head].map(|rows| of_each(heads, of_head, &rows));
+                let [query, gate] = self.cut(part("attn_q"), [heads * of_head, self.hidden], &ranges)?;
+                let key = self.linear(part("attn_k"), kv_heads * key_dim, self.hidden)?;
+                let value = self.linear(part("attn_v"), kv_heads * value_dim, self.hidden)?;
+                ([query, key, value], Some(gate))
+            }
+        };
         let qk_norms = match attention.qk_norm {
             None => None,
             Some(kind) => Some([
@@ -106,7 +129,7 @@ impl Loader<'_> {
         };
         let sinks = if attention.sinks { self.source.vector(part("attn_sinks"), heads)? } else { Vec::new() };
         let output = self.linear(part("attn_output"), self.hidden, heads * value_dim)?;
-        Ok(AttentionWeights { query, key, value, qk_norms, sinks, output })
+        Ok(AttentionWeights { query, key, value, qk_norms, sinks, gate, output })
     }
 
     /// Queries, keys and values, cut from one matrix if the file has them so.
@@ -130,13 +153,148 @@ impl Loader<'_> {
             }
             FusedQkv::ByGroup => {
                 let [query, group] = [queries, all].map(|rows| rows / kv_heads);
-                [0..query, query..query + key_dim, query + key_dim..group].map(|rows| {
-                    let starts = (0..kv_heads).map(|index| index * group);
-                    starts.map(|start| start + rows.start..start + rows.end).collect()
-                })
+                [0..query, query..query + key_dim, query + key_dim..group]
+                    .map(|rows| of_each(kv_heads, group, &rows))
             }
         };
         self.cut(fused, [all, self.hidden], &ranges)
+    }
+
+    fn recurrence(&mut self, layer: usize, recurrence: &Recurrence) -> Result<RecurrenceWeights, LoadError> {
+        let part = |name| Part::of_layer(layer, name);
+        let &Recurrence { heads, value_dim, .. } = recurrence;
+        let (channels, width) = (recurrence.channels(), heads * value_dim);
+        let (inputs, gates) = match recurrence.rule {
+            UpdateRule::Delta => self.delta_inputs(layer, recurrence)?,
+            UpdateRule::Step => {
+                let rows = width + channels + heads;
+                let ranges = [0..width, width..width + channels, width + channels..rows].map(|rows| [rows]);
+                let [gate, channels, steps] = self.cut(part("ssm_in"), [rows, self.hidden], &ranges)?;
+                (vec![channels.into(), steps.into()], gate.into())
+            }
+        };
+        let convolution = if self.source.has(part("ssm_conv1d"))? {
+            self.taps(part("ssm_conv1d"), channels, recurrence.taps)?
+        } else {
+            let keys = recurrence.key_heads * recurrence.key_dim;
+            self.joined_taps(layer, [keys, keys, width], recurrence.taps)?
+        };
+        let convolution_bias = self.source.bias(part("ssm_conv1d"), channels)?.unwrap_or_default();
+        let decay_bias = self.source.numbers(part("ssm_dt"), "bias", recurrence.decay_inputs())?;
+        let decay_rates = self.source.numbers(part("ssm_a"), "", heads)?;
+        let decay_rates = decay_rates.into_iter().map(self.source.layout().decay_rate).collect();
+        let skips = match recurrence.rule {
+            UpdateRule::Delta => Vec::new(),
+            UpdateRule::Step => self.source.numbers(part("ssm_d"), "", heads)?,
+        };
+        let norm = match (recurrence.gate.norm_groups, recurrence.rule) {
+            (None, _) => Vec::new(),
+            (Some(_), UpdateRule::Delta) => {
+                self.source.numbers(part("ssm_norm"), "weight", value_dim)?.repeat(heads)
+            }
+            (Some(_), UpdateRule::Step) => self.source.numbers(part("ssm_norm"), "weight", width)?,
+        };
+        let output = self.linear(part("ssm_out"), self.hidden, width)?;
+        Ok(RecurrenceWeights {
+            inputs,
+            gates,
+            convolution,
+            convolution_bias,
+            decay_bias,
+            decay_rates,
+            skips,
+            norm,
+            output,
+        })
+    }
+
+    /// What a recurrence of the delta rule is fed with, and its gates.
+    fn delta_inputs(
+        &mut self,
+        layer: usize,
+        recurrence: &Recurrence,
+    ) -> Result<(Vec<Series>, Series), LoadError> {
+        let part = |name| Part::of_layer(layer, name);
+        let &Recurrence { heads, key_heads, key_dim, value_dim, .. } = recurrence;
+        let (hidden, keys, width) = (self.hidden, key_heads * key_dim, heads * value_dim);
+        if self.source.has(part("attn_q"))? {
+            let mut inputs = Vec::with_capacity(5);
+            for (name, rows) in [("attn_q", keys), ("attn_k", keys), ("attn_v", width)] {
+                inputs.push(self.linear(part(name), rows, hidden)?.into());
+            }
+            inputs.push(self.series(layer, ["ssm_f_a", "ssm_f_b"], recurrence.decay_inputs())?);
+            inputs.push(self.linear(part("ssm_beta"), heads, hidden)?.into());
+            return Ok((inputs, self.series(layer, ["ssm_g_a", "ssm_g_b"], width)?));
+        }
+        let values = heads / key_heads * value_dim;
+        let (channels, gates) = if self.source.has(part("attn_qkv"))? {
+            let channels = self.linear(part("attn_qkv"), recurrence.channels(), hidden)?;
+            (channels, self.linear(part("attn_gate"), width, hidden)?)
+        } else {
+            // For each head of keys its query, its key, its values, their gates.
+            let group = 2 * key_dim + 2 * values;
+            let [queries, keys, values, gates] = [
+                0..key_dim,
+                key_dim..2 * key_dim,
+                2 * key_dim..2 * key_dim + values,
+                2 * key_dim + values..group,
+            ]
+            .map(|rows| of_each(key_heads, group, &rows));
+            let ranges = [[queries, keys, values].concat(), gates];
+            self.cut(part("ssm_in"), [key_heads * group, hidden], &ranges)?.into()
+        };
+        let (decays, rates) = if self.source.has(part("ssm_ba"))? {
+            let share = heads / key_heads;
+            let ranges = [share..2 * share, 0..share].map(|rows| of_each(key_heads, 2 * share, &rows));
+            self.cut(part("ssm_ba"), [2 * heads, hidden], &ranges)?.into()
+        } else {
+            (self.linear(part("ssm_alpha"), heads, hidden)?, self.linear(part("ssm_beta"), heads, hidden)?)
+        };
+        Ok((vec![channels.into(), decays.into(), rates.into()], gates.into()))
+    }
+
+    /// Two maps of these names, one after the other, or only the first.
+    fn series(&mut self, layer: usize, [first, second]: [&str; 2], rows: usize) -> Result<Series, LoadError> {
+        let [first, second] = [first, second].map(|name| Part::of_layer(layer, name));
+        if !self.source.has(second)? {
+            return Ok(self.linear(first, rows, self.hidden)?.into());
+        }
+        let between = self.source.row_count(first)?.unwrap_or(0);
+        let first = self.linear(first, between, self.hidden)?;
+        Ok(Series { first, second: Some(self.linear(second, rows, between)?) })
+    }
+
+    fn convolution(
+        &mut self,
+        layer: usize,
+        convolution: &GatedConvolution,
+    ) -> Result<ConvolutionWeights, LoadError> {
+        let part = |name| Part::of_layer(layer, name);
+        let &GatedConvolution { width, taps } = convolution;
+        Ok(ConvolutionWeights {
+            input: self.linear(part("shortconv.in_proj"), 3 * width, self.hidden)?,
+            convolution: self.taps(part("shortconv.conv"), width, taps)?,
+            bias: self.source.bias(part("shortconv.conv"), width)?.unwrap_or_default(),
+            output: self.linear(part("shortconv.out_proj"), self.hidden, width)?,
+        })
+    }
+
+    /// The weights of a convolution, `[tap][channel]`.
+    fn taps(&mut self, part: Part<'_>, channels: usize, taps: usize) -> Result<Vec<f32>, LoadError> {
+        let stored = self.source.numbers(part, "weight", channels * taps)?;
+        let of_tap = |tap| stored.iter().skip(tap).step_by(taps);
+        Ok((0..taps).flat_map(of_tap).copied().collect())
+    }
+
+    /// Those of queries, keys and values side by side.
+    fn joined_taps(&mut self, layer: usize, widths: [usize; 3], taps: usize) -> Result<Vec<f32>, LoadError> {
+        let names = ["ssm_conv1d_q", "ssm_conv1d_k", "ssm_conv1d_v"].map(|name| Part::of_layer(layer, name));
+        let mut parts = Vec::with_capacity(names.len());
+        for (part, width) in names.into_iter().zip(widths) {
+            parts.push((self.taps(part, width, taps)?, width));
+        }
+        let of_tap = |tap| parts.iter().flat_map(move |(part, width)| &part[tap * width..][..*width]);
+        Ok((0..taps).flat_map(of_tap).copied().collect())
     }
 
     fn latent_attention(
@@ -158,8 +316,9 @@ impl Loader<'_> {
         let down = self.linear(part("attn_kv_a_mqa"), rank + rope_dim, hidden)?;
         let norm = self.norm(part("attn_kv_a_norm"), rank)?;
         let (key_up, value_up) = self.latent_heads(layer, attention)?;
+        let gate = attention.gated.then(|| self.linear(part("attn_gate"), heads, hidden)).transpose()?;
         let output = self.linear(part("attn_output"), hidden, heads * value_dim)?;
-        Ok(LatentWeights { query_down, query, down, norm, key_up, value_up, output })
+        Ok(LatentWeights { query_down, query, down, norm, key_up, value_up, gate, output })
     }
 
     /// What makes of a query one for latent rows, and of a latent row a value, for each head.
@@ -415,4 +574,9 @@ impl Loader<'_> {
         let Self { source, packer, .. } = self;
         packer.pack(rows, || source.release_pages()).map_err(|error| source.no_matrix(&rows.name, error))
     }
+}
+
+/// The same `rows` of each of so many groups of `group` rows.
+fn of_each(count: usize, group: usize, rows: &Range<usize>) -> Vec<Range<usize>> {
+    (0..count).map(|index| index * group + rows.start..index * group + rows.end).collect()
 }

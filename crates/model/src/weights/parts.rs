@@ -50,6 +50,8 @@ pub(crate) struct BlockWeights {
 pub(crate) enum MixerWeights {
     Attention(AttentionWeights),
     Latent(LatentWeights),
+    Recurrence(RecurrenceWeights),
+    Convolution(ConvolutionWeights),
     Dense(MlpWeights),
     Experts(ExpertsWeights),
 }
@@ -64,6 +66,49 @@ pub(crate) struct AttentionWeights {
     pub(crate) qk_norms: Option<[NormWeights; 2]>,
     /// The score of each head's sink; empty if there are none.
     pub(crate) sinks: Vec<f32>,
+    /// What attention's result is multiplied with the sigmoid of.
+    pub(crate) gate: Option<Linear>,
+    pub(crate) output: Linear,
+}
+
+/// Two maps, one after the other, or one.
+#[derive(Debug)]
+pub(crate) struct Series {
+    pub(crate) first: Linear,
+    pub(crate) second: Option<Linear>,
+}
+
+/// The weights of linear attention.
+#[derive(Debug)]
+pub(crate) struct RecurrenceWeights {
+    /// Make what goes through the convolution, what decays are made of, and what rates are made of if that is something else: side by
+    /// side in this order.
+    pub(crate) inputs: Vec<Series>,
+    pub(crate) gates: Series,
+    /// `[tap][channel]`
+    pub(crate) convolution: Vec<f32>,
+    /// Empty if there is none.
+    pub(crate) convolution_bias: Vec<f32>,
+    /// Added to what decays are made of.
+    pub(crate) decay_bias: Vec<f32>,
+    /// How fast each head's state decays.
+    pub(crate) decay_rates: Vec<f32>,
+    /// The share of a head's values in what is read; empty if there is none.
+    pub(crate) skips: Vec<f32>,
+    /// Of all that heads read, side by side; empty if it is not normalised.
+    pub(crate) norm: Vec<f32>,
+    pub(crate) output: Linear,
+}
+
+/// The weights of a gated convolution.
+#[derive(Debug)]
+pub(crate) struct ConvolutionWeights {
+    /// Makes both gates and what is between them: `b`, `c`, `x`.
+    pub(crate) input: Linear,
+    /// `[tap][channel]`
+    pub(crate) convolution: Vec<f32>,
+    /// Empty if there is none.
+    pub(crate) bias: Vec<f32>,
     pub(crate) output: Linear,
 }
 
@@ -80,6 +125,8 @@ pub(crate) struct LatentWeights {
     pub(crate) key_up: Vec<Linear>,
     /// For each head: from a latent row to a value.
     pub(crate) value_up: Vec<Linear>,
+    /// A factor for each head, as its sigmoid.
+    pub(crate) gate: Option<Linear>,
     pub(crate) output: Linear,
 }
 
@@ -139,12 +186,17 @@ impl MixerWeights {
     /// The quantized forms in which the block takes its input.
     pub(crate) fn input_codes(&self) -> InputCodes {
         match self {
-            Self::Attention(AttentionWeights { query, key, value, .. }) => {
-                query.input_codes() | key.input_codes() | value.input_codes()
+            Self::Attention(AttentionWeights { query, key, value, gate, .. }) => {
+                query.input_codes() | key.input_codes() | value.input_codes() | codes_of(gate.as_ref())
             }
-            Self::Latent(LatentWeights { query_down, query, down, .. }) => {
+            Self::Recurrence(RecurrenceWeights { inputs, gates, .. }) => {
+                let all = inputs.iter().map(|series| series.first.input_codes());
+                all.fold(gates.first.input_codes(), |all, codes| all | codes)
+            }
+            Self::Convolution(ConvolutionWeights { input, .. }) => input.input_codes(),
+            Self::Latent(LatentWeights { query_down, query, down, gate, .. }) => {
                 let first = query_down.as_ref().map_or(query, |(linear, _)| linear);
-                first.input_codes() | down.input_codes()
+                first.input_codes() | down.input_codes() | codes_of(gate.as_ref())
             }
             Self::Dense(mlp) => mlp.input_codes(),
             Self::Experts(experts) => experts.input_codes(),
@@ -154,13 +206,19 @@ impl MixerWeights {
     /// The linear maps that a token is multiplied with.
     fn linears(&self, mixer: &Mixer) -> Vec<&Linear> {
         match self {
-            Self::Attention(AttentionWeights { query, key, value, output, .. }) => {
-                vec![query, key, value, output]
+            Self::Attention(AttentionWeights { query, key, value, gate, output, .. }) => {
+                [query, key, value].into_iter().chain(gate).chain([output]).collect()
             }
+            Self::Recurrence(weights) => {
+                let RecurrenceWeights { inputs, gates, output, .. } = weights;
+                inputs.iter().chain([gates]).flat_map(Series::linears).chain([output]).collect()
+            }
+            Self::Convolution(ConvolutionWeights { input, output, .. }) => vec![input, output],
             Self::Latent(weights) => {
-                let LatentWeights { query_down, query, down, key_up, value_up, output, .. } = weights;
+                let LatentWeights { query_down, query, down, key_up, value_up, gate, output, .. } = weights;
                 let query_down = query_down.iter().map(|(linear, _)| linear);
-                query_down.chain([query, down]).chain(key_up).chain(value_up).chain([output]).collect()
+                let heads = key_up.iter().chain(value_up);
+                query_down.chain([query, down]).chain(heads).chain(gate).chain([output]).collect()
             }
             Self::Dense(mlp) => mlp.linears().collect(),
             Self::Experts(weights) => {
@@ -170,6 +228,23 @@ impl MixerWeights {
                 [&weights.router].into_iter().chain(experts).chain(shared).collect()
             }
         }
+    }
+}
+
+impl From<Linear> for Series {
+    fn from(first: Linear) -> Self {
+        Self { first, second: None }
+    }
+}
+
+impl Series {
+    /// Rows of the result.
+    pub(crate) fn rows(&self) -> usize {
+        self.second.as_ref().unwrap_or(&self.first).matrix.rows()
+    }
+
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        [&self.first].into_iter().chain(&self.second)
     }
 }
 

@@ -107,6 +107,21 @@ impl<'a> Source<'a> {
         self.floats(part.tensor("weight"), len)
     }
 
+    /// The numbers of a tensor in whatever shape they are; `kind` follows its name, unless it is empty.
+    pub(super) fn numbers(
+        &mut self,
+        part: Part<'_>,
+        kind: &'static str,
+        len: usize,
+    ) -> Result<Vec<f32>, LoadError> {
+        let name = part.tensor(kind);
+        let shape = match self.files.find(self.layout, &name)? {
+            Some(stored) if stored.rows * stored.columns == len => [stored.rows, stored.columns],
+            _ => [1, len],
+        };
+        self.float_rows(name, shape)
+    }
+
     /// The bias of a part, if there is one.
     pub(super) fn bias(&mut self, part: Part<'_>, len: usize) -> Result<Option<Vec<f32>>, LoadError> {
         self.biases(part, 1, len)

@@ -5,7 +5,8 @@ use std::fmt::Write as _;
 use indicatif::HumanCount;
 use lookahead_kernels::{Activation, RopePairs};
 use lookahead_model::architecture::{
-    Architecture, Attention, Block, Experts, LatentAttention, Layer, Mixer, Mlp,
+    Architecture, Attention, AttentionGate, Block, Decay, Experts, LatentAttention, Layer, Mixer, Mlp,
+    Recurrence, UpdateRule,
 };
 
 /// A few lines, from the outside in.
@@ -62,6 +63,13 @@ fn kind(block: &Block) -> String {
     let network = match &block.mixer {
         Mixer::Attention(spec) => return format!("attention: {}", attention(spec)),
         Mixer::Latent(spec) => return format!("attention: {}", latent_attention(spec)),
+        Mixer::Recurrence(spec) => return format!("recurrence: {}", recurrence(spec)),
+        Mixer::Convolution(spec) => {
+            return format!(
+                "convolution: over {} tokens, {} channels, between two gates",
+                spec.taps, spec.width
+            );
+        }
         Mixer::Dense(mlp) => network(mlp),
         Mixer::Experts(spec) => experts(spec),
     };
@@ -103,13 +111,35 @@ fn attention(attention: &Attention) -> String {
     if attention.query_scale.is_some() {
         text.push_str(", queries scaled by their position");
     }
+    match attention.gate {
+        None => {}
+        Some(AttentionGate::OfHeads) => text.push_str(", a gate on each head"),
+        Some(AttentionGate::OfValues) => text.push_str(", a gate on each value"),
+    }
     text
 }
 
-fn latent_attention(attention: &LatentAttention) -> String {
-    let LatentAttention { heads, rank, plain_dim, rope_dim, value_dim, .. } = attention;
+fn recurrence(recurrence: &Recurrence) -> String {
+    let Recurrence { heads, key_heads, key_dim, value_dim, taps, rule, decay, .. } = recurrence;
+    let rule = match rule {
+        UpdateRule::Delta => "delta rule",
+        UpdateRule::Step => "state space (Mamba 2)",
+    };
+    let decay = match decay {
+        Decay::OfHeads => "one decay a head",
+        Decay::OfKeys | Decay::OfKeysWithin(_) => "a decay for each dimension of a key",
+    };
     format!(
-        "{heads} heads of {plain_dim} and {rope_dim} turned dimensions, values of {value_dim}, over one latent row of {rank}"
+        "{rule}, {heads} heads with states of {key_dim} x {value_dim} over {key_heads} key heads, {decay}, behind a convolution over {taps} tokens"
+    )
+}
+
+fn latent_attention(attention: &LatentAttention) -> String {
+    let LatentAttention { heads, rank, plain_dim, rope_dim, value_dim, rope, gated, .. } = attention;
+    let turned = if rope.is_some() { "turned" } else { "shared" };
+    let gate = if *gated { ", a gate on each head" } else { "" };
+    format!(
+        "{heads} heads of {plain_dim} and {rope_dim} {turned} dimensions, values of {value_dim}, over one latent row of {rank}{gate}"
     )
 }
 
@@ -128,6 +158,7 @@ fn network(mlp: &Mlp) -> String {
         Activation::Relu => "ReLU",
         Activation::SquaredRelu => "squared ReLU",
         Activation::ClampedSwish => "clamped swish",
+        Activation::Sigmoid => "sigmoid",
     };
     format!("width {}, {} {activation}", mlp.size, if mlp.gated { "gated by" } else { "with" })
 }

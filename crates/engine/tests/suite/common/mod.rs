@@ -166,7 +166,7 @@ impl LanguageModel for HashModel {
 
     fn cache_memory(&self) -> CacheMemory {
         let used_bytes = self.memory.used.load(Ordering::Relaxed);
-        CacheMemory { total_bytes: self.memory.total, used_bytes, token_bytes: 1 }
+        CacheMemory { total_bytes: self.memory.total, used_bytes, token_bytes: 1, state_bytes: 0 }
     }
 
     fn forward(

@@ -27,7 +27,7 @@ pub(super) const V3: Family = Family {
 
 const LAYOUT: Layout = Layout::new(&[&LATENT, &DEEPSEEK_EXPERTS, &LLAMA]);
 
-const LATENT: Names = Names {
+pub(super) const LATENT: Names = Names {
     model: &[],
     layers: "model.layers",
     layer: &[
@@ -55,7 +55,7 @@ fn scores(model: &Hyperparameters<'_>) -> Result<RouterScores, LoadError> {
     }
 }
 
-fn describe(model: &Hyperparameters<'_>, scores: RouterScores) -> Result<Architecture, LoadError> {
+pub(super) fn describe(model: &Hyperparameters<'_>, scores: RouterScores) -> Result<Architecture, LoadError> {
     let rope_dim = model.count(if model.is_gguf() { "rope.dimension_count" } else { "qk_rope_head_dim" })?;
     let (query_dim, value_dim) = dimensions(model, rope_dim)?;
     let pairs = match model.flag("rope_interleave")? {
@@ -74,7 +74,8 @@ fn describe(model: &Hyperparameters<'_>, scores: RouterScores) -> Result<Archite
         rope_dim,
         value_dim,
         scale: attention_scale(model)? / (query_dim as f32).sqrt(),
-        rope: 0,
+        rope: Some(0),
+        gated: false,
     };
     let dense = model.gated_mlp(Activation::Silu)?;
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;

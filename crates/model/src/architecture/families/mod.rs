@@ -2,6 +2,7 @@
 
 mod arcee;
 mod baichuan;
+mod bailing;
 mod bloom;
 mod chatglm;
 mod cohere;
@@ -10,6 +11,7 @@ mod dots1;
 mod ernie;
 mod exaone4;
 mod falcon;
+mod falcon_h1;
 mod gemma;
 mod glm4;
 mod glm4_moe;
@@ -20,10 +22,14 @@ mod gptj;
 mod granite;
 mod hunyuan;
 mod internlm2;
+mod kimi_linear;
+mod lfm2;
 mod llama;
+mod mamba2;
 mod minimax;
 mod ministral3;
 mod nemotron;
+mod nemotron_h;
 mod olmo2;
 mod olmoe;
 mod opt;
@@ -33,6 +39,7 @@ mod qwen;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
+mod qwen3_next;
 mod seed_oss;
 mod smollm3;
 mod stablelm;
@@ -44,6 +51,7 @@ use super::family::Family;
 pub(super) const ALL: &[Family] = &[
     arcee::FAMILY,
     baichuan::FAMILY,
+    bailing::LING3,
     bloom::FAMILY,
     chatglm::FAMILY,
     cohere::COHERE,
@@ -54,6 +62,7 @@ pub(super) const ALL: &[Family] = &[
     ernie::FAMILY,
     exaone4::FAMILY,
     falcon::FAMILY,
+    falcon_h1::FAMILY,
     gemma::GEMMA,
     gemma::GEMMA2,
     gemma::GEMMA3,
@@ -65,12 +74,18 @@ pub(super) const ALL: &[Family] = &[
     gpt_oss::FAMILY,
     gptj::FAMILY,
     granite::FAMILY,
+    granite::HYBRID,
     hunyuan::FAMILY,
     internlm2::FAMILY,
+    kimi_linear::FAMILY,
+    lfm2::LFM2,
+    lfm2::LFM3,
     llama::FAMILY,
+    mamba2::FAMILY,
     minimax::FAMILY,
     ministral3::FAMILY,
     nemotron::FAMILY,
+    nemotron_h::FAMILY,
     olmo2::FAMILY,
     olmoe::FAMILY,
     opt::FAMILY,
@@ -80,6 +95,8 @@ pub(super) const ALL: &[Family] = &[
     qwen2::FAMILY,
     qwen2_moe::FAMILY,
     qwen3::FAMILY,
+    qwen3_next::NEXT,
+    qwen3_next::QWEN3_5,
     seed_oss::FAMILY,
     smollm3::FAMILY,
     stablelm::FAMILY,
