@@ -27,7 +27,7 @@ enum Weights {
 
 fn weights() -> impl Strategy<Value = Weights> {
     let gguf = (
-        prop::sample::select(vec!["llama", "qwen2", "gemma3"]),
+        prop::sample::select(vec!["llama", "qwen2", "gemma3", "qwen35"]),
         prop::sample::select(WeightType::ALL.to_vec()),
     );
     let types = WeightType::WRITABLE.map(Some).into_iter().chain([None]).collect::<Vec<_>>();
@@ -225,7 +225,8 @@ fn what_cannot_run_is_refused_and_changes_nothing() {
 
 #[test]
 fn a_decode_step_allocates_nothing() {
-    let gguf = ["llama", "qwen2", "gemma3"].map(|architecture| Weights::Gguf(architecture, WeightType::Q4K));
+    let gguf = ["llama", "qwen2", "gemma3", "qwen35"]
+        .map(|architecture| Weights::Gguf(architecture, WeightType::Q4K));
     let wide = [Weights::WideValues("llama", WeightType::Q8_0)];
     let golden = Golden::NAMES.map(|name| Weights::Golden(name, None));
     for (weights, keep) in gguf

@@ -9,5 +9,6 @@ mod kv_pages;
 mod losslessness;
 mod malformed_checkpoint;
 mod malformed_gguf;
+mod recurrent_states;
 mod tokenizer_ids;
 mod tokenizer_memory;

@@ -106,15 +106,24 @@ fn ask(server: &TestServer, number: usize) -> Value {
 
 #[test]
 fn every_answer_under_load_is_the_one_given_alone() {
+    under_load_as_alone("llama", 768);
+}
+
+#[test]
+fn so_is_every_answer_of_a_model_with_recurrent_layers() {
+    under_load_as_alone("qwen35", 1536);
+}
+
+/// With memory for the longest request, but not for all that run at once.
+fn under_load_as_alone(architecture: &'static str, kv_tokens: usize) {
     // Each number is asked for at a random time, some twice.
     let numbers: Vec<usize> = (0..REQUESTS).map(|index| index * 137 % (REQUESTS * 2 / 3)).collect();
     let alone: Vec<Value> = {
         let drafts = DraftOptions { policy: None, ..options().drafts };
-        let server = TestServer::start(ServerOptions { drafts, ..options() });
+        let server = TestServer::with_architecture(ServerOptions { drafts, ..options() }, architecture, 8192);
         (0..REQUESTS * 2 / 3).map(|number| ask(&server, number)).collect()
     };
-    // Memory for the longest request, but not for all that run at once.
-    let server = TestServer::with_kv_tokens(options(), 768);
+    let server = TestServer::with_architecture(options(), architecture, kv_tokens);
     let (next, differ) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..CLIENTS {

@@ -102,7 +102,9 @@ fn load(tiny: &TinyModel, names: &[&str], kv_tokens: usize) -> (CpuModel, Served
     let tokenizer = Tokenizer::from_gguf(&gguf).unwrap();
     let template = ChatTemplate::from_gguf(&gguf, &tokenizer).unwrap();
     let model = CpuModel::load(&gguf, Kernels::new(2)).unwrap();
-    let kv_bytes = kv_tokens * model.kv_bytes_per_token();
+    // And for a recurrent state for every 256 of them.
+    let states = kv_tokens / 256 * model.architecture().state_bytes();
+    let kv_bytes = kv_tokens * model.kv_bytes_per_token() + states;
     let served = ServedModel {
         names: names.iter().map(|&name| name.to_owned()).collect(),
         prompts: Arc::new(PromptEncoder::new(Arc::new(tokenizer), template).unwrap()),
@@ -123,6 +125,12 @@ impl TestServer {
     /// With memory for about so many tokens in all KV caches.
     pub fn with_kv_tokens(options: ServerOptions, kv_tokens: usize) -> Self {
         Self::with_model(options, kv_tokens, |model| model)
+    }
+
+    /// The same of another architecture.
+    pub fn with_architecture(options: ServerOptions, architecture: &'static str, kv_tokens: usize) -> Self {
+        let tiny = TinyModel { architecture, context_length: 512, ..TinyModel::default() };
+        Self::with_models(options, vec![model(&tiny, &["tiny", "other-name"], kv_tokens)])
     }
 
     /// With what `wrap` makes of the model.
