@@ -61,7 +61,9 @@ pub use math::{exp, exp_unfused, sigmoid, softplus};
 pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, multiply, multiply_kept};
 pub use matrix_error::MatrixError;
 pub use quantize::quantize_row;
-pub use recurrence::{RecurrenceShape, ScanPlan, causal_convolution, exp_of_product, recur, unit_length};
+pub use recurrence::{
+    RecurrenceShape, ScanPlan, StateRule, causal_convolution, exp_of_product, recur, unit_length,
+};
 pub use rope::{RopePairs, RopeTable, rope_frequencies};
 pub use simd::Isa;
 pub use weight_type::WeightType;

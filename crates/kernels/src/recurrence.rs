@@ -7,6 +7,8 @@
 //! - `state[k][v] += key[k] correction[v]`
 //! - `out[v] = sum_k state[k][v] query[k]`, beginning with `skip value[v]` where there is no delta rule
 //!
+//! A selective scan (Mamba 1) is the same with a rate, a skip and decays for each column: `decay[k][v] = e^(fade[k][v] rate[v])`.
+//!
 //! Sums run over `k` in ascending order, each product fused with the addition, one token after the other: so that what comes out is
 //! a function of the tokens on the path. Columns `v` are independent: a task takes some of them through all tokens, and they
 //! stay in the nearest cache meanwhile.
@@ -33,9 +35,9 @@ pub struct RecurrenceShape<'a> {
     pub key_dim: usize,
     /// Dimensions of a value.
     pub value_dim: usize,
-    /// Whether values are corrected by what the state gives for the key.
-    pub delta: bool,
-    /// Decays of a head: one, or one a dimension of its key.
+    /// How a token changes the state.
+    pub rule: StateRule<'a>,
+    /// Decays of a head: one, or one a dimension of its key; none for a scan.
     pub decays: usize,
     /// Where the queries lie in a row of operands, `[key head][key_dim]`.
     pub queries: usize,
@@ -45,18 +47,47 @@ pub struct RecurrenceShape<'a> {
     pub values: usize,
     /// Where the decays lie, `[head][decays]`.
     pub decay: usize,
-    /// Where the rates lie, one a head.
+    /// Where the rates lie: one a head, or one a value for a scan.
     pub rates: usize,
     /// Length of a row of operands.
     pub width: usize,
-    /// Without the delta rule, a factor for each head; empty if all are 0.
-    pub skips: &'a [f32],
+}
+
+/// How a token changes a state.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StateRule<'a> {
+    /// Values are corrected by what the state gives for the key.
+    Delta,
+    /// Values are added. There is a factor for each head on the share that values have in what is read.
+    Step {
+        /// These factors.
+        skips: &'a [f32],
+    },
+    /// The same, column by column. There is one head.
+    Scan {
+        /// How fast entries of the state fade, as [`RecurrenceShape::pack`] arranges them.
+        fades: &'a [f32],
+        /// The factors of columns.
+        skips: &'a [f32],
+    },
 }
 
 impl RecurrenceShape<'_> {
     /// Values of the state of all heads: `[head][block][key_dim][column]`. All are 0 in the beginning.
     pub fn state_len(&self) -> usize {
         self.heads * self.blocks() * self.block_len()
+    }
+
+    /// A number for each entry of a state, given as `[key_dim][value_dim]`, in the order of the state.
+    pub fn pack(&self, entries: &[f32]) -> Vec<f32> {
+        let (columns, mut packed) = (self.columns(), vec![0.0; self.blocks() * self.block_len()]);
+        for (block, packed) in packed.chunks_exact_mut(self.block_len()).enumerate() {
+            let columns_of_block = block * columns..self.value_dim.min((block + 1) * columns);
+            for (row, packed) in entries.chunks_exact(self.value_dim).zip(packed.chunks_exact_mut(columns)) {
+                packed[..columns_of_block.len()].copy_from_slice(&row[columns_of_block.clone()]);
+            }
+        }
+        packed
     }
 
     /// Blocks of columns of a head.
@@ -186,20 +217,27 @@ pub fn recur(
     scratch: &mut Vec<f32>,
     out: &mut [f32],
 ) {
-    let &RecurrenceShape { heads, value_dim, width, skips, .. } = shape;
+    let &RecurrenceShape { heads, value_dim, width, .. } = shape;
     let (blocks, block_len, columns) = (shape.blocks(), shape.block_len(), shape.columns());
     let out_width = heads * value_dim;
     assert_eq!(operands.len(), plan.rows() * width, "operands of each row");
     assert_eq!(state.len(), shape.state_len(), "a state of each head");
     assert!(out.len().is_multiple_of(out_width) && out.len() <= plan.rows() * out_width, "results of rows");
-    assert!(skips.is_empty() || skips.len() == heads, "a skip for each head");
+    match shape.rule {
+        StateRule::Delta => {}
+        StateRule::Step { skips } => assert_eq!(skips.len(), heads, "a skip for each head"),
+        StateRule::Scan { fades, skips } => {
+            assert_eq!((heads, skips.len()), (1, value_dim), "one head, and a skip for each of its values");
+            assert_eq!(fades.len(), shape.state_len(), "a fade for each entry of the state");
+        }
+    }
     let silent = plan.rows() - out.len() / out_width;
     let slots_len = plan.slots * block_len;
     if scratch.len() < kernels.threads() * slots_len {
         scratch.resize(kernels.threads() * slots_len, 0.0);
     }
     let (state, out, slots) = (Disjoint::new(state), Disjoint::new(out), Disjoint::new(&mut scratch[..]));
-    let work = plan.rows() * block_len * if shape.delta { 4 } else { 3 };
+    let work = plan.rows() * block_len * 4;
     kernels.run(heads * blocks, work, |thread, task| {
         let (head, block) = (task / blocks, task % blocks);
         let first_column = block * columns;
@@ -208,7 +246,7 @@ pub fn recur(
             operands,
             head,
             columns: first_column..value_dim.min(first_column + columns),
-            skip: skips.get(head).copied().unwrap_or(0.0),
+            entries: block * block_len..(block + 1) * block_len,
         };
         // SAFETY: a thread runs one task at a time.
         let slots = unsafe { slots.part(thread * slots_len, slots_len) };
@@ -241,27 +279,30 @@ struct Task<'a> {
     operands: &'a [f32],
     head: usize,
     columns: Range<usize>,
-    skip: f32,
+    /// These columns among the entries of a head's state.
+    entries: Range<usize>,
 }
 
 impl Task<'_> {
     /// Takes the operands of a row through `state`.
     fn step(&self, kernels: &Kernels, row: usize, state: &mut [f32], out: Option<&mut [f32]>) {
-        let Self { shape, operands, head, ref columns, skip } = *self;
+        let Self { shape, operands, head, ref columns, ref entries } = *self;
         let row = &operands[row * shape.width..][..shape.width];
         let key_at = shape.key_head(head) * shape.key_dim;
-        let mut values = [0.0; MOST_GROUPS * GROUP];
-        let value_at = shape.values + head * shape.value_dim;
-        values[..columns.len()].copy_from_slice(&row[value_at..][columns.clone()]);
-        let token = Token {
-            key: &row[shape.keys + key_at..][..shape.key_dim],
-            query: &row[shape.queries + key_at..][..shape.key_dim],
-            decay: &row[shape.decay + head * shape.decays..][..shape.decays],
-            rate: row[shape.rates + head],
-            delta: shape.delta,
-            skip,
-        };
-        step(kernels.isa(), &token, state, &mut values);
+        let key = &row[shape.keys + key_at..][..shape.key_dim];
+        let query = &row[shape.queries + key_at..][..shape.key_dim];
+        let mut values = filled_up(&row[shape.values + head * shape.value_dim..][columns.clone()]);
+        if let StateRule::Scan { fades, skips } = shape.rule {
+            let rates = filled_up(&row[shape.rates..][columns.clone()]);
+            let skips = filled_up(&skips[columns.clone()]);
+            let token = ScanToken { key, query, fades: &fades[entries.clone()], rates, skips };
+            scan_step(kernels.isa(), &token, state, &mut values);
+        } else {
+            let skip = if let StateRule::Step { skips } = shape.rule { Some(skips[head]) } else { None };
+            let decay = &row[shape.decay + head * shape.decays..][..shape.decays];
+            let token = Token { key, query, decay, rate: row[shape.rates + head], skip };
+            step(kernels.isa(), &token, state, &mut values);
+        }
         if let Some(out) = out {
             out.copy_from_slice(&values[..columns.len()]);
         }
@@ -274,8 +315,24 @@ struct Token<'a> {
     query: &'a [f32],
     decay: &'a [f32],
     rate: f32,
-    delta: bool,
-    skip: f32,
+    /// By the delta rule if `None`.
+    skip: Option<f32>,
+}
+
+/// What some columns get of a token in a scan, beside the value.
+struct ScanToken<'a> {
+    key: &'a [f32],
+    query: &'a [f32],
+    fades: &'a [f32],
+    rates: [f32; MOST_GROUPS * GROUP],
+    skips: [f32; MOST_GROUPS * GROUP],
+}
+
+/// Values of columns, and zeros behind them.
+fn filled_up(values: &[f32]) -> [f32; MOST_GROUPS * GROUP] {
+    let mut all = [0.0; MOST_GROUPS * GROUP];
+    all[..values.len()].copy_from_slice(values);
+    all
 }
 
 simd_fn! {
@@ -302,7 +359,7 @@ fn step_groups<S: Simd, const G: usize>(
     let (rows, _) = state.as_chunks_mut::<GROUP>();
     let (values, _) = values.as_chunks_mut::<GROUP>();
     let mut corrections = [[simd.splat(0.0); MAX_PARTS]; G];
-    if token.delta {
+    if token.skip.is_none() {
         for (k, row) in rows.chunks_exact(G).enumerate() {
             let (decay, key) = (simd.splat(token.decay[k * stride]), simd.splat(token.key[k]));
             for g in 0..G {
@@ -313,17 +370,17 @@ fn step_groups<S: Simd, const G: usize>(
             }
         }
     }
-    let (rate, minus_one, skip) = (simd.splat(token.rate), simd.splat(-1.0), simd.splat(token.skip));
+    let (rate, minus_one) = (simd.splat(token.rate), simd.splat(-1.0));
     let mut sums = [[simd.splat(0.0); MAX_PARTS]; G];
     for g in 0..G {
         for part in 0..S::PARTS {
             let value = simd.load(&values[g], part);
-            if token.delta {
+            if let Some(skip) = token.skip {
+                corrections[g][part] = simd.mul(value, rate);
+                sums[g][part] = simd.mul(value, simd.splat(skip));
+            } else {
                 let error = simd.fma(corrections[g][part], minus_one, value);
                 corrections[g][part] = simd.mul(error, rate);
-            } else {
-                corrections[g][part] = simd.mul(value, rate);
-                sums[g][part] = simd.mul(value, skip);
             }
         }
     }
@@ -342,6 +399,43 @@ fn step_groups<S: Simd, const G: usize>(
     for g in 0..G {
         for part in 0..S::PARTS {
             simd.store(sums[g][part], &mut values[g], part);
+        }
+    }
+}
+
+simd_fn! {
+    /// Takes a token through the columns of `state` in a scan; `values` become the result.
+    fn scan_step(simd, token: &ScanToken<'_>, state: &mut [f32], values: &mut [f32; MOST_GROUPS * GROUP]) {
+        let groups = state.len() / token.key.len() / GROUP;
+        let (rows, _) = state.as_chunks_mut::<GROUP>();
+        let (fades, _) = token.fades.as_chunks::<GROUP>();
+        let ((values, _), (rates, _), (skips, _)) =
+            (values.as_chunks_mut::<GROUP>(), token.rates.as_chunks::<GROUP>(), token.skips.as_chunks::<GROUP>());
+        for g in 0..groups {
+            let mut corrections = [simd.splat(0.0); MAX_PARTS];
+            let mut sums = [simd.splat(0.0); MAX_PARTS];
+            for part in 0..S::PARTS {
+                let value = simd.load(&values[g], part);
+                corrections[part] = simd.mul(value, simd.load(&rates[g], part));
+                sums[part] = simd.mul(value, simd.load(&skips[g], part));
+            }
+            for k in 0..token.key.len() {
+                let (row, fade) = (&mut rows[k * groups + g], &fades[k * groups + g]);
+                let mut decay = [0.0; GROUP];
+                for i in 0..GROUP {
+                    decay[i] = crate::math::exp(fade[i] * rates[g][i]);
+                }
+                let (key, query) = (simd.splat(token.key[k]), simd.splat(token.query[k]));
+                for part in 0..S::PARTS {
+                    let faded = simd.mul(simd.load(row, part), simd.load(&decay, part));
+                    let state = simd.fma(key, corrections[part], faded);
+                    simd.store(state, row, part);
+                    sums[part] = simd.fma(state, query, sums[part]);
+                }
+            }
+            for part in 0..S::PARTS {
+                simd.store(sums[part], &mut values[g], part);
+            }
         }
     }
 }

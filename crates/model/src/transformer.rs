@@ -17,6 +17,7 @@ mod placements;
 mod recurrence;
 mod residual;
 mod routing;
+mod scan;
 
 use lookahead_kernels::{Activations, KeptScratch, Kernels, RopeTable};
 
@@ -30,6 +31,7 @@ use self::logits::OutputHead;
 use self::placements::Placements;
 use self::recurrence::{RecurrenceBlock, RecurrenceBuffers};
 use self::residual::{Residual, ResidualBuffers};
+use self::scan::{ScanBlock, ScanBuffers};
 use crate::architecture::{Architecture, Mixer};
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
@@ -47,6 +49,7 @@ pub(crate) struct Buffers {
     attention: AttentionBuffers,
     latent: LatentBuffers,
     recurrence: RecurrenceBuffers,
+    scan: ScanBuffers,
     convolution: ConvolutionBuffers,
     hidden: HiddenLayer,
     experts: ExpertsBuffers,
@@ -79,6 +82,7 @@ impl Transformer<'_> {
             attention,
             latent,
             recurrence,
+            scan,
             convolution,
             hidden,
             experts,
@@ -112,6 +116,12 @@ impl Transformer<'_> {
                     let epsilon = architecture.norm.epsilon;
                     let block = RecurrenceBlock { kernels, spec, weights, epsilon, layer: recurrent_layer };
                     block.run(batch, placements, input, recurrence, out);
+                    recurrent_layer += 1;
+                }
+                (Mixer::Scan(spec), MixerWeights::Scan(weights)) => {
+                    let epsilon = architecture.norm.epsilon;
+                    let block = ScanBlock { kernels, spec, weights, epsilon, layer: recurrent_layer };
+                    block.run(batch, placements, input, scan, out);
                     recurrent_layer += 1;
                 }
                 (Mixer::Convolution(spec), MixerWeights::Convolution(weights)) => {

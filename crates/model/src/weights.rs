@@ -9,5 +9,5 @@ mod source;
 pub(crate) use self::loader::load;
 pub(crate) use self::parts::{
     AttentionWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights,
-    NormWeights, RecurrenceWeights, Series, Weights,
+    NormWeights, RecurrenceWeights, ScanWeights, Series, Weights,
 };

@@ -1,6 +1,6 @@
 //! Recurrences along trees, against one token after the other in plain arithmetic.
 
-use lookahead_kernels::{Isa, Kernels, RecurrenceShape, ScanPlan, causal_convolution, recur};
+use lookahead_kernels::{Isa, Kernels, RecurrenceShape, ScanPlan, StateRule, causal_convolution, exp, recur};
 use proptest::prelude::*;
 
 fn bits(values: &[f32]) -> Vec<u32> {
@@ -10,10 +10,11 @@ fn bits(values: &[f32]) -> Vec<u32> {
 /// A shape whose operands lie one behind the other.
 fn shape(
     [heads, key_heads, key_dim, value_dim]: [usize; 4],
-    [interleaved, delta, has_decay_of_keys]: [bool; 3],
-    skips: &[f32],
+    interleaved: bool,
+    decays: usize,
+    rule: StateRule<'_>,
 ) -> RecurrenceShape<'_> {
-    let decays = if has_decay_of_keys { key_dim } else { 1 };
+    let rate_count = if let StateRule::Scan { .. } = rule { value_dim } else { heads };
     let keys = key_heads * key_dim;
     let decay = 2 * keys + heads * value_dim;
     let rates = decay + heads * decays;
@@ -23,38 +24,44 @@ fn shape(
         interleaved,
         key_dim,
         value_dim,
-        delta,
+        rule,
         decays,
         queries: 0,
         keys,
         values: 2 * keys,
         decay,
         rates,
-        width: rates + heads,
-        skips,
+        width: rates + rate_count,
     }
 }
 
-/// The states of all heads, `[head][key_dim][value_dim]`, after a token; and what it reads.
-fn step(shape: &RecurrenceShape<'_>, operands: &[f32], states: &mut [f32]) -> Vec<f32> {
+/// The states of all heads, `[head][key_dim][value_dim]`, after a token; and what it reads. `fades` are those of a scan, in the same
+/// order.
+fn step(shape: &RecurrenceShape<'_>, fades: &[f32], operands: &[f32], states: &mut [f32]) -> Vec<f32> {
     let mut out = Vec::new();
     for head in 0..shape.heads {
         let share = shape.heads / shape.key_heads;
         let key_head = if shape.interleaved { head % shape.key_heads } else { head / share };
         let at = |start: usize, k: usize| operands[start + key_head * shape.key_dim + k];
-        let decay = |k: usize| operands[shape.decay + head * shape.decays + k.min(shape.decays - 1)];
         let state = &mut states[head * shape.key_dim * shape.value_dim..];
         for v in 0..shape.value_dim {
             let value = operands[shape.values + head * shape.value_dim + v];
-            let rate = operands[shape.rates + head];
+            let (rate, skip) = match shape.rule {
+                StateRule::Delta => (operands[shape.rates + head], None),
+                StateRule::Step { skips } => (operands[shape.rates + head], Some(skips[head])),
+                StateRule::Scan { skips, .. } => (operands[shape.rates + v], Some(skips[v])),
+            };
+            let decay = |k: usize| match shape.rule {
+                StateRule::Scan { .. } => exp(fades[k * shape.value_dim + v] * rate),
+                _ => operands[shape.decay + head * shape.decays + k.min(shape.decays - 1)],
+            };
             let mut given = 0.0f32;
             for k in 0..shape.key_dim {
                 let faded = state[k * shape.value_dim + v] * decay(k);
                 given = faded.mul_add(at(shape.keys, k), given);
             }
-            let correction = if shape.delta { (value - given) * rate } else { value * rate };
-            let skip = shape.skips.get(head).copied().unwrap_or(0.0);
-            let mut read = if shape.delta { 0.0 } else { value * skip };
+            let correction = if skip.is_some() { value * rate } else { (value - given) * rate };
+            let mut read = skip.map_or(0.0, |skip| value * skip);
             for k in 0..shape.key_dim {
                 let entry = &mut state[k * shape.value_dim + v];
                 *entry = at(shape.keys, k).mul_add(correction, *entry * decay(k));
@@ -75,15 +82,25 @@ proptest! {
         key_heads in 1usize..3,
         share in 1usize..3,
         dims in (1usize..20, prop::sample::select(vec![1usize, 5, 16, 40, 64, 70, 130])),
-        flags in any::<[bool; 3]>(),
+        flags in any::<[bool; 2]>(),
+        rule in 0usize..3,
         lengths in (0usize..4, 0usize..3),
         seeds in prop::collection::vec(any::<u32>(), 1..14),
         threads in 1usize..4,
         random in any::<u64>(),
     ) {
-        let heads = key_heads * share;
-        let skips: Vec<f32> = (0..heads).map(|head| head as f32 * 0.3 - 0.2).collect();
-        let shape = shape([heads, key_heads, dims.0, dims.1], flags, &skips);
+        let (key_heads, heads) = if rule == 2 { (1, 1) } else { (key_heads, key_heads * share) };
+        let skips: Vec<f32> = (0..heads.max(dims.1)).map(|at| at as f32 * 0.3 - 0.2).collect();
+        let fades: Vec<f32> = (0..dims.0 * dims.1).map(|at| -0.1 - (at % 7) as f32).collect();
+        let sizes = [heads, key_heads, dims.0, dims.1];
+        let [interleaved, has_decay_of_keys] = flags;
+        let decays = if has_decay_of_keys { dims.0 } else { 1 };
+        let packed = shape(sizes, interleaved, 0, StateRule::Delta).pack(&fades);
+        let shape = match rule {
+            0 => shape(sizes, interleaved, decays, StateRule::Delta),
+            1 => shape(sizes, interleaved, decays, StateRule::Step { skips: &skips[..heads] }),
+            _ => shape(sizes, interleaved, 0, StateRule::Scan { fades: &packed, skips: &skips[..dims.1] }),
+        };
         let mut state = random;
         let mut next = || {
             state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -106,7 +123,7 @@ proptest! {
             let mut after: Vec<Vec<f32>> = Vec::new();
             for (row, operands) in pass.chunks(shape.width).enumerate() {
                 let mut states = plan.parent(row).map_or_else(|| begin.clone(), |parent| after[parent].clone());
-                let read = step(&shape, operands, &mut states);
+                let read = step(&shape, &fades, operands, &mut states);
                 after.push(states);
                 if row >= silent {
                     expected.extend(bits(&read));

@@ -1,6 +1,6 @@
 //! Layers as lists of blocks, each of which makes something of the residual stream that is added to it.
 
-use lookahead_kernels::{Activation, KvShape, RecurrenceShape};
+use lookahead_kernels::{Activation, KvShape, RecurrenceShape, StateRule};
 
 /// A layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -94,6 +94,8 @@ pub enum Mixer {
     Latent(LatentAttention),
     /// Linear attention: a state that each token changes.
     Recurrence(Recurrence),
+    /// The same channel by channel: Mamba 1.
+    Scan(SelectiveScan),
     /// A convolution over the last tokens, between two gates.
     Convolution(GatedConvolution),
     /// A network: it mixes the features of a token.
@@ -143,6 +145,7 @@ impl Mixer {
             Self::Attention(attention) => State::Rows(attention.kv_shape()),
             Self::Latent(attention) => State::Rows(attention.kv_shape()),
             Self::Recurrence(recurrence) => State::Recurrent(recurrence.state()),
+            Self::Scan(scan) => State::Recurrent(scan.state()),
             Self::Convolution(convolution) => State::Recurrent(convolution.state()),
             Self::Dense(_) | Self::Experts(_) => State::Nothing,
         }
@@ -327,7 +330,10 @@ impl Recurrence {
             interleaved,
             key_dim,
             value_dim,
-            delta: rule == UpdateRule::Delta,
+            rule: match rule {
+                UpdateRule::Delta => StateRule::Delta,
+                UpdateRule::Step => StateRule::Step { skips },
+            },
             decays: self.decays(),
             queries: queries_at,
             keys: keys_at,
@@ -335,7 +341,6 @@ impl Recurrence {
             decay,
             rates,
             width: rates + heads,
-            skips,
         }
     }
 
@@ -346,6 +351,59 @@ impl Recurrence {
             window: self.taps - 1,
             matrices: self.shape(&[]).state_len(),
         }
+    }
+}
+
+/// A selective scan: each channel has a few states, which decay by a step of the channel's own; what is added and what is read is chosen by
+/// all channels together, after a short causal convolution and a SiLU. What is read is gated by a SiLU.
+///
+/// Source: Gu and Dao, "Mamba: Linear-Time Sequence Modeling with Selective State Spaces" (2023).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SelectiveScan {
+    /// Channels.
+    pub width: usize,
+    /// States of a channel.
+    pub states: usize,
+    /// Width of what steps are made of.
+    pub rank: usize,
+    /// Tokens that the convolution sees, the last one included: at most [`MOST_TAPS`].
+    pub taps: usize,
+}
+
+impl SelectiveScan {
+    /// What the kernel is given: how fast states fade, in its order, and the shares of channels in what is read.
+    pub fn shape<'a>(&self, fades: &'a [f32], skips: &'a [f32]) -> RecurrenceShape<'a> {
+        let &Self { width, states, .. } = self;
+        RecurrenceShape {
+            heads: 1,
+            key_heads: 1,
+            interleaved: false,
+            key_dim: states,
+            value_dim: width,
+            rule: StateRule::Scan { fades, skips },
+            decays: 0,
+            values: 0,
+            keys: width,
+            queries: width + states,
+            decay: width + 2 * states,
+            rates: width + 2 * states,
+            width: 2 * width + 2 * states,
+        }
+    }
+
+    /// What it keeps.
+    pub fn state(&self) -> RecurrentShape {
+        RecurrentShape {
+            width: 2 * (self.width + self.states),
+            window: self.taps - 1,
+            matrices: self.shape(&[], &[]).state_len(),
+        }
+    }
+}
+
+impl From<SelectiveScan> for Mixer {
+    fn from(scan: SelectiveScan) -> Self {
+        Self::Scan(scan)
     }
 }
 

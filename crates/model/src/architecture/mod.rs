@@ -14,7 +14,7 @@ pub(crate) mod tensor_names;
 pub use self::layer::{
     Attention, AttentionGate, Block, Decay, ExpertGroups, Experts, GatedConvolution, Input, LatentAttention,
     Layer, MOST_TAPS, Mixer, Mlp, QkNorm, QueryScale, Recurrence, RecurrenceGate, RecurrentShape,
-    RouterScores, Routing, SharedExpert, State, UpdateRule, Wiring,
+    RouterScores, Routing, SelectiveScan, SharedExpert, State, UpdateRule, Wiring,
 };
 pub use self::model::{Architecture, Embedding, Norm, NormKind};
 pub use self::rope::{Rope, RopeFactors};

@@ -176,10 +176,34 @@ fn read_json<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, Che
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(source) => return Err(CheckpointError::Io { file: display(path), source }),
     };
-    match serde_json::from_slice(&bytes) {
+    match serde_json::from_slice(&without_infinities(bytes)) {
         Ok(value) => Ok(Some(value)),
         Err(source) => Err(CheckpointError::Json { file: display(path), source }),
     }
+}
+
+/// The text with `null` in place of the words that Python writes for numbers which JSON does not have, as it does for bounds that are
+/// none.
+fn without_infinities(text: Vec<u8>) -> Vec<u8> {
+    const WORDS: [&[u8]; 3] = [b"-Infinity", b"Infinity", b"NaN"];
+    let has = |word: &&[u8]| text.windows(word.len()).any(|bytes| bytes == *word);
+    if !WORDS.iter().any(has) {
+        return text;
+    }
+    let (mut cleaned, mut rest) = (Vec::with_capacity(text.len()), &text[..]);
+    let (mut in_string, mut is_escaped) = (false, false);
+    while let Some((&byte, behind)) = rest.split_first() {
+        if !in_string && let Some(word) = WORDS.iter().find(|word| rest.starts_with(word)) {
+            cleaned.extend_from_slice(b"null");
+            rest = &rest[word.len()..];
+            continue;
+        }
+        in_string ^= byte == b'"' && !is_escaped;
+        is_escaped = byte == b'\\' && !is_escaped;
+        cleaned.push(byte);
+        rest = behind;
+    }
+    cleaned
 }
 
 #[cfg(test)]
@@ -203,6 +227,14 @@ mod tests {
             fs::write(folder.path().join(name), bytes).unwrap();
         }
         folder
+    }
+
+    #[test]
+    fn infinities_become_null_but_in_strings() {
+        let cleaned = |text: &str| String::from_utf8(without_infinities(text.into())).unwrap();
+        assert_eq!(cleaned(r#"{"a": [0.0, Infinity], "b": -Infinity}"#), r#"{"a": [0.0, null], "b": null}"#);
+        assert_eq!(cleaned(r#"["NaN \" Infinity", NaN]"#), r#"["NaN \" Infinity", null]"#);
+        assert_eq!(cleaned(r#"["\\", NaN]"#), r#"["\\", null]"#);
     }
 
     #[test]

@@ -7,14 +7,14 @@ use lookahead_kernels::{Kernels, Matrix, WeightType};
 use super::packer::Packer;
 use super::parts::{
     AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights,
-    MlpWeights, NormWeights, RecurrenceWeights, Series, SharedExpertWeights, Weights,
+    MlpWeights, NormWeights, RecurrenceWeights, ScanWeights, Series, SharedExpertWeights, Weights,
 };
 use super::rows::Rows;
 use super::source::{Part, Source};
 use crate::architecture::tensor_names::{FusedQkv, Layout, Stacking};
 use crate::architecture::{
     Architecture, Attention, AttentionGate, Block, Experts, GatedConvolution, LatentAttention, Layer, Mixer,
-    Mlp, QkNorm, Recurrence, RopeFactors, UpdateRule,
+    Mlp, QkNorm, Recurrence, RopeFactors, SelectiveScan, UpdateRule,
 };
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
@@ -83,6 +83,10 @@ impl Loader<'_> {
             }
             Mixer::Recurrence(recurrence) => {
                 let weights = MixerWeights::Recurrence(self.recurrence(layer, recurrence)?);
+                (weights, ["attn_norm", "post_attention_norm"])
+            }
+            Mixer::Scan(scan) => {
+                let weights = MixerWeights::Scan(self.scan(layer, scan)?);
                 (weights, ["attn_norm", "post_attention_norm"])
             }
             Mixer::Convolution(convolution) => {
@@ -262,6 +266,37 @@ impl Loader<'_> {
         let between = self.source.row_count(first)?.unwrap_or(0);
         let first = self.linear(first, between, self.hidden)?;
         Ok(Series { first, second: Some(self.linear(second, rows, between)?) })
+    }
+
+    fn scan(&mut self, layer: usize, scan: &SelectiveScan) -> Result<ScanWeights, LoadError> {
+        let part = |name| Part::of_layer(layer, name);
+        let &SelectiveScan { width, states, rank, taps } = scan;
+        let halves = [0..width, width..2 * width].map(|rows| [rows]);
+        let [channels, gates] = self.cut(part("ssm_in"), [2 * width, self.hidden], &halves)?;
+        let norms = if self.source.has(part("ssm_dt_norm"))? {
+            let steps = self.source.vector(part("ssm_dt_norm"), rank)?;
+            let keys = self.source.vector(part("ssm_b_norm"), states)?;
+            Some([steps, keys, self.source.vector(part("ssm_c_norm"), states)?])
+        } else {
+            None
+        };
+        // A row for each channel.
+        let rates = self.source.numbers(part("ssm_a"), "", width * states)?;
+        let of_state = |state: usize| rates.iter().skip(state).step_by(states);
+        let fades = (0..states).flat_map(of_state).map(|&rate| -(self.source.layout().decay_rate)(rate));
+        let fades = scan.shape(&[], &[]).pack(&fades.collect::<Vec<_>>());
+        Ok(ScanWeights {
+            channels,
+            gates,
+            convolution: self.taps(part("ssm_conv1d"), width, taps)?,
+            convolution_bias: self.source.bias(part("ssm_conv1d"), width)?.unwrap_or_default(),
+            select: self.linear(part("ssm_x"), rank + 2 * states, width)?,
+            norms,
+            steps: self.linear(part("ssm_dt"), width, rank)?,
+            fades,
+            skips: self.source.numbers(part("ssm_d"), "", width)?,
+            output: self.linear(part("ssm_out"), self.hidden, width)?,
+        })
     }
 
     fn convolution(

@@ -51,6 +51,7 @@ pub(crate) enum MixerWeights {
     Attention(AttentionWeights),
     Latent(LatentWeights),
     Recurrence(RecurrenceWeights),
+    Scan(ScanWeights),
     Convolution(ConvolutionWeights),
     Dense(MlpWeights),
     Experts(ExpertsWeights),
@@ -97,6 +98,28 @@ pub(crate) struct RecurrenceWeights {
     pub(crate) skips: Vec<f32>,
     /// Of all that heads read, side by side; empty if it is not normalised.
     pub(crate) norm: Vec<f32>,
+    pub(crate) output: Linear,
+}
+
+/// The weights of a selective scan.
+#[derive(Debug)]
+pub(crate) struct ScanWeights {
+    pub(crate) channels: Linear,
+    pub(crate) gates: Linear,
+    /// `[tap][channel]`
+    pub(crate) convolution: Vec<f32>,
+    /// Empty if there is none.
+    pub(crate) convolution_bias: Vec<f32>,
+    /// Makes what steps are made of, keys and queries, side by side.
+    pub(crate) select: Linear,
+    /// Of each of these.
+    pub(crate) norms: Option<[Vec<f32>; 3]>,
+    /// Makes the step of each channel.
+    pub(crate) steps: Linear,
+    /// How fast states fade, in the kernel's order: negative.
+    pub(crate) fades: Vec<f32>,
+    /// The share of each channel in what is read.
+    pub(crate) skips: Vec<f32>,
     pub(crate) output: Linear,
 }
 
@@ -193,6 +216,7 @@ impl MixerWeights {
                 let all = inputs.iter().map(|series| series.first.input_codes());
                 all.fold(gates.first.input_codes(), |all, codes| all | codes)
             }
+            Self::Scan(ScanWeights { channels, gates, .. }) => channels.input_codes() | gates.input_codes(),
             Self::Convolution(ConvolutionWeights { input, .. }) => input.input_codes(),
             Self::Latent(LatentWeights { query_down, query, down, gate, .. }) => {
                 let first = query_down.as_ref().map_or(query, |(linear, _)| linear);
@@ -212,6 +236,9 @@ impl MixerWeights {
             Self::Recurrence(weights) => {
                 let RecurrenceWeights { inputs, gates, output, .. } = weights;
                 inputs.iter().chain([gates]).flat_map(Series::linears).chain([output]).collect()
+            }
+            Self::Scan(ScanWeights { channels, gates, select, steps, output, .. }) => {
+                vec![channels, gates, select, steps, output]
             }
             Self::Convolution(ConvolutionWeights { input, output, .. }) => vec![input, output],
             Self::Latent(weights) => {

@@ -10,7 +10,7 @@ use lookahead_model::{
 use proptest::prelude::*;
 
 /// One of each kind of recurrent layer, with and without attention.
-const GOLDEN: [&str; 5] = ["falcon-h1", "kimi-linear", "lfm2", "mamba2", "qwen3-next"];
+const GOLDEN: [&str; 6] = ["falcon-h1", "jamba", "kimi-linear", "lfm2", "mamba2", "qwen3-next"];
 const VOCABULARY: u32 = 256;
 const CAPACITY: usize = 3 * PAGE_ROWS;
 

@@ -64,6 +64,12 @@ fn kind(block: &Block) -> String {
         Mixer::Attention(spec) => return format!("attention: {}", attention(spec)),
         Mixer::Latent(spec) => return format!("attention: {}", latent_attention(spec)),
         Mixer::Recurrence(spec) => return format!("recurrence: {}", recurrence(spec)),
+        Mixer::Scan(spec) => {
+            return format!(
+                "recurrence: selective scan (Mamba 1), {} channels of {} states, behind a convolution over {} tokens",
+                spec.width, spec.states, spec.taps
+            );
+        }
         Mixer::Convolution(spec) => {
             return format!(
                 "convolution: over {} tokens, {} channels, between two gates",

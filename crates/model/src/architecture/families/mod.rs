@@ -22,6 +22,7 @@ mod gptj;
 mod granite;
 mod hunyuan;
 mod internlm2;
+mod jamba;
 mod kimi_linear;
 mod lfm2;
 mod llama;
@@ -77,6 +78,7 @@ pub(super) const ALL: &[Family] = &[
     granite::HYBRID,
     hunyuan::FAMILY,
     internlm2::FAMILY,
+    jamba::FAMILY,
     kimi_linear::FAMILY,
     lfm2::LFM2,
     lfm2::LFM3,
