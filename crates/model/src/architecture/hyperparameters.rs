@@ -17,8 +17,11 @@ use super::tensor_names::{Layout, TensorName};
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
 
-/// More heads, layers or dimensions than any model has: beyond it, a file is damaged.
+/// More heads or dimensions than any model has: beyond it, a file is damaged.
 const SANE_COUNT: usize = 1 << 20;
+
+/// The same for layers, each of which takes memory before anything is found to be wrong.
+const SANE_LAYERS: usize = 1 << 12;
 
 /// The context length where `config.json` does not say and positions do not limit it: what BLOOM was trained on.
 const UNSAID_CONTEXT: usize = 2048;
@@ -156,6 +159,9 @@ impl<'a> Hyperparameters<'a> {
             },
         };
         match number {
+            Some(number) if name == "block_count" && number > SANE_LAYERS => {
+                Err(self.invalid(name, "at most 4096"))
+            }
             Some(number) if number > SANE_COUNT => Err(self.invalid(name, "at most 1048576")),
             number => Ok(number),
         }

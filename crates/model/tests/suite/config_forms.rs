@@ -1,10 +1,15 @@
-//! `config.json` in the form of older checkpoints: `rope_theta` and `rope_scaling` in place of `rope_parameters`.
+//! Checkpoints in other forms: `rope_theta` and `rope_scaling` of older ones in place of `rope_parameters`, and texts as a part of a model that
+//! sees as well.
 
 use std::fs;
+use std::path::Path;
 
 use lookahead_fixtures::Golden;
-use lookahead_model::Checkpoint;
+use lookahead_kernels::Kernels;
 use lookahead_model::architecture::{Architecture, RopeFactors};
+use lookahead_model::{Checkpoint, CpuModel, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView, serialize};
 use serde_json::{Value, json};
 
 fn describe(name: &'static str, change: impl FnOnce(&mut Value)) -> Architecture {
@@ -101,5 +106,42 @@ fn magnitudes_have_the_bits_of_libm_on_every_platform() {
         });
         let expected = 0.1 * libm::log(factor) + 1.0;
         assert_eq!(rope.ropes[0].magnitude.to_bits(), expected.to_bits(), "factor {factor}");
+    }
+}
+
+/// The bits of the logits after a few tokens.
+fn logits(folder: &Path) -> Vec<u32> {
+    let mut model = CpuModel::load(&Checkpoint::open(folder).unwrap(), Kernels::new(1)).unwrap();
+    let (mut cache, mut logits) = (model.new_cache(5), Logits::default());
+    let tree = TokenTree::chain(&[5, 60, 7, 80, 9]).unwrap();
+    let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
+    model.forward(&mut [step], &mut logits).unwrap();
+    logits.row(0).iter().map(|logit| logit.to_bits()).collect()
+}
+
+#[test]
+fn the_part_for_texts_of_a_model_that_sees_is_found() {
+    for (name, whole, layers, head) in [
+        ("qwen3-5", "qwen3_5", "model.language_model.", "lm_head."),
+        ("qwen3-5-moe", "qwen3_5_moe", "model.language_model.", "lm_head."),
+        ("gemma3", "gemma3", "language_model.model.", "language_model.lm_head."),
+        ("ministral3", "mistral3", "language_model.model.", "language_model.lm_head."),
+    ] {
+        let golden = Golden::load(name);
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = fs::read(golden.folder.join("model.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let renamed = |name: &str| match name.strip_prefix("model.") {
+            Some(rest) => format!("{layers}{rest}"),
+            None => name.replacen("lm_head.", head, 1),
+        };
+        let mut views: Vec<(String, TensorView<'_>)> =
+            tensors.tensors().into_iter().map(|(name, view)| (renamed(&name), view)).collect();
+        let seen = TensorView::new(Dtype::F32, vec![1, 2], &[0; 8]).unwrap();
+        views.push(("model.visual.patch_embed.weight".to_owned(), seen));
+        fs::write(folder.path().join("model.safetensors"), serialize(views, None).unwrap()).unwrap();
+        let config = json!({ "model_type": whole, "text_config": golden.config, "vision_config": {} });
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        assert_eq!(logits(folder.path()), logits(&golden.folder), "{name}");
     }
 }
