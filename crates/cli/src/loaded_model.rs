@@ -50,17 +50,12 @@ impl LoadedModel {
     pub(crate) fn load(model: &str, kernels: Kernels, precision: &PrecisionArgs) -> anyhow::Result<Self> {
         let path = resolve_model(model)?;
         let began = Instant::now();
-        let spinner = progress::spinner(format!("Loading {model}"));
-        let loaded = (|| {
-            let files = OpenModel::open(&path)?;
+        let (prompts, model) = open(&path, model, |files| {
             let tokenizer = files.tokenizer()?;
             let template = files.chat_template(&tokenizer)?;
-            let model = CpuModel::load_quantized(&files, kernels, precision.quantize)?;
-            let model = model.with_kv_type(precision.kv_type);
-            anyhow::Ok((model, Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)?)))
-        })();
-        spinner.finish_and_clear();
-        let (model, prompts) = loaded.context("cannot load the model")?;
+            let weights = read_weights(files, kernels, precision)?;
+            Ok((Arc::new(PromptEncoder::new(Arc::new(tokenizer), template)?), weights))
+        })?;
         let load_time = began.elapsed();
         tracing::info!(path = %path.display(), seconds = load_time.as_secs_f64(), "loaded the model");
         Ok(Self { model, prompts, load_time, path, quantize: precision.quantize })
@@ -94,6 +89,33 @@ impl LoadedModel {
     ) -> anyhow::Result<Vec<TokenId>> {
         encode_prompt(&self.prompts, content, system, raw)
     }
+}
+
+/// The weights of the model that the user calls `model`, and its file or folder: for token ids, as there may be no tokenizer.
+///
+/// # Errors
+/// As [`LoadedModel::load`], but for the tokenizer.
+pub(crate) fn load_weights(
+    model: &str,
+    kernels: Kernels,
+    precision: &PrecisionArgs,
+) -> anyhow::Result<(CpuModel, PathBuf)> {
+    let path = resolve_model(model)?;
+    let weights = open(&path, model, |files| read_weights(files, kernels, precision))?;
+    Ok((weights, path))
+}
+
+/// Opens the model at `path` and reads of it what `read` reads, while the user sees that `name` is loaded.
+fn open<T>(path: &Path, name: &str, read: impl FnOnce(&OpenModel) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let spinner = progress::spinner(format!("Loading {name}"));
+    let loaded = OpenModel::open(path).map_err(anyhow::Error::from).and_then(|files| read(&files));
+    spinner.finish_and_clear();
+    loaded.context("cannot load the model")
+}
+
+fn read_weights(files: &OpenModel, kernels: Kernels, precision: &PrecisionArgs) -> anyhow::Result<CpuModel> {
+    let model = CpuModel::load_quantized(files, kernels, precision.quantize)?;
+    Ok(model.with_kv_type(precision.kv_type))
 }
 
 /// As [`LoadedModel::encode_prompt`].

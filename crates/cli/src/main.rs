@@ -18,6 +18,7 @@ mod progress;
 mod prompts;
 mod report;
 mod store;
+mod token_ids;
 mod warm_up;
 
 use std::io::{self, IsTerminal as _, Write as _};

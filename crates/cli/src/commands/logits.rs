@@ -5,17 +5,17 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use lookahead_model::{
     Accepted, CpuModel, Keep, LanguageModel as _, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
-use serde_json::Value;
 
 use crate::arguments::{PrecisionArgs, ThreadArgs};
 use crate::interrupt::{self, After};
-use crate::loaded_model::LoadedModel;
+use crate::loaded_model::load_weights;
 use crate::progress;
+use crate::token_ids::{check_vocabulary, read_ids};
 
 const HELP: &str = "\
 Examples:
@@ -32,7 +32,7 @@ const MAX_CHUNK: usize = 256;
 
 /// Feed token ids to a model and write the logits of every position
 ///
-/// The output is row-major, one row for each position, in little-endian float32.
+/// The output is row-major, one row for each position, in little-endian float32. The model needs no tokenizer.
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct LogitsArgs {
@@ -58,8 +58,7 @@ pub(crate) struct LogitsArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &LogitsArgs) -> anyhow::Result<ExitCode> {
     let ids = read_ids(&arguments.ids)?;
-    let mut model =
-        LoadedModel::load(&arguments.model, arguments.threads.kernels(), &arguments.precision)?.model;
+    let (mut model, _) = load_weights(&arguments.model, arguments.threads.kernels(), &arguments.precision)?;
     check(&ids, &model).with_context(|| arguments.ids.display().to_string())?;
     write_whole(&arguments.out, |out| write_logits(&ids, &mut model, out))?;
     progress::note(&format!(
@@ -71,26 +70,10 @@ pub(crate) fn run(arguments: &LogitsArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Reads a JSON array of token ids.
-fn read_ids(path: &Path) -> anyhow::Result<Vec<TokenId>> {
-    let name = path.display();
-    let text = fs::read(path).with_context(|| format!("cannot read token ids from {name}"))?;
-    let json: Value = serde_json::from_slice(&text).with_context(|| format!("{name} is not JSON"))?;
-    let Value::Array(elements) = json else { bail!("{name}: expected a JSON array of token ids") };
-    ensure!(!elements.is_empty(), "{name}: the array of token ids is empty");
-    let ids = elements.iter().enumerate().map(|(index, element)| {
-        let id = element.as_u64().and_then(|id| TokenId::try_from(id).ok());
-        id.with_context(|| format!("{name}: element {index} is {element}, not a token id"))
-    });
-    ids.collect()
-}
-
 /// Refuses what the model cannot be fed.
 fn check(ids: &[TokenId], model: &CpuModel) -> anyhow::Result<()> {
-    let (vocabulary_size, context_length) = (model.vocabulary_size(), model.context_length());
-    if let Some((index, id)) = ids.iter().enumerate().find(|(_, id)| **id as usize >= vocabulary_size) {
-        bail!("element {index} is {id}, outside the vocabulary of {vocabulary_size} tokens");
-    }
+    check_vocabulary(ids, model.vocabulary_size())?;
+    let context_length = model.context_length();
     ensure!(
         ids.len() <= context_length,
         "there are {} token ids, but the model's context holds {context_length}",

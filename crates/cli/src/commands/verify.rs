@@ -18,13 +18,14 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
 use lookahead_kernels::Kernels;
+use lookahead_model::{CpuModel, PromptEncoder, TokenId};
 
 use self::case::Case;
 use self::plan::{Candidate, Settings};
 use self::report::{Report, Subject};
 use self::runner::Runner;
 use crate::arguments::{ModelArgs, PrecisionArgs, SamplingArgs, available_threads, threads};
-use crate::loaded_model::LoadedModel;
+use crate::loaded_model::{LoadedModel, load_weights};
 use crate::{interrupt, output, progress};
 
 const HELP: &str = "\
@@ -35,6 +36,8 @@ Examples:
       The same for sampling, on 20 prompts taken evenly from several files
   lookahead verify --prompts prompts.jsonl --adversarial --threads 1,2,8
       Draft trees that are wrong on purpose, with three numbers of threads
+  lookahead verify --model ./checkpoint --ids ids.json
+      Token ids in place of text, for a model without a tokenizer: no token ends an answer then
 
 Prompt files have one JSON object a line, with `prompt` (text) or `messages` (a list of role and content), and
 optionally `id`, `task`, `reference`, `mode` (`completion` for text that is continued without the chat template).
@@ -53,8 +56,12 @@ Exit code: 0 if nothing differs, 1 if something does, 130 if it was interrupted 
 #[command(after_long_help = HELP)]
 pub(crate) struct VerifyArgs {
     /// The prompts: JSON lines; one file or several
-    #[arg(long, value_name = "FILE.jsonl", required = true, num_args = 1.., help_heading = "Prompt")]
+    #[arg(long, value_name = "FILE.jsonl", required_unless_present = "ids", num_args = 1.., help_heading = "Prompt")]
     pub(crate) prompts: Vec<PathBuf>,
+
+    /// Prompts of token ids: a JSON array in each file; the model needs no tokenizer
+    #[arg(long, value_name = "FILE.json", conflicts_with = "prompts", num_args = 1.., help_heading = "Prompt")]
+    pub(crate) ids: Vec<PathBuf>,
 
     /// Use N prompts in all, taken evenly from the files and the tasks in them
     #[arg(long, value_name = "N", help_heading = "Prompt")]
@@ -100,21 +107,21 @@ fn thread_counts(available: NonZeroUsize) -> Vec<NonZeroUsize> {
 
 /// Runs the command.
 pub(crate) fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let prompts = case::select(&arguments.prompts, arguments.limit.map(NonZeroUsize::get))?;
     let threads: Vec<usize> = arguments.threads.iter().map(|count| count.get()).collect();
-    let loaded = LoadedModel::load(&arguments.model.model, Kernels::new(threads[0]), &arguments.precision)?;
+    let (verified, prompts) = load(arguments, Kernels::new(threads[0]))?;
+    let tokenizer = verified.prompts.as_ref().map(|prompts| prompts.tokenizer().as_ref());
     let sampling = arguments.sampling.params();
-    let (cases, too_long) = case::prepare(&prompts, &loaded, arguments.max_tokens.get())?;
+    let (cases, too_long) = case::prepare(prompts, &verified.model, arguments.max_tokens.get())?;
 
     let (cancelled, _interrupt) = interrupt::raise_on_interrupt();
     let settings = Settings::new(threads);
     let mut report = Report::new(Subject {
-        model: loaded.path.clone(),
+        model: verified.path.clone(),
         sampling: sampling.clone(),
         settings: settings.to_string(),
         too_long,
     });
-    let runner = Runner::new(&loaded, sampling, Arc::clone(&cancelled));
+    let runner = Runner::new(&verified.model, tokenizer, sampling, Arc::clone(&cancelled));
     let plain = plan::plain()?;
     let candidates = plan::candidates(arguments.adversarial)?;
     let scalar = if arguments.kernels { plan::scalar_candidate()? } else { Vec::new() };
@@ -136,12 +143,35 @@ pub(crate) fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
 
     let mut stdout = output::stdout();
     if arguments.json {
-        writeln!(stdout, "{:#}", report.to_json(loaded.tokenizer()))?;
+        writeln!(stdout, "{:#}", report.to_json(tokenizer))?;
     } else {
-        report.write(&mut stdout, loaded.tokenizer())?;
+        report.write(&mut stdout, tokenizer)?;
     }
     stdout.flush()?;
     Ok(report.verdict())
+}
+
+/// What is verified.
+struct Verified {
+    model: CpuModel,
+    path: PathBuf,
+    /// None where the prompts are token ids.
+    prompts: Option<Arc<PromptEncoder>>,
+}
+
+/// Loads the model, and turns the prompts into tokens. Prompts that cannot be read are refused before the model is loaded.
+fn load(arguments: &VerifyArgs, kernels: Kernels) -> anyhow::Result<(Verified, Vec<(String, Vec<TokenId>)>)> {
+    let VerifyArgs { model: ModelArgs { model }, precision, .. } = arguments;
+    let limit = arguments.limit.map(NonZeroUsize::get);
+    if !arguments.ids.is_empty() {
+        let prompts = case::read_token_ids(&arguments.ids, limit)?;
+        let (model, path) = load_weights(model, kernels, precision)?;
+        return Ok((Verified { model, path, prompts: None }, prompts));
+    }
+    let prompts = case::select(&arguments.prompts, limit)?;
+    let loaded = LoadedModel::load(model, kernels, precision)?;
+    let prompts = case::encode(prompts, &loaded)?;
+    Ok((Verified { model: loaded.model, path: loaded.path, prompts: Some(loaded.prompts) }, prompts))
 }
 
 /// The work in progress.
@@ -204,6 +234,8 @@ mod tests {
         let parse = |line: &str| Line::try_parse_from(std::iter::once("verify").chain(line.split(' ')));
         assert_eq!(parse("--prompts a b --limit 3").unwrap().arguments.prompts.len(), 2);
         assert_eq!(parse("--prompts a --prompts b").unwrap().arguments.prompts.len(), 2);
+        assert_eq!(parse("--ids a b").unwrap().arguments.ids.len(), 2);
+        assert!(parse("--prompts a --ids b").is_err());
         assert!(parse("--limit 3").is_err());
     }
 }

@@ -56,6 +56,32 @@ fn a_checkpoint_answers_and_is_inspected() {
     assert_eq!(ids.split_whitespace().collect::<Vec<_>>(), ["97", "98"]);
 }
 
+/// Both commands are fed token ids, which no tokenizer has to make.
+#[test]
+fn token_ids_need_no_tokenizer() {
+    let golden = Golden::load("llama");
+    let directory = with_checkpoint("llama");
+    let model = directory.path().join("model");
+    directory.write("ids.json", format!("{:?}", golden.input_ids));
+    let logits = || {
+        directory.run("logits model --ids ids.json --out logits.f32").success();
+        directory.read("logits.f32")
+    };
+    let with_tokenizer = logits();
+    fs::remove_file(model.join("tokenizer.json")).unwrap();
+    assert_eq!(logits(), with_tokenizer);
+    let verify =
+        "verify --model model --ids ids.json ids.json --max-tokens 16 --threads 2 --adversarial --json";
+    let report = directory.run(verify).json();
+    assert_eq!((&report["identical"], &report["prompts"]), (&true.into(), &2.into()), "{report:#}");
+    assert!(report["tokens_compared"].as_u64().unwrap() > 200, "{report:#}");
+    directory.write("far.json", "[1, 999999]");
+    let error = directory.run("verify --model model --ids far.json").failure();
+    assert!(error.contains("far.json") && error.contains("outside the vocabulary"), "{error}");
+    let error = directory.run("verify --model model --prompts prompts.jsonl").failure();
+    assert!(error.contains("tokenizer.json: there is no such file"), "{error}");
+}
+
 #[test]
 fn what_a_checkpoint_lacks_is_named() {
     let directory = with_checkpoint("llama");

@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use lookahead_model::{LanguageModel as _, TokenId};
+use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
 
 use crate::loaded_model::LoadedModel;
 use crate::prompts::{PromptRecord, read_prompts};
+use crate::token_ids::{check_vocabulary, read_ids};
 
 /// Tokens of the prompt that [`Case::shortened`] keeps, and that it decodes.
 const SHORT_PROMPT: usize = 16;
@@ -83,24 +84,45 @@ fn file_name(path: &Path) -> String {
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// Turns prompts into tokens. Those that leave the model's context no room for an answer are left out; their names
-/// are the second result.
-pub(super) fn prepare(
-    prompts: &[(String, PromptRecord)],
+/// Turns prompts into tokens. Each comes with its name in reports.
+pub(super) fn encode(
+    prompts: Vec<(String, PromptRecord)>,
     loaded: &LoadedModel,
-    max_tokens: usize,
-) -> anyhow::Result<(Vec<Case>, Vec<String>)> {
-    let context_length = loaded.model.context_length();
-    let (mut cases, mut too_long) = (Vec::new(), Vec::new());
-    for (id, record) in prompts {
+) -> anyhow::Result<Vec<(String, Vec<TokenId>)>> {
+    let encode = |(id, record): (String, PromptRecord)| {
         let prompt = loaded
             .encode_prompt(&record.content, None, record.raw)
             .with_context(|| format!("prompt {id}"))?;
         ensure!(!prompt.is_empty(), "prompt {id} is empty");
+        Ok((id, prompt))
+    };
+    prompts.into_iter().map(encode).collect()
+}
+
+/// Reads files of token ids, at most `limit`: a prompt each.
+pub(super) fn read_token_ids(
+    files: &[PathBuf],
+    limit: Option<usize>,
+) -> anyhow::Result<Vec<(String, Vec<TokenId>)>> {
+    let files = files.iter().take(limit.unwrap_or(files.len()));
+    files.map(|path| Ok((path.display().to_string(), read_ids(path)?))).collect()
+}
+
+/// The cases of prompts that are tokens. Those that leave the model's context no room for an answer are left out; their
+/// names are the second result.
+pub(super) fn prepare(
+    prompts: Vec<(String, Vec<TokenId>)>,
+    model: &CpuModel,
+    max_tokens: usize,
+) -> anyhow::Result<(Vec<Case>, Vec<String>)> {
+    let context_length = model.context_length();
+    let (mut cases, mut too_long) = (Vec::new(), Vec::new());
+    for (id, prompt) in prompts {
+        check_vocabulary(&prompt, model.vocabulary_size()).with_context(|| format!("prompt {id}"))?;
         if prompt.len() < context_length {
-            cases.push(Case { id: id.clone(), prompt, max_tokens, is_part: false });
+            cases.push(Case { id, prompt, max_tokens, is_part: false });
         } else {
-            too_long.push(id.clone());
+            too_long.push(id);
         }
     }
     ensure!(!cases.is_empty(), "no prompt fits into the model's context of {context_length} tokens");

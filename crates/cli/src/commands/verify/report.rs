@@ -182,7 +182,7 @@ impl Report {
         total.differs() || (total.tokens == 0 && !self.interrupted)
     }
 
-    pub(super) fn to_json(&self, tokenizer: &Tokenizer) -> Value {
+    pub(super) fn to_json(&self, tokenizer: Option<&Tokenizer>) -> Value {
         let total = self.total();
         let sampling = &self.subject.sampling;
         let policies: Vec<Value> = self
@@ -241,7 +241,7 @@ impl Report {
         })
     }
 
-    pub(super) fn write(&self, out: &mut impl Write, tokenizer: &Tokenizer) -> io::Result<()> {
+    pub(super) fn write(&self, out: &mut impl Write, tokenizer: Option<&Tokenizer>) -> io::Result<()> {
         let total = self.total();
         let sampling = &self.subject.sampling;
         writeln!(out, "model      {}", self.subject.model.display())?;
@@ -305,13 +305,15 @@ impl Report {
 }
 
 impl Difference {
-    fn describe(&self, tokenizer: &Tokenizer) -> String {
+    fn describe(&self, tokenizer: Option<&Tokenizer>) -> String {
         let mut description =
             format!("First difference: prompt {}, {} ({})", self.prompt, self.candidate, self.setting);
         // Writing to a string cannot fail.
         if let Some(position) = self.comparison.first {
             let token = |id: Option<TokenId>| match id {
-                Some(id) => format!("{id} {:?}", text(tokenizer, id)),
+                Some(id) => {
+                    text(tokenizer, id).map_or_else(|| id.to_string(), |text| format!("{id} {text:?}"))
+                }
                 None => "none".to_owned(),
             };
             let _ = write!(
@@ -330,8 +332,8 @@ impl Difference {
     }
 }
 
-fn text(tokenizer: &Tokenizer, id: TokenId) -> String {
-    tokenizer.decode(&[id], DecodeOptions { show_special: true, continuation: true })
+fn text(tokenizer: Option<&Tokenizer>, id: TokenId) -> Option<String> {
+    Some(tokenizer?.decode(&[id], DecodeOptions { show_special: true, continuation: true }))
 }
 
 #[cfg(test)]
@@ -368,7 +370,7 @@ mod tests {
 
     fn written(report: &Report) -> String {
         let mut text = Vec::new();
-        report.write(&mut text, &tokenizer()).unwrap();
+        report.write(&mut text, Some(&tokenizer())).unwrap();
         String::from_utf8(text).unwrap()
     }
 
@@ -377,7 +379,7 @@ mod tests {
         let report = report(&[70, 71, 72], &[1, 2, 3], FinishReason::Length, false);
         assert_eq!(report.verdict(), ExitCode::SUCCESS);
         assert!(written(&report).contains("Every token and every bit"));
-        let json = report.to_json(&tokenizer());
+        let json = report.to_json(Some(&tokenizer()));
         assert_eq!((json["identical"].as_bool(), json["tokens_compared"].as_u64()), (Some(true), Some(3)));
         assert!(json["first_difference"].is_null());
     }
@@ -397,10 +399,21 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
-        let json = report.to_json(&tokenizer());
+        let json = report.to_json(Some(&tokenizer()));
         assert_eq!(json["first_difference"]["position"], 1);
         assert_eq!(json["first_difference"]["token"]["id"], 75);
         assert_eq!(json["identical"], false);
+    }
+
+    #[test]
+    fn tokens_without_a_tokenizer_are_numbers() {
+        let report = report(&[70, 75, 72], &[1, 2, 3], FinishReason::Length, false);
+        let token = json!({ "id": 75, "text": null });
+        assert_eq!(report.to_json(None)["first_difference"]["token"], token);
+        let mut text = Vec::new();
+        report.write(&mut text, None).unwrap();
+        let text = String::from_utf8(text).unwrap();
+        assert!(text.contains("plain 71, found 75; logits"), "{text}");
     }
 
     #[test]

@@ -9,28 +9,38 @@ use lookahead_engine::{
     NamespaceDrafter, NoDraft, SamplingParams, Sequence, Spellings, spellings,
 };
 use lookahead_kernels::Kernels;
-use lookahead_model::{KvCache, LanguageModel as _, TokenId};
+use lookahead_model::tokenizer::Tokenizer;
+use lookahead_model::{CpuModel, KvCache, LanguageModel as _, TokenId};
 
 use super::case::Case;
 use super::comparison::Outcome;
 use super::plan::{Candidate, Drafts, NAMESPACE_BYTES, Setting};
-use crate::loaded_model::LoadedModel;
 
 /// Decodes, with a model and sampling parameters that stay the same.
 pub(super) struct Runner<'a> {
-    loaded: &'a LoadedModel,
+    model: &'a CpuModel,
     sampling: SamplingParams,
-    spellings: Arc<Spellings>,
+    spellings: Option<Arc<Spellings>>,
     end_tokens: Vec<TokenId>,
     cancelled: Arc<AtomicBool>,
 }
 
 impl<'a> Runner<'a> {
-    /// A runner that gives up once `cancelled` is true.
-    pub(super) fn new(loaded: &'a LoadedModel, sampling: SamplingParams, cancelled: Arc<AtomicBool>) -> Self {
-        let tokenizer = loaded.tokenizer();
-        let end_tokens = tokenizer.end_of_generation().to_vec();
-        Self { loaded, sampling, spellings: spellings(tokenizer), end_tokens, cancelled }
+    /// A runner that gives up once `cancelled` is true. Without a tokenizer no token ends an answer.
+    pub(super) fn new(
+        model: &'a CpuModel,
+        tokenizer: Option<&Tokenizer>,
+        sampling: SamplingParams,
+        cancelled: Arc<AtomicBool>,
+    ) -> Self {
+        let end_tokens = tokenizer.map(|tokenizer| tokenizer.end_of_generation().to_vec());
+        Self {
+            model,
+            sampling,
+            spellings: tokenizer.map(spellings),
+            end_tokens: end_tokens.unwrap_or_default(),
+            cancelled,
+        }
     }
 
     /// The outcome of each sequence of the candidate's batch; `None` if it was cancelled. `plain` is what plain
@@ -46,7 +56,7 @@ impl<'a> Runner<'a> {
         plain: Option<&Outcome>,
     ) -> anyhow::Result<Option<Vec<Outcome>>> {
         let kernels = Kernels::with_isa(setting.isa, setting.threads);
-        let model = self.loaded.model.with_kernels(kernels);
+        let model = self.model.with_kernels(kernels);
         let mut engine = Engine::new(model, EngineOptions { prefill_chunk: setting.prefill_chunk });
         let answer = plain.map_or(&[][..], |plain| &plain.tokens);
         let mut sequences = Vec::with_capacity(candidate.batch.len());
@@ -86,11 +96,9 @@ impl<'a> Runner<'a> {
         seed: u64,
     ) -> anyhow::Result<Box<dyn Drafter>> {
         let reference = || [prompt, answer].concat();
-        let spelled = |policy: &DraftPolicy| {
-            let spellings = Some(Arc::clone(&self.spellings));
-            DraftPolicy { spellings, ..policy.clone() }
-        };
-        let adversarial = |length| AdversarialDrafter::new(self.loaded.model.vocabulary_size(), length, seed);
+        let spelled =
+            |policy: &DraftPolicy| DraftPolicy { spellings: self.spellings.clone(), ..policy.clone() };
+        let adversarial = |length| AdversarialDrafter::new(self.model.vocabulary_size(), length, seed);
         Ok(match drafts {
             Drafts::Nothing => Box::new(NoDraft),
             Drafts::Shared(policy) => Box::new(NamespaceDrafter::new(Arc::clone(namespace), spelled(policy))),
