@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lookahead_fixtures::{Golden, TinyModel, tiny_model};
 use lookahead_kernels::WeightType;
@@ -27,6 +27,8 @@ fn main() -> io::Result<()> {
         ("sentence-piece", metadata_of("gemma3")),
         ("few-byte-level", few_tokens("gpt2")),
         ("few-sentence-piece", few_tokens("llama")),
+        ("few-characters", few_tokens("gemma4")),
+        ("few-unigram", few_tokens("t5")),
     ];
     for (name, file) in files {
         let mut seed = vec![text.len() as u8];
@@ -42,7 +44,20 @@ fn main() -> io::Result<()> {
         let config = fs::read(folder.join("config.json"))?;
         let weights = fs::read(folder.join("model.safetensors"))?;
         let split = (config.len() as u16).to_le_bytes();
-        fs::write(checkpoints.join(name), [&[0], &split[..], &config, &weights].concat())?;
+        fs::write(checkpoints.join(name), [&[255], &split[..], &config, &weights].concat())?;
+    }
+    // By the numbers that the target has for them.
+    let tokenizers = [
+        (0, "unigram-nmt/tokenizer.model"),
+        (0, "unigram-plain/tokenizer.model"),
+        (1, "tekken/tekken.json"),
+        (2, "kimi/tiktoken.model"),
+        (3, "qwen/qwen.tiktoken"),
+    ];
+    for (kind, path) in tokenizers {
+        let (config, file) = (b"{}", fs::read(tokenizers_folder().join(path))?);
+        let seed = [&[kind], &(config.len() as u16).to_le_bytes()[..], config, &file].concat();
+        fs::write(checkpoints.join(path.replace('/', "-")), seed)?;
     }
 
     let drafts = corpus.join("draft_file");
@@ -68,7 +83,7 @@ fn draft_files() -> Result<[Vec<u8>; 2], TrieError> {
     let namespace = Namespace::open(&path, 7, 1 << 20)?;
     for answer in [[1, 2, 3, 1, 2, 4], [1, 2, 3, 5, 6, 7]] {
         let mut request = namespace.begin(&[1, 2], &[], Sharing::ReadWrite);
-        request.keep_runners_up(&[1, 2], [3, 4, 5, 6, 7, 8, 9, 10]);
+        namespace.warm_up_runners_up(&[1, 2], [3, 4, 5, 6, 7, 8, 9, 10]);
         namespace.accept(&mut request, &answer);
         namespace.finish(request)?;
         // The first time there is no file yet: it is written.
@@ -76,6 +91,11 @@ fn draft_files() -> Result<[Vec<u8>; 2], TrieError> {
     }
     let journal = directory.path().join("seed.journal");
     Ok([path, journal].map(|path| fs::read(path).expect("a file that was just written")))
+}
+
+/// The small vocabularies of the tests.
+fn tokenizers_folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/fixtures/tokenizers")
 }
 
 /// A tiny model's metadata without its tensors.
@@ -108,6 +128,14 @@ fn few_tokens(model: &'static str) -> Vec<u8> {
         .metadata("tokenizer.ggml.unknown_token_id", 0u32)
         .metadata("tokenizer.ggml.add_bos_token", true)
         .metadata("tokenizer.ggml.add_space_prefix", true);
+    if model == "gemma4" {
+        writer.metadata("tokenizer.ggml.merges", ["a n", "▁ an"].into_iter().collect::<Strings>());
+    }
+    if model == "t5" {
+        // One rule, that for no text: its trie has a root alone.
+        let rules = [4, 0, 0, 0, 0, 0, 0, 0, 0];
+        writer.metadata("tokenizer.ggml.precompiled_charsmap", Array::U8(rules.to_vec()));
+    }
     if model == "gpt2" {
         writer.metadata("tokenizer.ggml.token_type", vec![3, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 4]);
         writer.metadata("tokenizer.ggml.merges", ["a n", "Ġ an"].into_iter().collect::<Strings>());

@@ -1,7 +1,7 @@
 //! Any files of a checkpoint: they are refused with an error that names them, or the model runs a token. It never panics.
 //!
-//! Input: flags (one byte), the length of `config.json` (two bytes), that file, then another: with flag 1
-//! `tokenizer.model`, else `model.safetensors`.
+//! Input: what the other file is (one byte, see [`TOKENIZERS`]; above these, `model.safetensors`), the length of `config.json` (two
+//! bytes), that file, then the other.
 #![no_main]
 
 use std::fs;
@@ -11,25 +11,31 @@ use lookahead_kernels::Kernels;
 use lookahead_model::tokenizer::{EncodeOptions, Tokenizer};
 use lookahead_model::{Checkpoint, CpuModel, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree};
 
+/// Files that tokenizers are in.
+const TOKENIZERS: [&str; 4] = ["tokenizer.model", "tekken.json", "tiktoken.model", "qwen.tiktoken"];
+
 /// A good file of weights without tensors, where the input is for the tokenizer.
 const NO_TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
 
 fuzz_target!(|bytes: &[u8]| {
-    let Some((&[flags, low, high], rest)) = bytes.split_first_chunk() else { return };
+    let Some((&[kind, low, high], rest)) = bytes.split_first_chunk() else { return };
     let split = usize::from(u16::from_le_bytes([low, high])).min(rest.len());
     let (config, other) = rest.split_at(split);
-    let is_tokenizer = flags & 1 != 0;
+    let tokenizer_file = TOKENIZERS.get(usize::from(kind));
 
     let directory = temporary_directory();
     let write = |name: &str, bytes: &[u8]| fs::write(directory.path().join(name), bytes).unwrap();
     write("config.json", config);
-    write("model.safetensors", if is_tokenizer { NO_TENSORS } else { other });
+    write("model.safetensors", if tokenizer_file.is_some() { NO_TENSORS } else { other });
     let Ok(checkpoint) = Checkpoint::open(directory.path()) else { return };
-    if is_tokenizer {
-        write("tokenizer.model", other);
-        if let Ok(tokenizer) = Tokenizer::from_checkpoint(&checkpoint) {
-            let ids = tokenizer.encode("The answer's 42: día 日本", EncodeOptions::default()).unwrap();
-            assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocabulary_size()));
+    if let Some(name) = tokenizer_file {
+        write(name, other);
+        match Tokenizer::from_checkpoint(&checkpoint) {
+            Ok(tokenizer) => {
+                let ids = tokenizer.encode("The answer's 42: día 日本", EncodeOptions::default()).unwrap();
+                assert!(ids.iter().all(|&id| (id as usize) < tokenizer.vocabulary_size()));
+            }
+            Err(error) => assert!(error.to_string().contains(name), "{error}"),
         }
         return;
     }

@@ -124,6 +124,10 @@ accessors! {
         Value::Array(Array::Bool(values)) => Some(values.as_slice()),
         _ => None,
     };
+    u8s, require_u8s: &[u8], "an array of u8", |value| match value {
+        Value::Array(Array::U8(values)) => Some(values.as_slice()),
+        _ => None,
+    };
     f32s, require_f32s: &[f32], "an array of f32", |value| match value {
         Value::Array(Array::F32(values)) => Some(values.as_slice()),
         _ => None,

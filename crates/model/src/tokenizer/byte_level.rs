@@ -52,6 +52,11 @@ pub(super) fn spell(text: &str, spelt: &mut String) {
     spelt.extend(text.bytes().map(|byte| ALPHABET[usize::from(byte)]));
 }
 
+/// `bytes`, spelt in the alphabet.
+pub(super) fn spelt(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| ALPHABET[usize::from(*byte)]).collect()
+}
+
 /// The bytes that `spelt` stands for, or `None` where a character is not in the alphabet.
 pub(super) fn read(spelt: &str) -> Option<Vec<u8>> {
     spelt

@@ -1,4 +1,5 @@
-//! Byte-level BPE: words cut by the pre-tokenizer, byte by byte, merged by rank.
+//! BPE by rank: words cut by the pre-tokenizer, byte by byte or character by character, merged by the file's list of
+//! merges.
 
 use std::{cmp::Reverse, hash::BuildHasher as _};
 
@@ -10,18 +11,26 @@ use super::{
     merging::Merger,
     pre_tokenizer::{PreTokenizer, Split, cut},
     text_index::TextIndex,
-    vocabulary::{TokenKind, Vocabulary, excerpt, field},
+    vocabulary::{SENTENCE_PIECE_SPACE, TokenKind, Vocabulary, excerpt, field},
 };
 use crate::TokenId;
 
 #[derive(Debug)]
 pub(super) struct BytePair {
     splits: Vec<Split>,
-    /// The token of each byte; a byte without one gives nothing.
-    bytes: Box<[Option<TokenId>; 256]>,
+    symbols: Symbols,
     merges: Merges,
     /// The tokens that are taken whole where they are a word, in families that do so.
     whole_words: Option<TextIndex>,
+}
+
+/// What a word consists of before its parts are merged.
+#[derive(Debug)]
+enum Symbols {
+    /// The token of each byte; a byte without one gives nothing.
+    Bytes(Box<[Option<TokenId>; 256]>),
+    /// Characters, with a sign for spaces; of one that is no token its bytes.
+    Characters { ids: TextIndex, bytes: Box<[TokenId; 256]> },
 }
 
 impl BytePair {
@@ -34,17 +43,34 @@ impl BytePair {
         let merges = Merges::new(vocabulary, kinds, &ids)?;
         let splits = words.compile().map_err(|error| vocabulary.invalid(field::PRE, error.to_string()))?;
         ids.retain(|id| kinds[id as usize].is_text());
+        if words.spells_characters {
+            let symbols = Symbols::Characters { ids, bytes: vocabulary.byte_tokens(kinds)? };
+            return Ok(Self { splits, symbols, merges, whole_words: None });
+        }
         let bytes = Box::new(ALPHABET.map(|character| ids.get(character.encode_utf8(&mut [0; 4]))));
-        Ok(Self { splits, bytes, merges, whole_words: words.whole_words_first.then_some(ids) })
+        let whole_words = words.whole_words_first.then_some(ids);
+        Ok(Self { splits, symbols: Symbols::Bytes(bytes), merges, whole_words })
     }
 
     /// The bytes that no token has.
     pub(super) fn lost(&self) -> Vec<u8> {
-        (0..=u8::MAX).filter(|&byte| self.bytes[usize::from(byte)].is_none()).collect()
+        match &self.symbols {
+            Symbols::Bytes(tokens) => {
+                (0..=u8::MAX).filter(|&byte| tokens[usize::from(byte)].is_none()).collect()
+            }
+            Symbols::Characters { .. } => Vec::new(),
+        }
     }
 
     /// Appends the ids of `text`.
     pub(super) fn encode(&self, text: &str, ids: &mut Vec<TokenId>) {
+        match &self.symbols {
+            Symbols::Bytes(bytes) => self.encode_bytes(text, bytes, ids),
+            Symbols::Characters { ids: index, bytes } => self.encode_characters(text, index, bytes, ids),
+        }
+    }
+
+    fn encode_bytes(&self, text: &str, bytes: &[Option<TokenId>; 256], ids: &mut Vec<TokenId>) {
         let mut spelt = String::new();
         let mut merger = Merger::new();
         for (start, end) in cut(&self.splits, text) {
@@ -57,8 +83,37 @@ impl BytePair {
                     continue;
                 }
             }
-            let bytes = word.bytes().filter_map(|byte| self.bytes[usize::from(byte)]);
-            ids.extend(merger.merge(bytes, |left, right| self.merges.find(left, right)));
+            let symbols = word.bytes().filter_map(|byte| bytes[usize::from(byte)]);
+            ids.extend(merger.merge(symbols, |left, right| self.merges.find(left, right)));
+        }
+    }
+
+    fn encode_characters(
+        &self,
+        text: &str,
+        index: &TextIndex,
+        bytes: &[TokenId; 256],
+        ids: &mut Vec<TokenId>,
+    ) {
+        let spelt = text.replace(' ', SENTENCE_PIECE_SPACE);
+        let mut merger = Merger::new();
+        for (start, end) in cut(&self.splits, &spelt) {
+            let word = &spelt[start..end];
+            // Not every list of merges leads to the tokens of several line ends.
+            if let Some(id) = index.get(word).filter(|_| word.starts_with('\n')) {
+                ids.push(id);
+                continue;
+            }
+            let mut symbols = Vec::with_capacity(word.len());
+            let mut buffer = [0; 4];
+            for character in word.chars() {
+                let character: &str = character.encode_utf8(&mut buffer);
+                match index.get(character) {
+                    Some(id) => symbols.push(id),
+                    None => symbols.extend(character.bytes().map(|byte| bytes[usize::from(byte)])),
+                }
+            }
+            ids.extend(merger.merge(symbols.into_iter(), |left, right| self.merges.find(left, right)));
         }
     }
 }
@@ -81,7 +136,7 @@ impl Merges {
     ) -> Result<Self, TokenizerError> {
         let invalid = |problem: String| vocabulary.invalid(field::MERGES, problem);
         let Some(listed) = &vocabulary.merges else {
-            return Err(invalid("missing; a byte-level vocabulary needs its merges".to_owned()));
+            return Err(invalid("missing; a vocabulary of merged pairs needs its merges".to_owned()));
         };
         if u32::try_from(listed.len()).is_err() {
             return Err(invalid("there are more merges than ranks".to_owned()));

@@ -4,6 +4,12 @@ use serde_json::Value;
 
 /// What SentencePiece writes.
 pub(super) const TOKENIZER_MODEL: &str = "tokenizer.model";
+/// What Mistral writes.
+pub(super) const TEKKEN: &str = "tekken.json";
+/// What Kimi writes.
+pub(super) const TIKTOKEN_MODEL: &str = "tiktoken.model";
+/// What Qwen 1's file ends in.
+pub(super) const TIKTOKEN_EXTENSION: &str = "tiktoken";
 /// Names of special tokens, and the chat template.
 pub(crate) const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 

@@ -4,12 +4,18 @@
 //! of it: how tokens spell text, which are control tokens, where prompts begin and answers end.
 
 use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::Path;
 
 use serde_json::Value;
 
-use super::checkpoint_files::{TOKENIZER_CONFIG, TOKENIZER_MODEL, token_name};
+use super::checkpoint_files::{
+    TEKKEN, TIKTOKEN_EXTENSION, TIKTOKEN_MODEL, TOKENIZER_CONFIG, TOKENIZER_MODEL, token_name,
+};
 use super::error::TokenizerError;
 use super::published::{Library, Published};
+use super::ranked_file::Reader;
 use super::reach::Reach;
 use super::vocabulary::{END_OF_GENERATION, Spelling, TokenKind, Vocabulary, byte_token};
 use super::{Encoder, Tokenizer};
@@ -23,10 +29,11 @@ const GENERATION_CONFIG: &str = "generation_config.json";
 const MAX_TOKENS: usize = 1 << 24;
 
 impl Tokenizer {
-    /// The tokenizer of a checkpoint: `tokenizer.json`, or if there is none `tokenizer.model`.
+    /// The tokenizer of a checkpoint: the first of `tokenizer.json`, `tokenizer.model`, `tekken.json`, `tiktoken.model` and
+    /// `*.tiktoken`.
     ///
     /// # Errors
-    /// If both are missing, or the one is damaged or cannot encode any text.
+    /// If all are missing, or the one is damaged or cannot encode any text.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Result<Self, TokenizerError> {
         let path = checkpoint.folder().join(TOKENIZER);
         let file = path.display().to_string();
@@ -39,12 +46,11 @@ impl Tokenizer {
         };
         let mut ends = ids("eos_token_id");
         let Some(mut json) = checkpoint.json(TOKENIZER)? else {
-            return match std::fs::read(checkpoint.folder().join(TOKENIZER_MODEL)) {
-                Ok(bytes) => Self::from_model_file(checkpoint, &bytes, ends),
-                Err(_) => {
-                    Err(unusable(format!("there is no such file, and no {TOKENIZER_MODEL} in its place")))
-                }
-            };
+            return Self::from_other_files(checkpoint, ends)?.ok_or_else(|| {
+                unusable(format!(
+                    "there is no such file, and no {TOKENIZER_MODEL}, {TEKKEN} or {TIKTOKEN_MODEL} in its place"
+                ))
+            });
         };
         protect_ends(&mut json, &ends);
         let bytes = serde_json::to_vec(&json).map_err(|error| unusable(error.to_string()))?;
@@ -80,6 +86,44 @@ impl Tokenizer {
         let reach = Reach::of_published(&json, &tokens);
         let encoder = Encoder::Published(Box::new(Published::new(parsed, adds_space_prefix, reach)));
         Ok(Self::assemble(&vocabulary, spelling, kinds, end_of_generation, encoder, adds_bos))
+    }
+}
+
+impl Tokenizer {
+    /// The tokenizer of the files that older checkpoints have, and those whose own code reads them; `ends` are tokens that end
+    /// an answer.
+    fn from_other_files(checkpoint: &Checkpoint, ends: Vec<TokenId>) -> Result<Option<Self>, TokenizerError> {
+        let path = |name: &str| checkpoint.folder().join(name);
+        if let Some(bytes) = read(&path(TOKENIZER_MODEL))? {
+            return Self::from_model_file(checkpoint, &bytes, ends).map(Some);
+        }
+        if let Some(bytes) = read(&path(TEKKEN))? {
+            return Self::from_tekken(checkpoint, &bytes, ends).map(Some);
+        }
+        let kimi = path(TIKTOKEN_MODEL);
+        if let Some(bytes) = read(&kimi)? {
+            return Self::from_ranks(checkpoint, &kimi, &bytes, Reader::Kimi, ends).map(Some);
+        }
+        let entries = fs::read_dir(checkpoint.folder()).into_iter().flatten().flatten();
+        let mut paths = entries.map(|entry| entry.path());
+        let Some(qwen) = paths.find(|path| path.extension().is_some_and(|end| end == TIKTOKEN_EXTENSION))
+        else {
+            return Ok(None);
+        };
+        let Some(bytes) = read(&qwen)? else { return Ok(None) };
+        Self::from_ranks(checkpoint, &qwen, &bytes, Reader::Qwen, ends).map(Some)
+    }
+}
+
+/// What the file at `path` holds, if there is one.
+fn read(path: &Path) -> Result<Option<Vec<u8>>, TokenizerError> {
+    match fs::read(path) {
+        Ok(bytes) => Ok(Some(bytes)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let file = path.display().to_string();
+            Err(TokenizerError::Unusable { file, problem: format!("it cannot be read: {error}") })
+        }
     }
 }
 

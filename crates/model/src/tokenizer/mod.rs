@@ -1,30 +1,44 @@
-//! Text to tokens and back, from the `tokenizer.ggml.*` metadata of a GGUF file or from the `tokenizer.json` of a checkpoint.
+//! Text to tokens and back, from the `tokenizer.ggml.*` metadata of a GGUF file or from the files of a checkpoint.
 //!
-//! In GGUF files, two kinds of vocabulary: byte-level BPE (`gpt2`; merged by rank) and SentencePiece (`llama`; merged by score,
-//! with byte fallback). The ids are those of `llama.cpp` for the same file and text.
+//! In GGUF files, three kinds of vocabulary: BPE by a list of merges (`gpt2`, of bytes; `gemma4`, of characters), SentencePiece's
+//! BPE (`llama`; merged by score, with byte fallback) and its Unigram (`t5`). The ids are those of `llama.cpp` for the same
+//! file and text.
+//!
+//! In checkpoints, the first of `tokenizer.json`, `tokenizer.model` (SentencePiece), `tekken.json` (Mistral), `tiktoken.model`
+//! (Kimi) and `*.tiktoken` (Qwen 1).
 //!
 //! Control tokens, such as the end of a turn, are never made from plain text: only
 //! [`EncodeOptions::parse_special`], for text that the caller vouches for (a rendered chat template), turns
 //! their names into tokens.
 
+mod added_tokens;
+mod algorithm;
+mod base64;
 mod byte_level;
 mod byte_pair;
 mod byte_strings;
+mod charsmap;
 pub(crate) mod checkpoint_files;
 mod error;
 mod from_checkpoint;
+#[cfg(test)]
+mod golden_tests;
 mod merging;
 mod model_file;
 mod pair_queues;
 mod pre_tokenizer;
 mod published;
+mod ranked;
+mod ranked_file;
 mod reach;
 mod sentence_piece;
 mod special_tokens;
 mod stream;
+mod tekken;
 #[cfg(test)]
 mod tests;
 mod text_index;
+mod unigram;
 mod vocabulary;
 mod word_splits;
 
@@ -35,12 +49,14 @@ use lookahead_trie::vocabulary_fingerprint;
 pub use stream::{DecodeOptions, TokenStream};
 
 use self::{
+    algorithm::Algorithm,
     byte_pair::BytePair,
-    pre_tokenizer::PreTokenizer,
     published::Published,
+    ranked::Ranked,
     reach::Reach,
     sentence_piece::SentencePiece,
     special_tokens::{Fragment, SpecialTokens},
+    unigram::Unigram,
     vocabulary::{Pieces, Spelling, TokenKind, Vocabulary, field},
 };
 use crate::{TokenId, gguf::GgufFile};
@@ -74,17 +90,40 @@ pub struct Tokenizer {
 /// How text becomes tokens.
 #[derive(Debug)]
 enum Encoder {
-    /// Special tokens are found, and the text between them is merged.
-    Merging(Box<SpecialTokens>, Merging),
+    /// Special tokens are found, and the text between them is cut into tokens.
+    Ours(Box<SpecialTokens>, Segmenter),
     /// As a checkpoint's own tokenizer does it.
     Published(Box<Published>),
 }
 
 /// How the text between special tokens becomes tokens.
 #[derive(Debug)]
-enum Merging {
+enum Segmenter {
     BytePair(Box<BytePair>),
+    Ranked(Box<Ranked>),
     SentencePiece(SentencePiece),
+    Unigram(Box<Unigram>),
+}
+
+impl Segmenter {
+    /// Appends the ids of `text`. `begins` says that nothing, or a special token, stands before it.
+    fn encode(&self, text: &str, begins: bool, ids: &mut Vec<TokenId>) {
+        match self {
+            Self::BytePair(model) => model.encode(text, ids),
+            Self::Ranked(model) => model.encode(text, ids),
+            Self::SentencePiece(model) => model.encode(text, begins, ids),
+            Self::Unigram(model) => model.encode(text, begins, ids),
+        }
+    }
+
+    /// Whether text is encoded as if a space stood before it.
+    fn adds_space_prefix(&self) -> bool {
+        match self {
+            Self::BytePair(_) | Self::Ranked(_) => false,
+            Self::SentencePiece(model) => model.adds_space_prefix(),
+            Self::Unigram(model) => model.adds_space_prefix(),
+        }
+    }
 }
 
 impl Tokenizer {
@@ -93,28 +132,47 @@ impl Tokenizer {
     /// # Errors
     /// If a field of the metadata is missing, has the wrong type or makes no sense.
     pub fn from_gguf(file: &GgufFile) -> Result<Self, TokenizerError> {
-        Self::new(&Vocabulary::from_gguf(file)?)
+        let vocabulary = Vocabulary::from_gguf(file)?;
+        let algorithm = Algorithm::of(&vocabulary)?;
+        Self::new(&vocabulary, algorithm)
     }
 
-    fn new(vocabulary: &Vocabulary<'_>) -> Result<Self, TokenizerError> {
-        let spelling = vocabulary.spelling()?;
-        let ids = vocabulary.ids_by_text()?;
+    fn new(vocabulary: &Vocabulary<'_>, algorithm: Algorithm) -> Result<Self, TokenizerError> {
+        let spelling = algorithm.spelling();
+        let ids = match algorithm {
+            // Names of control tokens may be texts of others as well.
+            Algorithm::Ranked { .. } => vocabulary.ids_of(|id| vocabulary.is_listed_as_control(id))?,
+            _ => vocabulary.ids_by_text()?,
+        };
         vocabulary.check_special_ids()?;
         let end_of_generation = vocabulary.end_of_generation(&ids);
         let kinds = vocabulary.kinds(spelling, &end_of_generation)?;
-        let special = SpecialTokens::new(&vocabulary.tokens, &kinds)
-            .map_err(|error| vocabulary.invalid(field::TOKENS, error.to_string()))?;
-        let (merging, adds_bos) = match spelling {
-            Spelling::ByteLevel => {
-                let words = PreTokenizer::for_name(vocabulary.pre);
-                let merging = BytePair::new(vocabulary, &kinds, ids, words)?;
-                (Merging::BytePair(Box::new(merging)), words.adds_bos)
+        let special = |kinds: &[TokenKind]| {
+            SpecialTokens::new(&vocabulary.tokens, kinds)
+                .map_err(|error| vocabulary.invalid(field::TOKENS, error.to_string()))
+        };
+        let (special, segmenter, adds_bos) = match algorithm {
+            Algorithm::BytePair(words) => {
+                let model = BytePair::new(vocabulary, &kinds, ids, words)?;
+                (special(&kinds)?, Segmenter::BytePair(Box::new(model)), words.adds_bos)
             }
-            Spelling::SentencePiece => {
-                (Merging::SentencePiece(SentencePiece::new(vocabulary, &kinds, ids)?), true)
+            Algorithm::Ranked { words, composes } => {
+                let model = Ranked::new(vocabulary, &kinds, words, composes)?;
+                (special(&kinds)?, Segmenter::Ranked(Box::new(model)), words.adds_bos)
+            }
+            Algorithm::SentencePiece => {
+                let model = SentencePiece::new(vocabulary, &kinds, ids)?;
+                (special(&kinds)?, Segmenter::SentencePiece(model), true)
+            }
+            Algorithm::Unigram => {
+                let model = Unigram::new(vocabulary, &kinds)?;
+                // The others are part of the text: what stands around them is normalised with them.
+                let control =
+                    kinds.iter().map(|kind| if kind.is_special() { *kind } else { TokenKind::Normal });
+                (special(&control.collect::<Vec<_>>())?, Segmenter::Unigram(Box::new(model)), false)
             }
         };
-        let encoder = Encoder::Merging(Box::new(special), merging);
+        let encoder = Encoder::Ours(Box::new(special), segmenter);
         Ok(Self::assemble(vocabulary, spelling, kinds, end_of_generation, encoder, adds_bos))
     }
 
@@ -128,13 +186,19 @@ impl Tokenizer {
     ) -> Self {
         let pieces = Pieces::new(&vocabulary.tokens, kinds, spelling);
         let reach = match &encoder {
-            Encoder::Merging(_, Merging::BytePair(model)) => Some(Reach::new(pieces.longest(), model.lost())),
             Encoder::Published(published) => published.reach.clone(),
-            // A space may be written as the three bytes of its sign.
-            Encoder::Merging(_, Merging::SentencePiece(_)) => {
-                let longest = vocabulary.tokens.iter().map(|text| text.len()).max();
-                Some(Reach::new(longest.unwrap_or(0), Vec::new()))
-            }
+            Encoder::Ours(_, segmenter) => match segmenter {
+                // A space may be written as the three bytes of its sign.
+                Segmenter::SentencePiece(_) => Some(Reach::new(vocabulary.longest(), Vec::new())),
+                Segmenter::BytePair(model) if spelling == Spelling::SentencePiece => {
+                    Some(Reach::new(vocabulary.longest(), model.lost()))
+                }
+                Segmenter::BytePair(model) => Some(Reach::new(pieces.longest(), model.lost())),
+                Segmenter::Ranked(model) if model.composes => Some(Reach::composing(pieces.longest())),
+                Segmenter::Ranked(_) => Some(Reach::new(pieces.longest(), Vec::new())),
+                // Rules may leave out anything.
+                Segmenter::Unigram(_) => None,
+            },
         };
         Self {
             pieces,
@@ -175,16 +239,13 @@ impl Tokenizer {
                     tokenizer.encode(part, options.parse_special, &mut ids)?;
                 }
             }
-            Encoder::Merging(special, merging) => {
+            Encoder::Ours(special, segmenter) => {
                 let mut begins = true;
                 for fragment in parts.into_iter().flat_map(|part| special.split(part, options.parse_special))
                 {
-                    match (fragment, merging) {
-                        (Fragment::Token(id), _) => ids.push(id),
-                        (Fragment::Text(text), Merging::BytePair(model)) => model.encode(text, &mut ids),
-                        (Fragment::Text(text), Merging::SentencePiece(model)) => {
-                            model.encode(text, begins, &mut ids);
-                        }
+                    match fragment {
+                        Fragment::Token(id) => ids.push(id),
+                        Fragment::Text(text) => segmenter.encode(text, begins, &mut ids),
                     }
                     begins = matches!(fragment, Fragment::Token(_));
                 }
@@ -214,8 +275,7 @@ impl Tokenizer {
     /// A stream that turns tokens into text as they come.
     pub fn stream(&self, options: DecodeOptions) -> TokenStream {
         let prefixed = match &self.encoder {
-            Encoder::Merging(_, Merging::SentencePiece(model)) => model.adds_space_prefix(),
-            Encoder::Merging(..) => false,
+            Encoder::Ours(_, segmenter) => segmenter.adds_space_prefix(),
             Encoder::Published(tokenizer) => tokenizer.adds_space_prefix,
         };
         TokenStream::new(Arc::clone(&self.pieces), options.show_special, prefixed && !options.continuation)

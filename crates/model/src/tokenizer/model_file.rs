@@ -6,35 +6,19 @@
 use prost::Message;
 
 use super::Tokenizer;
-use super::checkpoint_files::{TOKENIZER_CONFIG, TOKENIZER_MODEL, token_name};
+use super::added_tokens::{ListedTokens, added_tokens};
+use super::algorithm::Algorithm;
+use super::checkpoint_files::{TOKENIZER_CONFIG, TOKENIZER_MODEL};
 use super::error::TokenizerError;
-use super::vocabulary::Vocabulary;
+use super::vocabulary::{TokenKind, Vocabulary};
 use crate::{Checkpoint, TokenId};
 
-/// Tokens that the checkpoint adds, in older ones.
-const ADDED_TOKENS: &str = "added_tokens.json";
-
-/// The only kind of model that merges pairs by score.
+/// The numbers of `TrainerSpec.ModelType` that are known here; a file that says nothing means the first.
+const UNIGRAM: i32 = 1;
 const BPE: i32 = 2;
 
-/// What the code that comes with ChatGLM's checkpoints adds behind the file's tokens.
-const CHATGLM_TOKENS: [&str; 9] = [
-    "[MASK]",
-    "[gMASK]",
-    "[sMASK]",
-    "sop",
-    "eop",
-    "<|system|>",
-    "<|user|>",
-    "<|assistant|>",
-    "<|observation|>",
-];
-
-/// The numbers of `SentencePiece.Type` that are used here.
+/// The number of `SentencePiece.Type` where a file says nothing.
 const NORMAL: i32 = 1;
-const CONTROL: i32 = 3;
-const USER_DEFINED: i32 = 4;
-const UNUSED: i32 = 5;
 
 #[derive(Clone, PartialEq, Message)]
 struct ModelProto {
@@ -72,6 +56,8 @@ struct TrainerSpec {
 struct NormalizerSpec {
     #[prost(string, optional, tag = "1")]
     name: Option<String>,
+    #[prost(bytes, optional, tag = "2")]
+    charsmap: Option<Vec<u8>>,
     #[prost(bool, optional, tag = "3")]
     add_dummy_prefix: Option<bool>,
     #[prost(bool, optional, tag = "4")]
@@ -90,88 +76,58 @@ impl Tokenizer {
         let model = ModelProto::decode(bytes)
             .map_err(|error| unusable(format!("no SentencePiece model: {error}")))?;
         let trainer = model.trainer.unwrap_or_default();
-        if trainer.model_type != Some(BPE) {
-            return Err(unusable(
-                "a SentencePiece model of another kind than BPE; save the tokenizer as tokenizer.json with transformers"
-                    .to_owned(),
-            ));
-        }
+        let (name, algorithm) = match trainer.model_type.unwrap_or(UNIGRAM) {
+            UNIGRAM => ("t5", Algorithm::Unigram),
+            BPE => ("llama", Algorithm::SentencePiece),
+            _ => {
+                return Err(unusable(
+                    "a SentencePiece model of another kind than BPE and Unigram; save the tokenizer as tokenizer.json with \
+                     transformers"
+                        .to_owned(),
+                ));
+            }
+        };
         let normalizer = model.normalizer.unwrap_or_default();
         let changes_text =
             normalizer.name.as_deref().is_some_and(|name| !name.is_empty() && name != "identity");
-        if changes_text || normalizer.remove_extra_whitespaces == Some(true) {
+        let removes_spaces = normalizer.remove_extra_whitespaces.unwrap_or(true);
+        if matches!(algorithm, Algorithm::SentencePiece) && (changes_text || removes_spaces) {
             tracing::warn!(file, "the file asks for texts to be normalised, which is not done");
         }
-        let mut tokens: Vec<String> = Vec::with_capacity(model.pieces.len());
-        let (mut scores, mut kinds) = (Vec::new(), Vec::new());
-        for piece in model.pieces {
-            tokens.push(piece.text.unwrap_or_default());
+        let mut tokens = ListedTokens::default();
+        let mut scores = Vec::with_capacity(model.pieces.len());
+        for (id, piece) in model.pieces.into_iter().enumerate() {
             scores.push(piece.score.unwrap_or(0.0));
-            kinds.push(piece.kind.unwrap_or(NORMAL));
+            tokens.put(id, piece.text.unwrap_or_default(), TokenKind::Normal).map_err(unusable)?;
+            tokens.kinds[id] = piece.kind.unwrap_or(NORMAL);
         }
         let config = checkpoint.json(TOKENIZER_CONFIG)?.unwrap_or_default();
-        for (id, text, kind) in added_tokens(checkpoint, tokens.len())? {
-            // An id far beyond the others is a mistake.
-            if id > tokens.len() + 100_000 {
-                return Err(unusable(format!(
-                    "an added token has the id {id}, and there are {} tokens",
-                    tokens.len()
-                )));
-            }
-            while tokens.len() <= id {
-                tokens.push(format!("<unused id {}>", tokens.len()));
-                scores.push(0.0);
-                kinds.push(UNUSED);
-            }
-            (tokens[id], kinds[id]) = (text, kind);
+        for (id, text, kind) in added_tokens(checkpoint, tokens.texts.len())? {
+            tokens.put(id, text, kind).map_err(unusable)?;
         }
+        scores.resize(tokens.texts.len(), 0.0);
+        let count = tokens.texts.len();
         let id = |number: Option<i32>, usual: i32| {
-            TokenId::try_from(number.unwrap_or(usual)).ok().filter(|&id| (id as usize) < tokens.len())
-        };
-        let named = |name: &str| {
-            let text = token_name(config.get(name)?)?;
-            tokens.iter().position(|token| token == text).map(|id| id as TokenId)
+            TokenId::try_from(number.unwrap_or(usual)).ok().filter(|&id| (id as usize) < count)
         };
         let vocabulary = Vocabulary {
             file: file.clone(),
-            model: "llama",
-            bos: named("bos_token").or(id(trainer.bos, 1)),
-            eos: named("eos_token").or(id(trainer.eos, 2)),
+            model: name,
+            bos: tokens.named(&config, "bos_token").or(id(trainer.bos, 1)),
+            eos: tokens.named(&config, "eos_token").or(id(trainer.eos, 2)),
             unknown: id(trainer.unknown, 0),
             add_bos: Some(config["add_bos_token"].as_bool().unwrap_or(true)),
             add_space_prefix: Some(normalizer.add_dummy_prefix.unwrap_or(true)),
-            also_end: ends.into_iter().filter(|&id| (id as usize) < tokens.len()).collect(),
-            tokens: tokens.iter().map(String::as_str).collect(),
-            token_types: Some(kinds),
+            remove_extra_spaces: Some(removes_spaces),
+            charsmap: normalizer.charsmap,
+            also_end: ends.into_iter().filter(|&id| (id as usize) < count).collect(),
+            tokens: tokens.texts.iter().map(String::as_str).collect(),
+            token_types: Some(tokens.kinds),
             scores: Some(scores),
             ..Vocabulary::default()
         };
-        Self::new(&vocabulary)
+        Self::new(&vocabulary, algorithm)
     }
-}
-
-/// What the checkpoint adds to the file's `count` tokens: ids, texts and kinds.
-fn added_tokens(checkpoint: &Checkpoint, count: usize) -> Result<Vec<(usize, String, i32)>, TokenizerError> {
-    let mut added = Vec::new();
-    if checkpoint.model_type().is_ok_and(|family| family == "chatglm") {
-        added.extend((count..).zip(CHATGLM_TOKENS).map(|(id, text)| (id, text.to_owned(), CONTROL)));
-    }
-    let config = checkpoint.json(TOKENIZER_CONFIG)?.unwrap_or_default();
-    for (id, token) in config["added_tokens_decoder"].as_object().into_iter().flatten() {
-        if let (Ok(id), Some(text)) = (id.parse(), token_name(token)) {
-            let kind = if token["special"] == true { CONTROL } else { USER_DEFINED };
-            added.push((id, text.to_owned(), kind));
-        }
-    }
-    let older = checkpoint.json(ADDED_TOKENS)?.unwrap_or_default();
-    for (text, id) in older.as_object().into_iter().flatten() {
-        if let Some(id) = id.as_u64() {
-            added.push((id as usize, text.clone(), CONTROL));
-        }
-    }
-    added.sort();
-    added.dedup_by_key(|(id, ..)| *id);
-    Ok(added)
 }
 
 #[cfg(test)]
@@ -231,9 +187,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_is_named() {
-        let unigram =
-            both(|model| model.trainer = Some(TrainerSpec { model_type: Some(1), ..TrainerSpec::default() }));
-        assert!(unigram.1.unwrap_err().to_string().contains("another kind than BPE"));
+        let words =
+            both(|model| model.trainer = Some(TrainerSpec { model_type: Some(3), ..TrainerSpec::default() }));
+        assert!(words.1.unwrap_err().to_string().contains("another kind than BPE"));
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join(TOKENIZER_MODEL), b"\xff\xff").unwrap();
         let error =

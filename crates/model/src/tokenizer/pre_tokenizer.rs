@@ -4,8 +4,8 @@
 //! the regular expressions of the models' published tokenizers. They are applied one after another: every
 //! match becomes a word of its own, and so does the text between two matches.
 //!
-//! Nearly all end in `\s+(?!\S)|\s+`: of several spaces before a word, the last belongs to the word. That is
-//! the only look-ahead among them. It is done by hand here, so that a regex engine without backtracking
+//! Nearly all end in `\s+(?!\S)|\s+`: of several spaces before a word, the last belongs to the word. A few group digits
+//! by what follows them. Such look-ahead is done by hand here, so that a regex engine without backtracking
 //! suffices: time is linear in the text, whatever the text, where backtracking engines give up on a run of a
 //! million spaces.
 
@@ -24,11 +24,13 @@ pub(super) struct PreTokenizer {
     pub(super) whole_words_first: bool,
     /// Whether prompts begin with the beginning-of-sequence token where the file does not say.
     pub(super) adds_bos: bool,
+    /// Whether tokens spell characters, with a sign for spaces, and not bytes.
+    pub(super) spells_characters: bool,
 }
 
 impl PreTokenizer {
     const fn new(names: &'static [&'static str], splits: &'static [&'static str]) -> Self {
-        Self { names, splits, whole_words_first: false, adds_bos: false }
+        Self { names, splits, whole_words_first: false, adds_bos: false, spells_characters: false }
     }
 
     const fn whole_words_first(self) -> Self {
@@ -37,6 +39,15 @@ impl PreTokenizer {
 
     const fn adds_bos(self) -> Self {
         Self { adds_bos: true, ..self }
+    }
+
+    const fn spells_characters(self) -> Self {
+        Self { spells_characters: true, ..self }
+    }
+
+    /// The entry with this regular expression alone.
+    pub(super) fn for_pattern(pattern: &str) -> Option<&'static Self> {
+        TABLE.iter().find(|entry| entry.splits == [pattern])
     }
 
     /// The entry for a name, or the default one (with a warning) where the name is missing or unknown.
@@ -63,43 +74,110 @@ impl PreTokenizer {
 #[derive(Debug)]
 pub(super) struct Split {
     regex: Regex,
-    /// Whether the pattern ended in [`SPACES`].
-    leaves_last_space: bool,
+    ahead: Ahead,
     /// Whether runs of spaces end at line ends by an alternative of their own, which leaves nothing.
     takes_line_ends: bool,
+}
+
+/// What a regular expression looks at behind its match.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    Nothing,
+    /// A run of spaces leaves the last one to the word that follows ([`SPACES`]).
+    Word,
+    /// The same, and such runs are cut into powers of two ([`POWERS_OF_TWO`]).
+    WordCuttingPowers,
+    /// A run of digits is cut into threes from the right.
+    Digits,
+    /// The same, if no letter follows the run.
+    DigitsAlone,
 }
 
 /// The alternatives for runs of spaces.
 const SPACES: &str = r"\s+(?!\S)|\s+";
 
+/// Alternatives for runs of spaces of lengths that are tokens.
+macro_rules! powers_of_two {
+    () => {
+        concat!(
+            r"\s{512}(?!\S)|\s{256}(?!\S)|\s{128}(?!\S)|\s{64}(?!\S)|\s{32}(?!\S)|\s{16}(?!\S)|\s{8}(?!\S)",
+            r"|\s{4}(?!\S)|\s{1,2}(?!\S)|\s{1}"
+        )
+    };
+}
+const POWERS_OF_TWO: &str = powers_of_two!();
+
+/// Digits as they are grouped in writing, `1 234 567`.
+const DIGITS: &str = r"\p{N}{1,3}(?=(?:\p{N}{3})*(?!\p{N}))";
+
+/// The same, unless a letter stands behind them.
+const DIGITS_ALONE: &str = r"\d{1,3}(?=(?:\d{3})*\b)";
+
 impl Split {
     fn new(pattern: &str) -> Result<Self, regex::Error> {
-        let (regex, leaves_last_space) = match pattern.strip_suffix(SPACES) {
-            Some(before) => (Regex::new(&format!(r"{before}\s+"))?, true),
-            None => (Regex::new(pattern)?, false),
+        let spaces = |before: &str| format!(r"{before}\s+");
+        let (linear, ahead) = if let Some(before) = pattern.strip_suffix(SPACES) {
+            (spaces(before), Ahead::Word)
+        } else if let Some(before) = pattern.strip_suffix(POWERS_OF_TWO) {
+            (spaces(before), Ahead::WordCuttingPowers)
+        } else if pattern == DIGITS {
+            (r"\p{N}+".to_owned(), Ahead::Digits)
+        } else if pattern == DIGITS_ALONE {
+            // A group of what follows: with it, the digits do not stand alone.
+            (r"\d+(\w?)".to_owned(), Ahead::DigitsAlone)
+        } else {
+            (pattern.to_owned(), Ahead::Nothing)
         };
-        Ok(Self { regex, leaves_last_space, takes_line_ends: pattern.contains(r"\s*[\r\n]") })
+        Ok(Self { regex: Regex::new(&linear)?, ahead, takes_line_ends: pattern.contains(r"\s*[\r\n]") })
     }
 
     /// The first match in `text`, as a byte range.
     fn find(&self, text: &str) -> Option<(usize, usize)> {
-        let found = self.regex.find(text)?;
-        let (start, end) = (found.start(), found.end());
-        // Only the alternative `\s+` ends in a space, apart from those that end in a line end.
-        let last_space = || {
-            let last = found.as_str().chars().next_back()?;
-            let line_end = self.takes_line_ends && matches!(last, '\r' | '\n');
-            (last.is_whitespace() && !line_end).then_some(last.len_utf8())
+        let found = match self.ahead {
+            Ahead::DigitsAlone => {
+                let mut runs = self.regex.captures_iter(text);
+                runs.find(|run| run.get(1).is_none_or(|letter| letter.is_empty()))?.get(0)
+            }
+            _ => self.regex.find(text),
+        }?;
+        let (start, end, matched) = (found.start(), found.end(), found.as_str());
+        let length = match self.ahead {
+            Ahead::Digits | Ahead::DigitsAlone => first_group(matched),
+            Ahead::Word | Ahead::WordCuttingPowers if self.is_run_of_spaces(matched) => {
+                self.spaces(matched, end < text.len())
+            }
+            Ahead::Nothing | Ahead::Word | Ahead::WordCuttingPowers => matched.len(),
         };
-        if self.leaves_last_space
-            && end < text.len()
-            && let Some(bytes) = last_space()
-            && bytes < end - start
-        {
-            return Some((start, end - bytes));
-        }
-        Some((start, end))
+        Some((start, start + length))
     }
+
+    /// Whether the last alternative made the match: only it ends in a space, apart from those that end in a line end.
+    fn is_run_of_spaces(&self, matched: &str) -> bool {
+        let is_line_end = |last| self.takes_line_ends && matches!(last, '\r' | '\n');
+        matched.chars().next_back().is_some_and(|last| last.is_whitespace() && !is_line_end(last))
+    }
+
+    /// Bytes of the first word of a run of spaces; `before_word` says that a word follows the run.
+    fn spaces(&self, run: &str, before_word: bool) -> usize {
+        let count = run.chars().count();
+        let free = if before_word { (count - 1).max(1) } else { count };
+        let taken = match self.ahead {
+            Ahead::WordCuttingPowers => {
+                [512, 256, 128, 64, 32, 16, 8, 4, 2, 1].into_iter().find(|power| *power <= free).unwrap_or(1)
+            }
+            _ => free,
+        };
+        run.chars().take(taken).map(char::len_utf8).sum()
+    }
+}
+
+/// Bytes of the first group of a run of digits that is cut into threes from the right.
+fn first_group(digits: &str) -> usize {
+    let first = match digits.chars().count() % 3 {
+        0 => 3,
+        rest => rest,
+    };
+    digits.chars().take(first).map(char::len_utf8).sum()
 }
 
 /// Cuts `text` into words: byte ranges that follow one another and cover it.
@@ -186,7 +264,24 @@ const CASED_WORD: &str = concat!(
 static DEFAULT: PreTokenizer =
     PreTokenizer::new(&["default"], &[r"[\p{P}\$\+<=>\^~\|]+", GPT2, r"\p{N}+", "[0-9][0-9][0-9]"]);
 
-static TABLE: [PreTokenizer; 18] = [
+/// Lines and runs of line ends, of vocabularies that merge across words.
+const LINES: &str = r"[^\n]+|[\n]+";
+
+const CJK: &str = r"[\x{4E00}-\x{9FA5}\x{3040}-\x{30FF}]+";
+
+/// Words of the third step of `deepseek-v3`; `$signs` are the alternatives of signs and line ends.
+macro_rules! deepseek_words {
+    ($signs:literal) => {
+        concat!(
+            r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
+            "|",
+            $signs,
+            r"|\s+(?!\S)|\s+"
+        )
+    };
+}
+
+static TABLE: [PreTokenizer; 31] = [
     PreTokenizer::new(&["default"], DEFAULT.splits),
     PreTokenizer::new(
         &[
@@ -200,6 +295,7 @@ static TABLE: [PreTokenizer; 18] = [
             "gigachat",
             "mellum",
             "granite-docling",
+            "a.x-4.0",
         ],
         &[GPT2],
     ),
@@ -253,21 +349,98 @@ static TABLE: [PreTokenizer; 18] = [
         &["[\r\n]", r"\s?\p{L}+", r"\s?\p{P}+", r"[\x{800}-\x{9FA5}\x{AC00}-\x{D7FF}]+", r"\p{N}"],
     ),
     PreTokenizer::new(
-        &["deepseek-v3", "hunyuan-dense", "joyai-llm"],
+        &["deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4"],
+        &[r"\p{N}{1,3}", CJK, deepseek_words!(r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+")],
+    ),
+    PreTokenizer::new(
+        &["spark2_5"],
+        &[r"\p{N}{1,3}", CJK, deepseek_words!(r" ?[\p{P}\p{S}]+|[\r\n]"), r"\p{N}"],
+    ),
+    PreTokenizer::new(
+        &["afmoe"],
         &[
-            r"\p{N}{1,3}",
-            r"[\x{4E00}-\x{9FA5}\x{3040}-\x{30FF}]+",
+            DIGITS,
             concat!(
-                r##"[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+"##,
-                r"| ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+                r"[\x{4E00}-\x{9FFF}\x{3400}-\x{4DBF}\x{F900}-\x{FAFF}\x{3040}-\x{30FF}\x{FF65}-\x{FF9F}",
+                r"\x{2F00}-\x{2FDF}\x{E40}-\x{E7F}\x{E80}-\x{EFF}\x{1780}-\x{17FF}\x{1000}-\x{109F}",
+                r"\x{AA60}-\x{AA7F}\x{A9E0}-\x{A9FF}\x{AC00}-\x{D7AF}\x{1100}-\x{11FF}]+"
             ),
+            deepseek_words!(r" ?[\p{P}\p{S}]+[\r\n]*|\s*[\r\n]+"),
         ],
     ),
     PreTokenizer::new(&["falcon"], &[r"[\p{P}\$\+<=>\^~\|`]+", GPT2, "[0-9][0-9][0-9]"]),
     PreTokenizer::new(
-        &["gpt-4o", "llama4", "kanana2", "minimax-m2"],
+        &["gpt-4o", "llama4", "kanana2", "minimax-m2", "talkie"],
         &[case_aware!(concat!("(?:", contractions!(), ")?"), r"\p{N}{1,3}")],
     ),
+    PreTokenizer::new(
+        &["tiny_aya", "cohere2moe"],
+        &[DIGITS_ALONE, case_aware!(concat!("(?:", contractions!(), ")?"), r"\p{N}{1,3}")],
+    ),
+    PreTokenizer::new(
+        &["youtu"],
+        &[
+            concat!(
+                r"[\x{AC00}-\x{D7A3}\x{3131}-\x{318E}]+",
+                r"|[\x{FF01}\x{2026}\x{201C}\x{201D}\x{2018}\x{2019}\x{2014}\x{FF1A}\x{FF1B}\x{FF0C}",
+                r"\x{3001}-\x{303F}\x{FE30}-\x{FE4F}]+",
+                r"|[\x{3105}-\x{312F}]+|[\x{4E00}-\x{9FA5}\x{3040}-\x{30FF}]+"
+            ),
+            case_aware!(concat!("(?:", contractions!(), ")?"), r"\p{N}"),
+        ],
+    )
+    .whole_words_first(),
+    PreTokenizer::new(
+        &["kimi-k2"],
+        &[concat!(
+            r"\p{Han}+",
+            r"|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*",
+            r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+(?:",
+            contractions!(),
+            r")?|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]+",
+            r"[\p{Ll}\p{Lm}\p{Lo}\p{M}&&[^\p{Han}]]*(?:",
+            contractions!(),
+            r")?|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+        )],
+    ),
+    PreTokenizer::new(&["laguna"], &[LINES, llama3_like!(r"\p{N}")]),
+    PreTokenizer::new(&["minicpm5"], &[r"\p{N}{1,3}", llama3_like!(r"\p{N}+")]).whole_words_first(),
+    PreTokenizer::new(&["superbpe"], &[DIGITS]),
+    PreTokenizer::new(
+        &["exaone-moe"],
+        &[concat!(
+            "(?:",
+            contractions!(),
+            r")|[^\r\n\p{L}\p{N}]?(?:\p{L}\p{M}*(?: \p{L}\p{M}*)*)+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]?",
+            r"|\s*[\r\n]|\s+(?!\S)|\s+"
+        )],
+    ),
+    PreTokenizer::new(
+        &["ufakzeka"],
+        &[r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"],
+    ),
+    PreTokenizer::new(
+        &["jais-2"],
+        &[concat!(
+            "(?:",
+            contractions!(),
+            r")|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|",
+            powers_of_two!()
+        )],
+    ),
+    PreTokenizer::new(
+        &["chameleon"],
+        &[
+            "<sentinel:[0-9]+>",
+            "(IMGIMG)((A|B|C|D|E|F|G|H|I){1,4})Z",
+            r"[\t\n]|    |  ",
+            r"\p{N}",
+            r"[\p{P}!-/:-@\[-`{-~]",
+            GPT2,
+        ],
+    )
+    .adds_bos(),
+    PreTokenizer::new(&["gemma4", "sarvam-moe"], &[LINES]).spells_characters(),
     PreTokenizer::new(&["tekken"], &[case_aware!("", r"\p{N}")]).whole_words_first().adds_bos(),
     PreTokenizer::new(&["bloom", "poro-chat", "gpt3-finnish"], &[BLOOM]),
     PreTokenizer::new(&["viking"], &[BLOOM, r"\p{N}"]),

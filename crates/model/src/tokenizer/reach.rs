@@ -24,6 +24,11 @@ impl Reach {
         Self { longest: longest.max(1), lost }
     }
 
+    /// The reach of tokens of composed characters, where no byte is left out.
+    pub(super) fn composing(longest: usize) -> Self {
+        Self::new(longest.saturating_mul(COMPOSED), Vec::new())
+    }
+
     /// The reach of a published tokenizer, by what `tokenizer.json` says, of which `tokens` are the texts. `None` if it may leave
     /// out parts of a text that are not told by their bytes.
     pub(super) fn of_published(json: &Value, tokens: &[String]) -> Option<Self> {

@@ -9,7 +9,7 @@ use super::{
     error::TokenizerError,
     merging::Merger,
     text_index::TextIndex,
-    vocabulary::{SENTENCE_PIECE_SPACE, TokenKind, Vocabulary, byte_token, field},
+    vocabulary::{SENTENCE_PIECE_SPACE, TokenKind, Vocabulary},
 };
 use crate::TokenId;
 
@@ -56,42 +56,14 @@ impl SentencePiece {
         kinds: &[TokenKind],
         mut ids: TextIndex,
     ) -> Result<Self, TokenizerError> {
-        let scores = vocabulary.scores.as_deref().ok_or_else(|| {
-            vocabulary
-                .invalid(field::SCORES, "missing; a SentencePiece vocabulary needs a score for each token")
-        })?;
-        if scores.len() != vocabulary.tokens.len() {
-            let problem = format!("{} scores for {} tokens", scores.len(), vocabulary.tokens.len());
-            return Err(vocabulary.invalid(field::SCORES, problem));
-        }
-        if let Some(id) = scores.iter().position(|score| score.is_nan()) {
-            return Err(vocabulary.invalid(field::SCORES, format!("the score of token {id} is not a number")));
-        }
-
-        let mut longest_bytes = 0;
-        let mut bytes: [Option<TokenId>; 256] = [None; 256];
-        for ((id, text), kind) in (0..).zip(&vocabulary.tokens).zip(kinds) {
-            if kind.is_text() {
-                longest_bytes = longest_bytes.max(text.len());
-            } else if *kind == TokenKind::Byte
-                && let Some(byte) = byte_token(text)
-            {
-                bytes[usize::from(byte)] = Some(id);
-            }
-        }
+        let scores = vocabulary.scores()?;
+        let texts = vocabulary.tokens.iter().zip(kinds).filter(|(_, kind)| kind.is_text());
+        let longest_bytes = texts.map(|(text, _)| text.len()).max().unwrap_or(0);
         ids.retain(|id| kinds[id as usize].is_text());
         let scores = scores.iter().map(|score| Score(score + 0.0)).collect(); // -0.0 becomes 0.0: they are one score
-
-        let unknown = vocabulary.unknown;
-        let mut complete = Box::new([0; 256]);
-        for (byte, (id, known)) in complete.iter_mut().zip(bytes).enumerate() {
-            *id = known.or(unknown).ok_or_else(|| {
-                let problem = format!("neither byte token <0x{byte:02X}> nor an unknown token");
-                vocabulary.invalid(field::TOKENS, problem)
-            })?;
-        }
+        let bytes = vocabulary.byte_tokens(kinds)?;
         let add_space_prefix = vocabulary.add_space_prefix.unwrap_or(true);
-        Ok(Self { ids, scores, longest_bytes, bytes: complete, add_space_prefix })
+        Ok(Self { ids, scores, longest_bytes, bytes, add_space_prefix })
     }
 
     pub(super) fn adds_space_prefix(&self) -> bool {

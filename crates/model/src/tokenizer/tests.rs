@@ -45,8 +45,12 @@ fn byte_pair(bytes: &[String]) -> Vocabulary<'_> {
     }
 }
 
+fn tokenizer_of(vocabulary: &Vocabulary<'_>) -> Result<Tokenizer, TokenizerError> {
+    Tokenizer::new(vocabulary, Algorithm::of(vocabulary)?)
+}
+
 fn byte_pair_tokenizer() -> Tokenizer {
-    Tokenizer::new(&byte_pair(&bytes())).unwrap()
+    tokenizer_of(&byte_pair(&bytes())).unwrap()
 }
 
 #[test]
@@ -84,7 +88,7 @@ fn no_merge_makes_a_control_token() {
     let mut vocabulary = byte_pair(&bytes);
     vocabulary.merges = Some(vec!["h e", "l l", "he ll"]);
     vocabulary.token_types.as_mut().unwrap()[byte_pair_ids::HELL as usize] = 3;
-    let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+    let tokenizer = tokenizer_of(&vocabulary).unwrap();
     assert_eq!(tokenizer.encode("hell", PLAIN).unwrap(), [byte_pair_ids::HE, byte_pair_ids::LL]);
     assert_eq!(tokenizer.encode("hell", PROMPT).unwrap(), [byte_pair_ids::HELL]);
 }
@@ -94,8 +98,7 @@ fn a_whole_word_is_taken_unmerged_where_the_family_does_so() {
     let bytes = bytes();
     let mut vocabulary = byte_pair(&bytes);
     vocabulary.merges = Some(vec!["h e"]);
-    let ids =
-        |vocabulary: &Vocabulary<'_>| Tokenizer::new(vocabulary).unwrap().encode("hell", PLAIN).unwrap();
+    let ids = |vocabulary: &Vocabulary<'_>| tokenizer_of(vocabulary).unwrap().encode("hell", PLAIN).unwrap();
     assert_eq!(ids(&vocabulary), [byte_pair_ids::HE, u32::from(b'l'), u32::from(b'l')]);
     vocabulary.pre = Some("llama-bpe");
     assert_eq!(ids(&vocabulary), [byte_pair_ids::HELL]);
@@ -108,7 +111,7 @@ fn a_prompt_begins_with_one_bos_where_the_model_asks_for_it() {
     let mut vocabulary = byte_pair(&bytes);
     vocabulary.merges = Some(vec!["h e"]);
     let ids = |vocabulary: &Vocabulary<'_>, text: &str| {
-        Tokenizer::new(vocabulary).unwrap().encode(text, PROMPT).unwrap()
+        tokenizer_of(vocabulary).unwrap().encode(text, PROMPT).unwrap()
     };
     assert_eq!(ids(&vocabulary, "he"), [HE]);
     vocabulary.add_bos = Some(true);
@@ -168,7 +171,7 @@ fn sentence_piece(bytes: &[String]) -> Vocabulary<'_> {
 }
 
 fn sentence_piece_tokenizer() -> Tokenizer {
-    Tokenizer::new(&sentence_piece(&sentence_piece_bytes())).unwrap()
+    tokenizer_of(&sentence_piece(&sentence_piece_bytes())).unwrap()
 }
 
 #[test]
@@ -195,7 +198,7 @@ fn the_space_before_a_text_is_optional_and_follows_special_tokens() {
     let bytes = sentence_piece_bytes();
     let mut vocabulary = sentence_piece(&bytes);
     let prompt = |vocabulary: &Vocabulary<'_>| {
-        Tokenizer::new(vocabulary).unwrap().encode("a<end_of_turn>a</s>", PROMPT).unwrap()
+        tokenizer_of(vocabulary).unwrap().encode("a<end_of_turn>a</s>", PROMPT).unwrap()
     };
     assert_eq!(prompt(&vocabulary), [BOS, SPACE_A, TURN, SPACE_A, EOS]);
     vocabulary.add_space_prefix = Some(false);
@@ -235,7 +238,7 @@ fn a_token_that_stands_between_the_messages_of_an_answer_does_not_end_it() {
         let end = vocabulary.tokens.len() as u32;
         vocabulary.tokens.extend(["<|end|>"].into_iter().chain(also));
         vocabulary.token_types.as_mut().unwrap().extend([3, 3, 3]);
-        let tokenizer = Tokenizer::new(&vocabulary).unwrap();
+        let tokenizer = tokenizer_of(&vocabulary).unwrap();
         let ends = tokenizer.end_of_generation();
         assert_eq!(ends.contains(&end), ends_with_message, "{also:?}");
         assert!(ends.contains(&(end + 1)) && ends.contains(&(end + 2)), "{also:?}");
@@ -256,10 +259,10 @@ fn bytes_of_tokens_are_those_of_the_text() {
 fn fingerprints_differ_when_a_token_does() {
     let bytes = sentence_piece_bytes();
     let mut vocabulary = sentence_piece(&bytes);
-    let before = Tokenizer::new(&vocabulary).unwrap().fingerprint();
+    let before = tokenizer_of(&vocabulary).unwrap().fingerprint();
     assert_eq!(before, sentence_piece_tokenizer().fingerprint());
     vocabulary.tokens[260] = "q";
-    assert_ne!(before, Tokenizer::new(&vocabulary).unwrap().fingerprint());
+    assert_ne!(before, tokenizer_of(&vocabulary).unwrap().fingerprint());
 }
 
 /// What is done to a good vocabulary.
@@ -353,7 +356,7 @@ fn hostile_metadata_is_refused_by_file_and_field() {
     ];
     for (mut vocabulary, damage, expected) in cases {
         damage(&mut vocabulary);
-        let error = Tokenizer::new(&vocabulary).unwrap_err().to_string();
+        let error = tokenizer_of(&vocabulary).unwrap_err().to_string();
         assert!(
             error.starts_with("small.gguf: tokenizer.ggml.") && error.contains(expected),
             "{error}\n{expected}"
@@ -491,7 +494,7 @@ proptest! {
             unknown: ids[4],
             ..Vocabulary::default()
         };
-        if let Ok(tokenizer) = Tokenizer::new(&vocabulary) {
+        if let Ok(tokenizer) = tokenizer_of(&vocabulary) {
             let ids = tokenizer.encode(&text, PROMPT).unwrap();
             prop_assert!(ids.iter().all(|id| (*id as usize) < tokens.len()));
             tokenizer.decode(&ids, SHOWN);

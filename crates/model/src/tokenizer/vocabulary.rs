@@ -24,6 +24,8 @@ pub(super) mod field {
     pub(in super::super) const UNKNOWN: &str = "tokenizer.ggml.unknown_token_id";
     pub(in super::super) const ADD_BOS: &str = "tokenizer.ggml.add_bos_token";
     pub(in super::super) const ADD_SPACE_PREFIX: &str = "tokenizer.ggml.add_space_prefix";
+    pub(in super::super) const REMOVE_EXTRA_SPACES: &str = "tokenizer.ggml.remove_extra_whitespaces";
+    pub(in super::super) const CHARSMAP: &str = "tokenizer.ggml.precompiled_charsmap";
 }
 
 /// The metadata that a tokenizer is built from: read, not yet trusted.
@@ -31,9 +33,9 @@ pub(super) mod field {
 pub(crate) struct Vocabulary<'a> {
     /// The file's name, for errors.
     pub(crate) file: String,
-    /// `gpt2` (byte-level BPE) or `llama` (SentencePiece).
+    /// `gpt2` and `gemma4` (BPE by a list of merges), `llama` (SentencePiece's BPE) or `t5` (its Unigram).
     pub(crate) model: &'a str,
-    /// How a byte-level vocabulary cuts words.
+    /// How a vocabulary with a list of merges cuts words.
     pub(crate) pre: Option<&'a str>,
     /// Text of each token.
     pub(crate) tokens: Vec<&'a str>,
@@ -59,6 +61,10 @@ pub(crate) struct Vocabulary<'a> {
     pub(crate) add_bos: Option<bool>,
     /// Whether text is encoded as if a space stood before it (SentencePiece).
     pub(crate) add_space_prefix: Option<bool>,
+    /// Whether of several spaces one is kept, and none at the ends (Unigram).
+    pub(crate) remove_extra_spaces: Option<bool>,
+    /// What is written for what, as SentencePiece compiles it (Unigram).
+    pub(crate) charsmap: Option<Vec<u8>>,
 }
 
 /// What a token is for. The numbers are those of `tokenizer.ggml.token_type`.
@@ -150,6 +156,8 @@ impl<'a> Vocabulary<'a> {
             unknown: metadata.u32(field::UNKNOWN)?,
             add_bos: metadata.bool(field::ADD_BOS)?,
             add_space_prefix: metadata.bool(field::ADD_SPACE_PREFIX)?,
+            remove_extra_spaces: metadata.bool(field::REMOVE_EXTRA_SPACES)?,
+            charsmap: metadata.u8s(field::CHARSMAP)?.map(<[u8]>::to_vec),
         })
     }
 }
@@ -160,18 +168,54 @@ impl Vocabulary<'_> {
         TokenizerError::Invalid { file: self.file.clone(), field, problem: problem.into() }
     }
 
-    pub(super) fn spelling(&self) -> Result<Spelling, TokenizerError> {
-        match self.model {
-            "gpt2" => Ok(Spelling::ByteLevel),
-            "llama" => Ok(Spelling::SentencePiece),
-            other => {
-                let problem = format!(
-                    "{} is not supported; supported: gpt2 (byte-level BPE), llama (SentencePiece)",
-                    excerpt(other)
-                );
-                Err(self.invalid(field::MODEL, problem))
+    /// Bytes of the longest token's text.
+    pub(super) fn longest(&self) -> usize {
+        self.tokens.iter().map(|text| text.len()).max().unwrap_or(0)
+    }
+
+    /// Whether the file itself calls the token a control token.
+    pub(super) fn is_listed_as_control(&self, id: usize) -> bool {
+        self.token_types.as_ref().and_then(|types| types.get(id)) == Some(&(TokenKind::Control as i32))
+    }
+
+    /// The score of each token.
+    pub(super) fn scores(&self) -> Result<&[f32], TokenizerError> {
+        let scores = self.scores.as_deref().ok_or_else(|| {
+            self.invalid(field::SCORES, "missing; a SentencePiece vocabulary needs a score for each token")
+        })?;
+        if scores.len() != self.tokens.len() {
+            let problem = format!("{} scores for {} tokens", scores.len(), self.tokens.len());
+            return Err(self.invalid(field::SCORES, problem));
+        }
+        match scores.iter().position(|score| score.is_nan()) {
+            Some(id) => Err(self.invalid(field::SCORES, format!("the score of token {id} is not a number"))),
+            None => Ok(scores),
+        }
+    }
+
+    /// The token of each byte, where there is one.
+    pub(super) fn known_bytes(&self, kinds: &[TokenKind]) -> [Option<TokenId>; 256] {
+        let mut bytes = [None; 256];
+        for ((id, text), kind) in (0..).zip(&self.tokens).zip(kinds) {
+            if *kind == TokenKind::Byte
+                && let Some(byte) = byte_token(text)
+            {
+                bytes[usize::from(byte)] = Some(id);
             }
         }
+        bytes
+    }
+
+    /// What each byte of a character that is no token becomes: the byte's token, or else the unknown one.
+    pub(super) fn byte_tokens(&self, kinds: &[TokenKind]) -> Result<Box<[TokenId; 256]>, TokenizerError> {
+        let mut complete = Box::new([0; 256]);
+        for (byte, (id, known)) in complete.iter_mut().zip(self.known_bytes(kinds)).enumerate() {
+            *id = known.or(self.unknown).ok_or_else(|| {
+                let problem = format!("neither byte token <0x{byte:02X}> nor an unknown token");
+                self.invalid(field::TOKENS, problem)
+            })?;
+        }
+        Ok(complete)
     }
 
     /// The id of each token's text.
@@ -189,6 +233,13 @@ impl Vocabulary<'_> {
             let text = excerpt(self.tokens[id as usize]);
             self.invalid(field::TOKENS, format!("tokens {earlier} and {id} are both {text}"))
         })
+    }
+
+    /// The id of each token's text, of those tokens that are `wanted`.
+    pub(super) fn ids_of(&self, wanted: impl Fn(usize) -> bool) -> Result<TextIndex, TokenizerError> {
+        let texts = self.tokens.iter().enumerate();
+        let tokens = texts.map(|(id, text)| if wanted(id) { *text } else { "" }).collect();
+        Self { file: self.file.clone(), tokens, ..Vocabulary::default() }.ids_by_text()
     }
 
     /// The kind of each token. Those that end an answer are control tokens, even where a file calls them
