@@ -1,7 +1,8 @@
 //! The models that are known by name: where each comes from, and what it is.
 //!
 //! Only files that their makers publish (or the maintainers of the GGUF format). A digest is listed where we
-//! have had the file in our hands; for the others the hub's own digest of the file is checked.
+//! have had the file in our hands; for the others the hub's own digest of the file is checked. Sizes are for the list, and for
+//! asking whether there is room: what is fetched has the size that the hub tells.
 
 use crate::store::source::Source;
 
@@ -17,7 +18,7 @@ pub(crate) struct Entry {
     pub(crate) source: Source,
     /// SHA-256 of the file, in lower-case hex, where it is pinned.
     pub(crate) sha256: Option<&'static str>,
-    /// Size of the file, where it is pinned.
+    /// Size of the file, where it is known.
     pub(crate) size_bytes: Option<u64>,
     /// The GGUF architecture.
     pub(crate) architecture: &'static str,
@@ -95,6 +96,17 @@ pub(crate) static ENTRIES: &[Entry] = &[
         description: "chat model for laptops",
     },
     Entry {
+        name: "smollm3-3b",
+        source: Source::hub("ggml-org/SmolLM3-3B-GGUF", "SmolLM3-Q4_K_M.gguf"),
+        sha256: None,
+        size_bytes: Some(1_915_305_312),
+        architecture: "smollm3",
+        parameters: "3B",
+        context_tokens: 65536,
+        licence: APACHE,
+        description: "multilingual chat model that can think first",
+    },
+    Entry {
         name: "qwen2.5-0.5b",
         source: Source::hub("Qwen/Qwen2.5-0.5B-Instruct-GGUF", "qwen2.5-0.5b-instruct-q4_k_m.gguf"),
         sha256: None,
@@ -126,6 +138,50 @@ pub(crate) static ENTRIES: &[Entry] = &[
         context_tokens: 32768,
         licence: QWEN_RESEARCH,
         description: "multilingual chat model, for research only",
+    },
+    Entry {
+        name: "qwen3-0.6b",
+        source: Source::hub("Qwen/Qwen3-0.6B-GGUF", "Qwen3-0.6B-Q8_0.gguf"),
+        sha256: None,
+        size_bytes: Some(639_446_688),
+        architecture: "qwen3",
+        parameters: "0.6B",
+        context_tokens: 32768,
+        licence: APACHE,
+        description: "small multilingual chat model that can think first",
+    },
+    Entry {
+        name: "qwen3-1.7b",
+        source: Source::hub("Qwen/Qwen3-1.7B-GGUF", "Qwen3-1.7B-Q8_0.gguf"),
+        sha256: None,
+        size_bytes: Some(1_834_426_016),
+        architecture: "qwen3",
+        parameters: "1.7B",
+        context_tokens: 32768,
+        licence: APACHE,
+        description: "multilingual chat model for laptops, can think first",
+    },
+    Entry {
+        name: "qwen3-4b",
+        source: Source::hub("Qwen/Qwen3-4B-GGUF", "Qwen3-4B-Q4_K_M.gguf"),
+        sha256: None,
+        size_bytes: Some(2_497_280_256),
+        architecture: "qwen3",
+        parameters: "4B",
+        context_tokens: 32768,
+        licence: APACHE,
+        description: "strong multilingual chat model, can think first",
+    },
+    Entry {
+        name: "qwen3-8b",
+        source: Source::hub("Qwen/Qwen3-8B-GGUF", "Qwen3-8B-Q4_K_M.gguf"),
+        sha256: None,
+        size_bytes: Some(5_027_783_488),
+        architecture: "qwen3",
+        parameters: "8B",
+        context_tokens: 32768,
+        licence: APACHE,
+        description: "the strongest chat model for 8 GB of memory, can think first",
     },
     Entry {
         name: "qwen2.5-coder-0.5b",
@@ -187,6 +243,42 @@ pub(crate) static ENTRIES: &[Entry] = &[
         context_tokens: 32768,
         licence: GEMMA,
         description: "multilingual chat model for laptops",
+    },
+    Entry {
+        name: "gemma-3-4b",
+        source: Source::hub("ggml-org/gemma-3-4b-it-GGUF", "gemma-3-4b-it-Q4_K_M.gguf"),
+        sha256: None,
+        size_bytes: Some(2_489_757_856),
+        architecture: "gemma3",
+        parameters: "4B",
+        context_tokens: 131072,
+        licence: GEMMA,
+        description: "strong multilingual chat model",
+    },
+    Entry {
+        name: "ministral-3-3b",
+        source: Source::hub(
+            "mistralai/Ministral-3-3B-Instruct-2512-GGUF",
+            "Ministral-3-3B-Instruct-2512-Q4_K_M.gguf",
+        ),
+        sha256: None,
+        size_bytes: Some(2_147_023_008),
+        architecture: "mistral3",
+        parameters: "3B",
+        context_tokens: 262144,
+        licence: APACHE,
+        description: "multilingual chat model for laptops, long contexts",
+    },
+    Entry {
+        name: "gpt-oss-20b",
+        source: Source::hub("ggml-org/gpt-oss-20b-GGUF", "gpt-oss-20b-MXFP4.gguf"),
+        sha256: None,
+        size_bytes: Some(12_109_566_624),
+        architecture: "gpt-oss",
+        parameters: "20B",
+        context_tokens: 131072,
+        licence: APACHE,
+        description: "mixture of experts that thinks first, wants 16 GB of memory",
     },
 ];
 

@@ -12,6 +12,7 @@ mod commands;
 mod drafts;
 mod interrupt;
 mod loaded_model;
+mod memory;
 mod output;
 mod paint;
 mod progress;

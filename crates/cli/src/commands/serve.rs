@@ -1,7 +1,6 @@
 //! `lookahead serve`: an OpenAI-compatible server.
 
 mod config;
-mod memory;
 mod traces;
 
 use std::path::{Path, PathBuf};
@@ -25,12 +24,14 @@ use crate::arguments::{Decoding, LoadArgs, PolicyArgs, ReasoningArgs};
 use crate::interrupt::{self, After};
 use crate::loaded_model::LoadedModel;
 use crate::warm_up::learn_file;
-use crate::{calibration, progress};
+use crate::{calibration, memory, progress};
 
 /// What a second signal leaves to save what was learned.
 const LAST_SAVE: Duration = Duration::from_secs(2);
 /// Threads for what reads and writes files: corpora, snapshots.
 const FILE_THREADS: usize = 64;
+/// Where the machine does not say how much memory it has: what most have.
+const UNKNOWN_MEMORY: u64 = 8 << 30;
 
 const HELP: &str = "\
 Examples:
@@ -285,7 +286,8 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let keys = api_keys(&network)?;
     let _traces = Traces::start()?;
     let mut loaded = load.load()?;
-    let kv_memory = limits.kv_memory.map_or_else(memory::quarter, |size| size.as_u64());
+    let quarter = || memory::total().unwrap_or(UNKNOWN_MEMORY) / 4;
+    let kv_memory = limits.kv_memory.map_or_else(quarter, |size| size.as_u64());
     let drafts = draft_options(&lookahead, &mut loaded)?;
     let names = if network.model_name.is_empty() { vec![name_of(&loaded)] } else { network.model_name };
     let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX));
