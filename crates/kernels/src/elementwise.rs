@@ -8,7 +8,7 @@ use crate::math;
 use crate::simd::{GROUP, MAX_PARTS, Simd, simd_fn};
 
 /// The activation function of a feed-forward network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Activation {
     /// `x / (1 + e^-x)`: SwiGLU.
     Silu,
@@ -24,6 +24,18 @@ pub enum Activation {
     Sigmoid,
     /// `x / (1 + e^(-1.702 x))` of `min(x, 7)`; what it gates is kept between -7 and 7, and 1 is added: gpt-oss.
     ClampedSwish,
+    /// `positive x^2 + slope x` of what is above 0, else `negative (e^min(x, limit) - 1 - x) + slope x` (Huang and Schlag, "Deriving
+    /// Activation Functions Using Integration", 2024): Apertus.
+    Xielu {
+        /// Of the square.
+        positive: f32,
+        /// Of the exponential.
+        negative: f32,
+        /// At 0.
+        slope: f32,
+        /// Just below 0.
+        limit: f32,
+    },
 }
 
 /// Of [`Activation::ClampedSwish`].
@@ -189,6 +201,10 @@ fn activate_row(activation: Activation, x: &[f32], out: &mut [f32]) {
         }),
         Activation::SquaredRelu => map(x, out, |x| if x > 0.0 { x * x } else { 0.0 }),
         Activation::Sigmoid => map(x, out, math::sigmoid),
+        Activation::Xielu { positive, negative, slope, limit } => map(x, out, |x| {
+            let exponential = math::exp(if x < limit { x } else { limit }) - 1.0;
+            slope * x + if x > 0.0 { positive * (x * x) } else { negative * (exponential - x) }
+        }),
     }
 }
 

@@ -45,7 +45,7 @@ pub use activations::{Activations, InputCodes};
 pub use arena::WeightArena;
 pub use attention::{
     Attended, AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS,
-    UnknownKvType, VisibleRows, attention,
+    UnknownKvType, VisibleRows, Window, attention,
 };
 pub use block::dequantize_row;
 // No part of the interface: what tests define products with.

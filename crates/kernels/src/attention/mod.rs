@@ -49,8 +49,8 @@ pub struct AttentionShape<'a> {
     pub heads: usize,
     /// Factor on the dot products.
     pub scale: f32,
-    /// How many positions a node sees at most, itself the last; all if `None`.
-    pub window: Option<usize>,
+    /// Which positions up to its own a node sees; all if `None`.
+    pub window: Option<Window>,
     /// Bends scores so that they stay within it: `cap * tanh(score / cap)` (Gemma 2).
     pub soft_cap: Option<f32>,
     /// Whether scores fall with the distance, by a slope for each head: ALiBi (Press et al., 2022).
@@ -58,6 +58,25 @@ pub struct AttentionShape<'a> {
     /// For each head the score of a sink: a position before all others whose value is zero (Xiao et al., "Efficient Streaming
     /// Language Models with Attention Sinks", 2023). Empty if there are none.
     pub sinks: &'a [f32],
+}
+
+/// Which positions up to its own a node sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Window {
+    /// The last ones, so many at most.
+    Sliding(usize),
+    /// Positions lie in chunks of so many: those of its own chunk (Llama 4).
+    Chunk(usize),
+}
+
+impl Window {
+    /// The first that a node sees which is at `position`.
+    fn start(self, position: usize) -> usize {
+        match self {
+            Self::Sliding(positions) => (position + 1).saturating_sub(positions),
+            Self::Chunk(positions) => position - position % positions,
+        }
+    }
 }
 
 /// The slope of ALiBi for head `head` of `heads`: `2^-(8 (head + 1) / heads)` for a power of two; else those of the power
@@ -339,7 +358,8 @@ fn grow<T: Clone + Default>(values: &mut Vec<T>, len: usize) {
 
 /// The positions that a node sees.
 fn window(shape: &AttentionShape<'_>, node: &Seen<'_>) -> Range<usize> {
-    node.len() - shape.window.unwrap_or(usize::MAX).min(node.len())..node.len()
+    let start = shape.window.map_or(0, |window| window.start(node.len() - 1));
+    start..node.len()
 }
 
 simd_fn! {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use half::f16;
 use lookahead_kernels::{
     Attended, AttentionScratch, AttentionShape, Isa, Kernels, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS,
-    VisibleRows, attention, exp,
+    VisibleRows, Window, attention, exp,
 };
 use proptest::prelude::*;
 
@@ -168,7 +168,7 @@ fn check(
     (kv_shape, group): (KvShape, usize),
     context: usize,
     parents: &[usize],
-    window: Option<usize>,
+    window: Option<Window>,
     (soft_cap, alibi, has_sinks): (Option<f32>, bool, bool),
 ) {
     let rows = context + parents.len();
@@ -188,7 +188,11 @@ fn check(
         let path: Vec<u32> = path[in_order..].iter().map(|node| node + context as u32).collect();
         visible.push(context + in_order, path.iter().copied());
         let rows: Vec<usize> = (0..context + in_order).chain(path.iter().map(|&row| row as usize)).collect();
-        let first = window.map_or(0, |window| rows.len().saturating_sub(window));
+        let first = match window {
+            None => 0,
+            Some(Window::Sliding(positions)) => rows.len().saturating_sub(positions),
+            Some(Window::Chunk(positions)) => (rows.len() - 1) / positions * positions,
+        };
         for head in 0..shape.heads {
             let query = &queries[(node * shape.heads + head) * key_dim..][..key_dim];
             let values = definition(&shape, query, &contents, [head, head / group], first, &rows[first..]);
@@ -223,7 +227,11 @@ proptest! {
         kv_heads in 1usize..3,
         context in prop_oneof![0usize..70, 500usize..530],
         parents in prop::collection::vec(any::<prop::sample::Index>(), 1..24),
-        window in prop_oneof![Just(None), (1usize..100).prop_map(Some)],
+        window in prop_oneof![
+            Just(None),
+            (1usize..100).prop_map(|positions| Some(Window::Sliding(positions))),
+            (1usize..100).prop_map(|positions| Some(Window::Chunk(positions))),
+        ],
         soft_cap in prop_oneof![Just(None), (0.5f32..50.0).prop_map(Some)],
         alibi in any::<bool>(),
         has_sinks in any::<bool>(),
@@ -240,7 +248,22 @@ fn a_chain_over_several_chunks_gives_the_bits_of_the_definition() {
     for kv_type in KvType::ALL {
         let [one, two] = [1, 2].map(|heads| KvShape { heads, key_dim: 32, value_dim: 32 });
         check(kv_type, (one, 3), 2 * CHUNK - 20, &chain, None, (Some(4.0), true, false));
-        check(kv_type, (two, 2), 2 * CHUNK - 20, &chain, Some(CHUNK + 7), (None, false, true));
+        check(
+            kv_type,
+            (two, 2),
+            2 * CHUNK - 20,
+            &chain,
+            Some(Window::Sliding(CHUNK + 7)),
+            (None, false, true),
+        );
+        check(
+            kv_type,
+            (two, 2),
+            2 * CHUNK - 20,
+            &chain,
+            Some(Window::Chunk(CHUNK - 3)),
+            (None, false, false),
+        );
     }
 }
 

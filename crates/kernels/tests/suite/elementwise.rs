@@ -10,6 +10,8 @@ fn bits(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
 
+const XIELU: Activation = Activation::Xielu { positive: 0.8, negative: 0.7, slope: 0.5, limit: -1e-6 };
+
 proptest! {
     #[test]
     fn every_instruction_set_gives_the_scalar_bits(
@@ -18,7 +20,7 @@ proptest! {
     ) {
         let weight: Vec<f32> = x.iter().map(|x| x * seed + 0.5).collect();
         let run = |isa: Isa| {
-            let mut rows = vec![x.clone(); 10];
+            let mut rows = vec![x.clone(); 11];
             rms_norm(isa, &x, &weight, 1e-5, &mut rows[0]);
             gate(isa, Activation::Silu, &x, &weight, &mut rows[1]);
             gate(isa, Activation::GeluTanh, &x, &weight, &mut rows[2]);
@@ -35,6 +37,7 @@ proptest! {
             gate(isa, Activation::Sigmoid, &x, &weight, &mut rows[9]);
             unit_length(isa, &mut rows[9], 1e-6, seed);
             exp_of_product(isa, &mut rows[9], -seed);
+            activate(isa, XIELU, &x, &mut rows[10]);
             rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
         };
         let expected = run(Isa::SCALAR);
@@ -50,6 +53,14 @@ fn rms_norm_divides_by_the_root_of_the_mean_square() {
     rms_norm(Isa::SCALAR, &[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
     let root = (12.5f32).sqrt();
     assert!((out[0] - 3.0 / root).abs() < 1e-6 && (out[1] - 8.0 / root).abs() < 1e-6);
+}
+
+#[test]
+fn xielu_is_a_square_above_zero_and_an_exponential_below() {
+    let mut out = [0.0; 3];
+    activate(Isa::SCALAR, XIELU, &[2.0, 0.0, -3.0], &mut out);
+    let below = 0.7 * (libm::expf(-3.0) - 1.0 + 3.0) - 1.5;
+    assert!(out.iter().zip([0.8 * 4.0 + 1.0, 0.0, below]).all(|(a, b)| (a - b).abs() < 2e-6), "{out:?}");
 }
 
 #[test]

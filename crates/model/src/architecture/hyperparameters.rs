@@ -4,7 +4,7 @@
 //! They are asked for by the names that GGUF has under the architecture's prefix; [`SPELLINGS`] lists what `config.json`
 //! calls them. A name that is not listed is the same there.
 
-use lookahead_kernels::{Activation, RopePairs};
+use lookahead_kernels::{Activation, RopePairs, Window, dequantize_row};
 use serde_json::Value;
 
 use super::layer::{
@@ -359,6 +359,28 @@ impl<'a> Hyperparameters<'a> {
         self.field(object)?.get(name)
     }
 
+    /// A number that a layer has learned: of the list `name` in GGUF files, a tensor in checkpoints.
+    pub(super) fn learned(&self, layer: usize, name: &str) -> Result<f32, LoadError> {
+        let tensor = TensorName { layer: Some(layer), part: name, index: None, kind: "weight" };
+        let (number, missing) = match self.files {
+            ModelFiles::Gguf(file) => {
+                let numbers = file.metadata().require_f32s(name)?;
+                (numbers.get(layer).copied(), file.metadata().invalid(name, "a number for each layer").into())
+            }
+            ModelFiles::Checkpoint(_) => {
+                let number = self.files.find(self.layout, &tensor)?.filter(|stored| stored.columns == 1);
+                let number = number.map(|stored| {
+                    let mut number = [0.0];
+                    dequantize_row(stored.weight_type, stored.bytes, &mut number);
+                    number[0]
+                });
+                let tensor = self.files.name_of(self.layout, &tensor);
+                (number, LoadError::MissingTensor { file: self.files.name(), tensor })
+            }
+        };
+        number.ok_or(missing)
+    }
+
     /// Whether `config.json` has the field.
     pub(super) fn has_field(&self, name: &str) -> bool {
         self.field(name).is_some()
@@ -466,6 +488,11 @@ impl<'a> Hyperparameters<'a> {
             query_scale: None,
             gate: None,
         })
+    }
+
+    /// The same with a sliding window, if the files say so.
+    pub(super) fn sliding_attention(&self) -> Result<Attention, LoadError> {
+        Ok(Attention { window: self.window()?.map(Window::Sliding), ..self.attention()? })
     }
 
     /// The same without a rotary embedding.
@@ -664,8 +691,14 @@ impl<'a> Hyperparameters<'a> {
             return Err(self.invalid("expert_used_count", "at most the number of experts"));
         }
         let expert = Mlp { size, activation: Activation::Silu, gated: true };
-        let routing =
-            Routing { scores: RouterScores::Softmax, bias: false, groups: None, normalised, scale: 1.0 };
+        let routing = Routing {
+            scores: RouterScores::Softmax,
+            bias: false,
+            groups: None,
+            normalised,
+            scale: 1.0,
+            weighs_inputs: false,
+        };
         Ok(Experts { count, active, expert, routing, shared: None })
     }
 

@@ -1,6 +1,6 @@
 //! Layers as lists of blocks, each of which makes something of the residual stream that is added to it.
 
-use lookahead_kernels::{Activation, KvShape, RecurrenceShape, StateRule};
+use lookahead_kernels::{Activation, KvShape, RecurrenceShape, StateRule, Window};
 
 /// A layer.
 #[derive(Clone, Debug, PartialEq)]
@@ -277,7 +277,7 @@ pub enum Decay {
 }
 
 /// What becomes of what a recurrence reads: it is multiplied with the activation of a linear map of the token.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct RecurrenceGate {
     /// The activation.
     pub activation: Activation,
@@ -442,8 +442,8 @@ pub struct Attention {
     pub rope: Option<usize>,
     /// Whether scores fall with the distance (ALiBi).
     pub alibi: bool,
-    /// Tokens that a token sees, itself included; all if `None`.
-    pub window: Option<usize>,
+    /// Which tokens up to itself a token sees; all if `None`.
+    pub window: Option<Window>,
     /// Bends scores so that they stay within it.
     pub soft_cap: Option<f32>,
     /// Whether each head has a sink, which takes attention and gives nothing.
@@ -510,12 +510,14 @@ pub enum QkNorm {
     Heads,
     /// Each head, with weights of its own.
     EachHead,
+    /// Each head, without weights.
+    Unweighted,
     /// All heads together.
     Whole,
 }
 
 /// A network of one hidden layer: `down(activation(gate(x)) * up(x))`, or without a gate `down(activation(up(x)))`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Mlp {
     /// Width of its hidden layer.
     pub size: usize,
@@ -553,6 +555,8 @@ pub struct Routing {
     pub normalised: bool,
     /// Factor on the weights.
     pub scale: f32,
+    /// Whether the weights are factors on what experts are given instead of on what they make of it.
+    pub weighs_inputs: bool,
 }
 
 /// Groups of experts, side by side and of one size.
@@ -567,8 +571,17 @@ pub struct ExpertGroups {
 }
 
 /// What a router's outputs are made into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub enum RouterScores {
+    /// Experts are chosen one after the other: each by its probability among those that are left and whose outputs are, in proportion,
+    /// not further below the greatest than `tolerance`.
+    ///
+    /// Source: Liu et al., "Bridging Discrete and Backpropagation: Straight-Through and Beyond" and "GRIN: GRadient-INformed MoE"
+    /// (2024), section 2.2.
+    OneByOne {
+        /// How far below.
+        tolerance: f32,
+    },
     /// Probabilities of all experts together.
     Softmax,
     /// The sigmoid of each.
@@ -576,7 +589,7 @@ pub enum RouterScores {
 }
 
 /// A network beside a mixture of experts, which every token takes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SharedExpert {
     /// The network.
     pub mlp: Mlp,

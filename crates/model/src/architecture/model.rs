@@ -1,6 +1,6 @@
 //! What a decoder-only model consists of: embedding, layers, norm, output head.
 
-use lookahead_kernels::KvType;
+use lookahead_kernels::{KvType, Window};
 
 use super::layer::{Attention, Experts, LatentAttention, Layer, Mixer, RecurrentShape, State, Wiring};
 use super::rope::Rope;
@@ -117,7 +117,7 @@ impl Architecture {
     /// Lets the attention blocks that `slides` says see a window; `ropes` are that of those and that of the others.
     pub(super) fn slide(&mut self, slides: &[bool], window: usize, ropes: [Option<usize>; 2]) {
         for (attention, &slides) in self.attention_mut().zip(slides) {
-            attention.window = slides.then_some(window);
+            attention.window = slides.then_some(Window::Sliding(window));
             attention.rope = if slides { ropes[0] } else { ropes[1] };
         }
     }

@@ -48,6 +48,8 @@ pub(crate) enum Stacking {
     Rows,
     /// The same, where matrices have a column for each output, gates and ups in turn.
     Columns,
+    /// The same, gates in front of ups.
+    HalvedColumns,
 }
 
 /// How a family's files name and store tensors.

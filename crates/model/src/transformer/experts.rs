@@ -3,7 +3,7 @@
 
 use std::ops::BitOr;
 
-use lookahead_kernels::{Activations, InputCodes, Kernels, add, add_scaled};
+use lookahead_kernels::{Activations, InputCodes, Kernels, add, add_scaled, scale};
 
 use super::feed_forward::{HiddenLayer, run_mlp};
 use super::linear::apply;
@@ -24,7 +24,7 @@ pub(super) struct ExpertsBuffers {
     shared_gates: Vec<f32>,
 }
 
-/// `out = sum of weight * expert(input)` over each token's experts, plus the shared expert.
+/// `out = sum of weight * expert(input)` over each token's experts, or of `expert(weight * input)`, plus the shared expert.
 pub(super) fn run_experts(
     kernels: &Kernels,
     spec: &Experts,
@@ -39,15 +39,20 @@ pub(super) fn run_experts(
     apply(kernels, input, [(&weights.router, scores)]);
     out.clear();
     out.resize(tokens * columns, 0.0);
+    let weighs_inputs = spec.routing.weighs_inputs;
     let codes = weights.experts.iter().map(MlpWeights::input_codes).fold(InputCodes::NONE, BitOr::bitor);
     for routes in routes.choose(spec, &weights.choice_bias, scores).chunk_by(|a, b| a.expert == b.expert) {
         expert_input.compute(kernels, [routes.len(), columns], codes, [], columns, |index, [], row| {
             row.copy_from_slice(input.row(routes[index].token));
+            if weighs_inputs {
+                scale(isa, row, routes[index].weight);
+            }
         });
         let expert = &weights.experts[routes[0].expert];
         run_mlp(kernels, &spec.expert, expert, expert_input, hidden, result);
         for (route, result) in routes.iter().zip(result.chunks_exact(columns)) {
-            add_scaled(isa, &mut out[route.token * columns..][..columns], result, route.weight);
+            let weight = if weighs_inputs { 1.0 } else { route.weight };
+            add_scaled(isa, &mut out[route.token * columns..][..columns], result, weight);
         }
     }
     let (Some(shared), Some(weights)) = (&spec.shared, &weights.shared) else { return };

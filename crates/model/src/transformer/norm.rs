@@ -45,7 +45,7 @@ pub(super) fn normalise_heads(
 ) {
     match kind {
         QkNorm::Whole => normalise(isa, norm, weights, row),
-        QkNorm::Heads => {
+        QkNorm::Heads | QkNorm::Unweighted => {
             for head in row.chunks_exact_mut(head_dim) {
                 normalise(isa, norm, weights, head);
             }

@@ -2,6 +2,8 @@
 //!
 //! It depends on that token alone, so that its result is the same in any batch.
 
+use std::cmp::Ordering;
+
 use crate::architecture::{ExpertGroups, Experts, RouterScores};
 
 /// A token's way through one expert.
@@ -33,8 +35,7 @@ impl Routes {
         let Self { ranking, groups, biased, ways } = self;
         ways.clear();
         for (token, scores) in scores.chunks_exact_mut(spec.count).enumerate() {
-            let sum = score(spec.routing.scores, scores);
-            let by_score = |a: f32, b: f32| b.total_cmp(&a);
+            let sum = score(spec, ranking, scores);
             biased.clear();
             biased.extend_from_slice(scores);
             for (score, bias) in biased.iter_mut().zip(bias) {
@@ -77,9 +78,26 @@ impl Routes {
     }
 }
 
-/// Makes a token's router outputs into scores, and returns what those are to be divided by.
-fn score(kind: RouterScores, scores: &mut [f32]) -> f32 {
-    match kind {
+fn by_score(a: f32, b: f32) -> Ordering {
+    b.total_cmp(&a)
+}
+
+/// Makes a token's router outputs into scores, and returns what those are to be divided by; `ranking` is scratch.
+fn score(spec: &Experts, ranking: &mut Vec<usize>, scores: &mut [f32]) -> f32 {
+    match spec.routing.scores {
+        RouterScores::OneByOne { tolerance } => {
+            ranking.clear();
+            ranking.extend(0..spec.count);
+            ranking.sort_unstable_by(|&a, &b| by_score(scores[a], scores[b]).then(a.cmp(&b)));
+            for rank in 0..spec.active {
+                let best = scores[ranking[rank]];
+                let left = ranking[rank..].iter().map(|&expert| scores[expert]);
+                let close = left.filter(|&output| best - output <= tolerance * output.abs().max(best));
+                scores[ranking[rank]] = 1.0 / close.map(|output| libm::expf(output - best)).sum::<f32>();
+            }
+            ranking[spec.active..].iter().for_each(|&expert| scores[expert] = 0.0);
+            1.0
+        }
         RouterScores::Softmax => {
             let largest = scores.iter().copied().fold(f32::NEG_INFINITY, f32::max);
             for score in scores.iter_mut() {
@@ -128,8 +146,14 @@ mod tests {
         routes.iter().map(|route| (route.expert, route.weight)).collect()
     }
 
-    const SOFTMAX: Routing =
-        Routing { scores: RouterScores::Softmax, bias: false, groups: None, normalised: false, scale: 1.0 };
+    const SOFTMAX: Routing = Routing {
+        scores: RouterScores::Softmax,
+        bias: false,
+        groups: None,
+        normalised: false,
+        scale: 1.0,
+        weighs_inputs: false,
+    };
 
     /// The routes' weights, to a few digits.
     fn assert_routes(found: &[(usize, f32)], expected: &[(usize, f32)]) {
@@ -178,6 +202,15 @@ mod tests {
         assert_routes(&biased_routes(4, 1, SOFTMAX, &[0.5, 0.0, 0.0, 0.0], &outputs), &[(0, 0.1)]);
         let grouped = Routing { groups: Some(ExpertGroups { count: 2, active: 1, judged_by: 1 }), ..SOFTMAX };
         assert_routes(&biased_routes(4, 1, grouped, &[0.0, 0.0, 0.3, 0.0], &outputs), &[(2, 0.2)]);
+    }
+
+    #[test]
+    fn experts_chosen_one_by_one_compete_with_those_that_are_close() {
+        let one_by_one = Routing { scores: RouterScores::OneByOne { tolerance: 0.1 }, ..SOFTMAX };
+        // The first competes with the second, the second with none.
+        let first = 1.0 / (1.0 + libm::expf(-0.1));
+        assert_routes(&routes(4, 2, one_by_one, &[1.5, 1.9, 1.0, 2.0]), &[(1, 1.0), (3, first)]);
+        assert_routes(&routes(3, 2, one_by_one, &[0.0; 3]), &[(0, 1.0 / 3.0), (1, 0.5)]);
     }
 
     #[test]

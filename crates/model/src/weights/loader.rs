@@ -467,11 +467,15 @@ impl Loader<'_> {
     ) -> Result<[Linear; 3], LoadError> {
         let hidden = self.hidden;
         let both = "ffn_gate_up_exps";
-        if self.source.layout().stacking == Stacking::Columns {
+        let stacking = self.source.layout().stacking;
+        if matches!(stacking, Stacking::Columns | Stacking::HalvedColumns) {
             let gate_up = self.expert_columns(layer, both, [expert, count], [hidden, 2 * size])?;
             let down = self.expert_columns(layer, "ffn_down_exps", [expert, count], [size, hidden])?;
             let every_second = |first: usize| (first..2 * size).step_by(2).map(|row| row..row + 1).collect();
-            let [gates, ups]: [Vec<_>; 2] = [every_second(0), every_second(1)];
+            let [gates, ups]: [Vec<_>; 2] = match stacking {
+                Stacking::HalvedColumns => [0..size, size..2 * size].map(|rows| vec![rows]),
+                _ => [every_second(0), every_second(1)],
+            };
             return Ok([
                 Linear { matrix: self.pack(&gate_up.select(&gates))?, bias: None },
                 Linear { matrix: self.pack(&gate_up.select(&ups))?, bias: None },
@@ -587,6 +591,7 @@ impl Loader<'_> {
     ) -> Result<NormWeights, LoadError> {
         match kind {
             QkNorm::Heads => self.norm(part, head_dim),
+            QkNorm::Unweighted => Ok(NormWeights { weight: vec![1.0; head_dim], bias: Vec::new() }),
             QkNorm::Whole => self.norm(part, heads * head_dim),
             QkNorm::EachHead if self.source.layout().stacking != Stacking::Apart => {
                 let weight = self.source.rows(part, Some(heads), head_dim)?.to_floats();

@@ -162,9 +162,13 @@ impl<'a> Source<'a> {
         // Some checkpoints carry tables that their code computes anew, and the mask of attention.
         const COMPUTED: [&str; 4] =
             [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias"];
+        // Numbers that the architecture has taken.
+        const TAKEN: &str = ".act_fn.";
         let mut unused = self.files.tensor_names();
         unused.retain(|tensor| {
-            !self.used.contains(*tensor) && !COMPUTED.iter().any(|suffix| tensor.ends_with(suffix))
+            !self.used.contains(*tensor)
+                && !tensor.contains(TAKEN)
+                && !COMPUTED.iter().any(|suffix| tensor.ends_with(suffix))
         });
         for tensor in unused.iter().take(MOST_TOLD) {
             tracing::warn!(file = self.files.name(), tensor, "tensor is not used by this architecture");

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use indicatif::HumanCount;
-use lookahead_kernels::{Activation, RopePairs};
+use lookahead_kernels::{Activation, RopePairs, Window};
 use lookahead_model::architecture::{
     Architecture, Attention, AttentionGate, Block, Decay, Experts, LatentAttention, Layer, Mixer, Mlp,
     Recurrence, UpdateRule,
@@ -96,8 +96,10 @@ fn attention(attention: &Attention) -> String {
     if attention.value_dim != attention.key_dim {
         write!(text, ", values of {}", attention.value_dim).ok();
     }
-    if let Some(window) = attention.window {
-        write!(text, ", window of {window} tokens").ok();
+    match attention.window {
+        None => {}
+        Some(Window::Sliding(window)) => _ = write!(text, ", window of {window} tokens"),
+        Some(Window::Chunk(chunk)) => _ = write!(text, ", chunks of {chunk} tokens"),
     }
     if attention.alibi {
         text.push_str(", scores fall with the distance (ALiBi)");
@@ -165,6 +167,7 @@ fn network(mlp: &Mlp) -> String {
         Activation::SquaredRelu => "squared ReLU",
         Activation::ClampedSwish => "clamped swish",
         Activation::Sigmoid => "sigmoid",
+        Activation::Xielu { .. } => "xIELU",
     };
     format!("width {}, {} {activation}", mlp.size, if mlp.gated { "gated by" } else { "with" })
 }

@@ -5,7 +5,7 @@
 //! Sources: Gemma Team, "Gemma" (2024), "Gemma 2" (2024), "Gemma 3 Technical Report" (2025). GGUF files hold norm weights
 //! with the 1 added already.
 
-use lookahead_kernels::{Activation, RopePairs};
+use lookahead_kernels::{Activation, RopePairs, Window};
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
@@ -79,7 +79,7 @@ fn describe_2(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     for (index, attention) in architecture.attention_mut().enumerate() {
         attention.soft_cap = cap;
         let slides = slides.as_ref().map_or(index.is_multiple_of(2), |slides| slides[index]);
-        attention.window = slides.then_some(window);
+        attention.window = slides.then_some(Window::Sliding(window));
     }
     Ok(architecture)
 }
@@ -103,7 +103,7 @@ fn describe_3(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         attention.qk_norm = Some(QkNorm::Heads);
         if slides.as_ref().map_or(!(index + 1).is_multiple_of(GLOBAL_EVERY), |slides| slides[index]) {
             attention.rope = Some(1);
-            attention.window = Some(window);
+            attention.window = Some(Window::Sliding(window));
         }
     }
     Ok(architecture)

@@ -8,7 +8,7 @@ use lookahead_kernels::Activation;
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
-use crate::architecture::layer::{Attention, Mixer};
+use crate::architecture::layer::Mixer;
 use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
 use crate::load_error::LoadError;
@@ -32,8 +32,7 @@ pub(super) const MIXTRAL: Names = Names {
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let window = model.window()?;
-    let attention = Attention { window, ..model.attention()? };
+    let attention = model.sliding_attention()?;
     let rope = model.rope(model.permuted_pairs(), attention.key_dim)?;
     let feed_forward = match model.optional_count("expert_count")? {
         None => model.gated_mlp(Activation::Silu)?,

@@ -27,7 +27,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     };
     let query_scale =
         query_scale.map(|(weight, period)| QueryScale { weight, period: period.max(1), offset: 0 });
-    let attention = Attention { window: model.window()?, query_scale, ..model.attention()? };
+    let attention = Attention { query_scale, ..model.sliding_attention()? };
     let rope = model.rope(model.permuted_pairs(), attention.key_dim)?;
     model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)
 }

@@ -1,5 +1,6 @@
 //! The families of models, a file each.
 
+mod apertus;
 mod arcee;
 mod baichuan;
 mod bailing;
@@ -26,6 +27,7 @@ mod jamba;
 mod kimi_linear;
 mod lfm2;
 mod llama;
+mod llama4;
 mod mamba2;
 mod minimax;
 mod ministral3;
@@ -36,6 +38,7 @@ mod olmoe;
 mod opt;
 mod phi;
 mod phi3;
+mod phimoe;
 mod qwen;
 mod qwen2;
 mod qwen2_moe;
@@ -50,6 +53,7 @@ use super::family::Family;
 
 /// All families.
 pub(super) const ALL: &[Family] = &[
+    apertus::FAMILY,
     arcee::FAMILY,
     baichuan::FAMILY,
     bailing::LING3,
@@ -84,6 +88,7 @@ pub(super) const ALL: &[Family] = &[
     lfm2::LFM3,
     llama::FAMILY,
     mamba2::FAMILY,
+    llama4::FAMILY,
     minimax::FAMILY,
     ministral3::FAMILY,
     nemotron::FAMILY,
@@ -93,6 +98,7 @@ pub(super) const ALL: &[Family] = &[
     opt::FAMILY,
     phi::FAMILY,
     phi3::FAMILY,
+    phimoe::FAMILY,
     qwen::FAMILY,
     qwen2::FAMILY,
     qwen2_moe::FAMILY,

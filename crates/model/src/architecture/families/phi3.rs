@@ -8,9 +8,8 @@ use lookahead_kernels::{Activation, RopePairs};
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
-use crate::architecture::layer::Attention;
 use crate::architecture::model::Architecture;
-use crate::architecture::rope::RopeFactors;
+use crate::architecture::rope::{Rope, RopeFactors};
 use crate::architecture::tensor_names::{LLAMA, Layout};
 use crate::load_error::LoadError;
 
@@ -18,14 +17,19 @@ pub(super) const FAMILY: Family =
     Family { gguf: &["phi3"], model_types: &["phi3"], describe, layout: Layout::new(&[&LLAMA]) };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let window = model.window()?;
-    let attention = Attention { window, ..model.attention()? };
-    let mut rope = model.rope(RopePairs::Halves, attention.key_dim)?;
+    let attention = model.sliding_attention()?;
+    let rope = rope(model, attention.key_dim)?;
+    model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)
+}
+
+/// The rotary embedding, with the factors of LongRoPE if it has them.
+pub(super) fn rope(model: &Hyperparameters<'_>, key_dim: usize) -> Result<Rope, LoadError> {
+    let mut rope = model.rope(RopePairs::Halves, key_dim)?;
     if model.is_gguf() {
         let context = model.count("context_length")?;
         let original = model.optional_count("rope.scaling.original_context_length")?.unwrap_or(context);
         let tensor = if context > original { "rope_factors_long" } else { "rope_factors_short" };
         rope.factors = RopeFactors::Tensor(tensor);
     }
-    model.uniform(model.rms_norm()?, attention, vec![rope], model.gated_mlp(Activation::Silu)?)
+    Ok(rope)
 }

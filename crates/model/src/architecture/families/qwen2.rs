@@ -2,7 +2,7 @@
 //!
 //! Source: Yang et al., "Qwen2 Technical Report" (2024).
 
-use lookahead_kernels::{Activation, RopePairs};
+use lookahead_kernels::{Activation, RopePairs, Window};
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
@@ -32,7 +32,7 @@ pub(super) fn slide(model: &Hyperparameters<'_>, architecture: &mut Architecture
     let slides = model.sliding_layers()?;
     for (index, attention) in architecture.attention_mut().enumerate() {
         if slides.as_ref().map_or(index >= first, |slides| slides[index]) {
-            attention.window = Some(window);
+            attention.window = Some(Window::Sliding(window));
         }
     }
     Ok(())

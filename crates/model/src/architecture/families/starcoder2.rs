@@ -6,7 +6,6 @@ use lookahead_kernels::{Activation, RopePairs};
 
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
-use crate::architecture::layer::Attention;
 use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{LLAMA, Layout, Names};
 use crate::load_error::LoadError;
@@ -25,8 +24,7 @@ const NAMES: Names = Names {
 };
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    let window = model.window()?;
-    let attention = Attention { window, ..model.attention()? };
+    let attention = model.sliding_attention()?;
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     model.uniform(model.layer_norm()?, attention, vec![rope], model.plain_mlp(Activation::GeluTanh)?)
 }
