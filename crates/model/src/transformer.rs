@@ -13,6 +13,7 @@ mod latent_attention;
 mod linear;
 mod logits;
 mod norm;
+mod per_layer;
 mod placements;
 mod recurrence;
 mod residual;
@@ -28,11 +29,12 @@ use self::experts::{ExpertsBuffers, run_experts};
 use self::feed_forward::{HiddenLayer, run_mlp};
 use self::latent_attention::{LatentAttentionBlock, LatentBuffers};
 use self::logits::OutputHead;
+use self::per_layer::PerLayerInputs;
 use self::placements::Placements;
 use self::recurrence::{RecurrenceBlock, RecurrenceBuffers};
 use self::residual::{Residual, ResidualBuffers};
 use self::scan::{ScanBlock, ScanBuffers};
-use crate::architecture::{Architecture, Mixer};
+use crate::architecture::{Architecture, KeysAndValues, Mixer};
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
 use crate::logits::Logits;
@@ -53,6 +55,7 @@ pub(crate) struct Buffers {
     convolution: ConvolutionBuffers,
     hidden: HiddenLayer,
     experts: ExpertsBuffers,
+    per_layer: PerLayerInputs,
     kept: KeptScratch,
 }
 
@@ -86,25 +89,35 @@ impl Transformer<'_> {
             convolution,
             hidden,
             experts,
+            per_layer,
             kept,
         } = buffers;
         placements.place(batch, ropes);
         let positions = &placements.positions;
         let mut residual = Residual::new(kernels, architecture, residual, positions.len());
-        let tokens = batch.iter().flat_map(|step| step.tree.tokens());
-        embed(kernels, architecture, weights, tokens, positions, position_row, residual.stream_mut());
+        let tokens = || batch.iter().flat_map(|step| step.tree.tokens());
+        embed(kernels, architecture, weights, tokens(), positions, position_row, residual.stream_mut());
+        if let Some(weights) = &weights.per_layer {
+            per_layer.prepare(kernels, architecture, weights, tokens(), residual.stream_mut(), input);
+        }
         let (mut kv_layer, mut recurrent_layer) = (0, 0);
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
         for (block, weights) in blocks.zip(weights.layers.iter().flatten()) {
             residual.read(block.input, weights.norm.as_ref(), weights.mixer.input_codes(), input);
-            let out = residual.result(block.input, weights.post_norm.as_ref());
+            let out = residual.result(block.input, weights.post_norm.as_ref(), weights.scale);
             match (&block.mixer, &weights.mixer) {
                 (Mixer::Attention(spec), MixerWeights::Attention(weights)) => {
                     let rope = spec.rope.map(|rope| &ropes[rope]);
                     let norm = architecture.norm;
-                    let block = AttentionBlock { kernels, spec, weights, norm, rope, kv_layer };
+                    let seen = match spec.keys_and_values {
+                        KeysAndValues::Of(earlier) => earlier,
+                        KeysAndValues::TwoMatrices | KeysAndValues::OneMatrix => {
+                            kv_layer += 1;
+                            kv_layer - 1
+                        }
+                    };
+                    let block = AttentionBlock { kernels, spec, weights, norm, rope, kv_layer: seen };
                     block.run(batch, placements, input, attention, out);
-                    kv_layer += 1;
                 }
                 (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
                     let (rope, norm) = (spec.rope.map(|rope| &ropes[rope]), architecture.norm);
@@ -134,6 +147,9 @@ impl Transformer<'_> {
                 }
                 (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
                     run_experts(kernels, spec, weights, input, experts, hidden, out);
+                }
+                (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
+                    per_layer.run(kernels, spec, weights, input, out);
                 }
                 _ => unreachable!("weights are loaded as the architecture says"),
             }

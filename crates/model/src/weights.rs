@@ -9,5 +9,5 @@ mod source;
 pub(crate) use self::loader::load;
 pub(crate) use self::parts::{
     AttentionWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights,
-    NormWeights, RecurrenceWeights, ScanWeights, Series, Weights,
+    NormWeights, PerLayerInputsWeights, PerLayerWeights, RecurrenceWeights, ScanWeights, Series, Weights,
 };

@@ -8,8 +8,8 @@ use lookahead_kernels::{Activation, RopePairs, Window, dequantize_row};
 use serde_json::Value;
 
 use super::layer::{
-    Attention, Decay, ExpertGroups, Experts, Layer, MOST_TAPS, Mixer, Mlp, Recurrence, RecurrenceGate,
-    RouterScores, Routing, SharedExpert, UpdateRule, Wiring,
+    Attention, Decay, ExpertGroups, Experts, KeysAndValues, Layer, MOST_TAPS, Mixer, Mlp, Recurrence,
+    RecurrenceGate, RouterScores, Routing, SharedExpert, UpdateRule, Wiring,
 };
 use super::model::{Architecture, Embedding, Norm, NormKind};
 use super::rope::{Rope, RopeFactors};
@@ -38,6 +38,7 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("attention.layer_norm_rms_epsilon", &["rms_norm_eps", "layernorm_epsilon", "layer_norm_epsilon"]),
     ("attention.layer_norm_epsilon", &["layer_norm_eps", "layer_norm_epsilon", "norm_epsilon", "norm_eps"]),
     ("attention.sliding_window", &["sliding_window"]),
+    ("attention.shared_kv_layers", &["num_kv_shared_layers"]),
     ("attention.q_lora_rank", &["q_lora_rank"]),
     ("attention.kv_lora_rank", &["kv_lora_rank"]),
     ("rope.freq_base", &["rope_theta", "rotary_emb_base"]),
@@ -64,6 +65,7 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("kda.head_dim", &["linear_head_dim"]),
     ("kda.safe_gate", &["kda_safe_gate"]),
     ("kda.gate_lower_bound", &["kda_lower_bound"]),
+    ("embedding_length_per_layer_input", &["hidden_size_per_layer_input"]),
     ("embedding_scale", &["embedding_multiplier"]),
     ("residual_scale", &["residual_multiplier"]),
     ("attention.scale", &["attention_multiplier"]),
@@ -178,6 +180,31 @@ impl<'a> Hyperparameters<'a> {
     /// A count above 0.
     pub(super) fn count(&self, name: &str) -> Result<usize, LoadError> {
         self.optional_count(name)?.ok_or_else(|| self.invalid(name, "a number"))
+    }
+
+    /// A count above 0 of layer `layer`: GGUF files may have one for each.
+    pub(super) fn count_in(&self, layer: usize, name: &str) -> Result<usize, LoadError> {
+        if let ModelFiles::Gguf(file) = self.files
+            && let Some(crate::gguf::Value::Array(_)) = file.metadata().get(&self.key(name))
+        {
+            let counts = file.metadata().require_u32s(&self.key(name))?;
+            let count = counts.get(layer).map(|&count| count as usize);
+            return count
+                .filter(|count| (1..=SANE_COUNT).contains(count))
+                .ok_or_else(|| self.invalid(name, "a number from 1 to 1048576 for each layer"));
+        }
+        self.count(name)
+    }
+
+    /// A count above 0 that `config.json` has for layer `layer` alone, under `per_layer_config`.
+    pub(super) fn count_of_layer(&self, layer: usize, name: &str) -> Result<Option<usize>, LoadError> {
+        let layers = self.field("per_layer_config");
+        let Some(count) = layers.and_then(|layers| layers.get(layer.to_string())?.get(name)) else {
+            return Ok(None);
+        };
+        let count =
+            count.as_u64().map(|count| count as usize).filter(|count| (1..=SANE_COUNT).contains(count));
+        count.map(Some).ok_or_else(|| self.invalid("per_layer_config", "numbers from 1 to 1048576"))
     }
 
     /// A positive number, or `None`.
@@ -483,7 +510,9 @@ impl<'a> Hyperparameters<'a> {
             window: None,
             soft_cap: None,
             sinks: false,
+            keys_and_values: KeysAndValues::TwoMatrices,
             qk_norm: None,
+            value_norm: None,
             norm_is_behind_rope: false,
             query_scale: None,
             gate: None,
@@ -784,7 +813,7 @@ impl<'a> Hyperparameters<'a> {
             },
             hidden_size: self.count("embedding_length")?,
             norm,
-            embedding: Embedding { scale: 1.0, first_position: None, norm: false },
+            embedding: Embedding { scale: 1.0, first_position: None, norm: false, per_layer: None },
             ropes,
             layers,
             residual_scale: 1.0,

@@ -18,6 +18,8 @@ pub struct Block {
     pub input: Input,
     /// Whether the result is normalised before it is added.
     pub post_norm: bool,
+    /// Whether the residual stream is multiplied with a learned factor behind it.
+    pub scaled: bool,
 }
 
 /// What a block is given of the residual stream.
@@ -63,7 +65,7 @@ pub enum Wiring {
 impl Layer {
     /// A layer of these mixers.
     pub fn new(mixers: impl IntoIterator<Item = Mixer>, wiring: Wiring) -> Self {
-        let block = |mixer| Block { mixer, input: Input::Normalised, post_norm: false };
+        let block = |mixer| Block { mixer, input: Input::Normalised, post_norm: false, scaled: false };
         let mut layer = Self { blocks: mixers.into_iter().map(block).collect() };
         layer.wire(wiring);
         layer
@@ -102,6 +104,8 @@ pub enum Mixer {
     Dense(Mlp),
     /// One of several networks, or some of them.
     Experts(Experts),
+    /// What the layer is given of the token besides, gated by the residual stream.
+    PerLayer(PerLayer),
 }
 
 /// What a mixer keeps of the tokens of a sequence, for those to come.
@@ -142,12 +146,12 @@ impl Mixer {
     /// What it keeps.
     pub fn state(&self) -> State {
         match self {
-            Self::Attention(attention) => State::Rows(attention.kv_shape()),
+            Self::Attention(attention) => attention.state(),
             Self::Latent(attention) => State::Rows(attention.kv_shape()),
             Self::Recurrence(recurrence) => State::Recurrent(recurrence.state()),
             Self::Scan(scan) => State::Recurrent(scan.state()),
             Self::Convolution(convolution) => State::Recurrent(convolution.state()),
-            Self::Dense(_) | Self::Experts(_) => State::Nothing,
+            Self::Dense(_) | Self::Experts(_) | Self::PerLayer(_) => State::Nothing,
         }
     }
 }
@@ -448,8 +452,12 @@ pub struct Attention {
     pub soft_cap: Option<f32>,
     /// Whether each head has a sink, which takes attention and gives nothing.
     pub sinks: bool,
+    /// Where keys and values come from.
+    pub keys_and_values: KeysAndValues,
     /// How queries and keys are normalised.
     pub qk_norm: Option<QkNorm>,
+    /// How values are normalised.
+    pub value_norm: Option<QkNorm>,
     /// Whether they are normalised after they are turned, not before.
     pub norm_is_behind_rope: bool,
     /// A factor on queries that grows with the position.
@@ -478,10 +486,28 @@ impl AttentionGate {
 }
 
 impl Attention {
-    /// What it keeps of a token.
-    pub fn kv_shape(&self) -> KvShape {
-        KvShape { heads: self.kv_heads, key_dim: self.key_dim, value_dim: self.value_dim }
+    /// What it keeps of a token: nothing, if it sees the keys and values of another block.
+    fn state(&self) -> State {
+        match self.keys_and_values {
+            KeysAndValues::Of(_) => State::Nothing,
+            KeysAndValues::TwoMatrices | KeysAndValues::OneMatrix => State::Rows(KvShape {
+                heads: self.kv_heads,
+                key_dim: self.key_dim,
+                value_dim: self.value_dim,
+            }),
+        }
     }
+}
+
+/// Where the keys and values of attention come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeysAndValues {
+    /// From a matrix each.
+    TwoMatrices,
+    /// From one: values are the keys before those are normalised and turned.
+    OneMatrix,
+    /// They are those of an earlier block: of which one, counted from 0, of the blocks that keep rows.
+    Of(usize),
 }
 
 /// A factor on queries that keeps attention sharp in long contexts: `1 + weight * ln(1 + floor((position + offset) / period))`.
@@ -503,7 +529,7 @@ impl QueryScale {
     }
 }
 
-/// How queries and keys are normalised.
+/// How queries, keys or values are normalised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum QkNorm {
     /// Each head, with the same weights.
@@ -525,6 +551,19 @@ pub struct Mlp {
     pub activation: Activation,
     /// Whether there is a gate.
     pub gated: bool,
+}
+
+/// What a layer is given of the token besides the residual stream: `projection(activation(gate(x)) * input)`.
+///
+/// Source: Gemma Team, "Gemma 3n" (2025), the models' published description.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PerLayer {
+    /// Which layer it is.
+    pub layer: usize,
+    /// Width of what it is given.
+    pub size: usize,
+    /// The activation of the gate.
+    pub activation: Activation,
 }
 
 /// A mixture of experts: of `count` networks a router chooses `active` for each token, which weigh their results.

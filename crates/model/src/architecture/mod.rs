@@ -12,9 +12,9 @@ mod rope;
 pub(crate) mod tensor_names;
 
 pub use self::layer::{
-    Attention, AttentionGate, Block, Decay, ExpertGroups, Experts, GatedConvolution, Input, LatentAttention,
-    Layer, MOST_TAPS, Mixer, Mlp, QkNorm, QueryScale, Recurrence, RecurrenceGate, RecurrentShape,
-    RouterScores, Routing, SelectiveScan, SharedExpert, State, UpdateRule, Wiring,
+    Attention, AttentionGate, Block, Decay, ExpertGroups, Experts, GatedConvolution, Input, KeysAndValues,
+    LatentAttention, Layer, MOST_TAPS, Mixer, Mlp, PerLayer, QkNorm, QueryScale, Recurrence, RecurrenceGate,
+    RecurrentShape, RouterScores, Routing, SelectiveScan, SharedExpert, State, UpdateRule, Wiring,
 };
 pub use self::model::{Architecture, Embedding, Norm, NormKind};
 pub use self::rope::{Rope, RopeFactors};

@@ -39,6 +39,8 @@ pub struct Embedding {
     pub first_position: Option<usize>,
     /// Whether the sum is normalised.
     pub norm: bool,
+    /// Width of what each layer is given of the token besides, if it is given something.
+    pub per_layer: Option<usize>,
 }
 
 /// How norms are computed.

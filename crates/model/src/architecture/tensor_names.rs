@@ -123,7 +123,7 @@ impl Layout {
         })?;
         let without = full.split_once('.').map_or_else(String::new, |(_, rest)| rest.to_owned());
         let within = format!("language_model.{full}");
-        let inside = format!("model.language_model.{without}");
+        let inside = full.replacen("model.", "model.language_model.", 1);
         Some([full, without, within, inside])
     }
 }
@@ -194,3 +194,17 @@ pub(crate) const POST_NORMS: Names = Names {
         ("post_ffw_norm", "post_feedforward_layernorm"),
     ],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_has_the_names_of_models_that_are_part_of_larger_ones() {
+        let name = TensorName { layer: Some(3), part: "attn_q", index: None, kind: "weight" };
+        let tensor = "layers.3.self_attn.q_proj.weight";
+        let expected = ["model.", "", "language_model.model.", "model.language_model."]
+            .map(|prefix| format!("{prefix}{tensor}"));
+        assert_eq!(Layout::new(&[&LLAMA]).in_checkpoint(&name), Some(expected));
+    }
+}

@@ -48,7 +48,16 @@ impl AttentionBlock<'_> {
     ) {
         let Self { kernels, spec, weights, .. } = *self;
         let AttentionBuffers { queries, keys, values, mixed, gates, scratch } = buffers;
-        apply(kernels, input, [(&weights.query, queries), (&weights.key, keys), (&weights.value, values)]);
+        match &weights.keys_and_values[..] {
+            [key, value] => {
+                apply(kernels, input, [(&weights.query, queries), (key, keys), (value, values)]);
+            }
+            [both] => {
+                apply(kernels, input, [(&weights.query, queries), (both, keys)]);
+                values.clone_from(keys);
+            }
+            _ => apply(kernels, input, [(&weights.query, queries)]),
+        }
         let gate_width = match (spec.gate, &weights.gate) {
             (Some(gate), Some(linear)) => {
                 apply(kernels, input, [(linear, gates)]);
@@ -56,7 +65,9 @@ impl AttentionBlock<'_> {
             }
             _ => 0,
         };
-        self.turn(placements, queries, keys);
+        let is_own = !weights.keys_and_values.is_empty();
+        let (keys, values) = if is_own { (&mut keys[..], &mut values[..]) } else { Default::default() };
+        self.turn(placements, queries, keys, values);
 
         let shape = AttentionShape {
             heads: spec.heads,
@@ -70,7 +81,7 @@ impl AttentionBlock<'_> {
         let (key_width, value_width) = (spec.kv_heads * spec.key_dim, spec.kv_heads * spec.value_dim);
         let tokens = placements.positions.len();
         mixed.resize(tokens * width, 0.0);
-        for (step, nodes) in batch.iter_mut().zip(&placements.sequences) {
+        for (step, nodes) in batch.iter_mut().zip(&placements.sequences).filter(|_| is_own) {
             for (node, row) in nodes.clone().enumerate() {
                 let key = &keys[row * key_width..][..key_width];
                 let value = &values[row * value_width..][..value_width];
@@ -91,18 +102,22 @@ impl AttentionBlock<'_> {
         apply(kernels, input, [(&weights.output, out)]);
     }
 
-    /// Normalises queries and keys, and turns them to their positions.
-    fn turn(&self, placements: &Placements, queries: &mut [f32], keys: &mut [f32]) {
+    /// Normalises queries, keys and values, and turns the first two to their positions. There may be no keys and values.
+    fn turn(&self, placements: &Placements, queries: &mut [f32], keys: &mut [f32], values: &mut [f32]) {
         let Self { kernels, spec, weights, norm, rope, .. } = *self;
         let isa = kernels.isa();
-        let [query_width, key_width] = [spec.heads, spec.kv_heads].map(|heads| heads * spec.key_dim);
         let tokens = placements.positions.len();
-        let rows = [(queries, query_width), (keys, key_width)];
-        kernels.for_each_row(tokens, 4 * (query_width + key_width), rows, |token, [query, key]| {
+        let [query_width, key_width, value_width] =
+            [&*queries, &*keys, &*values].map(|rows| rows.len() / tokens.max(1));
+        let rows = [(queries, query_width), (keys, key_width), (values, value_width)];
+        kernels.for_each_row(tokens, 4 * (query_width + key_width), rows, |token, [query, key, value]| {
+            if let (Some(kind), Some(weights)) = (spec.value_norm, &weights.value_norm) {
+                normalise_heads(isa, norm, kind, weights, spec.value_dim, value);
+            }
             let position = placements.positions[token];
             let normalise = |rows: [&mut [f32]; 2]| {
-                if let (Some(kind), Some(norms)) = (spec.qk_norm, &weights.qk_norms) {
-                    for (row, weights) in rows.into_iter().zip(norms) {
+                if let Some(kind) = spec.qk_norm {
+                    for (row, weights) in rows.into_iter().zip(&weights.qk_norms) {
                         normalise_heads(isa, norm, kind, weights, spec.key_dim, row);
                     }
                 }

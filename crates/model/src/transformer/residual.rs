@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use lookahead_kernels::{Activations, InputCodes, Isa, Kernels, add, add_scaled};
+use lookahead_kernels::{Activations, InputCodes, Isa, Kernels, add, add_scaled, scale};
 
 use super::norm::{normalise, normalise_to};
 use crate::architecture::{Architecture, Input};
@@ -27,6 +27,8 @@ pub(super) struct Residual<'a> {
     /// How many of the results are still to be added, and how each is normalised before.
     pending: usize,
     post_norms: [Option<&'a NormWeights>; 2],
+    /// Factor on the stream behind them.
+    scale: f32,
     /// The norm of the last block's input.
     last_norm: Option<&'a NormWeights>,
 }
@@ -40,7 +42,15 @@ impl<'a> Residual<'a> {
         nodes: usize,
     ) -> Self {
         buffers.stream.resize(nodes * architecture.hidden_size, 0.0);
-        Self { kernels, architecture, buffers, pending: 0, post_norms: [None; 2], last_norm: None }
+        Self {
+            kernels,
+            architecture,
+            buffers,
+            pending: 0,
+            post_norms: [None; 2],
+            scale: 1.0,
+            last_norm: None,
+        }
     }
 
     /// The stream itself, `[node][hidden]`.
@@ -64,8 +74,14 @@ impl<'a> Residual<'a> {
         }
     }
 
-    /// Where a block's result goes; `post_norm` is how it is normalised before it is added.
-    pub(super) fn result(&mut self, input: Input, post_norm: Option<&'a NormWeights>) -> &mut Vec<f32> {
+    /// Where a block's result goes; `post_norm` is how it is normalised before it is added, `scale` a factor on the stream behind it.
+    pub(super) fn result(
+        &mut self,
+        input: Input,
+        post_norm: Option<&'a NormWeights>,
+        scale: f32,
+    ) -> &mut Vec<f32> {
+        self.scale = scale;
         let place = usize::from(input.is_beside());
         self.pending = place + 1;
         self.post_norms[place] = post_norm;
@@ -89,9 +105,9 @@ impl<'a> Residual<'a> {
         }
     }
 
-    /// `stream += post_norm(result)` for the results of the blocks before, then `to = norm(stream)`.
+    /// `stream += post_norm(result)` for the results of the blocks before, `stream *= scale`, then `to = norm(stream)`.
     fn add_and_normalise(&mut self, codes: InputCodes, to: &mut Activations) {
-        let Self { kernels, architecture, pending, post_norms, last_norm, .. } = *self;
+        let Self { kernels, architecture, pending, post_norms, scale: factor, last_norm, .. } = *self;
         let (isa, hidden) = (kernels.isa(), architecture.hidden_size);
         let ResidualBuffers { stream, results: [first, second] } = &mut *self.buffers;
         let shape = [stream.len() / hidden, hidden];
@@ -107,9 +123,12 @@ impl<'a> Residual<'a> {
                     add_result(isa, architecture.residual_scale, stream, result);
                 }
             }
+            if factor != 1.0 {
+                scale(isa, stream, factor);
+            }
             normalise_to(isa, architecture.norm, last_norm, stream, row);
         });
-        self.pending = 0;
+        (self.pending, self.scale) = (0, 1.0);
     }
 
     /// `to = norm(stream)`

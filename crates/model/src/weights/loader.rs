@@ -7,14 +7,15 @@ use lookahead_kernels::{Kernels, Matrix, WeightType};
 use super::packer::Packer;
 use super::parts::{
     AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights,
-    MlpWeights, NormWeights, RecurrenceWeights, ScanWeights, Series, SharedExpertWeights, Weights,
+    MlpWeights, NormWeights, PerLayerInputsWeights, PerLayerWeights, RecurrenceWeights, ScanWeights, Series,
+    SharedExpertWeights, Weights,
 };
 use super::rows::Rows;
 use super::source::{Part, Source};
 use crate::architecture::tensor_names::{FusedQkv, Layout, Stacking};
 use crate::architecture::{
-    Architecture, Attention, AttentionGate, Block, Experts, GatedConvolution, LatentAttention, Layer, Mixer,
-    Mlp, QkNorm, Recurrence, RopeFactors, SelectiveScan, UpdateRule,
+    Architecture, Attention, AttentionGate, Block, Experts, GatedConvolution, KeysAndValues, LatentAttention,
+    Layer, Mixer, Mlp, QkNorm, Recurrence, RopeFactors, SelectiveScan, UpdateRule,
 };
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
@@ -49,6 +50,10 @@ impl Loader<'_> {
         let embedding_norm =
             architecture.embedding.norm.then(|| self.norm(Part::outer("token_embd_norm"), hidden));
         let embedding_norm = embedding_norm.transpose()?;
+        let per_layer = match architecture.embedding.per_layer {
+            Some(size) => Some(self.per_layer_inputs(embedding.rows(), architecture.layers.len(), size)?),
+            None => None,
+        };
         let layer = |(index, layer): (usize, &Layer)| {
             layer.blocks.iter().map(|block| self.block(index, block)).collect::<Result<Vec<_>, _>>()
         };
@@ -67,7 +72,16 @@ impl Loader<'_> {
             })
             .collect::<Result<_, LoadError>>()?;
         self.source.warn_of_unused_tensors();
-        Ok(Weights { embedding, positions, embedding_norm, layers, output_norm, output, rope_factors })
+        Ok(Weights {
+            embedding,
+            positions,
+            embedding_norm,
+            per_layer,
+            layers,
+            output_norm,
+            output,
+            rope_factors,
+        })
     }
 
     fn block(&mut self, layer: usize, block: &Block) -> Result<BlockWeights, LoadError> {
@@ -99,41 +113,78 @@ impl Loader<'_> {
             Mixer::Experts(experts) => {
                 (MixerWeights::Experts(self.experts(layer, experts)?), ["ffn_norm", "post_ffw_norm"])
             }
+            Mixer::PerLayer(spec) => {
+                let gate = self.linear(Part::of_layer(layer, "inp_gate"), spec.size, hidden)?;
+                let projection = self.linear(Part::of_layer(layer, "proj"), hidden, spec.size)?;
+                (MixerWeights::PerLayer(PerLayerWeights { gate, projection }), ["inp_norm", "post_norm"])
+            }
         };
         let [norm, post_norm] = norms.map(|name| Part::of_layer(layer, name));
         let norm = block.input.has_norm().then(|| self.norm(norm, hidden)).transpose()?;
         let post_norm = block.post_norm.then(|| self.norm(post_norm, hidden)).transpose()?;
-        Ok(BlockWeights { norm, mixer, post_norm })
+        let scale = if block.scaled {
+            self.source.vector(Part::of_layer(layer, "layer_output_scale"), 1)?[0]
+        } else {
+            1.0
+        };
+        Ok(BlockWeights { norm, mixer, post_norm, scale })
+    }
+
+    fn per_layer_inputs(
+        &mut self,
+        tokens: usize,
+        layers: usize,
+        size: usize,
+    ) -> Result<PerLayerInputsWeights, LoadError> {
+        let width = layers * size;
+        Ok(PerLayerInputsWeights {
+            embedding: self.matrix(Part::outer("per_layer_token_embd"), Some(tokens), width)?,
+            projection: self.linear(Part::outer("per_layer_model_proj"), width, self.hidden)?,
+            norm: self.norm(Part::outer("per_layer_proj_norm"), size)?,
+        })
     }
 
     fn attention(&mut self, layer: usize, attention: &Attention) -> Result<AttentionWeights, LoadError> {
         let part = |name| Part::of_layer(layer, name);
         let &Attention { heads, kv_heads, key_dim, value_dim, .. } = attention;
-        let ([query, key, value], gate) = match attention.gate {
-            None => (self.attention_inputs(layer, attention)?, None),
-            Some(AttentionGate::OfHeads) => {
-                let gate = self.linear(part("attn_gate"), heads, self.hidden)?;
-                (self.attention_inputs(layer, attention)?, Some(gate))
-            }
-            Some(AttentionGate::OfValues) => {
-                let of_head = key_dim + value_dim;
-                let ranges = [0..key_dim, key_dim..of_head].map(|rows| of_each(heads, of_head, &rows));
-                let [query, gate] = self.cut(part("attn_q"), [heads * of_head, self.hidden], &ranges)?;
+        let mut gate = match attention.gate {
+            Some(AttentionGate::OfHeads) => Some(self.linear(part("attn_gate"), heads, self.hidden)?),
+            Some(AttentionGate::OfValues) | None => None,
+        };
+        let (query, keys_and_values) = match attention.keys_and_values {
+            KeysAndValues::TwoMatrices if attention.gate == Some(AttentionGate::OfValues) => {
                 let key = self.linear(part("attn_k"), kv_heads * key_dim, self.hidden)?;
                 let value = self.linear(part("attn_v"), kv_heads * value_dim, self.hidden)?;
-                ([query, key, value], Some(gate))
+                let of_head = key_dim + value_dim;
+                let ranges = [0..key_dim, key_dim..of_head].map(|rows| of_each(heads, of_head, &rows));
+                let [query, gates] = self.cut(part("attn_q"), [heads * of_head, self.hidden], &ranges)?;
+                gate = Some(gates);
+                (query, vec![key, value])
             }
+            KeysAndValues::TwoMatrices => {
+                let [query, key, value] = self.attention_inputs(layer, attention)?;
+                (query, vec![key, value])
+            }
+            KeysAndValues::OneMatrix => {
+                let query = self.linear(part("attn_q"), heads * key_dim, self.hidden)?;
+                (query, vec![self.linear(part("attn_k"), kv_heads * key_dim, self.hidden)?])
+            }
+            KeysAndValues::Of(_) => (self.linear(part("attn_q"), heads * key_dim, self.hidden)?, Vec::new()),
         };
-        let qk_norms = match attention.qk_norm {
+        let mut qk_norms = Vec::new();
+        if let Some(kind) = attention.qk_norm {
+            qk_norms.push(self.head_norm(part("attn_q_norm"), kind, heads, key_dim)?);
+            if !keys_and_values.is_empty() {
+                qk_norms.push(self.head_norm(part("attn_k_norm"), kind, kv_heads, key_dim)?);
+            }
+        }
+        let value_norm = match attention.value_norm {
+            Some(kind) => Some(self.head_norm(part("attn_v_norm"), kind, kv_heads, value_dim)?),
             None => None,
-            Some(kind) => Some([
-                self.head_norm(part("attn_q_norm"), kind, heads, key_dim)?,
-                self.head_norm(part("attn_k_norm"), kind, kv_heads, key_dim)?,
-            ]),
         };
         let sinks = if attention.sinks { self.source.vector(part("attn_sinks"), heads)? } else { Vec::new() };
         let output = self.linear(part("attn_output"), self.hidden, heads * value_dim)?;
-        Ok(AttentionWeights { query, key, value, qk_norms, sinks, gate, output })
+        Ok(AttentionWeights { query, keys_and_values, qk_norms, value_norm, sinks, gate, output })
     }
 
     /// Queries, keys and values, cut from one matrix if the file has them so.

@@ -1,5 +1,7 @@
 //! The weights of a model, repacked for the kernels.
 
+use std::ops::BitOr;
+
 use lookahead_kernels::{InputCodes, Matrix};
 
 use crate::architecture::{Architecture, Mixer};
@@ -11,6 +13,7 @@ pub(crate) struct Weights {
     /// Learned positions.
     pub(crate) positions: Option<Matrix>,
     pub(crate) embedding_norm: Option<NormWeights>,
+    pub(crate) per_layer: Option<PerLayerInputsWeights>,
     /// The blocks of each layer.
     pub(crate) layers: Vec<Vec<BlockWeights>>,
     pub(crate) output_norm: NormWeights,
@@ -43,6 +46,8 @@ pub(crate) struct BlockWeights {
     pub(crate) mixer: MixerWeights,
     /// Of its result.
     pub(crate) post_norm: Option<NormWeights>,
+    /// Factor on the residual stream behind it.
+    pub(crate) scale: f32,
 }
 
 /// The weights of what a block computes.
@@ -55,16 +60,18 @@ pub(crate) enum MixerWeights {
     Convolution(ConvolutionWeights),
     Dense(MlpWeights),
     Experts(ExpertsWeights),
+    PerLayer(PerLayerWeights),
 }
 
 /// The weights of attention.
 #[derive(Debug)]
 pub(crate) struct AttentionWeights {
     pub(crate) query: Linear,
-    pub(crate) key: Linear,
-    pub(crate) value: Linear,
-    /// Norms of queries and keys.
-    pub(crate) qk_norms: Option<[NormWeights; 2]>,
+    /// Of keys and of values, where they are the block's own; the first alone if values are keys.
+    pub(crate) keys_and_values: Vec<Linear>,
+    /// Norms of queries, and of keys that are the block's own; empty if there are none.
+    pub(crate) qk_norms: Vec<NormWeights>,
+    pub(crate) value_norm: Option<NormWeights>,
     /// The score of each head's sink; empty if there are none.
     pub(crate) sinks: Vec<f32>,
     /// What attention's result is multiplied with the sigmoid of.
@@ -161,6 +168,24 @@ pub(crate) struct MlpWeights {
     pub(crate) down: Linear,
 }
 
+/// The weights of what layers are given of a token besides.
+#[derive(Debug)]
+pub(crate) struct PerLayerInputsWeights {
+    /// For each token a row with what all layers are given.
+    pub(crate) embedding: Matrix,
+    /// Of the residual stream.
+    pub(crate) projection: Linear,
+    /// Of a layer's part of it.
+    pub(crate) norm: NormWeights,
+}
+
+/// The weights of a block that takes what its layer is given of the token.
+#[derive(Debug)]
+pub(crate) struct PerLayerWeights {
+    pub(crate) gate: Linear,
+    pub(crate) projection: Linear,
+}
+
 /// The weights of a mixture of experts.
 #[derive(Debug)]
 pub(crate) struct ExpertsWeights {
@@ -189,7 +214,8 @@ impl Weights {
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
         let weights = self.layers.iter().flatten();
         let linears = weights.zip(blocks).flat_map(|(weights, block)| weights.mixer.linears(&block.mixer));
-        linears.map(|linear| &linear.matrix).chain([self.head()])
+        let per_layer = self.per_layer.iter().map(|weights| &weights.projection);
+        linears.chain(per_layer).map(|linear| &linear.matrix).chain([self.head()])
     }
 }
 
@@ -209,8 +235,9 @@ impl MixerWeights {
     /// The quantized forms in which the block takes its input.
     pub(crate) fn input_codes(&self) -> InputCodes {
         match self {
-            Self::Attention(AttentionWeights { query, key, value, gate, .. }) => {
-                query.input_codes() | key.input_codes() | value.input_codes() | codes_of(gate.as_ref())
+            Self::Attention(AttentionWeights { query, keys_and_values, gate, .. }) => {
+                let others = keys_and_values.iter().map(Linear::input_codes);
+                others.fold(query.input_codes() | codes_of(gate.as_ref()), BitOr::bitor)
             }
             Self::Recurrence(RecurrenceWeights { inputs, gates, .. }) => {
                 let all = inputs.iter().map(|series| series.first.input_codes());
@@ -224,14 +251,15 @@ impl MixerWeights {
             }
             Self::Dense(mlp) => mlp.input_codes(),
             Self::Experts(experts) => experts.input_codes(),
+            Self::PerLayer(weights) => weights.gate.input_codes(),
         }
     }
 
     /// The linear maps that a token is multiplied with.
     fn linears(&self, mixer: &Mixer) -> Vec<&Linear> {
         match self {
-            Self::Attention(AttentionWeights { query, key, value, gate, output, .. }) => {
-                [query, key, value].into_iter().chain(gate).chain([output]).collect()
+            Self::Attention(AttentionWeights { query, keys_and_values, gate, output, .. }) => {
+                [query].into_iter().chain(keys_and_values).chain(gate).chain([output]).collect()
             }
             Self::Recurrence(weights) => {
                 let RecurrenceWeights { inputs, gates, output, .. } = weights;
@@ -248,6 +276,7 @@ impl MixerWeights {
                 query_down.chain([query, down]).chain(heads).chain(gate).chain([output]).collect()
             }
             Self::Dense(mlp) => mlp.linears().collect(),
+            Self::PerLayer(PerLayerWeights { gate, projection }) => vec![gate, projection],
             Self::Experts(weights) => {
                 let active = if let Mixer::Experts(experts) = mixer { experts.active } else { 0 };
                 let experts = weights.experts.iter().take(active).flat_map(MlpWeights::linears);

@@ -44,7 +44,7 @@ impl<'a> Part<'a> {
 
     fn role(self) -> Role {
         match self.name {
-            "token_embd" | "output" => Role::Vocabulary,
+            "token_embd" | "per_layer_token_embd" | "output" => Role::Vocabulary,
             "position_embd" | "ffn_gate_inp" | "ffn_gate_inp_shexp" => Role::Exact,
             _ => Role::Linear,
         }

@@ -42,9 +42,12 @@ fn to_old_form(config: &mut Value) {
     }
 }
 
+/// Models of families that the old form was never used for: it cannot say what their rotary embeddings are.
+const NEWER: [&str; 2] = ["gemma4", "gemma4-dense"];
+
 #[test]
 fn the_old_form_of_a_config_means_the_same() {
-    for name in Golden::NAMES {
+    for name in Golden::NAMES.into_iter().filter(|name| !NEWER.contains(name)) {
         let has_rope = Golden::load(name).config.get("rope_parameters").is_some();
         if has_rope {
             assert_eq!(describe(name, to_old_form), describe(name, |_| ()), "{name}");

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use indicatif::HumanCount;
 use lookahead_kernels::{Activation, RopePairs, Window};
 use lookahead_model::architecture::{
-    Architecture, Attention, AttentionGate, Block, Decay, Experts, LatentAttention, Layer, Mixer, Mlp,
-    Recurrence, UpdateRule,
+    Architecture, Attention, AttentionGate, Block, Decay, Experts, KeysAndValues, LatentAttention, Layer,
+    Mixer, Mlp, Recurrence, UpdateRule,
 };
 
 /// A few lines, from the outside in.
@@ -78,6 +78,7 @@ fn kind(block: &Block) -> String {
         }
         Mixer::Dense(mlp) => network(mlp),
         Mixer::Experts(spec) => experts(spec),
+        Mixer::PerLayer(spec) => return format!("input of each layer's own: width {}", spec.size),
     };
     let wiring = match (block.post_norm, block.input.has_norm(), block.input.is_beside()) {
         (true, true, _) => ", results normalised",
@@ -112,6 +113,11 @@ fn attention(attention: &Attention) -> String {
         if attention.norm_is_behind_rope {
             text.push_str(" after they are turned");
         }
+    }
+    match attention.keys_and_values {
+        KeysAndValues::TwoMatrices => {}
+        KeysAndValues::OneMatrix => text.push_str(", values are keys"),
+        KeysAndValues::Of(earlier) => _ = write!(text, ", keys and values of layer {}", earlier + 1),
     }
     if attention.sinks {
         text.push_str(", sinks");

@@ -14,6 +14,7 @@ mod exaone4;
 mod falcon;
 mod falcon_h1;
 mod gemma;
+mod gemma4;
 mod glm4;
 mod glm4_moe;
 mod gpt2;
@@ -71,6 +72,7 @@ pub(super) const ALL: &[Family] = &[
     gemma::GEMMA,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    gemma4::FAMILY,
     glm4::GLM,
     glm4::GLM4,
     glm4_moe::FAMILY,
