@@ -88,6 +88,8 @@ products!(
     q5_1 = Q5_1,
     iq4_nl = Iq4Nl,
     mxfp4 = Mxfp4,
+    iq4_xs = Iq4Xs,
+    q2_k = Q2K,
     q3_k = Q3K,
     q4_k = Q4K,
     q5_k = Q5K,

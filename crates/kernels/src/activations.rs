@@ -46,10 +46,21 @@ pub(crate) struct SuperBlockScale {
     pub(crate) scale: f32,
     /// The sum of all codes.
     pub(crate) sum: i32,
-    /// The sums of the codes of each 32 columns, negated: as minima of weights need them.
+    /// The sums of the codes of each 32 columns, negated: as minima and offsets of the weights need them.
     pub(crate) negated_block_sums: SplitSums<8>,
-    /// The sums of the codes of each 16 columns, negated: as an offset of the weights needs them.
+    /// The sums of the codes of each 16 columns, negated.
     pub(crate) negated_half_sums: SplitSums<16>,
+}
+
+impl SuperBlockScale {
+    /// The negated sums of each 32 columns, or of each 16 where there are two `to_a_block`: their low and high bytes.
+    #[inline(always)]
+    pub(crate) fn negated_sums(&self, to_a_block: usize) -> [&[i8]; 2] {
+        match to_a_block {
+            1 => [&self.negated_block_sums.low, &self.negated_block_sums.high],
+            _ => [&self.negated_half_sums.low, &self.negated_half_sums.high],
+        }
+    }
 }
 
 /// A sum is `(high << SPLIT_BITS) + low`.

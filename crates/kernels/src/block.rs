@@ -4,7 +4,7 @@
 //! `ggml-quants.c` in llama.cpp). Weight `i` of a block is
 //!
 //! ```text
-//! d * sub_scale[i / 16] * (code[i] - offset)  +  minimum
+//! d * sub_scale[i / 16] * (code[i] - offset)  +  d_min * sub_minimum[i / 16]
 //! ```
 //!
 //! Codes of types with uneven numbers say which of sixteen ([`WeightType::numbers`]) stands in place of `code[i] - offset`.
@@ -24,11 +24,11 @@ pub struct Block {
     pub(crate) d_min: u16,
     /// Integer scales of the two halves; 1 where the type has none.
     pub(crate) sub_scales: [i8; 2],
-    /// Integer minimum; 1 where the type has only `d_min`.
-    pub(crate) sub_min: u8,
+    /// Integer minima of the two halves; 1 where the type has only `d_min`.
+    pub(crate) sub_minima: [u8; 2],
 }
 
-/// The numbers of IQ4_NL: closer to each other near zero (`kvalues_iq4nl` in `ggml-common.h`).
+/// The numbers of IQ4_NL and IQ4_XS: closer to each other near zero (`kvalues_iq4nl` in `ggml-common.h`).
 pub(crate) const IQ4_NUMBERS: [i8; 16] =
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
@@ -55,7 +55,7 @@ impl WeightType {
     /// The numbers that codes stand for, where these are uneven. Those of MXFP4 are doubled, as 0.5 is among them.
     pub(crate) const fn numbers(self) -> Option<&'static [i8; 16]> {
         match self {
-            Self::Iq4Nl => Some(&IQ4_NUMBERS),
+            Self::Iq4Nl | Self::Iq4Xs => Some(&IQ4_NUMBERS),
             Self::Mxfp4 => Some(&MXFP4_NUMBERS),
             _ => None,
         }
@@ -66,7 +66,7 @@ impl WeightType {
     pub const fn minimum_sign(self) -> f32 {
         match self {
             Self::Q4_1 | Self::Q5_1 => 1.0,
-            Self::Q4K | Self::Q5K => -1.0,
+            Self::Q2K | Self::Q4K | Self::Q5K => -1.0,
             _ => 0.0,
         }
     }
@@ -102,8 +102,10 @@ fn packed_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
 /// If `bytes` is not one block of a quantized type.
 pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(Block)) {
     assert!(weight_type.is_quantized() && bytes.len() == weight_type.block_bytes(), "one quantized block");
-    let simple = |codes, d_min| Block { codes, d: half_at(bytes, 0), d_min, sub_scales: [1, 1], sub_min: 1 };
+    let simple =
+        |codes, d_min| Block { codes, d: half_at(bytes, 0), d_min, sub_scales: [1, 1], sub_minima: [1, 1] };
     let nibble = |nibbles: &[u8], i: usize| nibbles[i % 16] >> (4 * (i / 16)) & 15;
+    let pair = |pairs: &[u8], block: usize, i: usize| pairs[32 * (block / 4) + i] >> (2 * (block % 4)) & 3;
     match weight_type {
         WeightType::F32 | WeightType::F16 | WeightType::Bf16 => unreachable!("not quantized"),
         WeightType::Q8_0 => emit(simple(std::array::from_fn(|i| bytes[2 + i]), 0)),
@@ -123,6 +125,28 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
             let codes = std::array::from_fn(|i| nibble(&bytes[1..], i));
             emit(Block { d: half_of_power(bytes[0]), ..simple(codes, 0) });
         }
+        WeightType::Iq4Xs => {
+            let (high_bits, low_bits, nibbles) = (half_at(bytes, 2), &bytes[4..8], &bytes[8..]);
+            for j in 0..8 {
+                let low = low_bits[j / 2] >> (4 * (j % 2)) & 15;
+                let sub_scale = (low | ((high_bits >> (2 * j) & 3) as u8) << 4) as i8 - 32;
+                let codes = std::array::from_fn(|i| nibble(&nibbles[16 * j..], i));
+                emit(Block { sub_scales: [sub_scale; 2], ..simple(codes, 0) });
+            }
+        }
+        WeightType::Q2K => {
+            let (scales, pairs) = (&bytes[..16], &bytes[16..80]);
+            for j in 0..8 {
+                let of_block = [scales[2 * j], scales[2 * j + 1]];
+                emit(Block {
+                    codes: std::array::from_fn(|i| pair(pairs, j, i)),
+                    d: half_at(bytes, 80),
+                    d_min: half_at(bytes, 82),
+                    sub_scales: of_block.map(|byte| (byte & 15) as i8),
+                    sub_minima: of_block.map(|byte| byte >> 4),
+                });
+            }
+        }
         WeightType::Q3K => {
             let (thirds, pairs, scales) = (&bytes[..32], &bytes[32..96], &bytes[96..108]);
             let sub_scale = |j: usize| {
@@ -130,12 +154,9 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                 (low | (scales[8 + j % 4] >> (2 * (j / 4)) & 3) << 4) as i8 - 32
             };
             for j in 0..8 {
-                let codes = std::array::from_fn(|i| {
-                    let low = pairs[32 * (j / 4) + i] >> (2 * (j % 4)) & 3;
-                    low | (thirds[i] >> j & 1) << 2
-                });
+                let codes = std::array::from_fn(|i| pair(pairs, j, i) | (thirds[i] >> j & 1) << 2);
                 let sub_scales = [sub_scale(2 * j), sub_scale(2 * j + 1)];
-                emit(Block { codes, d: half_at(bytes, 108), d_min: 0, sub_scales, sub_min: 0 });
+                emit(Block { codes, d: half_at(bytes, 108), d_min: 0, sub_scales, sub_minima: [0, 0] });
             }
         }
         WeightType::Q4K | WeightType::Q5K => {
@@ -152,7 +173,7 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                     d: half_at(bytes, 0),
                     d_min: half_at(bytes, 2),
                     sub_scales: [scale as i8; 2],
-                    sub_min: min,
+                    sub_minima: [min; 2],
                 });
             }
         }
@@ -170,7 +191,7 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                     d: half_at(bytes, 208),
                     d_min: 0,
                     sub_scales: [scales[2 * j] as i8, scales[2 * j + 1] as i8],
-                    sub_min: 0,
+                    sub_minima: [0, 0],
                 });
             }
         }
@@ -179,7 +200,8 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
 
 impl Block {
     /// Of weights that are all zero.
-    pub(crate) const ZERO: Self = Self { codes: [0; 32], d: 0, d_min: 0, sub_scales: [1, 1], sub_min: 1 };
+    pub(crate) const ZERO: Self =
+        Self { codes: [0; 32], d: 0, d_min: 0, sub_scales: [1, 1], sub_minima: [1, 1] };
 
     /// The float scale of integer sums.
     pub fn scale(&self, weight_type: WeightType) -> f32 {
@@ -194,9 +216,9 @@ impl Block {
         weight_type.minimum_sign() * f16::from_bits(self.d_min).to_f32()
     }
 
-    /// The integer factor of the minimum.
-    pub fn integer_minimum(&self) -> i32 {
-        i32::from(self.sub_min)
+    /// The integer factor of the minimum of weight `i`.
+    pub fn integer_minimum(&self, i: usize) -> i32 {
+        i32::from(self.sub_minima[i / 16])
     }
 
     /// The integer factor of weight `i`: its code without the offset, times its half's sub-scale.
@@ -213,9 +235,10 @@ impl Block {
     pub(crate) fn dequantize(&self, weight_type: WeightType) -> [f32; 32] {
         // All of it is exact but the last sum: 11 significant bits times at most 14.
         let scale = self.scale(weight_type);
-        let minimum = self.minimum_scale(weight_type) * self.integer_minimum() as f32;
+        let minimum_scale = self.minimum_scale(weight_type);
         std::array::from_fn(|i| {
             let scaled = scale * self.integer(weight_type, i) as f32;
+            let minimum = minimum_scale * self.integer_minimum(i) as f32;
             if weight_type.minimum_sign() == 0.0 { scaled } else { scaled + minimum }
         })
     }

@@ -29,6 +29,10 @@ pub enum WeightType {
     Iq4Nl,
     /// 32 weights: a power of two as scale, floats of four bits (OCP Microscaling).
     Mxfp4,
+    /// 256 weights: 8 sub-blocks of 32 with 6-bit scales, nibbles as of `Iq4Nl`.
+    Iq4Xs,
+    /// 256 weights: 16 sub-blocks of 16 with 4-bit scales and minima, 2 bits.
+    Q2K,
     /// 256 weights: 16 sub-blocks of 16 with 6-bit scales, 3 bits minus 4.
     Q3K,
     /// 256 weights: 8 sub-blocks of 32 with 6-bit scales and minima, nibbles.
@@ -41,7 +45,7 @@ pub enum WeightType {
 
 impl WeightType {
     /// Every weight type, in the order in which help texts and errors list them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -52,6 +56,8 @@ impl WeightType {
         Self::Q5_1,
         Self::Iq4Nl,
         Self::Mxfp4,
+        Self::Iq4Xs,
+        Self::Q2K,
         Self::Q3K,
         Self::Q4K,
         Self::Q5K,
@@ -63,7 +69,7 @@ impl WeightType {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl | Self::Mxfp4 => 32,
-            Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            Self::Iq4Xs | Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
         }
     }
 
@@ -78,6 +84,8 @@ impl WeightType {
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
             Self::Mxfp4 => 17,
+            Self::Iq4Xs => 136,
+            Self::Q2K => 84,
             Self::Q3K => 110,
             Self::Q4K => 144,
             Self::Q5K => 176,
@@ -101,7 +109,9 @@ impl WeightType {
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl | Self::Mxfp4 => {
                 InputCodes::BLOCKS
             }
-            Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => InputCodes::SUPER_BLOCKS,
+            Self::Iq4Xs | Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => {
+                InputCodes::SUPER_BLOCKS
+            }
         }
     }
 
@@ -118,6 +128,8 @@ impl WeightType {
             Self::Q5_1 => "Q5_1",
             Self::Iq4Nl => "IQ4_NL",
             Self::Mxfp4 => "MXFP4",
+            Self::Iq4Xs => "IQ4_XS",
+            Self::Q2K => "Q2_K",
             Self::Q3K => "Q3_K",
             Self::Q4K => "Q4_K",
             Self::Q5K => "Q5_K",

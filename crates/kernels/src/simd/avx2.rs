@@ -152,15 +152,15 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
-            fn bits_to_4(self, bytes: __m256i, from: u32, width: u32) -> __m256i {
+            fn bits(self, bytes: __m256i, from: u32, width: u32, to: u32) -> __m256i {
                 // There is no shift of bytes; the mask removes what a shift of 16-bit lanes carries between them.
-                let mask = (((1 << width) - 1) << 4) as i8;
+                let mask = (((1 << width) - 1) << to) as i8;
                 // SAFETY: `self` proves AVX2.
                 unsafe {
-                    let moved = if from <= 4 {
-                        _mm256_sll_epi16(bytes, _mm_cvtsi32_si128(4 - from as i32))
+                    let moved = if from <= to {
+                        _mm256_sll_epi16(bytes, _mm_cvtsi32_si128((to - from) as i32))
                     } else {
-                        _mm256_srl_epi16(bytes, _mm_cvtsi32_si128(from as i32 - 4))
+                        _mm256_srl_epi16(bytes, _mm_cvtsi32_si128((from - to) as i32))
                     };
                     _mm256_and_si256(moved, _mm256_set1_epi8(mask))
                 }
@@ -253,6 +253,12 @@ implement_simd!(Avx2, {
     }
 
     #[inline(always)]
+    fn i32_scale(self, sum: __m256i, products: __m256i, factor: __m256i) -> __m256i {
+        // SAFETY: `self` proves AVX2.
+        unsafe { _mm256_add_epi32(sum, _mm256_mullo_epi32(products, _mm256_srai_epi32::<16>(factor))) }
+    }
+
+    #[inline(always)]
     fn dot_biased(self, sum: __m256i, biased: __m256i, x: __m256i) -> __m256i {
         // |w| is unsigned even for w = -128, and x takes the sign of w: 2 * 128 * 127 does not saturate 16 bits.
         // SAFETY: `self` proves AVX2.
@@ -296,6 +302,11 @@ implement_simd!(Avx2Vnni, {
     fn dot_scale(self, sum: __m256i, products: __m256i, factor: __m256i) -> __m256i {
         // SAFETY: `self` proves AVX2.
         unsafe { _mm256_add_epi32(sum, _mm256_mullo_epi32(products, factor)) }
+    }
+
+    #[inline(always)]
+    fn i32_scale(self, sum: __m256i, products: __m256i, factor: __m256i) -> __m256i {
+        self.dot_scale(sum, products, factor)
     }
 
     #[inline(always)]

@@ -138,15 +138,15 @@ impl Simd for Avx512 {
     }
 
     #[inline(always)]
-    fn bits_to_4(self, bytes: __m512i, from: u32, width: u32) -> __m512i {
+    fn bits(self, bytes: __m512i, from: u32, width: u32, to: u32) -> __m512i {
         // There is no shift of bytes; the mask removes what a shift of 16-bit lanes carries between them.
-        let mask = (((1 << width) - 1) << 4) as i8;
+        let mask = (((1 << width) - 1) << to) as i8;
         // SAFETY: `self` proves AVX-512BW.
         unsafe {
-            let moved = if from <= 4 {
-                _mm512_sll_epi16(bytes, _mm_cvtsi32_si128(4 - from as i32))
+            let moved = if from <= to {
+                _mm512_sll_epi16(bytes, _mm_cvtsi32_si128((to - from) as i32))
             } else {
-                _mm512_srl_epi16(bytes, _mm_cvtsi32_si128(from as i32 - 4))
+                _mm512_srl_epi16(bytes, _mm_cvtsi32_si128((from - to) as i32))
             };
             _mm512_and_si512(moved, _mm512_set1_epi8(mask))
         }
@@ -218,6 +218,11 @@ impl Simd for Avx512 {
     fn dot_scale(self, sum: __m512i, products: __m512i, factor: __m512i) -> __m512i {
         // SAFETY: `self` proves AVX-512.
         unsafe { _mm512_add_epi32(sum, _mm512_mullo_epi32(products, factor)) }
+    }
+
+    #[inline(always)]
+    fn i32_scale(self, sum: __m512i, products: __m512i, factor: __m512i) -> __m512i {
+        self.dot_scale(sum, products, factor)
     }
 
     #[inline(always)]

@@ -233,9 +233,10 @@ macro_rules! implement_simd {
             }
 
             #[inline(always)]
-            fn bits_to_4(self, bytes: Self::Bytes, from: u32, width: u32) -> Self::Bytes {
-                let mask = ((1 << width) - 1) << 4;
-                both!(|bytes| vandq_u8(vshlq_u8(bytes, vdupq_n_s8(4 - from as i8)), vdupq_n_u8(mask)), bytes)
+            fn bits(self, bytes: Self::Bytes, from: u32, width: u32, to: u32) -> Self::Bytes {
+                let mask = ((1 << width) - 1) << to;
+                let shift = to as i8 - from as i8;
+                both!(|bytes| vandq_u8(vshlq_u8(bytes, vdupq_n_s8(shift)), vdupq_n_u8(mask)), bytes)
             }
 
             #[inline(always)]
@@ -276,6 +277,11 @@ macro_rules! implement_simd {
             #[inline(always)]
             fn dot_scale(self, sum: Self::I32, products: Self::Dot, factor: Self::Factor) -> Self::I32 {
                 both!(vmlaq_s32, sum, products, factor)
+            }
+
+            #[inline(always)]
+            fn i32_scale(self, sum: Self::I32, products: Self::I32, factor: Self::Factor) -> Self::I32 {
+                self.dot_scale(sum, products, factor)
             }
 
             #[inline(always)]

@@ -115,8 +115,8 @@ impl Simd for Scalar {
     }
 
     #[inline(always)]
-    fn bits_to_4(self, bytes: Self::Bytes, from: u32, width: u32) -> Self::Bytes {
-        bytes.map(|byte| (byte >> from & ((1 << width) - 1)) << 4)
+    fn bits(self, bytes: Self::Bytes, from: u32, width: u32, to: u32) -> Self::Bytes {
+        bytes.map(|byte| (byte >> from & ((1 << width) - 1)) << to)
     }
 
     #[inline(always)]
@@ -147,6 +147,11 @@ impl Simd for Scalar {
     #[inline(always)]
     fn dot_scale(self, sum: Self::I32, products: Self::Dot, factor: Self::Factor) -> Self::I32 {
         from_fn(|i| sum[i].wrapping_add(products[i].wrapping_mul(factor[i])))
+    }
+
+    #[inline(always)]
+    fn i32_scale(self, sum: Self::I32, products: Self::I32, factor: Self::Factor) -> Self::I32 {
+        self.dot_scale(sum, products, factor)
     }
 
     #[inline(always)]

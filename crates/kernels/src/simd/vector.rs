@@ -85,8 +85,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn low_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
     /// The upper four bits of each byte, shifted down.
     fn high_nibbles(self, bytes: Self::Bytes) -> Self::Bytes;
-    /// Of each byte the `width` bits from bit `from` on, moved to bit 4.
-    fn bits_to_4(self, bytes: Self::Bytes, from: u32, width: u32) -> Self::Bytes;
+    /// Of each byte the `width` bits from bit `from` on, moved to bit `to`.
+    fn bits(self, bytes: Self::Bytes, from: u32, width: u32, to: u32) -> Self::Bytes;
     /// For each byte, which is below 16, the one of `table` with that index.
     fn look_up(self, table: &[u8; 16], indices: Self::Bytes) -> Self::Bytes;
     /// `a | b`
@@ -105,6 +105,8 @@ pub(crate) trait Simd: Copy + Send + Sync {
     fn factor(self, biased: Self::Bytes, byte: u32) -> Self::Factor;
     /// `sum` and the exact sums of products, these times `factor`.
     fn dot_scale(self, sum: Self::I32, products: Self::Dot, factor: Self::Factor) -> Self::I32;
+    /// `sum + products * factor`
+    fn i32_scale(self, sum: Self::I32, products: Self::I32, factor: Self::Factor) -> Self::I32;
     /// Adds to `sum` the products of signed `x` in `-127..=127` and the weights `byte - 128 + BIAS` of `biased`, four
     /// neighbours to a lane. What the bias adds is the caller's to take off.
     fn dot_biased(self, sum: Self::I32, biased: Self::Bytes, x: Self::Bytes) -> Self::I32;

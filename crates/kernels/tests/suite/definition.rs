@@ -50,9 +50,10 @@ fn quantized_element(weight_type: WeightType, row: &[u8], x: &[f32]) -> f32 {
         decode_block(weight_type, bytes, |block: Block| {
             let codes = code_blocks.next().expect("as many activations as weights");
             (scale, minimum_scale) = (block.scale(weight_type), block.minimum_scale(weight_type));
-            let products = codes.iter().enumerate().map(|(i, code)| block.integer(weight_type, i) * code);
-            sum += products.sum::<i32>();
-            minima += block.integer_minimum() * codes.iter().sum::<i32>();
+            for (i, code) in codes.iter().enumerate() {
+                sum += block.integer(weight_type, i) * code;
+                minima += block.integer_minimum(i) * code;
+            }
         });
         element = (scale * x_scale).mul_add(sum as f32, element);
         if weight_type.minimum_sign() != 0.0 {

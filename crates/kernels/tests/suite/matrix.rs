@@ -31,6 +31,20 @@ impl Noise {
     }
 }
 
+/// Puts halves in their places in a block: its scale, and that of its minimum.
+fn put_halves(weight_type: WeightType, block: &mut [u8], mut half: impl FnMut() -> [u8; 2]) {
+    let first = match weight_type {
+        WeightType::Q2K => 80,
+        WeightType::Q3K => 108,
+        WeightType::Q6K => 208,
+        _ => 0,
+    };
+    block[first..first + 2].copy_from_slice(&half());
+    if weight_type.minimum_sign() != 0.0 {
+        block[first + 2..first + 4].copy_from_slice(&half());
+    }
+}
+
 /// Rows of random blocks with sane scales: any codes, finite halves.
 fn random_weights(weight_type: WeightType, weights: usize, noise: &mut Noise) -> Vec<u8> {
     let mut bytes = Vec::new();
@@ -42,16 +56,8 @@ fn random_weights(weight_type: WeightType, weights: usize, noise: &mut Noise) ->
             WeightType::F32 => block.copy_from_slice(&noise.float().to_le_bytes()),
             WeightType::F16 => block.copy_from_slice(&half(noise)),
             WeightType::Bf16 => block.copy_from_slice(&bf16::from_f32(noise.float()).to_le_bytes()),
-            WeightType::Q6K => block[208..].copy_from_slice(&half(noise)),
             WeightType::Mxfp4 => block[0] = 118 + noise.next() as u8 % 9,
-            WeightType::Q3K => block[108..].copy_from_slice(&half(noise)),
-            WeightType::Q8_0 | WeightType::Q4_0 | WeightType::Q5_0 | WeightType::Iq4Nl => {
-                block[..2].copy_from_slice(&half(noise));
-            }
-            _ => {
-                block[..2].copy_from_slice(&half(noise));
-                block[2..4].copy_from_slice(&half(noise));
-            }
+            _ => put_halves(weight_type, &mut block, || half(noise)),
         }
         bytes.extend(block);
     }
@@ -220,16 +226,8 @@ fn the_largest_codes_and_activations_do_not_overflow_the_narrow_sums() {
         for fill in [0x00, 0xff, 0x80, 0x7f] {
             let columns = 256;
             let mut bytes = vec![fill; weight_type.row_bytes(columns).unwrap()];
-            let one = f16::ONE.to_le_bytes();
             for block in bytes.chunks_mut(weight_type.block_bytes()) {
-                if weight_type == WeightType::Q6K {
-                    block[208..].copy_from_slice(&one);
-                } else {
-                    block[..2].copy_from_slice(&one);
-                }
-                if weight_type.minimum_sign() != 0.0 {
-                    block[2..4].copy_from_slice(&one);
-                }
+                put_halves(weight_type, block, || f16::ONE.to_le_bytes());
             }
             for sign in [1.0, -1.0] {
                 let kernels = Kernels::with_isa(Isa::SCALAR, 1);

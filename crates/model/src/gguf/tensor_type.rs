@@ -12,11 +12,13 @@ pub(super) const fn number(weight_type: WeightType) -> u32 {
         WeightType::Q5_0 => 6,
         WeightType::Q5_1 => 7,
         WeightType::Q8_0 => 8,
+        WeightType::Q2K => 10,
         WeightType::Q3K => 11,
         WeightType::Q4K => 12,
         WeightType::Q5K => 13,
         WeightType::Q6K => 14,
         WeightType::Iq4Nl => 20,
+        WeightType::Iq4Xs => 23,
         WeightType::Bf16 => 30,
         WeightType::Mxfp4 => 39,
     }
@@ -32,7 +34,6 @@ pub(super) fn describe(number: u32) -> String {
     // Types that are not weight types of ours; gaps in the numbers are types that GGML has withdrawn.
     let name = match number {
         9 => "Q8_1",
-        10 => "Q2_K",
         15 => "Q8_K",
         16 => "IQ2_XXS",
         17 => "IQ2_XS",
@@ -40,7 +41,6 @@ pub(super) fn describe(number: u32) -> String {
         19 => "IQ1_S",
         21 => "IQ3_S",
         22 => "IQ2_S",
-        23 => "IQ4_XS",
         24 => "I8",
         25 => "I16",
         26 => "I32",

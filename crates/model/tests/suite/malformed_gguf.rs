@@ -304,7 +304,7 @@ fn tensor_cases() -> Vec<Case> {
             "unsupported type",
             second(&[256], 16, 32),
             "tensor b.weight: type IQ2_XXS (number 16) is not supported; supported: F32, F16, BF16, Q8_0, Q4_0, \
-             Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4, Q3_K, Q4_K, Q5_K, Q6_K; use a model file",
+             Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4, IQ4_XS, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K; use a model file",
         ),
         ("withdrawn type", second(&[256], 4, 32), "tensor b.weight: type number 4 is not supported"),
         (

@@ -332,7 +332,9 @@ struct SuperScales {
 
 impl<C: Codes, K: SubScales> SuperBlockUnits<C, K> {
     /// A product is its byte in the first plane plus that in the second times 2 to this power.
-    const PLANE_BITS: u32 = if K::TO_A_BLOCK == 1 { 3 } else { 7 };
+    const PLANE_BITS: u32 = if Self::SIGNED { 7 } else { 3 };
+    /// Whether products are signed.
+    const SIGNED: bool = C::BIASED || C::OFFSET_BITS.is_some();
 }
 
 impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
@@ -367,12 +369,12 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
             for line in index * scaled..(index + 1) * scaled {
                 let block = SuperBlocks::<C, K>::codes(packed, line / BLOCK_LINES);
                 let codes = C::load(simd, block, line % BLOCK_LINES, 0);
-                let planes = if K::TO_A_BLOCK == 1 {
+                let planes = if Self::SIGNED {
+                    simd.scale_signed_bytes(signed::<C>(simd, codes), simd.factor_words(factor))
+                } else {
                     // Codes below 32 times 3 bits fit a byte.
                     let [below, above] = simd.split_factor(factor, Self::PLANE_BITS);
                     [simd.scale_bytes(codes, below), simd.scale_bytes(codes, above)]
-                } else {
-                    simd.scale_signed_bytes(signed::<C>(simd, codes), simd.factor_words(factor))
                 };
                 simd.store_line(planes[0], &mut low[line]);
                 simd.store_line(planes[1], &mut high[line]);
@@ -392,10 +394,10 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
         let (codes, stride) = (codes.as_ptr().cast(), size_of::<SuperBlockCodes>());
         // SAFETY: each of the tokens has 256 codes in a super-block.
         unsafe {
-            if K::TO_A_BLOCK == 1 {
-                tiles.multiply_planes::<false>(codes, stride, [&lines[0], &lines[1]]);
-            } else {
+            if Self::SIGNED {
                 tiles.multiply_planes::<true>(codes, stride, [&lines[0], &lines[1]]);
+            } else {
+                tiles.multiply_planes::<false>(codes, stride, [&lines[0], &lines[1]]);
             }
         }
     }
@@ -418,7 +420,7 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
             let mut vector = if unit.index > 0 { simd.load(element, 0) } else { simd.splat(0.0) };
             vector = simd.fma(simd.mul(scales.d, x_scale), simd.i32_to_f32(sum), vector);
             if K::MINIMUM {
-                let minima = negated_minima(simd, scales.minima, &x[t]);
+                let minima = negated_minima::<_, K>(simd, scales.minima, &x[t]);
                 vector = simd.fma(simd.mul(scales.d_min, x_scale), simd.i32_to_f32(minima), vector);
             }
             simd.store(vector, element, 0);

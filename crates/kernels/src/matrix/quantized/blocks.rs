@@ -8,9 +8,9 @@
 use std::marker::PhantomData;
 use std::ops::Range;
 
-use super::codes::{Codes, QUAD};
-use super::products::{VECTORS, products, run};
-use super::{HALVES, Layout, half_at, put_halves, splat_codes};
+use super::codes::Codes;
+use super::products::{VECTORS, are_biased, biased_products, offset_bits, products, run};
+use super::{HALVES, Layout, half_at, put_halves};
 use crate::activations::{Activations, BlockCodes, BlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
@@ -83,7 +83,7 @@ impl<C: Codes, M: ScaleForm> Layout for Blocks<C, M> {
         let (scales, codes) = packed.split_at(Self::SCALE_BYTES);
         let d_min = if M::HAS_MINIMUM { half_at(scales, GROUP + row) } else { 0 };
         let codes = std::array::from_fn(|column| C::code(codes, row, column));
-        Block { codes, d: half_at(scales, row), d_min, sub_scales: [1, 1], sub_min: 1 }
+        Block { codes, d: half_at(scales, row), d_min, sub_scales: [1, 1], sub_minima: [1, 1] }
     }
 
     fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
@@ -196,24 +196,12 @@ fn integer_sums<S: Simd, C: Codes, const V: usize, const T: usize>(
             sums[v][t] = offset;
         }
     }
-    if C::BIASED && !(S::PAIRS && T > 1) {
-        for c in 0..VECTORS {
-            let mut weights = [simd.splat4([0; 4]); V];
-            for v in 0..V {
-                weights[v] = C::load(simd, packed[v], c, parts[v]);
-            }
-            for t in 0..T {
-                let x = splat_codes(simd, &x_codes[t].0, QUAD * c);
-                for v in 0..V {
-                    sums[v][t] = simd.dot_biased(sums[v][t], weights[v], x);
-                }
-            }
-        }
-        return sums;
-    }
     let mut x = [&[0; 32]; T];
     for t in 0..T {
         x[t] = &x_codes[t].0;
+    }
+    if are_biased::<S, C>(T) {
+        return biased_products::<S, C, V, T>(simd, packed, parts, 0..VECTORS, x, sums);
     }
     let run = const { run::<S, C>(VECTORS) };
     for r in 0..VECTORS / run {
@@ -230,10 +218,6 @@ fn integer_sums<S: Simd, C: Codes, const V: usize, const T: usize>(
 /// The offset of the codes times the negated sum of activations: where a sum of products starts.
 #[inline(always)]
 fn negated_offset<S: Simd, C: Codes>(simd: S, negated_sum: i32) -> S::I32 {
-    let bits = match (C::BIASED, C::OFFSET_BITS) {
-        (true, _) if S::BIAS != 0 => S::BIAS.ilog2(),
-        (false, Some(bits)) => bits,
-        _ => return simd.i32_splat(0),
-    };
+    let Some(bits) = offset_bits::<S, C>() else { return simd.i32_splat(0) };
     simd.i32_shift_left(simd.i32_splat(negated_sum), bits)
 }

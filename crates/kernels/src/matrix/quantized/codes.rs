@@ -1,8 +1,8 @@
 //! How the integer codes of a block of 32 columns lie packed.
 //!
 //! Codes lie in vectors of sixteen rows by four columns: vectors 0 to 3 hold columns 0 to 15 and vectors 4 to 7 hold columns
-//! 16 to 31; narrow codes put vector `v` into the low and vector `v + 4` into the high nibbles, with further bits in planes
-//! behind them.
+//! 16 to 31; nibbles put vector `v` into the low and vector `v + 4` into the high ones, pairs of bits vectors `v`, `v + 2`, `v + 4`
+//! and `v + 6` into a byte from the lowest on, with further bits of the codes in planes behind them.
 
 use std::marker::PhantomData;
 
@@ -80,28 +80,34 @@ impl Codes for Bytes {
     }
 }
 
-/// Unsigned codes of `4 + PLANE_BITS` bits, minus 2 to the power of `OFFSET_BITS` unless that is 0.
-pub(super) struct Nibbles<const PLANE_BITS: usize, const OFFSET_BITS: u32>;
+/// Unsigned codes of `BITS` bits (2 or 4) and `PLANE_BITS` more, minus 2 to the power of `OFFSET_BITS` unless that is 0.
+pub(super) struct Narrow<const BITS: usize, const PLANE_BITS: usize, const OFFSET_BITS: u32>;
 
-impl<const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes for Nibbles<PLANE_BITS, OFFSET_BITS> {
-    const BYTES: usize = (4 + PLANE_BITS) * VECTOR;
+pub(super) type Nibbles<const PLANE_BITS: usize, const OFFSET_BITS: u32> = Narrow<4, PLANE_BITS, OFFSET_BITS>;
+pub(super) type Pairs = Narrow<2, 0, 0>;
+
+impl<const BITS: usize, const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes
+    for Narrow<BITS, PLANE_BITS, OFFSET_BITS>
+{
+    const BYTES: usize = (BITS + PLANE_BITS) * VECTOR;
     const BIASED: bool = false;
     const OFFSET_BITS: Option<u32> = if OFFSET_BITS == 0 { None } else { Some(OFFSET_BITS) };
     // 2 * 127 * 15 * 8 = 30,480, 2 * 127 * 31 * 4 = 31,496 and 2 * 127 * 63 * 2 = 32,004 are below 2^15.
-    const SUMMANDS: usize = 8 >> PLANE_BITS;
+    const SUMMANDS: usize = 8 >> (BITS + PLANE_BITS).saturating_sub(4);
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
-        let (nibbles, planes) = packed.split_at_mut(4 * VECTOR);
+        let (narrow, planes) = packed.split_at_mut(BITS * VECTOR);
         for (row, block) in blocks.iter().enumerate() {
             let quads = quads(block);
-            let low = quads.map(|quad| quad & in_each(15));
-            for (v, vector) in nibbles.chunks_exact_mut(VECTOR).enumerate() {
-                put_quad(vector, row, low[v] | low[v + 4] << 4);
+            let low = quads.map(|quad| quad & in_each((1 << BITS) - 1));
+            for (v, vector) in narrow.chunks_exact_mut(VECTOR).enumerate() {
+                let parts = low[v..].iter().step_by(BITS).enumerate().map(|(i, quad)| quad << (i * BITS));
+                put_quad(vector, row, parts.fold(0, |all, part| all | part));
             }
             if PLANE_BITS == 0 {
                 continue;
             }
-            let high = quads.map(|quad| quad >> 4 & in_each((1 << PLANE_BITS) - 1));
+            let high = quads.map(|quad| quad >> BITS & in_each((1 << PLANE_BITS) - 1));
             for (plane, high) in planes.chunks_exact_mut(VECTOR).zip(high.chunks(8 / PLANE_BITS)) {
                 let parts = high.iter().enumerate().map(|(i, quad)| quad << (i * PLANE_BITS));
                 put_quad(plane, row, parts.fold(0, |all, part| all | part));
@@ -110,31 +116,35 @@ impl<const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes for Nibbles<PLANE_BI
     }
 
     fn code(packed: &[u8], row: usize, column: usize) -> u8 {
-        let (nibbles, planes) = packed.split_at(4 * VECTOR);
+        let (narrow, planes) = packed.split_at(BITS * VECTOR);
         let (vector, byte) = place(row, column);
-        let low = nibbles[VECTOR * (vector % 4) + byte] >> (4 * (vector / 4)) & 15;
+        let low = narrow[VECTOR * (vector % BITS) + byte] >> (BITS * (vector / BITS)) & ((1 << BITS) - 1);
         if PLANE_BITS == 0 {
             return low;
         }
         let bit = vector * PLANE_BITS;
-        low | (planes[VECTOR * (bit / 8) + byte] >> (bit % 8) & ((1 << PLANE_BITS) - 1)) << 4
+        low | (planes[VECTOR * (bit / 8) + byte] >> (bit % 8) & ((1 << PLANE_BITS) - 1)) << BITS
     }
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes {
-        let nibbles = simd.load_bytes(first(&packed[VECTOR * (vector % 4)..]), part);
-        let low = if vector < 4 { simd.low_nibbles(nibbles) } else { simd.high_nibbles(nibbles) };
+        let narrow = simd.load_bytes(first(&packed[VECTOR * (vector % BITS)..]), part);
+        let low = match (BITS, vector / BITS) {
+            (4, 0) => simd.low_nibbles(narrow),
+            (4, _) => simd.high_nibbles(narrow),
+            (_, place) => simd.bits(narrow, (BITS * place) as u32, BITS as u32, 0),
+        };
         if PLANE_BITS == 0 {
             return low;
         }
         let bit = vector * PLANE_BITS;
-        let plane = simd.load_bytes(first(&packed[VECTOR * (4 + bit / 8)..]), part);
-        simd.or(low, simd.bits_to_4(plane, (bit % 8) as u32, PLANE_BITS as u32))
+        let plane = simd.load_bytes(first(&packed[VECTOR * (BITS + bit / 8)..]), part);
+        simd.or(low, simd.bits(plane, (bit % 8) as u32, PLANE_BITS as u32, BITS as u32))
     }
 }
 
-/// Nibbles that say which of sixteen numbers.
-pub(super) struct TableNibbles<T>(PhantomData<T>);
+/// Codes `C`, below 16, that say which of the numbers of `T`.
+pub(super) struct Numbers<C, T>(PhantomData<(C, T)>);
 
 /// Sixteen numbers, as bytes that products take.
 pub(super) trait Table {
@@ -179,22 +189,22 @@ const fn plus(numbers: &[i8; 16], offset: i16) -> [u8; 16] {
     bytes
 }
 
-impl<T: Table> Codes for TableNibbles<T> {
-    const BYTES: usize = Nibbles::<0, 0>::BYTES;
+impl<C: Codes, T: Table> Codes for Numbers<C, T> {
+    const BYTES: usize = C::BYTES;
     const BIASED: bool = T::BIASED;
     const OFFSET_BITS: Option<u32> = T::OFFSET_BITS;
     const SUMMANDS: usize = T::SUMMANDS;
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
-        Nibbles::<0, 0>::pack(blocks, packed);
+        C::pack(blocks, packed);
     }
 
     fn code(packed: &[u8], row: usize, column: usize) -> u8 {
-        Nibbles::<0, 0>::code(packed, row, column)
+        C::code(packed, row, column)
     }
 
     #[inline(always)]
     fn load<S: Simd>(simd: S, packed: &[u8], vector: usize, part: usize) -> S::Bytes {
-        simd.look_up(&T::BYTES, Nibbles::<0, 0>::load(simd, packed, vector, part))
+        simd.look_up(&T::BYTES, C::load(simd, packed, vector, part))
     }
 }

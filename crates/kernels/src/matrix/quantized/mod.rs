@@ -11,8 +11,8 @@ mod products;
 mod super_blocks;
 
 use self::blocks::{Blocks, HalfScale, HalfScaleAndMinimum, PowerOfTwo};
-use self::codes::{Bytes, Iq4Numbers, Mxfp4Numbers, Nibbles, TableNibbles};
-use self::super_blocks::{HalfScales, MinimumScales, SuperBlocks};
+use self::codes::{Bytes, Iq4Numbers, Mxfp4Numbers, Nibbles, Numbers, Pairs};
+use self::super_blocks::{HalfMinimumScales, HalfScales, MinimumScales, SuperBlocks, WholeScales};
 use super::output::Output;
 use super::packed::Matrix;
 use crate::activations::Activations;
@@ -49,8 +49,10 @@ macro_rules! with_layout {
             WeightType::Q4_1 => with_layout!(@ $L = Blocks<Nibbles<0, 0>, HalfScaleAndMinimum>, $body),
             WeightType::Q5_0 => with_layout!(@ $L = Blocks<Nibbles<1, 4>, HalfScale>, $body),
             WeightType::Q5_1 => with_layout!(@ $L = Blocks<Nibbles<1, 0>, HalfScaleAndMinimum>, $body),
-            WeightType::Iq4Nl => with_layout!(@ $L = Blocks<TableNibbles<Iq4Numbers>, HalfScale>, $body),
-            WeightType::Mxfp4 => with_layout!(@ $L = Blocks<TableNibbles<Mxfp4Numbers>, PowerOfTwo>, $body),
+            WeightType::Iq4Nl => with_layout!(@ $L = Blocks<Numbers<Nibbles<0, 0>, Iq4Numbers>, HalfScale>, $body),
+            WeightType::Mxfp4 => with_layout!(@ $L = Blocks<Numbers<Nibbles<0, 0>, Mxfp4Numbers>, PowerOfTwo>, $body),
+            WeightType::Iq4Xs => with_layout!(@ $L = SuperBlocks<Numbers<Nibbles<0, 0>, Iq4Numbers>, WholeScales>, $body),
+            WeightType::Q2K => with_layout!(@ $L = SuperBlocks<Pairs, HalfMinimumScales>, $body),
             WeightType::Q3K => with_layout!(@ $L = SuperBlocks<Nibbles<0, 2>, HalfScales>, $body),
             WeightType::Q4K => with_layout!(@ $L = SuperBlocks<Nibbles<0, 0>, MinimumScales>, $body),
             WeightType::Q5K => with_layout!(@ $L = SuperBlocks<Nibbles<1, 0>, MinimumScales>, $body),

@@ -24,6 +24,44 @@ macro_rules! unrolled {
     }};
 }
 
+/// Whether codes are multiplied by [`biased_products`] with `tokens` tokens.
+pub(super) const fn are_biased<S: Simd, C: Codes>(tokens: usize) -> bool {
+    C::BIASED && !(S::PAIRS && tokens > 1)
+}
+
+/// What each code is too great by in the sums of products is 2 to this power, if anything.
+pub(super) const fn offset_bits<S: Simd, C: Codes>() -> Option<u32> {
+    match C::OFFSET_BITS {
+        _ if C::BIASED => S::BIAS.checked_ilog2(),
+        bits => bits,
+    }
+}
+
+/// Adds to `sums` the products of the vectors `vectors` of biased codes with each of `T` tokens.
+#[inline(always)]
+pub(super) fn biased_products<S: Simd, C: Codes, const V: usize, const T: usize>(
+    simd: S,
+    packed: [&[u8]; V],
+    parts: [usize; V],
+    vectors: Range<usize>,
+    x: [&[i8; 32]; T],
+    mut sums: [[S::I32; T]; V],
+) -> [[S::I32; T]; V] {
+    for c in vectors {
+        let mut weights = [simd.splat4([0; 4]); V];
+        for v in 0..V {
+            weights[v] = C::load(simd, packed[v], c, parts[v]);
+        }
+        for t in 0..T {
+            let x = splat_codes(simd, x[t], QUAD * c);
+            for v in 0..V {
+                sums[v][t] = simd.dot_biased(sums[v][t], weights[v], x);
+            }
+        }
+    }
+    sums
+}
+
 /// How many of `vectors` vectors of codes [`products`] may take at once.
 pub(super) const fn run<S: Simd, C: Codes>(vectors: usize) -> usize {
     if S::WIDE_DOT || C::SUMMANDS > vectors { vectors } else { C::SUMMANDS }

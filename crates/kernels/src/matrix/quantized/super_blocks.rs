@@ -4,14 +4,14 @@
 //! code and activation; then, for types with minima, `fma(-d_min * x_scale, minima, element)` with the exact integer sum of products of
 //! minimum and activation.
 //!
-//! A packed super-block of sixteen rows is its halves, its sub-scales and minima in vectors as of codes (four blocks, or halves, where
-//! codes have four columns), and the codes of its blocks.
+//! A packed super-block of sixteen rows is its halves, its sub-scales and minima in vectors as of codes (four blocks, or halves of blocks,
+//! where codes have four columns), and the codes of its blocks.
 
 use std::marker::PhantomData;
 use std::ops::Range;
 
 use super::codes::{Codes, QUAD, VECTOR, put_quad};
-use super::products::{VECTORS, products, run};
+use super::products::{VECTORS, are_biased, biased_products, offset_bits, products, run};
 use super::{HALVES, Layout, MAX_BLOCKS, half_at, put_halves, splat_codes};
 use crate::activations::{Activations, SPLIT_BITS, SuperBlockCodes, SuperBlockScale};
 use crate::block::Block;
@@ -30,19 +30,19 @@ pub(super) struct SuperBlocks<C, K>(PhantomData<(C, K)>);
 pub(super) trait SubScales {
     /// Scales to a block: for each half, if two.
     const TO_A_BLOCK: usize;
-    /// Whether each block has a minimum.
+    /// Whether there is a minimum to each scale.
     const MINIMUM: bool;
     /// Bytes of the halves.
     const HALF_BYTES: usize = if Self::MINIMUM { 2 * HALVES } else { HALVES };
-    /// Vectors of sub-scales.
+    /// Vectors of sub-scales, and of minima where there are any.
     const SCALE_VECTORS: usize = Self::TO_A_BLOCK * MAX_BLOCKS / QUAD;
     /// Bytes before the codes.
     const HEAD_BYTES: usize =
-        Self::HALF_BYTES + (Self::SCALE_VECTORS + if Self::MINIMUM { MINIMUM_VECTORS } else { 0 }) * VECTOR;
+        Self::HALF_BYTES + Self::SCALE_VECTORS * VECTOR * if Self::MINIMUM { 2 } else { 1 };
 }
 
-/// Vectors of minima, where there are any.
-pub(super) const MINIMUM_VECTORS: usize = MAX_BLOCKS / QUAD;
+/// The most vectors of minima.
+pub(super) const MINIMUM_VECTORS: usize = 2 * MAX_BLOCKS / QUAD;
 
 /// `Q4_K` and `Q5_K`: a 6-bit scale and a 6-bit minimum to each block.
 pub(super) struct MinimumScales;
@@ -50,6 +50,22 @@ pub(super) struct MinimumScales;
 impl SubScales for MinimumScales {
     const TO_A_BLOCK: usize = 1;
     const MINIMUM: bool = true;
+}
+
+/// `Q2_K`: two 4-bit scales and minima to each block, one for each half.
+pub(super) struct HalfMinimumScales;
+
+impl SubScales for HalfMinimumScales {
+    const TO_A_BLOCK: usize = 2;
+    const MINIMUM: bool = true;
+}
+
+/// `IQ4_XS`: a 6-bit scale to each block.
+pub(super) struct WholeScales;
+
+impl SubScales for WholeScales {
+    const TO_A_BLOCK: usize = 1;
+    const MINIMUM: bool = false;
 }
 
 /// `Q6_K`: two 8-bit scales to each block, one for each half.
@@ -98,15 +114,23 @@ impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
         let (scales, minima) = vectors.split_at_mut(K::SCALE_VECTORS * VECTOR);
         scales.fill(BIAS);
         for row in 0..blocks[0].len() {
+            // The block of a scale, and which of its scales it is.
+            let place = |v: usize, i: usize| {
+                let index = QUAD * v + i;
+                (&blocks[index / K::TO_A_BLOCK][row], index % K::TO_A_BLOCK)
+            };
             for (v, vector) in scales.chunks_exact_mut(VECTOR).enumerate() {
                 let scale = |i: usize| {
-                    let index = QUAD * v + i;
-                    blocks[index / K::TO_A_BLOCK][row].sub_scales[index % K::TO_A_BLOCK] as u8 ^ BIAS
+                    let (block, half) = place(v, i);
+                    block.sub_scales[half] as u8 ^ BIAS
                 };
                 put_quad(vector, row, u32::from_le_bytes([0, 1, 2, 3].map(scale)));
             }
             for (v, vector) in minima.chunks_exact_mut(VECTOR).enumerate() {
-                let minimum = |i: usize| blocks[QUAD * v + i][row].sub_min;
+                let minimum = |i: usize| {
+                    let (block, half) = place(v, i);
+                    block.sub_minima[half]
+                };
                 put_quad(vector, row, u32::from_le_bytes([0, 1, 2, 3].map(minimum)));
             }
         }
@@ -116,17 +140,18 @@ impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
     }
 
     fn unpack(packed: &[u8], block: usize, row: usize) -> Block {
-        let at = |vectors: &[u8], index: usize| vectors[VECTOR * (index / QUAD) + QUAD * row + index % QUAD];
-        let scale = |half: usize| {
+        let at = |vectors: &[u8], half: usize| {
             let index = K::TO_A_BLOCK * block + half.min(K::TO_A_BLOCK - 1);
-            (at(Self::scales(packed), index) ^ BIAS) as i8
+            vectors[VECTOR * (index / QUAD) + QUAD * row + index % QUAD]
         };
+        let scale = |half| (at(Self::scales(packed), half) ^ BIAS) as i8;
+        let minimum = |half| if K::MINIMUM { at(Self::minima(packed), half) } else { 0 };
         Block {
             codes: std::array::from_fn(|column| C::code(Self::codes(packed, block), row, column)),
             d: half_at(packed, row),
             d_min: if K::MINIMUM { half_at(packed, GROUP + row) } else { 0 },
             sub_scales: [scale(0), scale(1)],
-            sub_min: if K::MINIMUM { at(Self::minima(packed), block) } else { 0 },
+            sub_minima: [minimum(0), minimum(1)],
         }
     }
 
@@ -190,7 +215,7 @@ impl<S: Simd, C: Codes, K: SubScales> Product<S> for MatrixProduct<'_, S, SuperB
                     if K::MINIMUM {
                         let d_min = simd.load_f16(first(&packed[v][HALVES..]), parts[v]);
                         let minima =
-                            negated_minima(simd, minima::<S, C, K>(simd, packed[v], parts[v]), &x[t]);
+                            negated_minima::<S, K>(simd, minima::<S, C, K>(simd, packed[v], parts[v]), &x[t]);
                         elements[v][t] =
                             simd.fma(simd.mul(d_min, x_scale), simd.i32_to_f32(minima), elements[v][t]);
                     }
@@ -230,13 +255,24 @@ fn add_block<S: Simd, C: Codes, K: SubScales, const V: usize, const T: usize>(
             factors[v] = factor::<S, C, K>(simd, packed[v], parts[v], scale);
         }
         let vectors = const { VECTORS / K::TO_A_BLOCK };
-        let run = const { run::<S, C>(VECTORS / K::TO_A_BLOCK) };
-        for r in 0..vectors / run {
-            let first = part_of_block * vectors + r * run;
-            let products = products::<S, C, V, T>(simd, codes, parts, first..first + run, x_codes);
+        if are_biased::<S, C>(T) {
+            let of_part = part_of_block * vectors..(part_of_block + 1) * vectors;
+            let none = [[simd.i32_splat(0); T]; V];
+            let products = biased_products::<S, C, V, T>(simd, codes, parts, of_part, x_codes, none);
             for v in 0..V {
                 for t in 0..T {
-                    sums[v][t] = simd.dot_scale(sums[v][t], products[v][t], factors[v]);
+                    sums[v][t] = simd.i32_scale(sums[v][t], products[v][t], factors[v]);
+                }
+            }
+        } else {
+            let run = const { run::<S, C>(VECTORS / K::TO_A_BLOCK) };
+            for r in 0..vectors / run {
+                let first = part_of_block * vectors + r * run;
+                let products = products::<S, C, V, T>(simd, codes, parts, first..first + run, x_codes);
+                for v in 0..V {
+                    for t in 0..T {
+                        sums[v][t] = simd.dot_scale(sums[v][t], products[v][t], factors[v]);
+                    }
                 }
             }
         }
@@ -263,19 +299,20 @@ fn offset<S: Simd, C: Codes, K: SubScales>(
     part: usize,
     x: &SuperBlockScale,
 ) -> S::I32 {
-    let Some(bits) = C::OFFSET_BITS else { return simd.i32_splat(0) };
+    let Some(bits) = offset_bits::<S, C>() else { return simd.i32_splat(0) };
     // The bias of the sub-scales is taken off again.
     let mut low = simd.i32_splat(S::BIAS * x.sum);
     let mut high = simd.i32_splat(0);
+    let [negated_low, negated_high] = x.negated_sums(K::TO_A_BLOCK);
     for v in 0..K::SCALE_VECTORS {
         let scales = simd.load_bytes(first(&SuperBlocks::<C, K>::scales(packed)[VECTOR * v..]), part);
-        low = simd.dot_biased(low, scales, splat_codes(simd, &x.negated_half_sums.low, QUAD * v));
-        high = simd.dot_biased(high, scales, splat_codes(simd, &x.negated_half_sums.high, QUAD * v));
+        low = simd.dot_biased(low, scales, splat_codes(simd, negated_low, QUAD * v));
+        high = simd.dot_biased(high, scales, splat_codes(simd, negated_high, QUAD * v));
     }
     simd.i32_shift_left(simd.i32_add(low, simd.i32_shift_left(high, SPLIT_BITS)), bits)
 }
 
-/// The vectors of minima of a part of the rows.
+/// The vectors of minima of a part of the rows: as many as of sub-scales.
 #[inline(always)]
 pub(super) fn minima<S: Simd, C: Codes, K: SubScales>(
     simd: S,
@@ -283,7 +320,7 @@ pub(super) fn minima<S: Simd, C: Codes, K: SubScales>(
     part: usize,
 ) -> [S::Bytes; MINIMUM_VECTORS] {
     let mut minima = [simd.splat4([0; 4]); MINIMUM_VECTORS];
-    for v in 0..MINIMUM_VECTORS {
+    for v in 0..K::SCALE_VECTORS {
         minima[v] = simd.load_bytes(first(&SuperBlocks::<C, K>::minima(packed)[VECTOR * v..]), part);
     }
     minima
@@ -291,15 +328,16 @@ pub(super) fn minima<S: Simd, C: Codes, K: SubScales>(
 
 /// The sum of products of minima and negated sums of activations.
 #[inline(always)]
-pub(super) fn negated_minima<S: Simd>(
+pub(super) fn negated_minima<S: Simd, K: SubScales>(
     simd: S,
     minima: [S::Bytes; MINIMUM_VECTORS],
     x: &SuperBlockScale,
 ) -> S::I32 {
     let (mut low, mut high) = (simd.dot_zero(), simd.dot_zero());
-    for v in 0..MINIMUM_VECTORS {
-        low = simd.dot(low, minima[v], splat_codes(simd, &x.negated_block_sums.low, QUAD * v));
-        high = simd.dot(high, minima[v], splat_codes(simd, &x.negated_block_sums.high, QUAD * v));
+    let [negated_low, negated_high] = x.negated_sums(K::TO_A_BLOCK);
+    for v in 0..K::SCALE_VECTORS {
+        low = simd.dot(low, minima[v], splat_codes(simd, negated_low, QUAD * v));
+        high = simd.dot(high, minima[v], splat_codes(simd, negated_high, QUAD * v));
     }
     let zero = simd.i32_splat(0);
     simd.i32_add(simd.dot_finish(zero, low), simd.i32_shift_left(simd.dot_finish(zero, high), SPLIT_BITS))

@@ -11,7 +11,7 @@ import numpy as np
 from gguf.quants import dequantize
 
 # Offsets of the halves in a block: scales must be finite.
-HALVES = {"Q8_0": [0], "Q4_0": [0], "Q5_0": [0], "Q4_1": [0, 2], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "MXFP4": [], "Q3_K": [108]}
+HALVES = {"Q8_0": [0], "Q4_0": [0], "Q5_0": [0], "Q4_1": [0, 2], "Q5_1": [0, 2], "Q4_K": [0, 2], "Q5_K": [0, 2], "Q6_K": [208], "IQ4_NL": [0], "MXFP4": [], "Q3_K": [108], "IQ4_XS": [0], "Q2_K": [80, 82]}
 
 random = np.random.default_rng(20231212)
 result = {}
