@@ -151,6 +151,9 @@ pub(crate) fn run(arguments: &VerifyArgs) -> anyhow::Result<ExitCode> {
     Ok(report.verdict())
 }
 
+/// A prompt's name and its tokens.
+type EncodedPrompt = (String, Vec<TokenId>);
+
 /// What is verified.
 struct Verified {
     model: CpuModel,
@@ -160,7 +163,7 @@ struct Verified {
 }
 
 /// Loads the model, and turns the prompts into tokens. Prompts that cannot be read are refused before the model is loaded.
-fn load(arguments: &VerifyArgs, kernels: Kernels) -> anyhow::Result<(Verified, Vec<(String, Vec<TokenId>)>)> {
+fn load(arguments: &VerifyArgs, kernels: Kernels) -> anyhow::Result<(Verified, Vec<EncodedPrompt>)> {
     let VerifyArgs { model: ModelArgs { model }, precision, .. } = arguments;
     let limit = arguments.limit.map(NonZeroUsize::get);
     if !arguments.ids.is_empty() {

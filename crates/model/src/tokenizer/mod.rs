@@ -13,7 +13,6 @@
 
 mod added_tokens;
 mod algorithm;
-mod base64;
 mod byte_level;
 mod byte_pair;
 mod byte_strings;

@@ -5,14 +5,17 @@
 
 use std::path::Path;
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+
 use super::Tokenizer;
 use super::added_tokens::{ListedTokens, added_tokens};
 use super::algorithm::Algorithm;
+use super::byte_level;
 use super::checkpoint_files::TOKENIZER_CONFIG;
 use super::error::TokenizerError;
 use super::pre_tokenizer::PreTokenizer;
 use super::vocabulary::{TokenKind, Vocabulary, excerpt};
-use super::{base64, byte_level};
 use crate::{Checkpoint, TokenId};
 
 /// Whose code reads a file.
@@ -107,7 +110,7 @@ fn ranks(bytes: &[u8]) -> Result<ListedTokens, String> {
 
 fn rank(line: &str) -> Option<(usize, String)> {
     let (token, rank) = line.trim_end().split_once(' ')?;
-    Some((rank.parse().ok()?, byte_level::spelt(&base64::decode(token)?)))
+    Some((rank.parse().ok()?, byte_level::spelt(&STANDARD.decode(token).ok()?)))
 }
 
 #[cfg(test)]

@@ -3,16 +3,18 @@
 //! The format is that of <https://github.com/mistralai/mistral-common>: byte strings by rank, of which the first so many are used,
 //! behind the control tokens. No text becomes a control token.
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::Tokenizer;
 use super::added_tokens::{ListedTokens, MAX_GAPS};
 use super::algorithm::Algorithm;
+use super::byte_level;
 use super::checkpoint_files::TEKKEN;
 use super::error::TokenizerError;
 use super::pre_tokenizer::PreTokenizer;
 use super::vocabulary::{TokenKind, Vocabulary, excerpt};
-use super::{base64, byte_level};
 use crate::{Checkpoint, TokenId};
 
 /// The control tokens of files that list none.
@@ -123,7 +125,9 @@ impl Tekken {
         }
         for Text { rank, token_bytes } in self.vocab {
             let Some(id) = rank.checked_add(control).filter(|id| *id < size) else { continue };
-            let bytes = base64::decode(&token_bytes)
+            let bytes = STANDARD
+                .decode(&token_bytes)
+                .ok()
                 .ok_or_else(|| format!("the token of rank {rank} is {}, no base64", excerpt(&token_bytes)))?;
             if tokens.has(id) {
                 return Err(format!("rank {rank} is there twice"));
