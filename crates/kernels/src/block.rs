@@ -7,10 +7,12 @@
 //! d * sub_scale[i / 16] * (code[i] - offset)  +  d_min * sub_minimum[i / 16]
 //! ```
 //!
-//! Codes of types with uneven numbers say which of sixteen ([`WeightType::numbers`]) stands in place of `code[i] - offset`.
+//! Codes of types with uneven numbers say which of sixteen ([`WeightType::numbers`]) stands in place of `code[i] - offset`; `d` is in
+//! units of [`WeightType::unit`].
 
 use half::{bf16, f16};
 
+use crate::grid_blocks;
 use crate::weight_type::WeightType;
 
 /// 32 consecutive weights of a row.
@@ -29,11 +31,25 @@ pub struct Block {
 }
 
 /// The numbers of IQ4_NL and IQ4_XS: closer to each other near zero (`kvalues_iq4nl` in `ggml-common.h`).
-pub(crate) const IQ4_NUMBERS: [i8; 16] =
-    [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
+const IQ4_NUMBERS: [i8; 16] = [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113];
 
 /// Floats of one sign, two exponent and one mantissa bit, doubled (OCP Microscaling Formats Specification, 2023: E2M1).
-pub(crate) const MXFP4_NUMBERS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+const MXFP4_NUMBERS: [i8; 16] = [0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12];
+
+/// Magnitudes of IQ2, and the same negative.
+const IQ2_NUMBERS: [i8; 16] = [8, 25, 43, 0, -8, -25, -43, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// -1, 0 and 1 in eighths, shifted up by an eighth, and down.
+const IQ1_NUMBERS: [i8; 16] = [-7, 1, 9, 0, -9, -1, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// Magnitudes of IQ3_XXS, and the same negative.
+const IQ3_XXS_NUMBERS: [i8; 16] = [4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, -28, -36, -44, -52, -62];
+
+/// Magnitudes of IQ3_S, and the same negative.
+const IQ3_S_NUMBERS: [i8; 16] = [1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15];
+
+/// A digit to base 3, less one. The fourth is that of a pair of bits which no quantizer writes.
+const TERNARY_NUMBERS: [i8; 16] = [-1, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl WeightType {
     /// Whether weights are integer codes, multiplied with activations quantized to integers.
@@ -57,7 +73,21 @@ impl WeightType {
         match self {
             Self::Iq4Nl | Self::Iq4Xs => Some(&IQ4_NUMBERS),
             Self::Mxfp4 => Some(&MXFP4_NUMBERS),
+            Self::Iq3Xxs => Some(&IQ3_XXS_NUMBERS),
+            Self::Iq3S => Some(&IQ3_S_NUMBERS),
+            Self::Iq2Xxs | Self::Iq2Xs | Self::Iq2S => Some(&IQ2_NUMBERS),
+            Self::Iq1S | Self::Iq1M => Some(&IQ1_NUMBERS),
+            Self::Tq1_0 | Self::Tq2_0 => Some(&TERNARY_NUMBERS),
             _ => None,
+        }
+    }
+
+    /// What a half is multiplied with to become a scale: a power of two.
+    pub(crate) const fn unit(self) -> f32 {
+        match self {
+            Self::Iq3Xxs => 0.25,
+            Self::Iq2Xxs | Self::Iq2Xs | Self::Iq2S | Self::Iq1S | Self::Iq1M => 0.125,
+            _ => 1.0,
         }
     }
 
@@ -81,7 +111,8 @@ fn half_of_power(exponent: u8) -> u16 {
     }
 }
 
-fn half_at(bytes: &[u8], offset: usize) -> u16 {
+/// Two bytes as one number: the bits of a half, mostly.
+pub(crate) fn half_at(bytes: &[u8], offset: usize) -> u16 {
     u16::from_le_bytes([bytes[offset], bytes[offset + 1]])
 }
 
@@ -94,6 +125,18 @@ fn packed_scale_min(packed: &[u8], j: usize) -> (u8, u8) {
         let min = (packed[j + 4] >> 4) | (packed[j] >> 6) << 4;
         (scale, min)
     }
+}
+
+/// Digit `i` to base 3 of the 256 of TQ1_0. A byte is a fraction of 256 that has five digits, or four, behind the point; the first digits of all
+/// bytes of a part come first, then the second ones.
+fn ternary_digit(bytes: &[u8], i: usize) -> u8 {
+    let (first, width, i) = match i {
+        0..160 => (0, 32, i),
+        160..240 => (32, 16, i - 160),
+        _ => (48, 4, i - 240),
+    };
+    let fraction = bytes[first + i % width].wrapping_mul(3u8.pow((i / width) as u32));
+    ((u16::from(fraction) * 3) >> 8) as u8
 }
 
 /// Decodes one block of the file (32 or 256 weights) and calls `emit` for each 32 weights, in order.
@@ -132,6 +175,23 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                 let sub_scale = (low | ((high_bits >> (2 * j) & 3) as u8) << 4) as i8 - 32;
                 let codes = std::array::from_fn(|i| nibble(&nibbles[16 * j..], i));
                 emit(Block { sub_scales: [sub_scale; 2], ..simple(codes, 0) });
+            }
+        }
+        WeightType::Iq3Xxs
+        | WeightType::Iq3S
+        | WeightType::Iq2Xxs
+        | WeightType::Iq2Xs
+        | WeightType::Iq2S
+        | WeightType::Iq1S
+        | WeightType::Iq1M => grid_blocks::decode(weight_type, bytes, emit),
+        WeightType::Tq1_0 | WeightType::Tq2_0 => {
+            for j in 0..8 {
+                let (codes, d) = if weight_type == WeightType::Tq1_0 {
+                    (std::array::from_fn(|i| ternary_digit(bytes, 32 * j + i)), half_at(bytes, 52))
+                } else {
+                    (std::array::from_fn(|i| pair(bytes, j, i)), half_at(bytes, 64))
+                };
+                emit(Block { d, ..simple(codes, 0) });
             }
         }
         WeightType::Q2K => {
@@ -207,7 +267,7 @@ impl Block {
     pub fn scale(&self, weight_type: WeightType) -> f32 {
         match weight_type {
             WeightType::Mxfp4 => bf16::from_bits(self.d).to_f32(),
-            _ => f16::from_bits(self.d).to_f32(),
+            _ => f16::from_bits(self.d).to_f32() * weight_type.unit(),
         }
     }
 
@@ -233,7 +293,7 @@ impl Block {
 
     /// The weights as floats.
     pub(crate) fn dequantize(&self, weight_type: WeightType) -> [f32; 32] {
-        // All of it is exact but the last sum: 11 significant bits times at most 14.
+        // All of it is exact but the last sum: 11 significant bits times at most 13.
         let scale = self.scale(weight_type);
         let minimum_scale = self.minimum_scale(weight_type);
         std::array::from_fn(|i| {

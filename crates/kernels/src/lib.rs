@@ -29,6 +29,8 @@ mod block;
 mod ceilings;
 mod disjoint;
 mod elementwise;
+mod grid_blocks;
+mod grids;
 mod kernels;
 mod math;
 mod matrix;

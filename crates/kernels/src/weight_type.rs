@@ -31,7 +31,25 @@ pub enum WeightType {
     Mxfp4,
     /// 256 weights: 8 sub-blocks of 32 with 6-bit scales, nibbles as of `Iq4Nl`.
     Iq4Xs,
-    /// 256 weights: 16 sub-blocks of 16 with 4-bit scales and minima, 2 bits.
+    /// 256 weights: 8 sub-blocks of 32 with 4-bit scales, each 4 weights a point of a grid (3.1 bits a weight; 4.3 in memory).
+    Iq3Xxs,
+    /// 256 weights: as `Iq3Xxs` with a grid of twice the points (3.4 bits a weight; 4.3 in memory).
+    Iq3S,
+    /// 256 weights: 8 sub-blocks of 32 with 4-bit scales, each 8 weights a point of a grid (2.1 bits a weight; 3.6 in memory).
+    Iq2Xxs,
+    /// 256 weights: 16 sub-blocks of 16 with 4-bit scales, a grid of twice the points (2.3 bits a weight; 3.6 in memory).
+    Iq2Xs,
+    /// 256 weights: as `Iq2Xs` with a grid of twice the points (2.6 bits a weight; 3.6 in memory).
+    Iq2S,
+    /// 256 weights: 8 sub-blocks of 32 with 3-bit scales and shifts, each 8 weights a point of a grid (1.6 bits a weight; 3.6 in memory).
+    Iq1S,
+    /// 256 weights: as `Iq1S` with 16 sub-blocks of 16 and shifts of each 8 weights (1.8 bits a weight; 3.6 in memory).
+    Iq1M,
+    /// 256 weights: f16 scale, -1, 0 or 1, five to a byte (1.7 bits a weight; 2.3 in memory).
+    Tq1_0,
+    /// 256 weights: f16 scale, -1, 0 or 1, four to a byte.
+    Tq2_0,
+    /// 256 weights: 16 sub-blocks of 16 with 4-bit scales and minima, 2 bits (2.6 bits a weight; 3.1 in memory).
     Q2K,
     /// 256 weights: 16 sub-blocks of 16 with 6-bit scales, 3 bits minus 4.
     Q3K,
@@ -45,7 +63,7 @@ pub enum WeightType {
 
 impl WeightType {
     /// Every weight type, in the order in which help texts and errors list them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 25] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -57,6 +75,15 @@ impl WeightType {
         Self::Iq4Nl,
         Self::Mxfp4,
         Self::Iq4Xs,
+        Self::Iq3Xxs,
+        Self::Iq3S,
+        Self::Iq2Xxs,
+        Self::Iq2Xs,
+        Self::Iq2S,
+        Self::Iq1S,
+        Self::Iq1M,
+        Self::Tq1_0,
+        Self::Tq2_0,
         Self::Q2K,
         Self::Q3K,
         Self::Q4K,
@@ -69,7 +96,7 @@ impl WeightType {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl | Self::Mxfp4 => 32,
-            Self::Iq4Xs | Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => 256,
+            _ => 256,
         }
     }
 
@@ -85,8 +112,15 @@ impl WeightType {
             Self::Q5_1 => 24,
             Self::Mxfp4 => 17,
             Self::Iq4Xs => 136,
+            Self::Iq3Xxs => 98,
+            Self::Iq2Xs => 74,
+            Self::Iq2S => 82,
+            Self::Iq1S => 50,
+            Self::Iq1M => 56,
+            Self::Tq1_0 => 54,
+            Self::Iq2Xxs | Self::Tq2_0 => 66,
             Self::Q2K => 84,
-            Self::Q3K => 110,
+            Self::Q3K | Self::Iq3S => 110,
             Self::Q4K => 144,
             Self::Q5K => 176,
             Self::Q6K => 210,
@@ -104,14 +138,10 @@ impl WeightType {
 
     /// Which quantized forms of its input a product with such weights needs.
     pub const fn codes(self) -> InputCodes {
-        match self {
-            Self::F32 | Self::F16 | Self::Bf16 => InputCodes::NONE,
-            Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl | Self::Mxfp4 => {
-                InputCodes::BLOCKS
-            }
-            Self::Iq4Xs | Self::Q2K | Self::Q3K | Self::Q4K | Self::Q5K | Self::Q6K => {
-                InputCodes::SUPER_BLOCKS
-            }
+        match self.block_weights() {
+            1 => InputCodes::NONE,
+            32 => InputCodes::BLOCKS,
+            _ => InputCodes::SUPER_BLOCKS,
         }
     }
 
@@ -129,6 +159,15 @@ impl WeightType {
             Self::Iq4Nl => "IQ4_NL",
             Self::Mxfp4 => "MXFP4",
             Self::Iq4Xs => "IQ4_XS",
+            Self::Iq3Xxs => "IQ3_XXS",
+            Self::Iq3S => "IQ3_S",
+            Self::Iq2Xxs => "IQ2_XXS",
+            Self::Iq2Xs => "IQ2_XS",
+            Self::Iq2S => "IQ2_S",
+            Self::Iq1S => "IQ1_S",
+            Self::Iq1M => "IQ1_M",
+            Self::Tq1_0 => "TQ1_0",
+            Self::Tq2_0 => "TQ2_0",
             Self::Q2K => "Q2_K",
             Self::Q3K => "Q3_K",
             Self::Q4K => "Q4_K",

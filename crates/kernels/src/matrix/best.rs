@@ -99,7 +99,7 @@ pub fn multiply_kept(
     let ranks = |keep: &Keep| if let Keep::Best(ranks) = *keep { ranks } else { 0 };
     let whole = keep.iter().filter(|&&keep| keep == Keep::Row).count();
     assert_eq!(whole_rows.len(), whole * matrix.rows, "{matrix:?}: whole rows");
-    assert_eq!(best.len(), keep.iter().map(ranks).sum(), "{matrix:?}: candidates");
+    assert_eq!(best.len(), keep.iter().map(ranks).sum::<usize>(), "{matrix:?}: candidates");
     best.fill(Candidate::NONE);
     let task_groups = matrix.task_groups(x.tokens(), kernels.threads());
     let task_rows = task_groups.largest() * GROUP;

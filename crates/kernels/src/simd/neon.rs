@@ -111,7 +111,7 @@ macro_rules! implement_simd {
     ($token:ty, $dot:path, $light:expr, $tiles:expr, { $($more:tt)* }) => {
         impl Simd for $token {
             const LANES: usize = 8;
-            // Weights are codes below 64 or signed bytes: both are signed bytes to the instruction.
+            // Weights are codes below 128 or signed bytes: both are signed bytes to the instruction.
             const WIDE_DOT: bool = true;
             const BIAS: i32 = 0;
             const LIGHT_TILES: &'static [usize] = &$light;

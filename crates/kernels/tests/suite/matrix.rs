@@ -33,7 +33,16 @@ impl Noise {
 
 /// Puts halves in their places in a block: its scale, and that of its minimum.
 fn put_halves(weight_type: WeightType, block: &mut [u8], mut half: impl FnMut() -> [u8; 2]) {
+    if weight_type == WeightType::Iq1M {
+        // A nibble at the end of each of four words.
+        for (i, nibble) in half().into_iter().flat_map(|byte| [byte & 15, byte >> 4]).enumerate() {
+            block[49 + 2 * i] = block[49 + 2 * i] & 15 | nibble << 4;
+        }
+        return;
+    }
     let first = match weight_type {
+        WeightType::Tq1_0 => 52,
+        WeightType::Tq2_0 => 64,
         WeightType::Q2K => 80,
         WeightType::Q3K => 108,
         WeightType::Q6K => 208,

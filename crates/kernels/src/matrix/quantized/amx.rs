@@ -380,7 +380,8 @@ impl<C: Codes, K: SubScales> TileProduct for SuperBlockUnits<C, K> {
                 simd.store_line(planes[1], &mut high[line]);
             }
         }
-        let mut scales = SuperScales { d: simd.load_f16(first(packed), 0), ..Self::no_scales(simd) };
+        let mut scales =
+            SuperScales { d: SuperBlocks::<C, K>::scale(simd, packed, 0), ..Self::no_scales(simd) };
         if K::MINIMUM {
             scales.d_min = simd.load_f16(first(&packed[HALVES..]), 0);
             scales.minima = minima::<_, C, K>(simd, packed, 0);

@@ -6,8 +6,9 @@
 
 use std::marker::PhantomData;
 
-use crate::block::{Block, IQ4_NUMBERS, MXFP4_NUMBERS};
+use crate::block::Block;
 use crate::simd::{GROUP, Simd, first};
+use crate::weight_type::WeightType;
 
 /// Bytes of a vector: sixteen rows by four columns.
 pub(super) const VECTOR: usize = 4 * GROUP;
@@ -22,6 +23,8 @@ pub(super) trait Codes {
     const OFFSET_BITS: Option<u32>;
     /// Calls of [`Simd::dot`] whose sums fit 16 bits.
     const SUMMANDS: usize;
+    /// As [`WeightType::unit`].
+    const UNIT: f32 = 1.0;
     fn pack(blocks: &[Block], packed: &mut [u8]);
     fn code(packed: &[u8], row: usize, column: usize) -> u8;
     /// Part `part` of vector `vector`.
@@ -85,6 +88,7 @@ pub(super) struct Narrow<const BITS: usize, const PLANE_BITS: usize, const OFFSE
 
 pub(super) type Nibbles<const PLANE_BITS: usize, const OFFSET_BITS: u32> = Narrow<4, PLANE_BITS, OFFSET_BITS>;
 pub(super) type Pairs = Narrow<2, 0, 0>;
+pub(super) type Triples = Narrow<2, 1, 0>;
 
 impl<const BITS: usize, const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes
     for Narrow<BITS, PLANE_BITS, OFFSET_BITS>
@@ -146,36 +150,50 @@ impl<const BITS: usize, const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes
 /// Codes `C`, below 16, that say which of the numbers of `T`.
 pub(super) struct Numbers<C, T>(PhantomData<(C, T)>);
 
-/// Sixteen numbers, as bytes that products take.
+/// The numbers of a weight type, made unsigned.
 pub(super) trait Table {
-    const BYTES: [u8; 16];
-    /// As [`Codes::BIASED`].
-    const BIASED: bool;
-    /// As [`Codes::OFFSET_BITS`].
+    const WEIGHT_TYPE: WeightType;
+    /// As [`Codes::OFFSET_BITS`]. Where there is none, the numbers are signed bytes plus 128.
     const OFFSET_BITS: Option<u32>;
-    /// As [`Codes::SUMMANDS`].
-    const SUMMANDS: usize;
+    const BYTES: [u8; 16] = {
+        let numbers = Self::WEIGHT_TYPE.numbers().expect("a type of uneven numbers");
+        match Self::OFFSET_BITS {
+            Some(bits) => plus(numbers, 1 << bits),
+            None => plus(numbers, 128),
+        }
+    };
 }
 
-/// The numbers of IQ4_NL.
-pub(super) struct Iq4Numbers;
+/// Tables of weight types.
+macro_rules! tables {
+    ($($(#[$attribute:meta])* $name:ident = ($weight_type:ident, $offset_bits:expr);)*) => {
+        $(
+            $(#[$attribute])*
+            pub(super) struct $name;
 
-impl Table for Iq4Numbers {
-    const BYTES: [u8; 16] = plus(&IQ4_NUMBERS, 128);
-    const BIASED: bool = true;
-    const OFFSET_BITS: Option<u32> = None;
-    const SUMMANDS: usize = 1;
+            impl Table for $name {
+                const WEIGHT_TYPE: WeightType = WeightType::$weight_type;
+                const OFFSET_BITS: Option<u32> = $offset_bits;
+            }
+        )*
+    };
 }
 
-/// The numbers of MXFP4: from -12 to 12.
-pub(super) struct Mxfp4Numbers;
-
-impl Table for Mxfp4Numbers {
-    const BYTES: [u8; 16] = plus(&MXFP4_NUMBERS, 16);
-    const BIASED: bool = false;
-    const OFFSET_BITS: Option<u32> = Some(4);
-    // 2 * 127 * 28 * 4 = 28,448 is below 2^15.
-    const SUMMANDS: usize = 4;
+tables! {
+    /// IQ4_NL and IQ4_XS: from -127 to 113.
+    Iq4Numbers = (Iq4Nl, None);
+    /// From -12 to 12.
+    Mxfp4Numbers = (Mxfp4, Some(4));
+    /// From -62 to 62.
+    Iq3XxsNumbers = (Iq3Xxs, Some(6));
+    /// From -15 to 15.
+    Iq3SNumbers = (Iq3S, Some(4));
+    /// All types of IQ2: from -43 to 43.
+    Iq2Numbers = (Iq2Xxs, Some(6));
+    /// All types of IQ1: from -9 to 9.
+    Iq1Numbers = (Iq1S, Some(4));
+    /// TQ1_0 and TQ2_0: from -1 to 2.
+    TernaryNumbers = (Tq1_0, Some(0));
 }
 
 /// Numbers made unsigned.
@@ -189,11 +207,28 @@ const fn plus(numbers: &[i8; 16], offset: i16) -> [u8; 16] {
     bytes
 }
 
+/// Calls of [`Simd::dot`] with such weights whose sums fit 16 bits: a power of two, 8 at most.
+const fn summands(bytes: &[u8; 16]) -> usize {
+    let (mut largest, mut i) = (1, 0);
+    while i < 16 {
+        if bytes[i] as usize > largest {
+            largest = bytes[i] as usize;
+        }
+        i += 1;
+    }
+    let mut summands = 8;
+    while summands > 1 && summands * 2 * 127 * largest > i16::MAX as usize {
+        summands /= 2;
+    }
+    summands
+}
+
 impl<C: Codes, T: Table> Codes for Numbers<C, T> {
     const BYTES: usize = C::BYTES;
-    const BIASED: bool = T::BIASED;
+    const BIASED: bool = T::OFFSET_BITS.is_none();
     const OFFSET_BITS: Option<u32> = T::OFFSET_BITS;
-    const SUMMANDS: usize = T::SUMMANDS;
+    const SUMMANDS: usize = summands(&T::BYTES);
+    const UNIT: f32 = T::WEIGHT_TYPE.unit();
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
         C::pack(blocks, packed);

@@ -11,7 +11,10 @@ mod products;
 mod super_blocks;
 
 use self::blocks::{Blocks, HalfScale, HalfScaleAndMinimum, PowerOfTwo};
-use self::codes::{Bytes, Iq4Numbers, Mxfp4Numbers, Nibbles, Numbers, Pairs};
+use self::codes::{
+    Bytes, Iq1Numbers, Iq2Numbers, Iq3SNumbers, Iq3XxsNumbers, Iq4Numbers, Mxfp4Numbers, Nibbles, Numbers,
+    Pairs, TernaryNumbers, Triples,
+};
 use self::super_blocks::{HalfMinimumScales, HalfScales, MinimumScales, SuperBlocks, WholeScales};
 use super::output::Output;
 use super::packed::Matrix;
@@ -52,6 +55,17 @@ macro_rules! with_layout {
             WeightType::Iq4Nl => with_layout!(@ $L = Blocks<Numbers<Nibbles<0, 0>, Iq4Numbers>, HalfScale>, $body),
             WeightType::Mxfp4 => with_layout!(@ $L = Blocks<Numbers<Nibbles<0, 0>, Mxfp4Numbers>, PowerOfTwo>, $body),
             WeightType::Iq4Xs => with_layout!(@ $L = SuperBlocks<Numbers<Nibbles<0, 0>, Iq4Numbers>, WholeScales>, $body),
+            WeightType::Iq3Xxs => with_layout!(@ $L = SuperBlocks<Numbers<Nibbles<0, 0>, Iq3XxsNumbers>, WholeScales>, $body),
+            WeightType::Iq3S => with_layout!(@ $L = SuperBlocks<Numbers<Nibbles<0, 0>, Iq3SNumbers>, WholeScales>, $body),
+            WeightType::Iq2Xxs | WeightType::Iq2Xs | WeightType::Iq2S => {
+                with_layout!(@ $L = SuperBlocks<Numbers<Triples, Iq2Numbers>, HalfScales>, $body)
+            }
+            WeightType::Iq1S | WeightType::Iq1M => {
+                with_layout!(@ $L = SuperBlocks<Numbers<Triples, Iq1Numbers>, HalfScales>, $body)
+            }
+            WeightType::Tq1_0 | WeightType::Tq2_0 => {
+                with_layout!(@ $L = SuperBlocks<Numbers<Pairs, TernaryNumbers>, WholeScales>, $body)
+            }
             WeightType::Q2K => with_layout!(@ $L = SuperBlocks<Pairs, HalfMinimumScales>, $body),
             WeightType::Q3K => with_layout!(@ $L = SuperBlocks<Nibbles<0, 2>, HalfScales>, $body),
             WeightType::Q4K => with_layout!(@ $L = SuperBlocks<Nibbles<0, 0>, MinimumScales>, $body),

@@ -60,7 +60,7 @@ impl SubScales for HalfMinimumScales {
     const MINIMUM: bool = true;
 }
 
-/// `IQ4_XS`: a 6-bit scale to each block.
+/// `IQ4_XS` and others: a scale of 6 bits or fewer to each block.
 pub(super) struct WholeScales;
 
 impl SubScales for WholeScales {
@@ -68,7 +68,7 @@ impl SubScales for WholeScales {
     const MINIMUM: bool = false;
 }
 
-/// `Q6_K`: two 8-bit scales to each block, one for each half.
+/// `Q6_K` and others: two scales of 8 bits or fewer to each block, one for each half.
 pub(super) struct HalfScales;
 
 impl SubScales for HalfScales {
@@ -80,6 +80,13 @@ impl SubScales for HalfScales {
 const BIAS: u8 = 128;
 
 impl<C: Codes, K: SubScales> SuperBlocks<C, K> {
+    /// The scales of some rows of a packed super-block.
+    #[inline(always)]
+    pub(super) fn scale<S: Simd>(simd: S, packed: &[u8], part: usize) -> S::F32 {
+        let d = simd.load_f16(first(packed), part);
+        if C::UNIT == 1.0 { d } else { simd.mul(d, simd.splat(C::UNIT)) }
+    }
+
     /// The vectors of sub-scales of a packed super-block.
     #[inline(always)]
     pub(super) fn scales(packed: &[u8]) -> &[u8] {
@@ -209,7 +216,7 @@ impl<S: Simd, C: Codes, K: SubScales> Product<S> for MatrixProduct<'_, S, SuperB
             for t in 0..T {
                 let x_scale = simd.splat(x[t].scale);
                 for v in 0..V {
-                    let d = simd.load_f16(first(packed[v]), parts[v]);
+                    let d = SuperBlocks::<C, K>::scale(simd, packed[v], parts[v]);
                     let sum = simd.i32_add(sums[v][t], offset::<S, C, K>(simd, packed[v], parts[v], &x[t]));
                     elements[v][t] = simd.fma(simd.mul(d, x_scale), simd.i32_to_f32(sum), elements[v][t]);
                     if K::MINIMUM {
