@@ -118,12 +118,13 @@ pub struct ScanPlan {
     parents: Vec<Option<u32>>,
     steps: Vec<ScanStep>,
     slots: usize,
-    /// For each row and, at the end, for what the tree hangs off: rows of its subtree, its first child, the child of the
-    /// largest subtree.
+    /// For each node of the tree, the nodes of its subtree.
     sizes: Vec<u32>,
+    /// Its first child.
     children: Vec<Option<u32>>,
-    /// The next child of the same parent.
+    /// The next child of its parent.
     siblings: Vec<Option<u32>>,
+    /// Its child of the largest subtree.
     heaviest: Vec<Option<u32>>,
     stack: Vec<(ScanStep, usize)>,
 }
@@ -190,11 +191,6 @@ impl ScanPlan {
     /// Rows of the pass.
     pub fn rows(&self) -> usize {
         self.parents.len()
-    }
-
-    /// Rows after which the state is kept.
-    pub fn kept(&self) -> usize {
-        self.kept
     }
 
     /// The row that `row` follows; none if that is what was before the pass.

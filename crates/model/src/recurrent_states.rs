@@ -103,9 +103,14 @@ impl RecurrentStates {
         Self { pool, block: None, len: 0, fed, behind: 0, pending: Pending::default(), snapshots: Vec::new() }
     }
 
+    /// Whether the model has no recurrent layers.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.fed.is_empty()
+    }
+
     /// Takes memory of its own for the states, which may be shared so far.
     pub(crate) fn reserve(&mut self) -> Result<(), OutOfCacheMemory> {
-        if self.fed.is_empty() || self.block.as_mut().is_some_and(|block| Arc::get_mut(block).is_some()) {
+        if self.is_empty() || self.block.as_mut().is_some_and(|block| Arc::get_mut(block).is_some()) {
             return Ok(());
         }
         let block = match StateBlock::new(&self.pool) {
@@ -131,7 +136,7 @@ impl RecurrentStates {
     /// # Panics
     /// If a part of a prompt is pending.
     pub(crate) fn begin(&mut self, certain: usize, is_last: bool) {
-        if self.fed.is_empty() {
+        if self.is_empty() {
             return;
         }
         assert_eq!(self.pending.certain, 0, "a part of a prompt is committed before the next pass");
@@ -182,7 +187,7 @@ impl RecurrentStates {
 
     /// Ends the pass: all layers are settled.
     pub(crate) fn end(&mut self) {
-        if !self.fed.is_empty() {
+        if !self.is_empty() {
             self.len += self.behind + self.pending.certain;
             self.behind = 0;
         }
@@ -193,10 +198,10 @@ impl RecurrentStates {
     /// # Panics
     /// If a part of a prompt is missing.
     pub(crate) fn commit(&mut self, path: &[u32]) {
-        if self.fed.is_empty() {
+        if self.is_empty() {
             return;
         }
-        let Pending { certain, is_last, .. } = std::mem::take(&mut self.pending);
+        let Pending { certain, is_last } = std::mem::take(&mut self.pending);
         let is_whole = path.len() >= certain && (0..certain as u32).eq(path[..certain].iter().copied());
         assert!(is_whole, "all of a prompt's part is committed");
         let open = path[certain..].iter().map(|&node| node as usize - certain);
@@ -230,7 +235,7 @@ impl RecurrentStates {
 
     /// How many tokens, `len` at most, the states of another sequence can begin with.
     pub(crate) fn forkable(&self, len: usize) -> usize {
-        if self.fed.is_empty() {
+        if self.is_empty() {
             return len;
         }
         if self.block.is_some() && len >= self.len {

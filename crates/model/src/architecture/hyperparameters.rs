@@ -184,14 +184,9 @@ impl<'a> Hyperparameters<'a> {
 
     /// A count above 0 of layer `layer`: GGUF files may have one for each.
     pub(super) fn count_in(&self, layer: usize, name: &str) -> Result<usize, LoadError> {
-        if let ModelFiles::Gguf(file) = self.files
-            && let Some(crate::gguf::Value::Array(_)) = file.metadata().get(&self.key(name))
-        {
-            let counts = file.metadata().require_u32s(&self.key(name))?;
-            let count = counts.get(layer).map(|&count| count as usize);
-            return count
-                .filter(|count| (1..=SANE_COUNT).contains(count))
-                .ok_or_else(|| self.invalid(name, "a number from 1 to 1048576 for each layer"));
+        if let Some(counts) = self.layer_numbers(name)? {
+            let count = counts.get(layer).copied().filter(|count| (1..=SANE_COUNT).contains(count));
+            return count.ok_or_else(|| self.invalid(name, "a number from 1 to 1048576 for each layer"));
         }
         self.count(name)
     }
@@ -268,35 +263,25 @@ impl<'a> Hyperparameters<'a> {
     /// say.
     pub(super) fn attention_layers(&self, n: usize) -> Result<Vec<bool>, LoadError> {
         let layers = self.count("block_count")?;
-        let (name, found) = match self.files {
+        let (name, found): (_, Option<Vec<bool>>) = match self.files {
             ModelFiles::Gguf(file) => {
                 let name = "attention.recurrent_layers";
-                match (
-                    self.layer_numbers("attention.head_count_kv")?,
-                    file.metadata().bools(&self.key(name))?,
-                ) {
-                    (Some(heads), _) => {
+                let recurrent = file.metadata().bools(&self.key(name))?;
+                match self.layer_numbers("attention.head_count_kv")? {
+                    Some(heads) => {
                         ("attention.head_count_kv", Some(heads.iter().map(|&heads| heads > 0).collect()))
                     }
-                    (None, Some(recurrent)) => (name, Some(recurrent.iter().map(|flag| !flag).collect())),
-                    (None, None) => (name, None),
+                    None => (name, recurrent.map(|flags| flags.iter().map(|flag| !flag).collect())),
                 }
             }
             ModelFiles::Checkpoint(_) => {
                 let name = if self.has_field("layer_types") { "layer_types" } else { "layers_block_type" };
+                let is_attention = |name: &str| name.ends_with("attention") && name != "linear_attention";
                 let names = self.names(name)?;
-                (
-                    name,
-                    names.map(|names| {
-                        names
-                            .iter()
-                            .map(|name| name.ends_with("attention") && *name != "linear_attention")
-                            .collect()
-                    }),
-                )
+                (name, names.map(|names| names.into_iter().map(is_attention).collect()))
             }
         };
-        let found: Vec<bool> = if let Some(found) = found {
+        let found = if let Some(found) = found {
             found
         } else {
             let every = self.optional_count("full_attention_interval")?.unwrap_or(n);

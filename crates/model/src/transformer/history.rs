@@ -1,8 +1,11 @@
-//! What tokens fed into a recurrent layer, along the path of each node: for convolutions.
+//! What tokens fed into a recurrent layer, along the path of each node, and the way of a batch through the layer's states.
 
-use lookahead_kernels::ScanPlan;
+use lookahead_kernels::{Kernels, RecurrenceShape, ScanPlan, recur};
 
+use super::placements::Placements;
 use crate::architecture::MOST_TAPS;
+use crate::kv_cache::KvCache;
+use crate::language_model::SequenceStep;
 use crate::recurrent_states::LayerState;
 
 /// What the tokens of one sequence fed into a layer: those before the state's end, those behind it, and the nodes of the pass.
@@ -55,3 +58,53 @@ impl<'a> History<'a> {
 
 /// Room for the taps of a convolution.
 pub(super) const NO_TAPS: [&[f32]; MOST_TAPS] = [&[]; MOST_TAPS];
+
+/// What the nodes of a pass fed into a recurrent layer, on the way through its states.
+pub(super) struct Fed<'a> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) placements: &'a Placements,
+    /// Which of the caches' recurrent layers it is.
+    pub(super) layer: usize,
+    /// `[node][width]`
+    pub(super) values: &'a [f32],
+    pub(super) width: usize,
+}
+
+/// Memory of the way, kept for the next one.
+#[derive(Debug, Default)]
+pub(super) struct StateBuffers {
+    /// Of one sequence, `[row][operands]`
+    operands: Vec<f32>,
+    scratch: Vec<f32>,
+}
+
+impl Fed<'_> {
+    /// Takes each sequence through its own states: `prepare` makes the operands of a row of its history; `out` is what nodes read,
+    /// `[node][head][value_dim]`.
+    pub(super) fn recur(
+        &self,
+        batch: &mut [SequenceStep<'_, KvCache>],
+        shape: &RecurrenceShape<'_>,
+        buffers: &mut StateBuffers,
+        out: &mut [f32],
+        prepare: impl Fn(&History<'_>, usize, &mut [f32]) + Sync,
+    ) {
+        let Self { kernels, placements, layer, values, width } = *self;
+        let StateBuffers { operands, scratch } = buffers;
+        let out_width = shape.heads * shape.value_dim;
+        for (step, nodes, plan) in placements.scans(batch) {
+            let states = step.cache.states();
+            let fed = &values[nodes.start * width..nodes.end * width];
+            let state = states.layer(layer);
+            let history = History::new(plan, width, &state, fed);
+            operands.resize(plan.rows() * shape.width, 0.0);
+            let rows = [(&mut operands[..], shape.width)];
+            kernels.for_each_row(plan.rows(), 8 * shape.width, rows, |row, [operands]| {
+                prepare(&history, row, operands);
+            });
+            let out = &mut out[nodes.start * out_width..nodes.end * out_width];
+            recur(kernels, shape, plan, operands, state.matrices, scratch, out);
+            states.settle(layer, fed);
+        }
+    }
+}

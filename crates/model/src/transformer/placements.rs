@@ -17,8 +17,8 @@ pub(super) struct Placements {
     pub(super) positions: Vec<usize>,
     /// For each sequence, the cache rows that its nodes see. There may be more entries than sequences.
     pub(super) visible: Vec<VisibleRows>,
-    /// For each sequence, how it goes through recurrent layers: what is behind their states, then its nodes. There may be more entries
-    /// than sequences.
+    /// For each sequence, how it goes through recurrent layers, if there are any: what is behind their states, then its nodes. There may
+    /// be more entries than sequences.
     plans: Vec<ScanPlan>,
     /// A node's path.
     path: Vec<u32>,
@@ -39,7 +39,9 @@ impl Placements {
         for ((SequenceStep { tree, cache, logits_of, .. }, visible), plan) in steps {
             let certain = certain_nodes(tree, *logits_of);
             cache.begin(tree.len(), certain, *logits_of == LogitsOf::Last);
-            plan.plan(cache.states().behind() + certain, &tree.parents()[certain..]);
+            if !cache.states().is_empty() {
+                plan.plan(cache.states().behind() + certain, &tree.parents()[certain..]);
+            }
             let first = self.positions.len();
             self.positions.extend(tree.depths().iter().map(|&depth| cache.len() + depth as usize));
             self.sequences.push(first..self.positions.len());

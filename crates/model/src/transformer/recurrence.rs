@@ -1,11 +1,11 @@
 //! Linear attention: each sequence's nodes go through the states in its own cache.
 
 use lookahead_kernels::{
-    Activations, Kernels, RecurrenceShape, causal_convolution, exp, exp_of_product, gate, recur,
-    rms_norm_in_place, sigmoid, softplus, unit_length,
+    Activations, Kernels, RecurrenceShape, causal_convolution, exp, exp_of_product, gate, rms_norm_in_place,
+    sigmoid, softplus, unit_length,
 };
 
-use super::history::{History, NO_TAPS};
+use super::history::{Fed, History, NO_TAPS, StateBuffers};
 use super::linear::{apply, apply_series};
 use super::placements::Placements;
 use crate::architecture::{Decay, Recurrence, UpdateRule};
@@ -24,14 +24,12 @@ pub(super) struct RecurrenceBuffers {
     /// Some of it.
     piece: Vec<f32>,
     gates: Vec<f32>,
-    /// Of one sequence, `[row][operands]`
-    operands: Vec<f32>,
     /// `[node][head][value_dim]`
     mixed: Vec<f32>,
     /// Between two maps.
     between: Vec<f32>,
     second_input: Activations,
-    scratch: Vec<f32>,
+    states: StateBuffers,
 }
 
 /// A recurrence block of a pass.
@@ -58,24 +56,14 @@ impl RecurrenceBlock<'_> {
         let Self { kernels, spec, weights, layer, .. } = *self;
         let tokens = placements.positions.len();
         self.feed(tokens, input, buffers);
-        let RecurrenceBuffers { gates, fed, operands, mixed, scratch, .. } = buffers;
+        let RecurrenceBuffers { gates, fed, mixed, states, .. } = buffers;
         let shape = spec.shape(&weights.skips);
         let (fed_width, out_width) = (spec.state().width, spec.heads * spec.value_dim);
         mixed.resize(tokens * out_width, 0.0);
-        for (step, nodes, plan) in placements.scans(batch) {
-            let states = step.cache.states();
-            let fed = &fed[nodes.start * fed_width..nodes.end * fed_width];
-            let state = states.layer(layer);
-            let history = History::new(plan, fed_width, &state, fed);
-            operands.resize(plan.rows() * shape.width, 0.0);
-            let rows = [(&mut operands[..], shape.width)];
-            kernels.for_each_row(plan.rows(), 8 * shape.width, rows, |row, [operands]| {
-                self.prepare(&shape, &history, row, operands);
-            });
-            let out = &mut mixed[nodes.start * out_width..nodes.end * out_width];
-            recur(kernels, &shape, plan, operands, state.matrices, scratch, out);
-            states.settle(layer, fed);
-        }
+        let fed = Fed { kernels, placements, layer, values: fed, width: fed_width };
+        fed.recur(batch, &shape, states, mixed, |history, row, operands| {
+            self.prepare(&shape, history, row, operands);
+        });
         let (codes, sources) =
             (weights.output.input_codes(), [(&mut mixed[..], out_width), (&mut gates[..], out_width)]);
         input.compute(

@@ -1,11 +1,10 @@
 //! Selective scans: each sequence's nodes go through the states in its own cache, channel by channel.
 
 use lookahead_kernels::{
-    Activation, Activations, Kernels, RecurrenceShape, causal_convolution, gate, recur, rms_norm_in_place,
-    softplus,
+    Activation, Activations, Kernels, RecurrenceShape, causal_convolution, gate, rms_norm_in_place, softplus,
 };
 
-use super::history::{History, NO_TAPS};
+use super::history::{Fed, History, NO_TAPS, StateBuffers};
 use super::linear::apply;
 use super::placements::Placements;
 use crate::architecture::SelectiveScan;
@@ -24,12 +23,10 @@ pub(super) struct ScanBuffers {
     steps: Vec<f32>,
     /// As the cache keeps it: channels, steps, keys and queries, `[node][fed]`
     fed: Vec<f32>,
-    /// Of one sequence, `[row][operands]`
-    operands: Vec<f32>,
     /// What the convolution makes of channels, then what is read: `[node][width]`
     mixed: Vec<f32>,
     second_input: Activations,
-    scratch: Vec<f32>,
+    states: StateBuffers,
 }
 
 /// A selective scan of a pass.
@@ -69,22 +66,12 @@ impl ScanBlock<'_> {
         self.convolve_nodes(batch, placements, buffers);
         self.select(tokens, buffers);
 
-        let ScanBuffers { gates, fed, operands, mixed, scratch, .. } = buffers;
+        let ScanBuffers { gates, fed, mixed, states, .. } = buffers;
         let shape = spec.shape(&weights.fades, &weights.skips);
-        for (step, nodes, plan) in placements.scans(batch) {
-            let states = step.cache.states();
-            let fed = &fed[nodes.start * fed_width..nodes.end * fed_width];
-            let state = states.layer(layer);
-            let history = History::new(plan, fed_width, &state, fed);
-            operands.resize(plan.rows() * shape.width, 0.0);
-            let rows = [(&mut operands[..], shape.width)];
-            kernels.for_each_row(plan.rows(), 8 * shape.width, rows, |row, [operands]| {
-                self.prepare(&shape, &history, row, operands);
-            });
-            let out = &mut mixed[nodes.start * width..nodes.end * width];
-            recur(kernels, &shape, plan, operands, state.matrices, scratch, out);
-            states.settle(layer, fed);
-        }
+        let fed = Fed { kernels, placements, layer, values: fed, width: fed_width };
+        fed.recur(batch, &shape, states, mixed, |history, row, operands| {
+            self.prepare(&shape, history, row, operands);
+        });
         let sources = [(&mut mixed[..], width), (&mut gates[..], width)];
         let codes = weights.output.input_codes();
         input.compute(kernels, [tokens, width], codes, sources, 4 * width, |_, [mixed, gates], row| {

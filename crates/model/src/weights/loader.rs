@@ -86,38 +86,26 @@ impl Loader<'_> {
 
     fn block(&mut self, layer: usize, block: &Block) -> Result<BlockWeights, LoadError> {
         let hidden = self.hidden;
-        let (mixer, norms) = match &block.mixer {
-            Mixer::Attention(attention) => {
-                let weights = MixerWeights::Attention(self.attention(layer, attention)?);
-                (weights, ["attn_norm", "post_attention_norm"])
-            }
-            Mixer::Latent(attention) => {
-                let weights = MixerWeights::Latent(self.latent_attention(layer, attention)?);
-                (weights, ["attn_norm", "post_attention_norm"])
-            }
-            Mixer::Recurrence(recurrence) => {
-                let weights = MixerWeights::Recurrence(self.recurrence(layer, recurrence)?);
-                (weights, ["attn_norm", "post_attention_norm"])
-            }
-            Mixer::Scan(scan) => {
-                let weights = MixerWeights::Scan(self.scan(layer, scan)?);
-                (weights, ["attn_norm", "post_attention_norm"])
-            }
+        let mixer = match &block.mixer {
+            Mixer::Attention(attention) => MixerWeights::Attention(self.attention(layer, attention)?),
+            Mixer::Latent(attention) => MixerWeights::Latent(self.latent_attention(layer, attention)?),
+            Mixer::Recurrence(recurrence) => MixerWeights::Recurrence(self.recurrence(layer, recurrence)?),
+            Mixer::Scan(scan) => MixerWeights::Scan(self.scan(layer, scan)?),
             Mixer::Convolution(convolution) => {
-                let weights = MixerWeights::Convolution(self.convolution(layer, convolution)?);
-                (weights, ["attn_norm", "post_attention_norm"])
+                MixerWeights::Convolution(self.convolution(layer, convolution)?)
             }
-            Mixer::Dense(mlp) => {
-                (MixerWeights::Dense(self.mlp(layer, "", mlp)?), ["ffn_norm", "post_ffw_norm"])
-            }
-            Mixer::Experts(experts) => {
-                (MixerWeights::Experts(self.experts(layer, experts)?), ["ffn_norm", "post_ffw_norm"])
-            }
+            Mixer::Dense(mlp) => MixerWeights::Dense(self.mlp(layer, "", mlp)?),
+            Mixer::Experts(experts) => MixerWeights::Experts(self.experts(layer, experts)?),
             Mixer::PerLayer(spec) => {
                 let gate = self.linear(Part::of_layer(layer, "inp_gate"), spec.size, hidden)?;
                 let projection = self.linear(Part::of_layer(layer, "proj"), hidden, spec.size)?;
-                (MixerWeights::PerLayer(PerLayerWeights { gate, projection }), ["inp_norm", "post_norm"])
+                MixerWeights::PerLayer(PerLayerWeights { gate, projection })
             }
+        };
+        let norms = match &block.mixer {
+            Mixer::Dense(_) | Mixer::Experts(_) => ["ffn_norm", "post_ffw_norm"],
+            Mixer::PerLayer(_) => ["inp_norm", "post_norm"],
+            _ => ["attn_norm", "post_attention_norm"],
         };
         let [norm, post_norm] = norms.map(|name| Part::of_layer(layer, name));
         let norm = block.input.has_norm().then(|| self.norm(norm, hidden)).transpose()?;

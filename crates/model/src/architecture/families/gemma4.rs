@@ -177,13 +177,12 @@ fn global(model: &Hyperparameters<'_>, layer: usize) -> Result<Kind, LoadError> 
     };
     let number = |name| model.rope_number("full_attention", name);
     let share = number("partial_rotary_factor")?.unwrap_or(TURNED_SHARE);
-    let turned = (share * head_dim as f64 / 2.0) as usize;
-    let factors = (0..head_dim / 2).map(|pair| if pair < turned { 1.0 } else { f32::INFINITY });
+    let turned = (share * head_dim as f64) as usize;
     let base = number("rope_theta")?.unwrap_or(GLOBAL_BASE);
     let dimensions = model.rope_dimensions(head_dim, head_dim)?;
     let rope = Rope {
         position_scale: 1.0 / number("factor")?.unwrap_or(1.0),
-        ..rope(dimensions, base, RopeFactors::Values(factors.collect()))
+        ..rope(dimensions, base, RopeFactors::None).turned_in_part(turned)
     };
     let keys_and_values = if are_keys { KeysAndValues::OneMatrix } else { KeysAndValues::TwoMatrices };
     let attention = Attention { rope: Some(1), keys_and_values, ..attention(model, kv_heads, head_dim)? };
