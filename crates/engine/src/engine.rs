@@ -209,7 +209,7 @@ impl<M: LanguageModel> Engine<M> {
         for (sequence, pass) in sequences.iter_mut().zip(&mut passes) {
             let Some(pass) = pass else { continue };
             // Where memory is short, what is certain to be of use comes first.
-            if pass.is_decode() && sequence.cache.reserve(pass.tree().len()).is_err() {
+            if pass.is_decode() && sequence.cache.reserve(0, pass.tree().len()).is_err() {
                 pass.draft.truncate(1);
             }
         }

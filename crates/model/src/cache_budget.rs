@@ -1,6 +1,7 @@
 //! What all caches of a model may take of memory, and have taken: counted apart from the memory itself, so that states of any
 //! kind are bounded together.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::language_model::OutOfCacheMemory;
@@ -40,6 +41,34 @@ impl CacheBudget {
     }
 }
 
+/// Bytes that were taken of a budget, given back with it.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    budget: Arc<CacheBudget>,
+    bytes: usize,
+}
+
+impl Taken {
+    /// Nothing so far.
+    pub(crate) fn nothing(budget: &Arc<CacheBudget>) -> Self {
+        Self { budget: Arc::clone(budget), bytes: 0 }
+    }
+
+    /// Takes what is missing to `bytes`; gives nothing back where more was taken.
+    pub(crate) fn grow_to(&mut self, bytes: usize) -> Result<(), OutOfCacheMemory> {
+        let bytes = bytes.max(self.bytes);
+        self.budget.take(bytes - self.bytes)?;
+        self.bytes = bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.budget.give_back(self.bytes);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -53,5 +82,15 @@ mod tests {
         budget.give_back(60);
         assert_eq!((budget.used_bytes(), budget.take(usize::MAX)), (40, Err(OutOfCacheMemory)));
         assert_eq!(CacheBudget::new(None).take(usize::MAX), Ok(()));
+    }
+
+    #[test]
+    fn what_is_taken_grows_and_comes_back() {
+        let budget = Arc::new(CacheBudget::new(Some(100)));
+        let mut taken = Taken::nothing(&budget);
+        assert_eq!((taken.grow_to(60), taken.grow_to(40), budget.used_bytes()), (Ok(()), Ok(()), 60));
+        assert_eq!((taken.grow_to(101), budget.used_bytes()), (Err(OutOfCacheMemory), 60));
+        drop(taken);
+        assert_eq!(budget.used_bytes(), 0);
     }
 }

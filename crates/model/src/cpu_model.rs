@@ -192,6 +192,7 @@ impl LanguageModel for CpuModel {
 fn reserve(batch: &mut [SequenceStep<'_, KvCache>]) -> Result<(), OutOfCacheMemory> {
     let Some((step, others)) = batch.split_first_mut() else { return Ok(()) };
     let pages = step.cache.pages();
-    step.cache.reserve(step.tree.len())?;
+    let certain = step.certain();
+    step.cache.reserve(certain, step.tree.len() - certain)?;
     reserve(others).inspect_err(|_| step.cache.keep_pages(pages))
 }

@@ -113,10 +113,11 @@ impl Cache for KvCache {
         self.capacity
     }
 
-    fn reserve(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory> {
-        let end = self.committed.saturating_add(nodes).min(self.capacity);
+    fn reserve(&mut self, certain: usize, nodes: usize) -> Result<(), OutOfCacheMemory> {
+        let nodes = nodes.min(self.capacity - self.committed);
+        let end = self.committed.saturating_add(certain).saturating_add(nodes).min(self.capacity);
         let before = self.pages.len();
-        self.states.reserve()?;
+        self.states.reserve(nodes)?;
         self.take_pages(end).inspect_err(|_| self.keep_pages(before))
     }
 

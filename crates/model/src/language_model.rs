@@ -28,12 +28,13 @@ pub trait Cache: Sized {
     /// How many tokens, committed and pending together, the cache has room for.
     fn capacity(&self) -> usize;
 
-    /// Takes memory for `nodes` nodes behind the committed tokens, so that a pass over so many finds it. A pass takes
-    /// what was not reserved.
+    /// Takes memory for `certain` tokens of a prompt behind the committed ones and `nodes` nodes of a draft behind those, so
+    /// that passes over them find it. A pass takes what was not reserved. The states of recurrent layers take the tokens of a
+    /// prompt in at once, and keep what each node of a draft fed in.
     ///
     /// # Errors
     /// If the caches of the model together have no memory left. What is committed stays.
-    fn reserve(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory>;
+    fn reserve(&mut self, certain: usize, nodes: usize) -> Result<(), OutOfCacheMemory>;
 
     /// How many tokens a [`fork`](Self::fork) of `len` tokens takes over at most: of keys and values all that are
     /// committed, of the state of a recurrence those up to the last snapshot.
@@ -114,6 +115,13 @@ impl<C> SequenceStep<'_, C> {
             LogitsOf::Last => nodes - 1..nodes,
             LogitsOf::Every => 0..nodes,
         }
+    }
+
+    /// How many of the first nodes are a part of a prompt that is sure to be committed.
+    pub(crate) fn certain(&self) -> usize {
+        let last = self.tree.len() - 1;
+        let is_chain = self.tree.depths()[last] as usize == last;
+        if self.logits_of != LogitsOf::Every && is_chain { last } else { 0 }
     }
 
     /// What to keep of the logits of each node that is asked for.

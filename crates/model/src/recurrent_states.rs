@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::architecture::RecurrentShape;
-use crate::cache_budget::CacheBudget;
+use crate::cache_budget::Taken;
 use crate::kv_pool::KvPool;
 use crate::language_model::OutOfCacheMemory;
 
@@ -32,27 +32,26 @@ impl StateLayout {
     pub(crate) fn bytes(&self) -> usize {
         self.shapes.iter().map(RecurrentShape::bytes).sum()
     }
+
+    /// Bytes of what a token feeds into all layers.
+    fn fed_bytes(&self) -> usize {
+        self.shapes.iter().map(RecurrentShape::fed_bytes).sum()
+    }
 }
 
 /// The states of all recurrent layers after some tokens, counted in the budget: for each layer `[window][width]`, then its matrices.
 #[derive(Debug)]
 struct StateBlock {
     values: Box<[f32]>,
-    budget: Arc<CacheBudget>,
+    _taken: Taken,
 }
 
 impl StateBlock {
     /// The states before the first token.
     fn new(pool: &KvPool) -> Result<Self, OutOfCacheMemory> {
-        let (bytes, budget) = (pool.states().bytes(), Arc::clone(pool.budget()));
-        budget.take(bytes)?;
-        Ok(Self { values: vec![0.0; bytes / size_of::<f32>()].into(), budget })
-    }
-}
-
-impl Drop for StateBlock {
-    fn drop(&mut self) {
-        self.budget.give_back(size_of_val(&*self.values));
+        let (bytes, mut taken) = (pool.states().bytes(), Taken::nothing(pool.budget()));
+        taken.grow_to(bytes)?;
+        Ok(Self { values: vec![0.0; bytes / size_of::<f32>()].into(), _taken: taken })
     }
 }
 
@@ -65,6 +64,8 @@ pub(crate) struct RecurrentStates {
     len: usize,
     /// For each layer, what the committed tokens behind `len` fed in, then what pending nodes did.
     fed: Vec<Vec<f32>>,
+    /// The memory of `fed`.
+    fed_taken: Taken,
     behind: usize,
     pending: Pending,
     /// By length.
@@ -100,7 +101,9 @@ impl RecurrentStates {
     /// Those of an empty sequence.
     pub(crate) fn new(pool: Arc<KvPool>) -> Self {
         let fed = vec![Vec::new(); pool.states().shapes.len()];
-        Self { pool, block: None, len: 0, fed, behind: 0, pending: Pending::default(), snapshots: Vec::new() }
+        let fed_taken = Taken::nothing(pool.budget());
+        let (pending, snapshots) = (Pending::default(), Vec::new());
+        Self { pool, block: None, len: 0, fed, fed_taken, behind: 0, pending, snapshots }
     }
 
     /// Whether the model has no recurrent layers.
@@ -108,26 +111,29 @@ impl RecurrentStates {
         self.fed.is_empty()
     }
 
-    /// Takes memory of its own for the states, which may be shared so far.
-    pub(crate) fn reserve(&mut self) -> Result<(), OutOfCacheMemory> {
-        if self.is_empty() || self.block.as_mut().is_some_and(|block| Arc::get_mut(block).is_some()) {
+    /// Takes memory of its own for the states, which may be shared so far, and for what `nodes` nodes of a draft feed in. Where
+    /// memory is short, snapshots give theirs back.
+    pub(crate) fn reserve(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory> {
+        if self.is_empty() {
             return Ok(());
         }
-        let block = match StateBlock::new(&self.pool) {
-            Err(error) if self.snapshots.is_empty() => return Err(error),
-            Err(_) => {
-                self.snapshots.clear();
-                return self.reserve();
+        let taken = self.take(nodes);
+        if taken.is_ok() || self.snapshots.is_empty() {
+            return taken;
+        }
+        self.snapshots.clear();
+        self.take(nodes)
+    }
+
+    fn take(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory> {
+        if self.block.as_mut().is_none_or(|block| Arc::get_mut(block).is_none()) {
+            let mut own = StateBlock::new(&self.pool)?;
+            if let Some(shared) = &self.block {
+                own.values.copy_from_slice(&shared.values);
             }
-            Ok(mut own) => {
-                if let Some(shared) = &self.block {
-                    own.values.copy_from_slice(&shared.values);
-                }
-                own
-            }
-        };
-        self.block = Some(Arc::new(block));
-        Ok(())
+            self.block = Some(Arc::new(own));
+        }
+        self.fed_taken.grow_to(nodes.max(self.behind).saturating_mul(self.pool.states().fed_bytes()))
     }
 
     /// Drops what is pending, and begins a pass of which the first `certain` nodes are a part of a prompt; `is_last` says whether it ends
@@ -182,6 +188,8 @@ impl RecurrentStates {
             }
         }
         fed.clear();
+        // No more than was taken of the budget.
+        fed.reserve_exact(nodes.len() - certain * width);
         fed.extend_from_slice(&nodes[certain * width..]);
     }
 

@@ -96,6 +96,8 @@ struct CacheMemory {
     contexts: Vec<(usize, u64)>,
     /// Of a sequence, whatever its length.
     state_bytes: u64,
+    /// Of a node of a draft, besides.
+    fed_bytes_per_node: u64,
 }
 
 impl Inspection {
@@ -140,7 +142,8 @@ impl Inspection {
         contexts.dedup();
         let contexts = contexts.into_iter().map(|tokens| (tokens, bytes_per_token * tokens as u64)).collect();
         let state_bytes = architecture.state_bytes() as u64;
-        Some(CacheMemory { bytes_per_token, contexts, state_bytes })
+        let fed_bytes_per_node = architecture.fed_bytes_per_node() as u64;
+        Some(CacheMemory { bytes_per_token, contexts, state_bytes, fed_bytes_per_node })
     }
 
     /// The size of the vocabulary, by the embedding.
@@ -183,8 +186,9 @@ impl Inspection {
                 writeln!(out, "               KV cache {per_token} a token: {}", contexts.join(", "))?;
             }
             if cache.state_bytes > 0 {
-                let bytes = DecimalBytes(cache.state_bytes);
+                let [bytes, fed] = [cache.state_bytes, cache.fed_bytes_per_node].map(DecimalBytes);
                 writeln!(out, "               states of recurrent layers {bytes} a sequence, of any length")?;
+                writeln!(out, "               and {fed} for each node of its draft")?;
             }
         }
         writeln!(out, "\nMetadata")?;
@@ -245,6 +249,7 @@ impl Inspection {
                 "bytes_per_token": cache.bytes_per_token,
                 "contexts": contexts,
                 "state_bytes": cache.state_bytes,
+                "fed_bytes_per_node": cache.fed_bytes_per_node,
             })
         });
         let architecture = self.architecture.as_ref();

@@ -110,7 +110,7 @@ mod tests {
             usize::MAX
         }
 
-        fn reserve(&mut self, _: usize) -> Result<(), OutOfCacheMemory> {
+        fn reserve(&mut self, _: usize, _: usize) -> Result<(), OutOfCacheMemory> {
             Ok(())
         }
 

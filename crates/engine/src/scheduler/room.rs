@@ -28,8 +28,8 @@ impl<M: LanguageModel> Scheduler<M> {
         sequence: &mut Sequence<M::Cache>,
         report: &mut StepReport,
     ) -> Result<bool, EngineError> {
-        let rows = sequence.prefill_left() + STEP_ROWS;
-        while sequence.cache.reserve(rows).is_err() {
+        let prompt = sequence.prefill_left();
+        while sequence.cache.reserve(prompt, STEP_ROWS).is_err() {
             if self.free_unused() {
             } else if self.sequences.is_empty() {
                 return Err(out_of_memory());
@@ -48,10 +48,10 @@ impl<M: LanguageModel> Scheduler<M> {
     pub(super) fn make_room(&mut self, report: &mut StepReport) {
         let mut index = 0;
         while index < self.sequences.len() {
-            if self.sequences[index].cache.reserve(STEP_ROWS).is_ok() {
+            if self.sequences[index].cache.reserve(0, STEP_ROWS).is_ok() {
                 index += 1;
             } else if self.free_unused() {
-            } else if self.sequences[index].cache.reserve(1).is_ok() {
+            } else if self.sequences[index].cache.reserve(0, 1).is_ok() {
                 index += 1;
             } else if self.sequences.len() == 1 {
                 self.sequences.clear();

@@ -140,6 +140,11 @@ impl RecurrentShape {
     pub fn bytes(&self) -> usize {
         size_of::<f32>() * self.values()
     }
+
+    /// Bytes of what a token feeds in.
+    pub fn fed_bytes(&self) -> usize {
+        size_of::<f32>() * self.width
+    }
 }
 
 impl Mixer {

@@ -81,6 +81,11 @@ impl Architecture {
         self.recurrent_states().map(|state| state.bytes()).sum()
     }
 
+    /// Bytes of what a node of a draft feeds into recurrent layers, which is kept until its path is known.
+    pub fn fed_bytes_per_node(&self) -> usize {
+        self.recurrent_states().map(|state| state.fed_bytes()).sum()
+    }
+
     /// The states that do not grow, first to last.
     pub(crate) fn recurrent_states(&self) -> impl Iterator<Item = RecurrentShape> {
         self.states().filter_map(|state| match state {

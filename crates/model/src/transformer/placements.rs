@@ -36,8 +36,9 @@ impl Placements {
             self.plans.resize_with(batch.len(), ScanPlan::default);
         }
         let steps = batch.iter_mut().zip(&mut self.visible).zip(&mut self.plans);
-        for ((SequenceStep { tree, cache, logits_of, .. }, visible), plan) in steps {
-            let certain = certain_nodes(tree, *logits_of);
+        for ((step, visible), plan) in steps {
+            let certain = step.certain();
+            let SequenceStep { tree, cache, logits_of, .. } = step;
             cache.begin(tree.len(), certain, *logits_of == LogitsOf::Last);
             if !cache.states().is_empty() {
                 plan.plan(cache.states().behind() + certain, &tree.parents()[certain..]);
@@ -64,12 +65,6 @@ impl Placements {
         let places = self.sequences.iter().cloned().zip(&self.plans);
         batch.iter_mut().zip(places).map(|(step, (nodes, plan))| (step, nodes, plan))
     }
-}
-
-/// How many of the first nodes are a part of a prompt that is sure to be committed.
-fn certain_nodes(tree: &TokenTree, logits_of: LogitsOf) -> usize {
-    let last = tree.len() - 1;
-    if logits_of != LogitsOf::Every && tree.depths()[last] as usize == last { last } else { 0 }
 }
 
 /// Adds to `visible` the rows that `node` sees: the `context` rows before the tree and its path. The part of a path

@@ -201,10 +201,10 @@ fn memory_is_bounded_and_comes_back() {
     let mut first = model.new_cache(tokens(3));
     let mut second = model.new_cache(tokens(3));
     feed(&mut model, &mut first, &text(PAGE_ROWS + 1, 0));
-    assert_eq!(second.reserve(tokens(2)), Err(OutOfCacheMemory));
+    assert_eq!(second.reserve(0, tokens(2)), Err(OutOfCacheMemory));
     assert_eq!(memory(&model).used_tokens(), tokens(2), "what does not suffice is not kept");
-    assert_eq!(second.reserve(PAGE_ROWS), Ok(()));
-    assert_eq!(second.reserve(PAGE_ROWS), Ok(()), "what is there already is not taken again");
+    assert_eq!(second.reserve(PAGE_ROWS - 1, 1), Ok(()));
+    assert_eq!(second.reserve(PAGE_ROWS - 1, 1), Ok(()), "what is there already is not taken again");
     assert_eq!(memory(&model).used_tokens(), tokens(3));
     assert_eq!(forward(&mut model, &mut second, &text(PAGE_ROWS + 1, 1)), Err(OutOfCacheMemory.into()));
     // Nothing behind a whole page can be copied.
@@ -215,7 +215,7 @@ fn memory_is_bounded_and_comes_back() {
     let found = feed(&mut model, &mut second, &text(PAGE_ROWS + 1, 1));
     assert!(found == fresh(&mut bounded(2), &text(PAGE_ROWS + 1, 1), 0));
     drop(first);
-    assert_eq!(second.reserve(usize::MAX), Ok(()), "no more than its capacity");
+    assert_eq!(second.reserve(usize::MAX, usize::MAX), Ok(()), "no more than its capacity");
     drop(second);
     assert_eq!(memory(&model).used_tokens(), 0);
 }
@@ -260,7 +260,7 @@ fn models_that_share_weights_share_memory_for_caches() {
     let model = bounded(2);
     let other = model.with_kernels(Kernels::new(1));
     let mut cache = model.new_cache(PAGE_ROWS);
-    cache.reserve(1).unwrap();
+    cache.reserve(0, 1).unwrap();
     let tokens = |model: &CpuModel| {
         let memory = model.cache_memory();
         (memory.total_tokens(), memory.used_tokens())

@@ -150,40 +150,59 @@ fn a_fork_begins_at_the_end_of_a_prompt_or_with_the_last_snapshot_before() {
 fn states_are_within_the_bound_and_snapshots_go_first() {
     let model = model("qwen3-next");
     let (state, page) = (model.architecture().state_bytes(), PAGE_ROWS * model.kv_bytes_per_token());
-    let mut model = model.with_kv_memory(page * 2 + state * 2);
-    assert!(state > page, "a state does not fit in pages");
+    let node = model.architecture().fed_bytes_per_node();
+    let mut model = model.with_kv_memory(page * 2 + state * 2 + node);
+    assert!(state > page, "a state does not fit in what is left");
     let used = |model: &CpuModel| model.cache_memory().used_bytes;
     let mut cache = model.new_cache(CAPACITY);
     feed(&mut model, &mut cache, &text(20, 0), LogitsOf::Last);
-    assert_eq!(used(&model), page + state, "the snapshot is the state itself");
+    assert_eq!(used(&model), page + state + node, "the snapshot is the state itself");
     feed(&mut model, &mut cache, &[1], LogitsOf::Every);
-    assert_eq!(used(&model), page + 2 * state);
+    assert_eq!(used(&model), page + 2 * state + node);
     assert_eq!([18, 19, 20].map(|len| cache.forkable(len)), [0, 19, 20]);
     // A second sequence has no memory for a state, and takes nothing.
     let mut other = model.new_cache(CAPACITY);
     let tree = TokenTree::chain(&[1, 2]).unwrap();
     let refused = forward(&mut model, &mut other, &tree, LogitsOf::Every);
     assert_eq!(refused, Err(ForwardError::OutOfCacheMemory(OutOfCacheMemory)));
-    assert_eq!(used(&model), page + 2 * state);
+    assert_eq!(used(&model), page + 2 * state + node);
     // A fork shares what it can; to go on it needs a state of its own, and gives the snapshots up first.
     let mut fork = cache.fork(21, CAPACITY);
-    assert_eq!(used(&model), 2 * page + 2 * state);
-    assert_eq!(fork.reserve(1), Err(OutOfCacheMemory));
+    assert_eq!(used(&model), 2 * page + 2 * state + node);
+    assert_eq!(fork.reserve(0, 1), Err(OutOfCacheMemory));
     drop(cache);
-    assert_eq!(fork.reserve(1), Ok(()));
+    assert_eq!(fork.reserve(0, 1), Ok(()));
     drop((fork, other));
     assert_eq!(used(&model), 0);
+}
+
+#[test]
+fn what_drafts_feed_in_is_within_the_bound() {
+    let model = model("qwen3-next");
+    let (state, page) = (model.architecture().state_bytes(), PAGE_ROWS * model.kv_bytes_per_token());
+    let node = model.architecture().fed_bytes_per_node();
+    let mut model = model.with_kv_memory(page + state + node * 5);
+    let mut cache = model.new_cache(CAPACITY);
+    assert_eq!(cache.reserve(PAGE_ROWS - 5, 5), Ok(()), "a prompt's tokens feed in nothing that is kept");
+    assert_eq!(model.cache_memory().used_bytes, page + state + node * 5);
+    let refused = forward(&mut model, &mut cache, &TokenTree::chain(&text(6, 0)).unwrap(), LogitsOf::Every);
+    assert_eq!(refused, Err(ForwardError::OutOfCacheMemory(OutOfCacheMemory)));
+    // What was committed is no more than what was drafted, and makes room in the next pass.
+    for salt in 0..3 {
+        feed(&mut model, &mut cache, &text(5, salt), LogitsOf::Every);
+    }
+    assert_eq!(model.cache_memory().used_bytes, page + state + node * 5);
 }
 
 #[test]
 fn a_cache_of_states_alone_does_not_grow() {
     let mut model = model("mamba2");
     assert_eq!(model.kv_bytes_per_token(), 0);
-    let state = model.architecture().state_bytes();
+    let [state, node] = [model.architecture().state_bytes(), model.architecture().fed_bytes_per_node()];
     let mut cache = model.new_cache(CAPACITY);
     for salt in 0..2 {
         feed(&mut model, &mut cache, &text(PAGE_ROWS, salt), LogitsOf::Nothing);
-        assert_eq!(model.cache_memory().used_bytes, state);
+        assert_eq!(model.cache_memory().used_bytes, state + node);
     }
     assert_eq!(model.cache_memory().total_tokens(), usize::MAX);
 }

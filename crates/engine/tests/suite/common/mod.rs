@@ -122,8 +122,8 @@ impl Cache for HashCache {
         self.capacity
     }
 
-    fn reserve(&mut self, rows: usize) -> Result<(), OutOfCacheMemory> {
-        let more = (self.committed.len() + rows).saturating_sub(self.reserved);
+    fn reserve(&mut self, certain: usize, nodes: usize) -> Result<(), OutOfCacheMemory> {
+        let more = (self.committed.len() + certain + nodes).saturating_sub(self.reserved);
         if self.memory.used.load(Ordering::Relaxed).saturating_add(more) > self.memory.total {
             return Err(OutOfCacheMemory);
         }
@@ -141,7 +141,7 @@ impl Cache for HashCache {
         let mut fork = Self::new(Arc::clone(&self.memory), capacity, self.snapshot_every);
         // Shared rows are free in pages of eight; the rest only where there is memory.
         let whole = len / 8 * 8;
-        let len = if fork.reserve(len - whole).is_ok() { len } else { whole };
+        let len = if fork.reserve(len - whole, 0).is_ok() { len } else { whole };
         fork.committed = self.committed[..len].to_vec();
         fork.reserved = fork.reserved.max(len);
         fork.memory.used.fetch_add(fork.reserved - (len - whole), Ordering::Relaxed);
