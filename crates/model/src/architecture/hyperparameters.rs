@@ -743,18 +743,6 @@ impl<'a> Hyperparameters<'a> {
         Ok(Experts { routing, shared: self.shared_experts(experts.expert)?, ..experts })
     }
 
-    /// Takes the last layers of a GGUF file away that predict tokens further ahead: drafts do that.
-    pub(super) fn drop_layers_that_look_ahead(
-        &self,
-        architecture: &mut Architecture,
-    ) -> Result<(), LoadError> {
-        if self.is_gguf() {
-            let ahead = self.number("nextn_predict_layers")?.unwrap_or(0);
-            architecture.layers.truncate(architecture.layers.len().saturating_sub(ahead).max(1));
-        }
-        Ok(())
-    }
-
     /// Width of an expert: that of a network, where files give no other.
     pub(super) fn expert_width(&self) -> Result<usize, LoadError> {
         match self.optional_count("expert_feed_forward_length")? {

@@ -50,7 +50,13 @@ impl Architecture {
         };
         let name = names(family).iter().copied().find(|known| *known == name).unwrap_or_default();
         let layout = if is_gguf { family.layout.of_gguf() } else { family.layout };
-        let architecture = (family.describe)(&Hyperparameters::new(files, name, &layout))?;
+        let hyperparameters = Hyperparameters::new(files, name, &layout);
+        let mut architecture = (family.describe)(&hyperparameters)?;
+        if is_gguf {
+            // The last layers of some files predict tokens further ahead: drafts do that.
+            let ahead = hyperparameters.number("nextn_predict_layers")?.unwrap_or(0);
+            architecture.layers.truncate(architecture.layers.len().saturating_sub(ahead).max(1));
+        }
         Ok((architecture, layout))
     }
 }

@@ -79,7 +79,6 @@ pub(super) fn describe(model: &Hyperparameters<'_>, scores: RouterScores) -> Res
     };
     let dense = model.gated_mlp(Activation::Silu)?;
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;
-    model.drop_layers_that_look_ahead(&mut architecture)?;
     if model.optional_count("expert_count")?.is_some() {
         let kinds = model.names("mlp_layer_types")?;
         let first = model.number("leading_dense_block_count")?.unwrap_or(0);

@@ -25,7 +25,6 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let dense = model.gated_mlp(Activation::Silu)?;
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;
-    model.drop_layers_that_look_ahead(&mut architecture)?;
     let dense_layers = model.number("leading_dense_block_count")?.unwrap_or(0);
     architecture.sparse(&model.deepseek_experts(RouterScores::Sigmoid)?, |index| index >= dense_layers);
     Ok(architecture)

@@ -68,7 +68,6 @@ fn describe(model: &Hyperparameters<'_>, interleaved: bool) -> Result<Architectu
     let gate = RecurrenceGate { norm_groups: Some(recurrence.heads), ..gate };
     let recurrence = Recurrence { interleaved, gate, ..recurrence };
     architecture.replace_attention(&model.attention_layers(ATTENTION_EVERY)?, &recurrence.into());
-    model.drop_layers_that_look_ahead(&mut architecture)?;
     if is_sparse {
         let experts = model.experts(size, model.flag("expert_weights_norm")?.unwrap_or(true))?;
         let mlp = Mlp { size: model.count("expert_shared_feed_forward_length")?, ..experts.expert };
