@@ -7,7 +7,7 @@ use crate::chat_template::{ChatTemplate, ChatTemplateError};
 use crate::checkpoint::Checkpoint;
 use crate::gguf::{GgufFile, TensorInfo};
 use crate::load_error::LoadError;
-use crate::stored_tensor::{StoredTensor, TensorListing};
+use crate::stored_tensor::{StoredBytes, StoredTensor, TensorListing};
 use crate::tokenizer::{Tokenizer, TokenizerError};
 
 /// The files of a model: its hyperparameters and tensors.
@@ -136,7 +136,7 @@ impl<'a> ModelFiles<'a> {
                         weight_type: tensor.info.weight_type,
                         rows: tensor.rows(),
                         columns: tensor.columns(),
-                        bytes: tensor.bytes,
+                        bytes: StoredBytes::Mapped(tensor.bytes),
                         name,
                     })
                 }

@@ -1,6 +1,10 @@
 //! Tensors as they lie in files.
 
+use std::borrow::Cow;
+
 use lookahead_kernels::WeightType;
+
+use crate::checkpoint::Float8;
 
 /// What there is to know of a tensor without its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,5 +27,24 @@ pub(crate) struct StoredTensor<'a> {
     pub(crate) weight_type: WeightType,
     pub(crate) rows: usize,
     pub(crate) columns: usize,
-    pub(crate) bytes: &'a [u8],
+    pub(crate) bytes: StoredBytes<'a>,
+}
+
+/// The weights of a tensor.
+#[derive(Clone, Debug)]
+pub(crate) enum StoredBytes<'a> {
+    /// As they are.
+    Mapped(&'a [u8]),
+    /// With scales that are still to be multiplied in.
+    Scaled(Float8<'a>),
+}
+
+impl<'a> StoredBytes<'a> {
+    /// The bytes of the weights.
+    pub(crate) fn read(&self) -> Cow<'a, [u8]> {
+        match self {
+            Self::Mapped(bytes) => Cow::Borrowed(bytes),
+            Self::Scaled(weights) => Cow::Owned(weights.to_bytes()),
+        }
+    }
 }

@@ -383,7 +383,7 @@ impl<'a> Hyperparameters<'a> {
                 let number = self.files.find(self.layout, &tensor)?.filter(|stored| stored.columns == 1);
                 let number = number.map(|stored| {
                     let mut number = [0.0];
-                    dequantize_row(stored.weight_type, stored.bytes, &mut number);
+                    dequantize_row(stored.weight_type, &stored.bytes.read(), &mut number);
                     number[0]
                 });
                 let tensor = self.files.name_of(self.layout, &tensor);

@@ -75,7 +75,7 @@ pub enum CheckpointError {
         tensor: String,
     },
     /// A tensor's values are of a type that is not supported.
-    #[error("{file}: tensor {tensor}: type {found} is not supported; supported: F32, F16, BF16")]
+    #[error("{file}: tensor {tensor}: type {found} is not supported; supported: F32, F16, BF16, F8_E4M3")]
     Type {
         /// The file.
         file: String,
@@ -83,6 +83,23 @@ pub enum CheckpointError {
         tensor: String,
         /// Its type.
         found: String,
+    },
+    /// Weights of eight bits have no scales, or not as many as blocks.
+    #[error(
+        "{file}: tensor {tensor}: {} x {} weights in blocks of {} x {} with {} x {} scales",
+        weights[0], weights[1], block[0], block[1], found[0], found[1]
+    )]
+    Scales {
+        /// The file.
+        file: String,
+        /// The tensor.
+        tensor: String,
+        /// Its rows and columns.
+        weights: [usize; 2],
+        /// Rows and columns of a block.
+        block: [usize; 2],
+        /// Rows and columns of the scales.
+        found: [usize; 2],
     },
     /// A field of `config.json` is missing, or not what it should be.
     #[error("{file}: {field}: expected {expected}, found {found}")]

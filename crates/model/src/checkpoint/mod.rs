@@ -5,6 +5,7 @@
 
 mod error;
 mod files;
+mod float8;
 mod shard;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -16,6 +17,8 @@ use serde_json::{Map, Value};
 
 pub use self::error::CheckpointError;
 use self::files::{CONFIG, INDEX, SINGLE, display};
+pub(crate) use self::float8::Float8;
+use self::float8::SCALES;
 use self::shard::Shard;
 
 use crate::stored_tensor::{StoredTensor, TensorListing};
@@ -29,6 +32,9 @@ pub struct Checkpoint {
     /// Where each tensor is: the shard.
     tensors: BTreeMap<String, usize>,
 }
+
+/// The field of `config.json` that says how weights were quantized.
+const QUANTIZATION: &str = "quantization_config";
 
 /// `model.safetensors.index.json`
 #[derive(Deserialize)]
@@ -139,12 +145,60 @@ impl Checkpoint {
 
     /// The first of the tensors called `names` that is there.
     pub(crate) fn find(&self, names: &[String]) -> Result<Option<StoredTensor<'_>>, CheckpointError> {
-        for name in names {
-            if let Some(&shard) = self.tensors.get(name) {
-                return self.shards[shard].tensor(name).map(Some);
-            }
+        let name = names.iter().find(|name| self.tensors.contains_key(*name));
+        name.map(|name| self.tensor(name, || self.scales(name))).transpose()
+    }
+
+    fn tensor<'a>(
+        &'a self,
+        name: &str,
+        scales: impl FnOnce() -> Result<(StoredTensor<'a>, [usize; 2]), CheckpointError>,
+    ) -> Result<StoredTensor<'a>, CheckpointError> {
+        match self.tensors.get(name) {
+            Some(&shard) => self.shards[shard].tensor(name, scales),
+            None => Err(CheckpointError::MissingTensor { file: self.name(), tensor: name.to_owned() }),
         }
-        Ok(None)
+    }
+
+    /// The scales of the weights `name`, and how many rows and columns each is for.
+    fn scales(&self, name: &str) -> Result<(StoredTensor<'_>, [usize; 2]), CheckpointError> {
+        /// Where `config.json` does not say: that of DeepSeek V3.
+        const BLOCK: [usize; 2] = [128, 128];
+        let [usual, other] = SCALES.map(|suffix| format!("{name}{suffix}"));
+        let scales = if self.tensors.contains_key(&other) { other } else { usual };
+        let missing = || Err(CheckpointError::MissingTensor { file: self.name(), tensor: scales.clone() });
+        let scales = self.tensor(&scales, missing)?;
+        let block = self.quantization().and_then(|fields| fields.get("weight_block_size")?.as_array());
+        let length =
+            |value: &Value| value.as_u64().filter(|&length| length > 0).map(|length| length as usize);
+        let block = match block.map(|lengths| lengths.iter().map(length).collect::<Option<Vec<_>>>()) {
+            None => BLOCK,
+            Some(lengths) => lengths
+                .and_then(|lengths| lengths.try_into().ok())
+                .ok_or_else(|| self.invalid_field(QUANTIZATION, "rows and columns of a block"))?,
+        };
+        Ok((scales, block))
+    }
+
+    /// How the weights were quantized, if they were.
+    fn quantization(&self) -> Option<&Map<String, Value>> {
+        self.field(QUANTIZATION)?.as_object()
+    }
+
+    /// Weights that some tool packed in a form of its own.
+    ///
+    /// # Errors
+    /// If there are such.
+    pub(crate) fn check_quantization(&self) -> Result<(), CheckpointError> {
+        let Some(fields) = self.quantization() else { return Ok(()) };
+        let text = |field: &str| fields.get(field).and_then(Value::as_str);
+        match (text("quant_method"), text("format")) {
+            (Some("fp8"), _) | (Some("compressed-tensors"), Some("float-quantized")) => Ok(()),
+            _ => Err(self.invalid_field(
+                QUANTIZATION,
+                "weights in F32, F16, BF16 or FP8 (take the model as a GGUF file, or its checkpoint as it was before)",
+            )),
+        }
     }
 
     pub(crate) fn tensors(&self) -> impl Iterator<Item = TensorListing> {
@@ -164,7 +218,12 @@ impl Checkpoint {
 /// The part for texts of a model that reads images as well.
 fn text_config(mut config: Map<String, Value>) -> Map<String, Value> {
     match config.remove("text_config") {
-        Some(Value::Object(text)) => text,
+        Some(Value::Object(mut text)) => {
+            if let Some(quantization) = config.remove(QUANTIZATION) {
+                text.insert(QUANTIZATION.to_owned(), quantization);
+            }
+            text
+        }
         _ => config,
     }
 }
@@ -251,7 +310,7 @@ mod tests {
         assert_eq!(checkpoint.model_type().unwrap(), "gemma3_text");
         let found = checkpoint.find(&["x".to_owned(), "a.weight".to_owned()]).unwrap().unwrap();
         assert_eq!(
-            (found.name.as_str(), found.rows, found.columns, found.bytes.len()),
+            (found.name.as_str(), found.rows, found.columns, found.bytes.read().len()),
             ("a.weight", 2, 4, 32)
         );
         let error = checkpoint.find(&["b.weight".to_owned()]).unwrap_err().to_string();

@@ -9,8 +9,9 @@ use safetensors::{Dtype, SafeTensors};
 
 use super::error::CheckpointError;
 use super::files::display;
+use super::float8::Float8;
 use crate::mapped_file::Source;
-use crate::stored_tensor::{StoredTensor, TensorListing};
+use crate::stored_tensor::{StoredBytes, StoredTensor, TensorListing};
 
 /// A safetensors file: where its tensors lie.
 pub(super) struct Shard {
@@ -58,14 +59,33 @@ impl Shard {
         })
     }
 
-    /// The tensor, whose last dimension is a row.
-    pub(super) fn tensor(&self, name: &str) -> Result<StoredTensor<'_>, CheckpointError> {
+    /// The tensor, whose last dimension is a row. Weights of eight bits take the scales and the size of a block that `scales` gives.
+    pub(super) fn tensor<'a>(
+        &'a self,
+        name: &str,
+        scales: impl FnOnce() -> Result<(StoredTensor<'a>, [usize; 2]), CheckpointError>,
+    ) -> Result<StoredTensor<'a>, CheckpointError> {
         let missing = || CheckpointError::MissingTensor { file: self.file.clone(), tensor: name.to_owned() };
         let entry = self.tensors.get(name).ok_or_else(missing)?;
-        let weight_type = match entry.dtype {
-            Dtype::F32 => WeightType::F32,
-            Dtype::F16 => WeightType::F16,
-            Dtype::BF16 => WeightType::Bf16,
+        let columns = entry.shape.last().copied().unwrap_or(1);
+        let rows = entry.shape.iter().rev().skip(1).product();
+        let bytes = &self.source.bytes()[entry.bytes.clone()];
+        let (weight_type, bytes) = match entry.dtype {
+            Dtype::F32 => (WeightType::F32, StoredBytes::Mapped(bytes)),
+            Dtype::F16 => (WeightType::F16, StoredBytes::Mapped(bytes)),
+            Dtype::BF16 => (WeightType::Bf16, StoredBytes::Mapped(bytes)),
+            Dtype::F8_E4M3 => {
+                let (scales, block) = scales()?;
+                let scaled = Float8::new(bytes, [rows, columns], &scales, block);
+                let scaled = scaled.ok_or_else(|| CheckpointError::Scales {
+                    file: self.file.clone(),
+                    tensor: name.to_owned(),
+                    weights: [rows, columns],
+                    block,
+                    found: [scales.rows, scales.columns],
+                })?;
+                (Float8::WEIGHT_TYPE, StoredBytes::Scaled(scaled))
+            }
             other => {
                 return Err(CheckpointError::Type {
                     file: self.file.clone(),
@@ -74,9 +94,6 @@ impl Shard {
                 });
             }
         };
-        let columns = entry.shape.last().copied().unwrap_or(1);
-        let rows = entry.shape.iter().rev().skip(1).product();
-        let bytes = &self.source.bytes()[entry.bytes.clone()];
         Ok(StoredTensor { name: name.to_owned(), weight_type, rows, columns, bytes })
     }
 

@@ -28,6 +28,9 @@ pub(crate) fn load(
     kernels: &Kernels,
     quantize: Option<WeightType>,
 ) -> Result<Weights, LoadError> {
+    if let ModelFiles::Checkpoint(checkpoint) = files {
+        checkpoint.check_quantization()?;
+    }
     let (source, packer) = (Source::new(files, layout), Packer::new(kernels, quantize));
     Loader { source, packer, hidden: architecture.hidden_size }.weights(architecture)
 }

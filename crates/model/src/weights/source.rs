@@ -94,10 +94,11 @@ impl<'a> Source<'a> {
         };
         self.check_shape(&stored, expected)?;
         let StoredTensor { name, weight_type, bytes, .. } = stored;
+        let bytes = bytes.read();
         let bytes = if is_transposed {
-            Cow::Owned(transpose(bytes, expected, weight_type.block_bytes()))
+            Cow::Owned(transpose(&bytes, expected, weight_type.block_bytes()))
         } else {
-            Cow::Borrowed(bytes)
+            bytes
         };
         Ok(Rows { name, role: part.role(), weight_type, columns, bytes })
     }
@@ -162,12 +163,13 @@ impl<'a> Source<'a> {
         // Some checkpoints carry tables that their code computes anew, and the mask of attention.
         const COMPUTED: [&str; 4] =
             [".rotary_emb.inv_freq", ".attn.bias", ".attn.masked_bias", ".attention.bias"];
-        // Numbers that the architecture has taken.
-        const TAKEN: &str = ".act_fn.";
+        // Numbers that the architecture has taken; scales that were read with their weights, and those of activations, which the engine
+        // chooses itself.
+        const TAKEN: [&str; 4] = [".act_fn.", ".weight_scale", ".activation_scale", ".input_scale"];
         let mut unused = self.files.tensor_names();
         unused.retain(|tensor| {
             !self.used.contains(*tensor)
-                && !tensor.contains(TAKEN)
+                && !TAKEN.iter().any(|part| tensor.contains(part))
                 && !COMPUTED.iter().any(|suffix| tensor.ends_with(suffix))
         });
         for tensor in unused.iter().take(MOST_TOLD) {
@@ -194,7 +196,7 @@ impl<'a> Source<'a> {
         let [_, len] = shape;
         let mut values = vec![0.0; shape[0] * len];
         let row_bytes = stored.weight_type.row_bytes(len).unwrap_or(0);
-        for (row, bytes) in values.chunks_exact_mut(len).zip(stored.bytes.chunks_exact(row_bytes)) {
+        for (row, bytes) in values.chunks_exact_mut(len).zip(stored.bytes.read().chunks_exact(row_bytes)) {
             dequantize_row(stored.weight_type, bytes, row);
         }
         Ok(values)
