@@ -104,7 +104,7 @@ impl Transformer<'_> {
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
         for (block, weights) in blocks.zip(weights.layers.iter().flatten()) {
             residual.read(block.input, weights.norm.as_ref(), weights.mixer.input_codes(), input);
-            let out = residual.result(block.input, weights.post_norm.as_ref(), weights.scale);
+            let out = residual.result(block.input, weights);
             match (&block.mixer, &weights.mixer) {
                 (Mixer::Attention(spec), MixerWeights::Attention(weights)) => {
                     let rope = spec.rope.map(|rope| &ropes[rope]);

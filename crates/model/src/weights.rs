@@ -8,6 +8,7 @@ mod source;
 
 pub(crate) use self::loader::load;
 pub(crate) use self::parts::{
-    AttentionWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights, MlpWeights,
-    NormWeights, PerLayerInputsWeights, PerLayerWeights, RecurrenceWeights, ScanWeights, Series, Weights,
+    AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights,
+    MlpWeights, NormWeights, PerLayerInputsWeights, PerLayerWeights, RecurrenceWeights, ScanWeights, Series,
+    Weights,
 };

@@ -44,9 +44,19 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("rope.freq_base", &["rope_theta", "rotary_emb_base"]),
     ("rope.dimension_count", &["rotary_dim"]),
     ("expert_count", &["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"]),
-    ("expert_used_count", &["num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k"]),
+    (
+        "expert_used_count",
+        &["num_experts_per_tok", "num_experts_per_token", "moe_topk", "moe_k", "top_k_experts"],
+    ),
     ("expert_feed_forward_length", &["moe_intermediate_size"]),
-    ("expert_shared_feed_forward_length", &["shared_expert_intermediate_size", "shared_intermediate_size"]),
+    (
+        "expert_shared_feed_forward_length",
+        &[
+            "shared_expert_intermediate_size",
+            "shared_intermediate_size",
+            "moe_shared_expert_intermediate_size",
+        ],
+    ),
     (
         "expert_shared_count",
         &["n_shared_experts", "num_shared_experts", "moe_num_shared_experts", "num_shared_expert"],
@@ -331,11 +341,16 @@ impl<'a> Hyperparameters<'a> {
         }
     }
 
-    /// Whether a field of `config.json`, a number or a list of them, is 1 or is not there.
-    pub(super) fn is_one(&self, name: &str) -> bool {
-        let is_one = |value: &Value| value.as_f64() == Some(1.0);
-        let Some(value) = self.field(name) else { return true };
-        value.as_array().map_or_else(|| is_one(value), |values| values.iter().all(is_one))
+    /// A list of positive factors, from `config.json` alone; all are 1 if it is not there.
+    pub(super) fn factors<const N: usize>(&self, name: &str) -> Result<[f32; N], LoadError> {
+        let Some(value) = self.field(name) else { return Ok([1.0; N]) };
+        let values: Vec<f32> =
+            value.as_array().into_iter().flatten().filter_map(|value| Some(value.as_f64()? as f32)).collect();
+        let factors = values
+            .try_into()
+            .ok()
+            .filter(|factors: &[f32; N]| factors.iter().all(|factor| factor.is_finite() && *factor > 0.0));
+        factors.ok_or_else(|| self.invalid(name, "a positive number for each part"))
     }
 
     /// Tokens that a convolution sees.
@@ -713,7 +728,7 @@ impl<'a> Hyperparameters<'a> {
             scale: 1.0,
             weighs_inputs: false,
         };
-        Ok(Experts { count, active, expert, routing, shared: None })
+        Ok(Experts { count, active, expert, routing, learned_scales: false, shared: None })
     }
 
     /// A mixture of gated experts in the manner of DeepSeek, beside as many shared ones as the files say: chosen by probability, or
@@ -789,6 +804,7 @@ impl<'a> Hyperparameters<'a> {
             embedding: Embedding { scale: 1.0, first_position: None, norm: false, per_layer: None },
             ropes,
             layers,
+            output_factors: Vec::new(),
             residual_scale: 1.0,
             logit_scale: 1.0,
             logit_cap: None,

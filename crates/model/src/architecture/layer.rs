@@ -18,6 +18,9 @@ pub struct Block {
     pub input: Input,
     /// Whether the result is normalised before it is added.
     pub post_norm: bool,
+    /// Whether the results of the two blocks that stand side by side are added up and their sum is normalised before it is added. Both
+    /// say so.
+    pub joint_norm: bool,
     /// Whether the residual stream is multiplied with a learned factor behind it.
     pub scaled: bool,
 }
@@ -65,7 +68,13 @@ pub enum Wiring {
 impl Layer {
     /// A layer of these mixers.
     pub fn new(mixers: impl IntoIterator<Item = Mixer>, wiring: Wiring) -> Self {
-        let block = |mixer| Block { mixer, input: Input::Normalised, post_norm: false, scaled: false };
+        let block = |mixer| Block {
+            mixer,
+            input: Input::Normalised,
+            post_norm: false,
+            joint_norm: false,
+            scaled: false,
+        };
         let mut layer = Self { blocks: mixers.into_iter().map(block).collect() };
         layer.wire(wiring);
         layer
@@ -582,6 +591,9 @@ pub struct Experts {
     pub expert: Mlp,
     /// How they are chosen and weighed.
     pub routing: Routing,
+    /// Whether there are learned factors: on each feature that the router sees, on each feature that experts see, and on what each expert
+    /// makes of it. The block's norm has no weights then.
+    pub learned_scales: bool,
     /// A network that every token takes.
     pub shared: Option<SharedExpert>,
 }

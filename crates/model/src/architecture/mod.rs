@@ -16,7 +16,7 @@ pub use self::layer::{
     LatentAttention, Layer, MOST_TAPS, Mixer, Mlp, PerLayer, QkNorm, QueryScale, Recurrence, RecurrenceGate,
     RecurrentShape, RouterScores, Routing, SelectiveScan, SharedExpert, State, UpdateRule, Wiring,
 };
-pub use self::model::{Architecture, Embedding, Norm, NormKind};
+pub use self::model::{Architecture, Embedding, Norm, NormKind, OutputFactor};
 pub use self::rope::{Rope, RopeFactors};
 
 use self::family::Family;

@@ -1,5 +1,7 @@
 //! What a decoder-only model consists of: embedding, layers, norm, output head.
 
+use std::ops::Range;
+
 use lookahead_kernels::{KvType, Window};
 
 use super::layer::{Attention, Experts, LatentAttention, Layer, Mixer, RecurrentShape, State, Wiring};
@@ -22,12 +24,25 @@ pub struct Architecture {
     pub ropes: Vec<Rope>,
     /// First to last.
     pub layers: Vec<Layer>,
+    /// Factors on what matrices of layers make, where files do not have them in the weights.
+    pub output_factors: Vec<OutputFactor>,
     /// Factor on what blocks add to the residual stream.
     pub residual_scale: f32,
     /// Factor on logits.
     pub logit_scale: f32,
     /// Bends logits so that they stay within it: `cap * tanh(logit / cap)`.
     pub logit_cap: Option<f32>,
+}
+
+/// A factor on what some rows of a matrix make, the same in each layer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputFactor {
+    /// The matrix, by the name that GGUF files have for it in a layer.
+    pub part: &'static str,
+    /// Its rows.
+    pub rows: Range<usize>,
+    /// The factor.
+    pub factor: f32,
 }
 
 /// What enters the first layer.

@@ -39,14 +39,12 @@ pub(crate) enum FusedQkv {
     ByGroup,
 }
 
-/// How what there is of each expert, or of each head, is stored.
+/// How experts lie in a tensor for all of them, one behind the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stacking {
-    /// In tensors of their own.
-    Apart,
-    /// In one tensor, one behind the other.
+    /// Matrices have a row for each output, gates in front of ups.
     Rows,
-    /// The same, where matrices have a column for each output, gates and ups in turn.
+    /// Matrices have a column for each output, gates and ups in turn.
     Columns,
     /// The same, gates in front of ups.
     HalvedColumns,
@@ -67,7 +65,7 @@ pub(crate) struct Layout {
     pub(crate) transposed: bool,
     /// An output head of so many rows is used with rows of unit length.
     pub(crate) unit_head_rows: Option<usize>,
-    /// How the matrices of experts are stored, and norms of heads that have one each.
+    /// How the matrices of experts lie in a tensor for all, where they have none of their own.
     pub(crate) stacking: Stacking,
     /// How fast a state decays, of the number that is stored for it.
     pub(crate) decay_rate: fn(f32) -> f32,
@@ -83,14 +81,14 @@ impl Layout {
             norms_minus_one: false,
             transposed: false,
             unit_head_rows: None,
-            stacking: Stacking::Apart,
+            stacking: Stacking::Rows,
             decay_rate: |logarithm| libm::exp(f64::from(logarithm)) as f32,
         }
     }
 
     /// How the family's GGUF files store tensors: all but the aliases is the same for all families.
     pub(crate) fn of_gguf(self) -> Self {
-        Self { aliases: self.aliases, stacking: Stacking::Rows, decay_rate: f32::abs, ..Self::new(&[]) }
+        Self { aliases: self.aliases, decay_rate: f32::abs, ..Self::new(&[]) }
     }
 
     /// The name itself, after its alias if it has one.
@@ -109,7 +107,9 @@ impl Layout {
         let TensorName { layer, part, index, kind } = *name;
         let full = self.names.iter().find_map(|names| {
             let table = if layer.is_some() { names.layer } else { names.model };
-            let theirs = table.iter().find(|(ours, _)| *ours == part)?.1;
+            let is_asked =
+                |(ours, theirs): &&(&str, &str)| *ours == part && theirs.contains("{}") == index.is_some();
+            let theirs = table.iter().find(is_asked)?.1;
             let theirs = index.map_or(theirs.to_owned(), |index| theirs.replace("{}", &index.to_string()));
             let theirs = match (theirs.strip_prefix('='), kind) {
                 (Some(whole), "weight" | "") => whole.to_owned(),
@@ -135,7 +135,8 @@ pub(crate) struct Names {
     pub(crate) model: &'static [(&'static str, &'static str)],
     /// What stands before a layer's number.
     pub(crate) layers: &'static str,
-    /// Of tensors in layers. Experts' have `{}` for their number. A name behind `=` is that of the weight as it is, and
+    /// Of tensors in layers. Those of one expert, or of one head, have `{}` for its number; a part may have such a name and one for a tensor of
+    /// all. A name behind `=` is that of the weight as it is, and
     /// that of the bias with `_bias` behind it.
     pub(crate) layer: &'static [(&'static str, &'static str)],
 }
@@ -162,6 +163,8 @@ pub(crate) const LLAMA: Names = Names {
         ("ffn_gate_exps", "mlp.experts.{}.gate_proj"),
         ("ffn_up_exps", "mlp.experts.{}.up_proj"),
         ("ffn_down_exps", "mlp.experts.{}.down_proj"),
+        ("ffn_gate_up_exps", "=mlp.experts.gate_up_proj"),
+        ("ffn_down_exps", "=mlp.experts.down_proj"),
         ("ffn_gate_inp_shexp", "mlp.shared_expert_gate"),
         ("ffn_gate_shexp", "mlp.shared_expert.gate_proj"),
         ("ffn_up_shexp", "mlp.shared_expert.up_proj"),

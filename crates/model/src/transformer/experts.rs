@@ -24,7 +24,8 @@ pub(super) struct ExpertsBuffers {
     shared_gates: Vec<f32>,
 }
 
-/// `out = sum of weight * expert(input)` over each token's experts, or of `expert(weight * input)`, plus the shared expert.
+/// `out = sum of weight * expert(input)` over each token's experts, or of `expert(weight * input)`, plus the shared expert. Where there are
+/// learned scales, it is `weight * scale * expert(scales * input)`.
 pub(super) fn run_experts(
     kernels: &Kernels,
     spec: &Experts,
@@ -44,14 +45,18 @@ pub(super) fn run_experts(
     for routes in routes.choose(spec, &weights.choice_bias, scores).chunk_by(|a, b| a.expert == b.expert) {
         expert_input.compute(kernels, [routes.len(), columns], codes, [], columns, |index, [], row| {
             row.copy_from_slice(input.row(routes[index].token));
+            for (feature, scale) in row.iter_mut().zip(&weights.input_scales) {
+                *feature *= scale;
+            }
             if weighs_inputs {
                 scale(isa, row, routes[index].weight);
             }
         });
-        let expert = &weights.experts[routes[0].expert];
-        run_mlp(kernels, &spec.expert, expert, expert_input, hidden, result);
+        let expert = routes[0].expert;
+        let result_scale = weights.result_scales.get(expert).copied().unwrap_or(1.0);
+        run_mlp(kernels, &spec.expert, &weights.experts[expert], expert_input, hidden, result);
         for (route, result) in routes.iter().zip(result.chunks_exact(columns)) {
-            let weight = if weighs_inputs { 1.0 } else { route.weight };
+            let weight = if weighs_inputs { 1.0 } else { route.weight } * result_scale;
             add_scaled(isa, &mut out[route.token * columns..][..columns], result, weight);
         }
     }

@@ -4,7 +4,7 @@ use lookahead_kernels::{Activations, Kernels, Matrix, add, multiply};
 
 use crate::weights::{Linear, Series};
 
-/// Multiplies `input` with several matrices at once and adds their biases.
+/// Multiplies `input` with several matrices at once, the results with their factors, and adds their biases.
 pub(super) fn apply<const N: usize>(
     kernels: &Kernels,
     input: &Activations,
@@ -17,12 +17,19 @@ pub(super) fn apply<const N: usize>(
     let outputs: [(&Matrix, &mut [f32]); N] =
         products.each_mut().map(|(linear, out)| (&linear.matrix, out.as_mut_slice()));
     multiply(kernels, input, outputs);
-    for (linear, out) in products {
-        if let Some(bias) = &linear.bias {
-            kernels.for_each_row(tokens, bias.len(), [(out, bias.len())], |_, [row]| {
-                add(kernels.isa(), row, bias);
-            });
+    for (Linear { matrix, factors, bias }, out) in products {
+        if factors.is_none() && bias.is_none() {
+            continue;
         }
+        let rows = matrix.rows();
+        kernels.for_each_row(tokens, rows, [(out, rows)], |_, [row]| {
+            if let Some(factors) = factors {
+                row.iter_mut().zip(factors).for_each(|(output, factor)| *output *= factor);
+            }
+            if let Some(bias) = bias {
+                add(kernels.isa(), row, bias);
+            }
+        });
     }
 }
 

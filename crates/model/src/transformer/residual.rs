@@ -8,7 +8,7 @@ use lookahead_kernels::{Activations, InputCodes, Isa, Kernels, add, add_scaled, 
 
 use super::norm::{normalise, normalise_to};
 use crate::architecture::{Architecture, Input};
-use crate::weights::NormWeights;
+use crate::weights::{BlockWeights, NormWeights};
 
 /// Memory of a stream, kept for the next pass.
 #[derive(Debug, Default)]
@@ -27,6 +27,8 @@ pub(super) struct Residual<'a> {
     /// How many of the results are still to be added, and how each is normalised before.
     pending: usize,
     post_norms: [Option<&'a NormWeights>; 2],
+    /// How their sum is.
+    joint_norm: Option<&'a NormWeights>,
     /// Factor on the stream behind them.
     scale: f32,
     /// The norm of the last block's input.
@@ -48,6 +50,7 @@ impl<'a> Residual<'a> {
             buffers,
             pending: 0,
             post_norms: [None; 2],
+            joint_norm: None,
             scale: 1.0,
             last_norm: None,
         }
@@ -74,17 +77,12 @@ impl<'a> Residual<'a> {
         }
     }
 
-    /// Where a block's result goes; `post_norm` is how it is normalised before it is added, `scale` a factor on the stream behind it.
-    pub(super) fn result(
-        &mut self,
-        input: Input,
-        post_norm: Option<&'a NormWeights>,
-        scale: f32,
-    ) -> &mut Vec<f32> {
-        self.scale = scale;
+    /// Where the result of a block with this input and these weights goes.
+    pub(super) fn result(&mut self, input: Input, weights: &'a BlockWeights) -> &mut Vec<f32> {
+        (self.scale, self.joint_norm) = (weights.scale, weights.joint_norm.as_ref());
         let place = usize::from(input.is_beside());
         self.pending = place + 1;
-        self.post_norms[place] = post_norm;
+        self.post_norms[place] = weights.post_norm.as_ref();
         &mut self.buffers.results[place]
     }
 
@@ -105,9 +103,11 @@ impl<'a> Residual<'a> {
         }
     }
 
-    /// `stream += post_norm(result)` for the results of the blocks before, `stream *= scale`, then `to = norm(stream)`.
+    /// `stream += post_norm(result)` for the results of the blocks before, or `stream += joint_norm(sum of post_norm(result))`, then
+    /// `stream *= scale`, then `to = norm(stream)`.
     fn add_and_normalise(&mut self, codes: InputCodes, to: &mut Activations) {
-        let Self { kernels, architecture, pending, post_norms, scale: factor, last_norm, .. } = *self;
+        let Self { kernels, architecture, pending, post_norms, joint_norm, scale: factor, last_norm, .. } =
+            *self;
         let (isa, hidden) = (kernels.isa(), architecture.hidden_size);
         let ResidualBuffers { stream, results: [first, second] } = &mut *self.buffers;
         let shape = [stream.len() / hidden, hidden];
@@ -115,13 +115,19 @@ impl<'a> Residual<'a> {
         let second = if pending > 1 { (&mut second[..], hidden) } else { (&mut [][..], 0) };
         let sources = [(&mut stream[..], hidden), first, second];
         to.compute(kernels, shape, codes, sources, 3 * hidden, |_, [stream, first, second], row| {
-            for (result, post_norm) in [first, second].into_iter().zip(post_norms) {
-                if !result.is_empty() {
-                    if let Some(norm) = post_norm {
-                        normalise(isa, architecture.norm, norm, result);
-                    }
-                    add_result(isa, architecture.residual_scale, stream, result);
+            let mut results = [first, second];
+            for (result, post_norm) in results.iter_mut().zip(post_norms) {
+                if let Some(norm) = post_norm.filter(|_| !result.is_empty()) {
+                    normalise(isa, architecture.norm, norm, result);
                 }
+            }
+            if let (Some(norm), [first, second]) = (joint_norm, &mut results) {
+                add(isa, first, second);
+                normalise(isa, architecture.norm, norm, first);
+                *second = &mut [];
+            }
+            for result in results.into_iter().filter(|result| !result.is_empty()) {
+                add_result(isa, architecture.residual_scale, stream, result);
             }
             if factor != 1.0 {
                 scale(isa, stream, factor);

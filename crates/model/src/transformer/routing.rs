@@ -140,7 +140,7 @@ mod tests {
         outputs: &[f32],
     ) -> Vec<(usize, f32)> {
         let expert = Mlp { size: 1, activation: Activation::Silu, gated: true };
-        let spec = Experts { count, active, expert, routing, shared: None };
+        let spec = Experts { count, active, expert, routing, learned_scales: false, shared: None };
         let mut routes = Routes::default();
         let routes = routes.choose(&spec, bias, &mut outputs.to_vec()).to_vec();
         routes.iter().map(|route| (route.expert, route.weight)).collect()

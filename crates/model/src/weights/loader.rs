@@ -15,7 +15,7 @@ use super::source::{Part, Source};
 use crate::architecture::tensor_names::{FusedQkv, Layout, Stacking};
 use crate::architecture::{
     Architecture, Attention, AttentionGate, Block, Experts, GatedConvolution, KeysAndValues, LatentAttention,
-    Layer, Mixer, Mlp, QkNorm, Recurrence, RopeFactors, SelectiveScan, UpdateRule,
+    Layer, Mixer, Mlp, OutputFactor, QkNorm, Recurrence, RopeFactors, SelectiveScan, UpdateRule,
 };
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
@@ -32,7 +32,8 @@ pub(crate) fn load(
         checkpoint.check_quantization()?;
     }
     let (source, packer) = (Source::new(files, layout), Packer::new(kernels, quantize));
-    Loader { source, packer, hidden: architecture.hidden_size }.weights(architecture)
+    let factors = &architecture.output_factors;
+    Loader { source, packer, hidden: architecture.hidden_size, factors }.weights(architecture)
 }
 
 struct Loader<'a> {
@@ -40,6 +41,8 @@ struct Loader<'a> {
     packer: Packer<'a>,
     /// Width of the residual stream.
     hidden: usize,
+    /// What matrices of layers make is multiplied with these.
+    factors: &'a [OutputFactor],
 }
 
 impl Loader<'_> {
@@ -106,19 +109,29 @@ impl Loader<'_> {
             }
         };
         let norms = match &block.mixer {
+            Mixer::Dense(_) if block.joint_norm => ["ffn_norm", "post_ffw_norm_1"],
+            Mixer::Experts(_) if block.joint_norm => ["pre_ffw_norm_2", "post_ffw_norm_2"],
             Mixer::Dense(_) | Mixer::Experts(_) => ["ffn_norm", "post_ffw_norm"],
             Mixer::PerLayer(_) => ["inp_norm", "post_norm"],
             _ => ["attn_norm", "post_attention_norm"],
         };
         let [norm, post_norm] = norms.map(|name| Part::of_layer(layer, name));
-        let norm = block.input.has_norm().then(|| self.norm(norm, hidden)).transpose()?;
+        let norm = match &block.mixer {
+            Mixer::Experts(experts) if experts.learned_scales => {
+                Some(NormWeights { weight: vec![1.0; hidden], bias: Vec::new() })
+            }
+            _ => block.input.has_norm().then(|| self.norm(norm, hidden)).transpose()?,
+        };
         let post_norm = block.post_norm.then(|| self.norm(post_norm, hidden)).transpose()?;
+        let joint_norm = (block.joint_norm && block.input.is_beside())
+            .then(|| self.norm(Part::of_layer(layer, "post_ffw_norm"), hidden))
+            .transpose()?;
         let scale = if block.scaled {
             self.source.vector(Part::of_layer(layer, "layer_output_scale"), 1)?[0]
         } else {
             1.0
         };
-        Ok(BlockWeights { norm, mixer, post_norm, scale })
+        Ok(BlockWeights { norm, mixer, post_norm, joint_norm, scale })
     }
 
     fn per_layer_inputs(
@@ -407,7 +420,6 @@ impl Loader<'_> {
         let &LatentAttention { heads, rank, plain_dim, value_dim, .. } = attention;
         let [both, keys, values] =
             ["attn_kv_b", "attn_k_b", "attn_v_b"].map(|name| Part::of_layer(layer, name));
-        let linear = |matrix| Linear { matrix, bias: None };
         let (mut key_up, mut value_up) = (Vec::with_capacity(heads), Vec::with_capacity(heads));
         if self.source.has(keys)? {
             let keys = self.source.rows(keys, Some(heads * rank), plain_dim)?;
@@ -415,8 +427,8 @@ impl Loader<'_> {
             for head in 0..heads {
                 let [keys_of_head, values_of_head] =
                     [rank, value_dim].map(|rows| head * rows..(head + 1) * rows);
-                key_up.push(linear(self.pack(&keys.select(&[keys_of_head]))?));
-                value_up.push(linear(self.pack(&values.select(&[values_of_head]))?));
+                key_up.push(self.pack(&keys.select(&[keys_of_head]))?.into());
+                value_up.push(self.pack(&values.select(&[values_of_head]))?.into());
             }
             return Ok((key_up, value_up));
         }
@@ -426,8 +438,8 @@ impl Loader<'_> {
             let start = head * of_head;
             let keys = start..start + plain_dim;
             let values = start + plain_dim..start + of_head;
-            key_up.push(linear(self.pack(&both.select(&[keys]).transposed())?));
-            value_up.push(linear(self.pack(&both.select(&[values]))?));
+            key_up.push(self.pack(&both.select(&[keys]).transposed())?.into());
+            value_up.push(self.pack(&both.select(&[values]))?.into());
         }
         Ok((key_up, value_up))
     }
@@ -469,7 +481,17 @@ impl Loader<'_> {
 
     fn experts(&mut self, layer: usize, experts: &Experts) -> Result<ExpertsWeights, LoadError> {
         let (hidden, count, size) = (self.hidden, experts.count, experts.expert.size);
-        let router = self.linear(Part::of_layer(layer, "ffn_gate_inp"), count, hidden)?;
+        let scales = experts.learned_scales;
+        let router = if scales {
+            self.scaled_router(layer, count)?
+        } else {
+            self.linear(Part::of_layer(layer, "ffn_gate_inp"), count, hidden)?
+        };
+        let (mut input_scales, mut result_scales) = (Vec::new(), Vec::new());
+        if scales {
+            input_scales = self.source.vector(Part::of_layer(layer, "pre_ffw_norm_2"), hidden)?;
+            result_scales = self.source.numbers(Part::of_layer(layer, "ffn_down_exps.scale"), "", count)?;
+        }
         let choice_bias = if experts.routing.bias {
             let part = Part::of_layer(layer, "exp_probs_b");
             self.source.bias(part, count)?.ok_or_else(|| self.source.missing_bias(part))?
@@ -481,9 +503,10 @@ impl Loader<'_> {
             (!biases[of].is_empty()).then(|| biases[of][expert * len..][..len].to_vec())
         };
         let weights = (0..count).map(|expert| {
-            let [gate, up, down] = self.expert_matrices(layer, [expert, count], size)?;
+            let MlpWeights { gate, up, down } =
+                self.expert_matrices(layer, [expert, count], &experts.expert)?;
             Ok(MlpWeights {
-                gate: Some(Linear { bias: bias(0, expert, size), ..gate }),
+                gate: gate.map(|gate| Linear { bias: bias(0, expert, size), ..gate }),
                 up: Linear { bias: bias(1, expert, size), ..up },
                 down: Linear { bias: bias(2, expert, hidden), ..down },
             })
@@ -497,17 +520,27 @@ impl Loader<'_> {
                 Some(SharedExpertWeights { mlp: self.mlp(layer, "_shexp", &shared.mlp)?, gate })
             }
         };
-        Ok(ExpertsWeights { router, choice_bias, experts: weights, shared })
+        Ok(ExpertsWeights { router, choice_bias, input_scales, result_scales, experts: weights, shared })
     }
 
-    /// One expert's gate, up and down.
+    /// A router with the factors on what it sees in its weights. With them goes one that takes the length of what it sees to 1.
+    fn scaled_router(&mut self, layer: usize, count: usize) -> Result<Linear, LoadError> {
+        let hidden = self.hidden;
+        let scales = self.source.numbers(Part::of_layer(layer, "ffn_gate_inp.scale"), "", hidden)?;
+        let to_unit_length = 1.0 / (hidden as f32).sqrt();
+        let scales: Vec<f32> = scales.iter().map(|scale| scale * to_unit_length).collect();
+        let stored = self.source.rows(Part::of_layer(layer, "ffn_gate_inp"), Some(count), hidden)?;
+        Ok(self.pack(&stored.with_scaled_columns(&scales))?.into())
+    }
+
+    /// One expert without its biases.
     fn expert_matrices(
         &mut self,
         layer: usize,
         [expert, count]: [usize; 2],
-        size: usize,
-    ) -> Result<[Linear; 3], LoadError> {
-        let hidden = self.hidden;
+        mlp: &Mlp,
+    ) -> Result<MlpWeights, LoadError> {
+        let (hidden, size) = (self.hidden, mlp.size);
         let both = "ffn_gate_up_exps";
         let stacking = self.source.layout().stacking;
         if matches!(stacking, Stacking::Columns | Stacking::HalvedColumns) {
@@ -518,20 +551,24 @@ impl Loader<'_> {
                 Stacking::HalvedColumns => [0..size, size..2 * size].map(|rows| vec![rows]),
                 _ => [every_second(0), every_second(1)],
             };
-            return Ok([
-                Linear { matrix: self.pack(&gate_up.select(&gates))?, bias: None },
-                Linear { matrix: self.pack(&gate_up.select(&ups))?, bias: None },
-                Linear { matrix: self.pack(&down)?, bias: None },
-            ]);
+            return Ok(MlpWeights {
+                gate: Some(self.pack(&gate_up.select(&gates))?.into()),
+                up: self.pack(&gate_up.select(&ups))?.into(),
+                down: self.pack(&down)?.into(),
+            });
         }
-        let [gate, up] = if self.source.has(Part::of_layer(layer, both))? {
+        let [gate_place, up_place] = if self.source.has(Part::of_layer(layer, both))? {
             // Gates above ups, expert by expert.
             [2 * expert, 2 * expert + 1].map(|half| (both, [half, 2 * count]))
         } else {
             ["ffn_gate_exps", "ffn_up_exps"].map(|name| (name, [expert, count]))
-        }
-        .map(|(name, place)| self.expert(layer, name, place, [size, hidden]));
-        Ok([gate?, up?, self.expert(layer, "ffn_down_exps", [expert, count], [hidden, size])?])
+        };
+        let mut inner = |(name, place)| self.expert(layer, name, place, [size, hidden]);
+        Ok(MlpWeights {
+            gate: mlp.gated.then(|| inner(gate_place)).transpose()?,
+            up: inner(up_place)?,
+            down: self.expert(layer, "ffn_down_exps", [expert, count], [hidden, size])?,
+        })
     }
 
     /// One expert's matrix of a tensor for all that has a column for each output.
@@ -571,12 +608,12 @@ impl Loader<'_> {
         [rows, columns]: [usize; 2],
     ) -> Result<Linear, LoadError> {
         let part = Part::of_layer(layer, name);
-        if self.source.layout().stacking == Stacking::Apart {
+        if !self.source.has(part)? {
             return self.linear(part.indexed(expert), rows, columns);
         }
         let all = self.source.rows(part, Some(count * rows), columns)?;
         let range = expert * rows..(expert + 1) * rows;
-        Ok(Linear { matrix: self.pack(&all.select(&[range]))?, bias: None })
+        Ok(self.pack(&all.select(&[range]))?.into())
     }
 
     /// The output head.
@@ -585,7 +622,7 @@ impl Loader<'_> {
             return self.linear(part, rows, self.hidden);
         }
         let stored = self.source.rows(part, Some(rows), self.hidden)?;
-        Ok(Linear { matrix: self.pack(&stored.with_unit_length())?, bias: None })
+        Ok(self.pack(&stored.with_unit_length())?.into())
     }
 
     /// Parts of the rows of one matrix and of its bias, each as a matrix of its own.
@@ -596,13 +633,15 @@ impl Loader<'_> {
         ranges: &[impl AsRef<[Range<usize>]>; N],
     ) -> Result<[Linear; N], LoadError> {
         let stored = self.source.rows(part, Some(rows), columns)?;
-        let bias = self.source.bias(part, rows)?;
+        let (factors, bias) = (self.output_factors(part, rows), self.source.bias(part, rows)?);
         let mut linears = Vec::with_capacity(N);
         for ranges in ranges.iter().map(AsRef::as_ref) {
             let matrix = self.pack(&stored.select(ranges))?;
-            let select =
-                |bias: &Vec<f32>| ranges.iter().flat_map(|range| &bias[range.clone()]).copied().collect();
-            linears.push(Linear { matrix, bias: bias.as_ref().map(select) });
+            let select = |values: &Vec<f32>| -> Vec<f32> {
+                ranges.iter().flat_map(|range| &values[range.clone()]).copied().collect()
+            };
+            let [factors, bias] = [&factors, &bias].map(|values| values.as_ref().map(select));
+            linears.push(Linear { matrix, factors, bias });
         }
         Ok(linears.try_into().unwrap_or_else(|_| unreachable!("a matrix for each")))
     }
@@ -610,7 +649,18 @@ impl Loader<'_> {
     /// `NAME.weight`, and `NAME.bias` if there is one.
     fn linear(&mut self, part: Part<'_>, rows: usize, columns: usize) -> Result<Linear, LoadError> {
         let matrix = self.matrix(part, Some(rows), columns)?;
-        Ok(Linear { matrix, bias: self.source.bias(part, rows)? })
+        Ok(Linear { matrix, factors: self.output_factors(part, rows), bias: self.source.bias(part, rows)? })
+    }
+
+    /// A factor for each of `rows` outputs of a part, if it has some.
+    fn output_factors(&self, part: Part<'_>, rows: usize) -> Option<Vec<f32>> {
+        let mut factors = None;
+        for OutputFactor { rows: of_rows, factor, .. } in
+            self.factors.iter().filter(|factor| part.is_in_layers(factor.part))
+        {
+            factors.get_or_insert_with(|| vec![1.0; rows])[of_rows.clone()].fill(*factor);
+        }
+        factors
     }
 
     fn norm(&mut self, part: Part<'_>, len: usize) -> Result<NormWeights, LoadError> {
@@ -635,7 +685,7 @@ impl Loader<'_> {
             QkNorm::Heads => self.norm(part, head_dim),
             QkNorm::Unweighted => Ok(NormWeights { weight: vec![1.0; head_dim], bias: Vec::new() }),
             QkNorm::Whole => self.norm(part, heads * head_dim),
-            QkNorm::EachHead if self.source.layout().stacking != Stacking::Apart => {
+            QkNorm::EachHead if self.source.has(part)? => {
                 let weight = self.source.rows(part, Some(heads), head_dim)?.to_floats();
                 Ok(NormWeights { weight, bias: Vec::new() })
             }

@@ -23,10 +23,11 @@ pub(crate) struct Weights {
     pub(crate) rope_factors: Vec<Option<Vec<f32>>>,
 }
 
-/// A matrix with an optional bias: `x -> matrix x + bias`.
+/// A matrix with an optional factor on each output and an optional bias: `x -> factors * (matrix x) + bias`.
 #[derive(Debug)]
 pub(crate) struct Linear {
     pub(crate) matrix: Matrix,
+    pub(crate) factors: Option<Vec<f32>>,
     pub(crate) bias: Option<Vec<f32>>,
 }
 
@@ -46,6 +47,8 @@ pub(crate) struct BlockWeights {
     pub(crate) mixer: MixerWeights,
     /// Of its result.
     pub(crate) post_norm: Option<NormWeights>,
+    /// Of the sum of its result and that of the block that it stands beside.
+    pub(crate) joint_norm: Option<NormWeights>,
     /// Factor on the residual stream behind it.
     pub(crate) scale: f32,
 }
@@ -192,6 +195,10 @@ pub(crate) struct ExpertsWeights {
     pub(crate) router: Linear,
     /// Added to the experts' scores where they are chosen; empty if there is none.
     pub(crate) choice_bias: Vec<f32>,
+    /// Factors on the features that experts see; empty if there are none.
+    pub(crate) input_scales: Vec<f32>,
+    /// A factor on what each expert makes of them; empty if there is none.
+    pub(crate) result_scales: Vec<f32>,
     pub(crate) experts: Vec<MlpWeights>,
     pub(crate) shared: Option<SharedExpertWeights>,
 }
@@ -284,6 +291,12 @@ impl MixerWeights {
                 [&weights.router].into_iter().chain(experts).chain(shared).collect()
             }
         }
+    }
+}
+
+impl From<Matrix> for Linear {
+    fn from(matrix: Matrix) -> Self {
+        Self { matrix, factors: None, bias: None }
     }
 }
 

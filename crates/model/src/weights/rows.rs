@@ -71,14 +71,27 @@ impl Rows<'_> {
 
     /// The same rows at unit length, in single precision.
     pub(super) fn with_unit_length(&self) -> Rows<'static> {
-        let mut values = self.to_floats();
-        for row in values.chunks_exact_mut(self.columns) {
+        self.with_rows_changed(|row| {
             let squares: f64 = row.iter().map(|&weight| f64::from(weight).powi(2)).sum();
             let length = squares.sqrt().max(1e-12) as f32;
             for weight in row {
                 *weight /= length;
             }
-        }
+        })
+    }
+
+    /// The same rows with each column multiplied with its factor, in single precision.
+    pub(super) fn with_scaled_columns(&self, factors: &[f32]) -> Rows<'static> {
+        self.with_rows_changed(|row| {
+            for (weight, factor) in row.iter_mut().zip(factors) {
+                *weight *= factor;
+            }
+        })
+    }
+
+    fn with_rows_changed(&self, change: impl FnMut(&mut [f32])) -> Rows<'static> {
+        let mut values = self.to_floats();
+        values.chunks_exact_mut(self.columns).for_each(change);
         let bytes = values.iter().flat_map(|weight| weight.to_le_bytes()).collect();
         let (name, columns) = (self.name.clone(), self.columns);
         Rows { name, role: self.role, weight_type: WeightType::F32, columns, bytes: Cow::Owned(bytes) }
@@ -116,6 +129,7 @@ mod tests {
         let all = rows(&[3.0, 4.0, 0.0, 2.0, 5.0, 12.0], 2);
         assert_eq!(all.select(&[2..3, 0..1]).to_floats(), [5.0, 12.0, 3.0, 4.0]);
         assert_eq!(all.with_unit_length().to_floats(), [0.6, 0.8, 0.0, 1.0, 5.0 / 13.0, 12.0 / 13.0]);
+        assert_eq!(all.with_scaled_columns(&[2.0, 0.5]).to_floats(), [6.0, 2.0, 0.0, 1.0, 10.0, 6.0]);
         let transposed = transpose(&all.bytes, [3, 2], 4);
         let transposed = Rows { bytes: Cow::Owned(transposed), ..rows(&[], 3) };
         assert_eq!(transposed.to_floats(), [3.0, 0.0, 5.0, 4.0, 2.0, 12.0]);

@@ -38,6 +38,11 @@ impl<'a> Part<'a> {
         Self { index: Some(index), ..self }
     }
 
+    /// Whether it is the part of this name in a layer.
+    pub(super) fn is_in_layers(self, name: &str) -> bool {
+        self.layer.is_some() && self.name == name
+    }
+
     fn tensor(self, kind: &'static str) -> TensorName<'a> {
         TensorName { layer: self.layer, part: self.name, index: self.index, kind }
     }

@@ -1,12 +1,13 @@
-//! Checkpoints in other forms: `rope_theta` and `rope_scaling` of older ones in place of `rope_parameters`, and texts as a part of a model that
-//! sees as well.
+//! Checkpoints in other forms: `rope_theta` and `rope_scaling` of older ones in place of `rope_parameters`, texts as a part of a model that sees
+//! as well, and experts in one tensor.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
 use lookahead_fixtures::Golden;
 use lookahead_kernels::Kernels;
-use lookahead_model::architecture::{Architecture, RopeFactors};
+use lookahead_model::architecture::{Architecture, Mixer, RopeFactors};
 use lookahead_model::{Checkpoint, CpuModel, Keep, LanguageModel, Logits, LogitsOf, SequenceStep, TokenTree};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView, serialize};
@@ -42,8 +43,90 @@ fn to_old_form(config: &mut Value) {
     }
 }
 
+/// The architecture of a model with this `config.json` and the tensors of a golden model.
+fn describe_config(name: &'static str, config: &Value) -> Architecture {
+    describe(name, |golden| *golden = config.clone())
+}
+
+#[test]
+fn configs_are_read_in_the_form_in_which_models_are_published() {
+    // Nemotron 3 Nano 30B-A3B
+    let pattern = "MEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEM*EMEMEMEM*EMEMEMEME";
+    let nemotron = describe_config(
+        "nemotron-h-moe",
+        &json!({
+            "model_type": "nemotron_h", "hybrid_override_pattern": pattern, "num_hidden_layers": 52, "hidden_size": 2688,
+            "intermediate_size": 1856, "vocab_size": 131_072, "max_position_embeddings": 262_144, "num_attention_heads": 32,
+            "num_key_value_heads": 2, "head_dim": 128, "mamba_num_heads": 64, "mamba_head_dim": 64, "n_groups": 8,
+            "ssm_state_size": 128, "conv_kernel": 4, "expand": 2, "chunk_size": 128, "time_step_limit": [0.0, null],
+            "layer_norm_epsilon": 1e-5, "norm_eps": 1e-5, "mlp_hidden_act": "relu2", "n_routed_experts": 128,
+            "num_experts_per_tok": 6, "n_shared_experts": 1, "moe_intermediate_size": 1856,
+            "moe_shared_expert_intermediate_size": 3712, "norm_topk_prob": true, "routed_scaling_factor": 2.5, "n_group": 1,
+            "topk_group": 1, "attention_bias": false, "tie_word_embeddings": false, "rope_theta": 10000, "partial_rotary_factor": 1.0
+        }),
+    );
+    assert_eq!(nemotron.layers.len(), pattern.len());
+    let Mixer::Experts(experts) = &nemotron.layers[1].blocks[0].mixer else {
+        panic!("{:?}", nemotron.layers[1])
+    };
+    assert_eq!((experts.count, experts.active, experts.expert.gated), (128, 6, false));
+    assert_eq!((experts.expert.size, experts.shared.unwrap().mlp.size), (1856, 3712));
+
+    // Gemma 4 26B-A4B
+    let layer_types: Vec<_> =
+        (1..=30).map(|layer| if layer % 6 == 0 { "full_attention" } else { "sliding_attention" }).collect();
+    let gemma = describe_config(
+        "gemma4-moe",
+        &json!({ "model_type": "gemma4", "vision_config": {}, "text_config": {
+            "model_type": "gemma4_text", "hidden_size": 2816, "intermediate_size": 2112, "num_hidden_layers": 30,
+            "num_attention_heads": 16, "num_key_value_heads": 8, "num_global_key_value_heads": 2, "head_dim": 256,
+            "global_head_dim": 512, "attention_k_eq_v": true, "sliding_window": 1024, "layer_types": layer_types,
+            "max_position_embeddings": 262_144, "rms_norm_eps": 1e-6, "final_logit_softcapping": 30.0, "vocab_size": 262_144,
+            "enable_moe_block": true, "num_experts": 128, "top_k_experts": 8, "moe_intermediate_size": 704,
+            "hidden_size_per_layer_input": 0, "num_kv_shared_layers": 0, "use_double_wide_mlp": false,
+            "rope_parameters": {
+                "full_attention": { "partial_rotary_factor": 0.25, "rope_theta": 1_000_000.0, "rope_type": "proportional" },
+                "sliding_attention": { "rope_theta": 10_000.0, "rope_type": "default" }
+            }
+        } }),
+    );
+    let blocks = &gemma.layers[5].blocks;
+    let (Mixer::Attention(attention), Mixer::Dense(dense), Mixer::Experts(experts)) =
+        (&blocks[0].mixer, &blocks[1].mixer, &blocks[2].mixer)
+    else {
+        panic!("{blocks:?}")
+    };
+    assert_eq!((attention.key_dim, attention.kv_heads, dense.size), (512, 2, 2112));
+    assert_eq!((experts.count, experts.active, experts.expert.size), (128, 8, 704));
+
+    // Falcon-H1 0.5B
+    let falcon = describe_config(
+        "falcon-h1",
+        &json!({
+            "model_type": "falcon_h1", "hidden_size": 1024, "intermediate_size": 2048, "num_hidden_layers": 36,
+            "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 64, "mamba_d_ssm": 1536, "mamba_n_heads": 24,
+            "mamba_d_head": 64, "mamba_d_state": 128, "mamba_n_groups": 1, "mamba_d_conv": 4, "mamba_expand": 2,
+            "mamba_chunk_size": 128, "mamba_conv_bias": true, "mamba_proj_bias": false, "mamba_rms_norm": false,
+            "mamba_norm_before_gate": false, "mamba_use_mlp": true, "attention_bias": false, "mlp_bias": false,
+            "projectors_bias": false, "max_position_embeddings": 16384, "rope_theta": 100_000_000_000.0_f64, "rope_scaling": null,
+            "rms_norm_eps": 1e-5, "vocab_size": 32784, "attention_in_multiplier": 1.0, "attention_out_multiplier": 0.9375,
+            "embedding_multiplier": 5.656_854_249_492_381, "key_multiplier": 0.390_625, "lm_head_multiplier": 0.039_062_5,
+            "mlp_multipliers": [0.883_883_476_483_184_5, 0.585_937_5], "ssm_in_multiplier": 1.25, "ssm_out_multiplier": 0.235_702_260_395_515_87,
+            "ssm_multipliers": [0.353_553_390_593_273_8, 0.25, 0.353_553_390_593_273_8, 0.5, 0.353_553_390_593_273_8]
+        }),
+    );
+    let factor =
+        |part| falcon.output_factors.iter().find(|factor| factor.part == part).map(|factor| factor.factor);
+    assert_eq!(
+        (factor("attn_q"), factor("attn_k"), factor("ffn_down")),
+        (None, Some(0.390_625), Some(0.585_937_5))
+    );
+    let steps = falcon.output_factors.last().unwrap();
+    assert_eq!((steps.part, steps.rows.clone()), ("ssm_in", 3328..3352));
+}
+
 /// Models of families that the old form was never used for: it cannot say what their rotary embeddings are.
-const NEWER: [&str; 2] = ["gemma4", "gemma4-dense"];
+const NEWER: [&str; 3] = ["gemma4", "gemma4-dense", "gemma4-moe"];
 
 #[test]
 fn the_old_form_of_a_config_means_the_same() {
@@ -147,4 +230,47 @@ fn the_part_for_texts_of_a_model_that_sees_is_found() {
         fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
         assert_eq!(logits(folder.path()), logits(&golden.folder), "{name}");
     }
+}
+
+#[test]
+fn experts_in_one_tensor_are_those_in_many() {
+    for name in ["qwen3-5-moe", "qwen3-moe", "glm4-moe"] {
+        let golden = Golden::load(name);
+        let folder = tempfile::tempdir().unwrap();
+        fs::copy(golden.folder.join("config.json"), folder.path().join("config.json")).unwrap();
+        let bytes = fs::read(golden.folder.join("model.safetensors")).unwrap();
+        let tensors = SafeTensors::deserialize(&bytes).unwrap();
+        let (experts, others): (Vec<_>, Vec<_>) =
+            tensors.tensors().into_iter().partition(|(name, _)| name.contains(".experts."));
+        let joined = joined_experts(&experts);
+        let views = joined.iter().map(|(name, shape, bytes)| {
+            (name.clone(), TensorView::new(Dtype::F32, shape.clone(), bytes).unwrap())
+        });
+        let views: Vec<_> = views.chain(others).collect();
+        fs::write(folder.path().join("model.safetensors"), serialize(views, None).unwrap()).unwrap();
+        assert_eq!(logits(folder.path()), logits(&golden.folder), "{name}");
+    }
+}
+
+/// `mlp.experts.gate_up_proj` and `mlp.experts.down_proj` of each layer: experts one behind the other, gates in front of ups.
+fn joined_experts(experts: &[(String, TensorView<'_>)]) -> Vec<(String, Vec<usize>, Vec<u8>)> {
+    let find = |name: &str| experts.iter().find(|(found, _)| found == name).map(|(_, view)| view);
+    let layers: BTreeSet<&str> =
+        experts.iter().filter_map(|(name, _)| Some(name.split_once(".experts.")?.0)).collect();
+    let mut joined = Vec::new();
+    for layer in layers {
+        for (whole, parts) in [("gate_up_proj", &["gate_proj", "up_proj"][..]), ("down_proj", &["down_proj"])]
+        {
+            let (mut bytes, mut shape) = (Vec::new(), vec![0, 0, 0]);
+            while let Some(first) = find(&format!("{layer}.experts.{}.{}.weight", shape[0], parts[0])) {
+                for part in parts {
+                    let view = find(&format!("{layer}.experts.{}.{part}.weight", shape[0])).unwrap();
+                    bytes.extend_from_slice(view.data());
+                }
+                shape = vec![shape[0] + 1, parts.len() * first.shape()[0], first.shape()[1]];
+            }
+            joined.push((format!("{layer}.experts.{whole}"), shape, bytes));
+        }
+    }
+    joined
 }

@@ -30,6 +30,9 @@ pub(super) fn sentences(
     if architecture.embedding.first_position.is_some() {
         sentences.push("positions: learned".to_owned());
     }
+    if !architecture.output_factors.is_empty() {
+        sentences.push("factors on what matrices make, apart from their weights".to_owned());
+    }
     for rope in &architecture.ropes {
         let pairs = match rope.pairs {
             RopePairs::Interleaved => "neighbouring dimensions",
@@ -80,6 +83,9 @@ fn kind(block: &Block) -> String {
         Mixer::Experts(spec) => experts(spec),
         Mixer::PerLayer(spec) => return format!("input of each layer's own: width {}", spec.size),
     };
+    if block.joint_norm && block.input.is_beside() {
+        return format!("feed-forward: {network}, beside the network, results and their sum normalised");
+    }
     let wiring = match (block.post_norm, block.input.has_norm(), block.input.is_beside()) {
         (true, true, _) => ", results normalised",
         (true, false, _) => ", results normalised instead of inputs",

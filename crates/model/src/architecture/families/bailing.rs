@@ -1,16 +1,45 @@
-//! Ling 3: Kimi delta attention whose decay is bounded in most layers, latent attention with a gate on each head in the others,
+//! Ling 1 and 2: experts beside shared ones, chosen by probability, or as DeepSeek V3 does. Ling 3: Kimi delta attention whose decay is bounded in most layers, latent attention with a gate on each head in the others,
 //! experts in the manner of DeepSeek V3.
 //!
-//! Source: Ling Team, "Ling 3" (2026).
+//! Sources: Ling Team, "Every FLOP Counts" (2025), "Every Activation Boosted" (2025), "Ling 3" (2026).
+
+use lookahead_kernels::{Activation, RopePairs};
 
 use super::deepseek::{self, LATENT};
 use super::kimi_linear::delta_attention;
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
-use crate::architecture::layer::{Decay, RouterScores};
+use crate::architecture::layer::{Attention, Decay, QkNorm, RouterScores};
 use crate::architecture::model::Architecture;
 use crate::architecture::tensor_names::{DEEPSEEK_EXPERTS, LLAMA, Layout, Names};
 use crate::load_error::LoadError;
+
+pub(super) const LING1: Family = Family {
+    gguf: &["bailingmoe"],
+    model_types: &["bailing_moe", "bailing_moe_v2"],
+    describe: |model| describe_softmax_attention(model, model.permuted_pairs()),
+    layout: FUSED,
+};
+
+/// Checkpoints name it as they name the first.
+pub(super) const LING2: Family = Family {
+    gguf: &["bailingmoe2"],
+    model_types: &[],
+    describe: |model| describe_softmax_attention(model, RopePairs::Halves),
+    layout: FUSED,
+};
+
+const FUSED: Layout = Layout::new(&[&FUSED_NAMES, &NAMES, &DEEPSEEK_EXPERTS, &LLAMA]);
+
+const FUSED_NAMES: Names = Names {
+    model: &[],
+    layers: "model.layers",
+    layer: &[
+        ("attn_qkv", "attention.query_key_value"),
+        ("attn_q_norm", "attention.query_layernorm"),
+        ("attn_k_norm", "attention.key_layernorm"),
+    ],
+};
 
 pub(super) const LING3: Family = Family {
     gguf: &["bailingmoe3"],
@@ -63,4 +92,40 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let has_attention = model.attention_layers(ATTENTION_EVERY)?;
     architecture.replace_attention(&has_attention, &delta_attention(model, decay)?.into());
     Ok(architecture)
+}
+
+/// Ling 1 and 2.
+fn describe_softmax_attention(
+    model: &Hyperparameters<'_>,
+    pairs: RopePairs,
+) -> Result<Architecture, LoadError> {
+    if model.flag("norm_head")?.unwrap_or(false) {
+        return Err(model.invalid("norm_head", "false: GGUF files have such heads normalised"));
+    }
+    let qk_norm = model.has_qk_norm("use_qk_norm")?.then_some(QkNorm::Heads);
+    let attention = Attention { qk_norm, ..model.attention()? };
+    let rope = model.rope(pairs, attention.key_dim)?;
+    let dense = model.gated_mlp(Activation::Silu)?;
+    let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;
+    model.drop_layers_that_look_ahead(&mut architecture)?;
+    let first = model.number("leading_dense_block_count")?.unwrap_or(0);
+    let mut experts = model.deepseek_experts(scores(model)?)?;
+    experts.routing.bias &= if model.is_gguf() {
+        model.has_tensor_in(first, "exp_probs_b", "bias")
+    } else {
+        model.flag("moe_router_enable_expert_bias")?.unwrap_or(true)
+    };
+    architecture.sparse(&experts, |layer| layer >= first);
+    Ok(architecture)
+}
+
+fn scores(model: &Hyperparameters<'_>) -> Result<RouterScores, LoadError> {
+    if model.is_gguf() {
+        return deepseek::scores(model);
+    }
+    match model.text("score_function")? {
+        None | Some("softmax") => Ok(RouterScores::Softmax),
+        Some("sigmoid") => Ok(RouterScores::Sigmoid),
+        Some(_) => Err(model.invalid("score_function", "softmax or sigmoid")),
+    }
 }

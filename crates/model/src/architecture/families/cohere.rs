@@ -9,7 +9,7 @@ use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{Attention, QkNorm, Wiring};
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{LLAMA, Layout, Stacking};
+use crate::architecture::tensor_names::{LLAMA, Layout};
 use crate::load_error::LoadError;
 
 pub(super) const COHERE: Family =
@@ -19,7 +19,7 @@ pub(super) const COHERE2: Family =
     Family { gguf: &["cohere2"], model_types: &["cohere2"], describe: describe_2, layout: LAYOUT };
 
 /// The norms of all heads are one tensor.
-const LAYOUT: Layout = Layout { stacking: Stacking::Rows, ..Layout::new(&[&LLAMA]) };
+const LAYOUT: Layout = Layout::new(&[&LLAMA]);
 
 /// In the second generation every fourth layer sees everything, where files do not say.
 const GLOBAL_EVERY: usize = 4;

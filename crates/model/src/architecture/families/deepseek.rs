@@ -41,7 +41,7 @@ pub(super) const LATENT: Names = Names {
 };
 
 /// By the number that GGUF files have for it; in those that have none, by whether experts have a bias.
-fn scores(model: &Hyperparameters<'_>) -> Result<RouterScores, LoadError> {
+pub(super) fn scores(model: &Hyperparameters<'_>) -> Result<RouterScores, LoadError> {
     let has_bias = || {
         let mut layers = 0..model.count("block_count")?;
         Ok::<_, LoadError>(layers.any(|layer| model.has_tensor_in(layer, "exp_probs_b", "bias")))

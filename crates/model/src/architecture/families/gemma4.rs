@@ -1,6 +1,7 @@
-//! Gemma 4 (text, dense): as Gemma 3 with norms stored whole, values normalised too, larger heads where attention sees everything, of
+//! Gemma 4 (text): as Gemma 3 with norms stored whole, values normalised too, larger heads where attention sees everything, of
 //! which a part is turned, and a learned factor behind each layer. Small models have an input of each layer's own for each token, and
-//! their last layers see the keys and values of earlier ones; large ones have values that are keys.
+//! their last layers see the keys and values of earlier ones; large ones have values that are keys. As a mixture of experts, each layer has
+//! experts beside its network, each with norms of its own, and their sum is normalised.
 //!
 //! Source: Gemma Team, "Gemma 4" (2026), the models' published description.
 
@@ -9,7 +10,7 @@ use lookahead_kernels::{Activation, RopePairs, Window};
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{
-    Attention, Block, Input, KeysAndValues, Mixer, Mlp, PerLayer, QkNorm, Wiring,
+    Attention, Block, Experts, Input, KeysAndValues, Mixer, Mlp, PerLayer, QkNorm, Wiring,
 };
 use crate::architecture::model::Architecture;
 use crate::architecture::rope::{Rope, RopeFactors};
@@ -20,7 +21,22 @@ pub(super) const FAMILY: Family = Family {
     gguf: &["gemma4"],
     model_types: &["gemma4", "gemma4_text"],
     describe,
-    layout: Layout::new(&[&PER_LAYER, &POST_NORMS, &LLAMA]),
+    layout: Layout::new(&[&PER_LAYER, &BESIDE_EXPERTS, &POST_NORMS, &LLAMA]),
+};
+
+const BESIDE_EXPERTS: Names = Names {
+    model: &[],
+    layers: "model.layers",
+    layer: &[
+        ("post_ffw_norm_1", "post_feedforward_layernorm_1"),
+        ("pre_ffw_norm_2", "pre_feedforward_layernorm_2"),
+        ("post_ffw_norm_2", "post_feedforward_layernorm_2"),
+        ("ffn_gate_inp", "router.proj"),
+        ("ffn_gate_inp.scale", "=router.scale"),
+        ("ffn_gate_up_exps", "=experts.gate_up_proj"),
+        ("ffn_down_exps", "=experts.down_proj"),
+        ("ffn_down_exps.scale", "=router.per_expert_scale"),
+    ],
 };
 
 const PER_LAYER: Names = Names {
@@ -57,9 +73,6 @@ struct Kind {
 }
 
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
-    if model.optional_count("expert_count")?.is_some() {
-        return Err(model.invalid("expert_count", "none: mixtures of experts of Gemma 4 are not supported"));
-    }
     let slides = model.sliding_but_every(GLOBAL_EVERY)?;
     let first_that = |sees_window: bool| slides.iter().position(|&slides| slides == sees_window).unwrap_or(0);
     let local = local(model, first_that(true))?;
@@ -86,8 +99,38 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
             }
         }
     }
+    if has_experts(model)? {
+        add_experts(&experts(model)?, &mut architecture);
+    }
     end_layers(model, &mut architecture)?;
     Ok(architecture)
+}
+
+fn has_experts(model: &Hyperparameters<'_>) -> Result<bool, LoadError> {
+    if model.is_gguf() {
+        return Ok(model.number("expert_count")?.is_some_and(|count| count > 0));
+    }
+    Ok(model.flag("enable_moe_block")?.unwrap_or(false))
+}
+
+fn experts(model: &Hyperparameters<'_>) -> Result<Experts, LoadError> {
+    let experts = model.experts(model.count("expert_feed_forward_length")?, true)?;
+    let expert = Mlp { activation: ACTIVATION, ..experts.expert };
+    Ok(Experts { expert, learned_scales: true, ..experts })
+}
+
+/// Puts experts beside the network of each layer.
+fn add_experts(experts: &Experts, architecture: &mut Architecture) {
+    for layer in &mut architecture.layers {
+        layer.blocks.push(Block {
+            mixer: Mixer::Experts(*experts),
+            input: Input::Beside,
+            post_norm: true,
+            joint_norm: true,
+            scaled: false,
+        });
+        layer.blocks[1].joint_norm = true;
+    }
 }
 
 /// How many layers have keys and values of their own: the first ones.
@@ -124,6 +167,7 @@ fn end_layers(model: &Hyperparameters<'_>, architecture: &mut Architecture) -> R
             mixer: Mixer::PerLayer(PerLayer { layer: index, size, activation: ACTIVATION }),
             input: Input::Plain,
             post_norm: true,
+            joint_norm: false,
             scaled: false,
         }));
         if let Some(last) = layer.blocks.last_mut() {

@@ -10,24 +10,21 @@ use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{Experts, Mixer, Mlp, SharedExpert};
 use crate::architecture::model::Architecture;
-use crate::architecture::tensor_names::{LLAMA, Layout, Names, Stacking};
+use crate::architecture::tensor_names::{LLAMA, Layout, Names};
 use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["granite", "granitemoe"],
     model_types: &["granite", "granitemoe", "granitemoeshared"],
     describe,
-    layout: Layout { stacking: Stacking::Rows, ..Layout::new(&[&EXPERTS, &LLAMA]) },
+    layout: Layout::new(&[&EXPERTS, &LLAMA]),
 };
 
 pub(super) const HYBRID: Family = Family {
     gguf: &["granitehybrid"],
     model_types: &["granitemoehybrid"],
     describe: describe_hybrid,
-    layout: Layout {
-        stacking: Stacking::Rows,
-        ..Layout::new(&[&EXPERTS, &NETWORK_OF_HYBRIDS, &mamba2::IN_LAYERS, &LLAMA])
-    },
+    layout: Layout::new(&[&EXPERTS, &NETWORK_OF_HYBRIDS, &mamba2::IN_LAYERS, &LLAMA]),
 };
 
 /// What is a shared expert beside others is the network where there are none.

@@ -57,6 +57,8 @@ pub(super) const ALL: &[Family] = &[
     apertus::FAMILY,
     arcee::FAMILY,
     baichuan::FAMILY,
+    bailing::LING1,
+    bailing::LING2,
     bailing::LING3,
     bloom::FAMILY,
     chatglm::FAMILY,
