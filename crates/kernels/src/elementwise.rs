@@ -149,6 +149,33 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// Scales `x` so that its mean square is that of `like`; its own counts as 0.00001 at least.
+    pub fn match_magnitude(_simd, x: &mut [f32], like: &[f32]) {
+        const LEAST: f32 = 1e-5;
+        let mean_square = |x: &[f32]| lane_sum(x, |sum, x| x.mul_add(x, sum)) / x.len() as f32;
+        let own = mean_square(x);
+        let factor = mean_square(like).sqrt() / (if own > LEAST { own } else { LEAST }).sqrt();
+        for x in x.iter_mut() {
+            *x *= factor;
+        }
+    }
+}
+
+simd_fn! {
+    /// `x = max(x - (mean(x) + deviations * deviation(x)), 0)`: of values that are spread like a normal distribution, it leaves the share
+    /// that lies so many standard deviations above their mean.
+    pub fn keep_outliers(_simd, x: &mut [f32], deviations: f32) {
+        let count = x.len() as f32;
+        let mean = lane_sum(x, |sum, x| sum + x) / count;
+        let squares = lane_sum(x, |sum, x| (x - mean).mul_add(x - mean, sum));
+        let cutoff = deviations.mul_add((squares / count).sqrt(), mean);
+        for x in x.iter_mut() {
+            *x = if *x > cutoff { *x - cutoff } else { 0.0 };
+        }
+    }
+}
+
+simd_fn! {
     /// `x = cap * tanh(x / cap)`
     pub fn soft_cap(_simd, x: &mut [f32], cap: f32) {
         for x in x.iter_mut() {

@@ -55,11 +55,11 @@ pub use block::dequantize_row;
 pub use block::{Block, decode_block};
 pub use ceilings::Ceilings;
 pub use elementwise::{
-    Activation, activate, add, add_scaled, gate, layer_norm_in_place, rms_norm, rms_norm_in_place, scale,
-    soft_cap,
+    Activation, activate, add, add_scaled, gate, keep_outliers, layer_norm_in_place, match_magnitude,
+    rms_norm, rms_norm_in_place, scale, soft_cap,
 };
 pub use kernels::Kernels;
-pub use math::{exp, exp_unfused, sigmoid, softplus};
+pub use math::{exp, exp_unfused, sigmoid, softplus, tanh};
 pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, multiply, multiply_kept};
 pub use matrix_error::MatrixError;
 pub use quantize::quantize_row;

@@ -78,7 +78,7 @@ pub(crate) fn gelu_tanh(x: f32) -> f32 {
 
 /// `tanh x`, as `1 - 2 / (1 + e^(2x))`: to about 1e-7, absolutely.
 #[inline(always)]
-pub(crate) fn tanh(x: f32) -> f32 {
+pub fn tanh(x: f32) -> f32 {
     1.0 - 2.0 / (1.0 + exp(2.0 * x))
 }
 

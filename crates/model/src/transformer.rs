@@ -3,6 +3,7 @@
 //! All sequences' nodes are rows of the same matrix products, so that every weight is read once for all of them;
 //! attention looks at each sequence's own cache. It reads like the formulas of the architecture, and knows no families.
 
+mod altup;
 mod attention;
 mod convolution;
 mod embedding;
@@ -10,6 +11,7 @@ mod experts;
 mod feed_forward;
 mod history;
 mod latent_attention;
+mod laurel;
 mod linear;
 mod logits;
 mod norm;
@@ -28,6 +30,7 @@ use self::embedding::embed;
 use self::experts::{ExpertsBuffers, run_experts};
 use self::feed_forward::{HiddenLayer, run_mlp};
 use self::latent_attention::{LatentAttentionBlock, LatentBuffers};
+use self::laurel::{LaurelBuffers, run_laurel};
 use self::logits::OutputHead;
 use self::per_layer::PerLayerInputs;
 use self::placements::Placements;
@@ -56,6 +59,7 @@ pub(crate) struct Buffers {
     hidden: HiddenLayer,
     experts: ExpertsBuffers,
     per_layer: PerLayerInputs,
+    laurel: LaurelBuffers,
     kept: KeptScratch,
 }
 
@@ -90,16 +94,18 @@ impl Transformer<'_> {
             hidden,
             experts,
             per_layer,
+            laurel,
             kept,
         } = buffers;
         placements.place(batch, ropes);
         let positions = &placements.positions;
-        let mut residual = Residual::new(kernels, architecture, residual, positions.len());
+        let mut residual = Residual::new(kernels, architecture, weights, residual, positions.len());
         let tokens = || batch.iter().flat_map(|step| step.tree.tokens());
         embed(kernels, architecture, weights, tokens(), positions, position_row, residual.stream_mut());
         if let Some(weights) = &weights.per_layer {
             per_layer.prepare(kernels, architecture, weights, tokens(), residual.stream_mut(), input);
         }
+        residual.split(input);
         let (mut kv_layer, mut recurrent_layer) = (0, 0);
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
         for (block, weights) in blocks.zip(weights.layers.iter().flatten()) {
@@ -150,6 +156,9 @@ impl Transformer<'_> {
                 }
                 (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
                     per_layer.run(kernels, spec, weights, input, out);
+                }
+                (Mixer::Laurel(_), MixerWeights::Laurel(weights)) => {
+                    run_laurel(kernels, architecture.norm, weights, input, laurel, out);
                 }
                 _ => unreachable!("weights are loaded as the architecture says"),
             }

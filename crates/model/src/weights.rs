@@ -8,7 +8,7 @@ mod source;
 
 pub(crate) use self::loader::load;
 pub(crate) use self::parts::{
-    AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights,
-    MlpWeights, NormWeights, PerLayerInputsWeights, PerLayerWeights, RecurrenceWeights, ScanWeights, Series,
-    Weights,
+    AltUpLayerWeights, AltUpWeights, AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights,
+    LatentWeights, LaurelWeights, Linear, MixerWeights, MlpWeights, NormWeights, PerLayerInputsWeights,
+    PerLayerWeights, RecurrenceWeights, ScanWeights, Series, Weights,
 };

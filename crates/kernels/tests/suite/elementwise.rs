@@ -1,8 +1,8 @@
 //! Operators on single rows.
 
 use lookahead_kernels::{
-    Activation, Isa, activate, add, add_scaled, exp_of_product, gate, layer_norm_in_place, rms_norm,
-    rms_norm_in_place, scale, soft_cap, unit_length,
+    Activation, Isa, activate, add, add_scaled, exp_of_product, gate, keep_outliers, layer_norm_in_place,
+    match_magnitude, rms_norm, rms_norm_in_place, scale, soft_cap, unit_length,
 };
 use proptest::prelude::*;
 
@@ -20,7 +20,7 @@ proptest! {
     ) {
         let weight: Vec<f32> = x.iter().map(|x| x * seed + 0.5).collect();
         let run = |isa: Isa| {
-            let mut rows = vec![x.clone(); 11];
+            let mut rows = vec![x.clone(); 12];
             rms_norm(isa, &x, &weight, 1e-5, &mut rows[0]);
             gate(isa, Activation::Silu, &x, &weight, &mut rows[1]);
             gate(isa, Activation::GeluTanh, &x, &weight, &mut rows[2]);
@@ -38,6 +38,8 @@ proptest! {
             unit_length(isa, &mut rows[9], 1e-6, seed);
             exp_of_product(isa, &mut rows[9], -seed);
             activate(isa, XIELU, &x, &mut rows[10]);
+            match_magnitude(isa, &mut rows[11], &weight);
+            keep_outliers(isa, &mut rows[11], seed - 1.0);
             rows.iter().map(|row| bits(row)).collect::<Vec<_>>()
         };
         let expected = run(Isa::SCALAR);
@@ -53,6 +55,26 @@ fn rms_norm_divides_by_the_root_of_the_mean_square() {
     rms_norm(Isa::SCALAR, &[3.0, 4.0], &[1.0, 2.0], 0.0, &mut out);
     let root = (12.5f32).sqrt();
     assert!((out[0] - 3.0 / root).abs() < 1e-6 && (out[1] - 8.0 / root).abs() < 1e-6);
+}
+
+#[test]
+fn magnitudes_are_matched_and_small_ones_are_not_blown_up() {
+    let (mut x, mut small) = ([3.0f32, -4.0], [3e-5f32, -4e-5]);
+    match_magnitude(Isa::SCALAR, &mut x, &[6.0, 8.0]);
+    assert!((x[0] - 6.0).abs() < 1e-5 && (x[1] + 8.0).abs() < 1e-5, "{x:?}");
+    match_magnitude(Isa::SCALAR, &mut small, &[1.0, 1.0]);
+    assert!((small[0] - 3e-5 / 1e-5f32.sqrt()).abs() < 1e-6, "{small:?}");
+}
+
+#[test]
+fn outliers_are_what_lies_above_the_mean_and_some_deviations() {
+    // Their mean is 2, their standard deviation 1.
+    let mut x = [1.0, 3.0, 1.0, 3.0];
+    keep_outliers(Isa::SCALAR, &mut x, 0.75);
+    assert_eq!(x, [0.0, 0.25, 0.0, 0.25]);
+    let mut x = [1.0, 3.0, 1.0, 3.0];
+    keep_outliers(Isa::SCALAR, &mut x, -1.5);
+    assert_eq!(x, [0.5, 2.5, 0.5, 2.5]);
 }
 
 #[test]

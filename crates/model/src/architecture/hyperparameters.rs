@@ -76,6 +76,8 @@ const SPELLINGS: &[(&str, &[&str])] = &[
     ("kda.safe_gate", &["kda_safe_gate"]),
     ("kda.gate_lower_bound", &["kda_lower_bound"]),
     ("embedding_length_per_layer_input", &["hidden_size_per_layer_input"]),
+    ("altup.num_inputs", &["altup_num_inputs"]),
+    ("altup.active_idx", &["altup_active_idx"]),
     ("embedding_scale", &["embedding_multiplier"]),
     ("residual_scale", &["residual_multiplier"]),
     ("attention.scale", &["attention_multiplier"]),
@@ -117,8 +119,17 @@ impl<'a> Hyperparameters<'a> {
 
     /// Whether a layer has a tensor `part` of this kind, `weight` or `bias`.
     pub(super) fn has_tensor_in(&self, layer: usize, part: &str, kind: &'static str) -> bool {
+        self.rows_in(layer, part, kind).is_some()
+    }
+
+    /// Rows of the first layer's tensor `part`, if it has that.
+    pub(super) fn rows_of(&self, part: &str) -> Option<usize> {
+        self.rows_in(0, part, "weight")
+    }
+
+    fn rows_in(&self, layer: usize, part: &str, kind: &'static str) -> Option<usize> {
         let name = TensorName { layer: Some(layer), part, index: None, kind };
-        self.files.find(self.layout, &name).is_ok_and(|found| found.is_some())
+        self.files.find(self.layout, &name).ok().flatten().map(|stored| stored.rows)
     }
 
     fn key(&self, name: &str) -> String {
@@ -192,7 +203,7 @@ impl<'a> Hyperparameters<'a> {
         self.optional_count(name)?.ok_or_else(|| self.invalid(name, "a number"))
     }
 
-    /// A count above 0 of layer `layer`: GGUF files may have one for each.
+    /// A count above 0 of layer `layer`: files may have one for each.
     pub(super) fn count_in(&self, layer: usize, name: &str) -> Result<usize, LoadError> {
         if let Some(counts) = self.layer_numbers(name)? {
             let count = counts.get(layer).copied().filter(|count| (1..=SANE_COUNT).contains(count));
@@ -260,9 +271,12 @@ impl<'a> Hyperparameters<'a> {
         }
     }
 
-    /// A number for each layer, where a GGUF file has a list of them.
+    /// A number for each layer, where the files have a list of them.
     pub(super) fn layer_numbers(&self, name: &str) -> Result<Option<Vec<usize>>, LoadError> {
-        let (ModelFiles::Gguf(file), key) = (self.files, self.key(name)) else { return Ok(None) };
+        let (ModelFiles::Gguf(file), key) = (self.files, self.key(name)) else {
+            let is_list = self.field(name).is_some_and(Value::is_array);
+            return is_list.then(|| self.numbers(name)).transpose();
+        };
         if !matches!(file.metadata().get(&key), Some(crate::gguf::Value::Array(_))) {
             return Ok(None);
         }
@@ -373,6 +387,19 @@ impl<'a> Hyperparameters<'a> {
         Ok(numbers.transpose()?.unwrap_or_default().into_iter().map(|number| number as usize).collect())
     }
 
+    /// A list of numbers, if the files have it.
+    pub(super) fn floats(&self, name: &str) -> Result<Option<Vec<f32>>, LoadError> {
+        match self.files {
+            ModelFiles::Gguf(file) => Ok(file.metadata().f32s(&self.key(name))?.map(<[f32]>::to_vec)),
+            ModelFiles::Checkpoint(_) => {
+                let Some(value) = self.field(name) else { return Ok(None) };
+                let floats = value.as_array().and_then(|values| values.iter().map(Value::as_f64).collect());
+                let floats: Vec<f64> = floats.ok_or_else(|| self.invalid(name, "a list of numbers"))?;
+                Ok(Some(floats.into_iter().map(|number| number as f32).collect()))
+            }
+        }
+    }
+
     /// A name for each layer, from `config.json` alone.
     pub(super) fn names(&self, name: &str) -> Result<Option<Vec<&'a str>>, LoadError> {
         let Some(value) = self.field(name) else { return Ok(None) };
@@ -458,6 +485,21 @@ impl<'a> Hyperparameters<'a> {
             ModelFiles::Checkpoint(_) => self.field(name).is_some_and(|value| *value == 0),
         };
         if is_off { Ok(None) } else { self.optional_count(name) }
+    }
+
+    /// Lets the last layers, as many as the files say, see keys and values of earlier ones, and returns how many have some of their own.
+    pub(super) fn share_keys(
+        &self,
+        architecture: &mut Architecture,
+        slides: &[bool],
+    ) -> Result<usize, LoadError> {
+        let name = "attention.shared_kv_layers";
+        let layers = architecture.layers.len();
+        let own = layers.checked_sub(self.number(name)?.unwrap_or(0)).filter(|&own| own > 0);
+        let own = own.ok_or_else(|| self.invalid(name, "fewer than there are layers"))?;
+        let shared = architecture.share_keys(slides, own);
+        shared.ok_or_else(|| self.invalid(name, "so few that layers of both kinds are in front"))?;
+        Ok(own)
     }
 
     /// Root-mean-square norms. Files of Qwen 1 may call their epsilon that of layer norms.
@@ -701,7 +743,7 @@ impl<'a> Hyperparameters<'a> {
 
     /// A gated network with `activation`.
     pub(super) fn gated_mlp(&self, activation: Activation) -> Result<Mixer, LoadError> {
-        Ok(Mixer::Dense(Mlp { size: self.count("feed_forward_length")?, activation, gated: true }))
+        Ok(Mixer::Dense(Mlp::gated(self.count("feed_forward_length")?, activation)))
     }
 
     /// A network without a gate; four times as wide as the residual stream where the files do not say.
@@ -710,7 +752,7 @@ impl<'a> Hyperparameters<'a> {
             Some(size) => size,
             None => 4 * self.count("embedding_length")?,
         };
-        Ok(Mixer::Dense(Mlp { size, activation, gated: false }))
+        Ok(Mixer::Dense(Mlp { gated: false, ..Mlp::gated(size, activation) }))
     }
 
     /// A mixture of gated experts of width `size`.
@@ -719,7 +761,7 @@ impl<'a> Hyperparameters<'a> {
         if active > count {
             return Err(self.invalid("expert_used_count", "at most the number of experts"));
         }
-        let expert = Mlp { size, activation: Activation::Silu, gated: true };
+        let expert = Mlp::gated(size, Activation::Silu);
         let routing = Routing {
             scores: RouterScores::Softmax,
             bias: false,
@@ -805,6 +847,7 @@ impl<'a> Hyperparameters<'a> {
             ropes,
             layers,
             output_factors: Vec::new(),
+            altup: None,
             residual_scale: 1.0,
             logit_scale: 1.0,
             logit_cap: None,

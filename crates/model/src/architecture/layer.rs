@@ -21,8 +21,30 @@ pub struct Block {
     /// Whether the results of the two blocks that stand side by side are added up and their sum is normalised before it is added. Both
     /// say so.
     pub joint_norm: bool,
-    /// Whether the residual stream is multiplied with a learned factor behind it.
-    pub scaled: bool,
+    /// What the residual stream is multiplied with behind it.
+    pub stream_scale: StreamScale,
+}
+
+/// A factor on the residual stream.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum StreamScale {
+    /// The same in all models.
+    Fixed(f32),
+    /// Of the model's weights.
+    Learned,
+}
+
+impl Block {
+    /// A block behind which the residual stream stays as it is.
+    pub fn new(mixer: impl Into<Mixer>, input: Input, post_norm: bool) -> Self {
+        Self {
+            mixer: mixer.into(),
+            input,
+            post_norm,
+            joint_norm: false,
+            stream_scale: StreamScale::Fixed(1.0),
+        }
+    }
 }
 
 /// What a block is given of the residual stream.
@@ -36,6 +58,10 @@ pub enum Input {
     Beside,
     /// The very input of the block before.
     Shared,
+    /// Of several residual streams the active one as the layer predicts it, normalised: [`AltUp`](super::AltUp).
+    Predicted,
+    /// The active one as the layer has corrected it. The result is added to all streams but the first.
+    Corrected,
 }
 
 impl Input {
@@ -46,7 +72,7 @@ impl Input {
 
     /// Whether the block has a norm of its own in front of it.
     pub fn has_norm(self) -> bool {
-        matches!(self, Self::Normalised | Self::Beside)
+        matches!(self, Self::Normalised | Self::Beside | Self::Predicted)
     }
 }
 
@@ -68,13 +94,7 @@ pub enum Wiring {
 impl Layer {
     /// A layer of these mixers.
     pub fn new(mixers: impl IntoIterator<Item = Mixer>, wiring: Wiring) -> Self {
-        let block = |mixer| Block {
-            mixer,
-            input: Input::Normalised,
-            post_norm: false,
-            joint_norm: false,
-            scaled: false,
-        };
+        let block = |mixer| Block::new(mixer, Input::Normalised, false);
         let mut layer = Self { blocks: mixers.into_iter().map(block).collect() };
         layer.wire(wiring);
         layer
@@ -115,6 +135,8 @@ pub enum Mixer {
     Experts(Experts),
     /// What the layer is given of the token besides, gated by the residual stream.
     PerLayer(PerLayer),
+    /// A narrow map beside attention.
+    Laurel(Laurel),
 }
 
 /// What a mixer keeps of the tokens of a sequence, for those to come.
@@ -165,7 +187,7 @@ impl Mixer {
             Self::Recurrence(recurrence) => State::Recurrent(recurrence.state()),
             Self::Scan(scan) => State::Recurrent(scan.state()),
             Self::Convolution(convolution) => State::Recurrent(convolution.state()),
-            Self::Dense(_) | Self::Experts(_) | Self::PerLayer(_) => State::Nothing,
+            Self::Dense(_) | Self::Experts(_) | Self::PerLayer(_) | Self::Laurel(_) => State::Nothing,
         }
     }
 }
@@ -173,6 +195,18 @@ impl Mixer {
 impl From<Attention> for Mixer {
     fn from(attention: Attention) -> Self {
         Self::Attention(attention)
+    }
+}
+
+impl From<PerLayer> for Mixer {
+    fn from(input: PerLayer) -> Self {
+        Self::PerLayer(input)
+    }
+}
+
+impl From<Laurel> for Mixer {
+    fn from(laurel: Laurel) -> Self {
+        Self::Laurel(laurel)
     }
 }
 
@@ -565,6 +599,25 @@ pub struct Mlp {
     pub activation: Activation,
     /// Whether there is a gate.
     pub gated: bool,
+    /// Of the values in front of the activation, those count that lie so many standard deviations above their mean, by what they lie
+    /// above it; all if `None`.
+    pub sparsity: Option<f32>,
+}
+
+impl Mlp {
+    /// A network with a gate, in which all values count.
+    pub fn gated(size: usize, activation: Activation) -> Self {
+        Self { size, activation, gated: true, sparsity: None }
+    }
+}
+
+/// `x + norm(right(left(x)))`: a learned augmented residual layer of low rank.
+///
+/// Source: Menghani et al., "LAuReL: Learned Augmented Residual Layer" (2024).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Laurel {
+    /// Width of what is between the two maps.
+    pub rank: usize,
 }
 
 /// What a layer is given of the token besides the residual stream: `projection(activation(gate(x)) * input)`.

@@ -13,10 +13,11 @@ pub(crate) mod tensor_names;
 
 pub use self::layer::{
     Attention, AttentionGate, Block, Decay, ExpertGroups, Experts, GatedConvolution, Input, KeysAndValues,
-    LatentAttention, Layer, MOST_TAPS, Mixer, Mlp, PerLayer, QkNorm, QueryScale, Recurrence, RecurrenceGate,
-    RecurrentShape, RouterScores, Routing, SelectiveScan, SharedExpert, State, UpdateRule, Wiring,
+    LatentAttention, Laurel, Layer, MOST_TAPS, Mixer, Mlp, PerLayer, QkNorm, QueryScale, Recurrence,
+    RecurrenceGate, RecurrentShape, RouterScores, Routing, SelectiveScan, SharedExpert, State, StreamScale,
+    UpdateRule, Wiring,
 };
-pub use self::model::{Architecture, Embedding, Norm, NormKind, OutputFactor};
+pub use self::model::{AltUp, Architecture, Embedding, MOST_STREAMS, Norm, NormKind, OutputFactor};
 pub use self::rope::{Rope, RopeFactors};
 
 use self::family::Family;

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use lookahead_kernels::{KvType, Window};
 
-use super::layer::{Attention, Experts, LatentAttention, Layer, Mixer, RecurrentShape, State, Wiring};
+use super::layer::{
+    Attention, Experts, KeysAndValues, LatentAttention, Layer, Mixer, RecurrentShape, State, Wiring,
+};
 use super::rope::Rope;
 
 /// A decoder-only model: embedding, layers, norm, output head.
@@ -26,6 +28,8 @@ pub struct Architecture {
     pub layers: Vec<Layer>,
     /// Factors on what matrices of layers make, where files do not have them in the weights.
     pub output_factors: Vec<OutputFactor>,
+    /// How several residual streams are one in layers; there is one if `None`.
+    pub altup: Option<AltUp>,
     /// Factor on what blocks add to the residual stream.
     pub residual_scale: f32,
     /// Factor on logits.
@@ -44,6 +48,23 @@ pub struct OutputFactor {
     /// The factor.
     pub factor: f32,
 }
+
+/// Alternating updates: several residual streams, of which layers compute one. What becomes of the others is predicted from all of
+/// them, and corrected by what the layer has made of the one.
+///
+/// Source: Baykal et al., "Alternating Updates for Efficient Transformers" (2023).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AltUp {
+    /// How many there are: at most [`MOST_STREAMS`].
+    pub streams: usize,
+    /// Which of them layers compute, counted from 0.
+    pub active: usize,
+    /// Whether the corrected stream is scaled, value by value, where a block is given it.
+    pub scaled: bool,
+}
+
+/// The most residual streams that a model has.
+pub const MOST_STREAMS: usize = 16;
 
 /// What enters the first layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -134,6 +155,16 @@ impl Architecture {
                 }
             }
         }
+    }
+
+    /// Lets the attention blocks behind the first `own` see the keys and values of the last of those that sees as much, a window or
+    /// everything; `None` if there is no such one.
+    pub(super) fn share_keys(&mut self, slides: &[bool], own: usize) -> Option<()> {
+        for (attention, &sees_window) in self.attention_mut().zip(slides).skip(own) {
+            let earlier = slides[..own].iter().rposition(|&slides| slides == sees_window)?;
+            attention.keys_and_values = KeysAndValues::Of(earlier);
+        }
+        Some(())
     }
 
     /// Lets the attention blocks that `slides` says see a window; `ropes` are that of those and that of the others.

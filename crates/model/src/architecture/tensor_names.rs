@@ -198,6 +198,21 @@ pub(crate) const POST_NORMS: Names = Names {
     ],
 };
 
+/// The names of what Gemma 3n and 4 give each layer of a token besides.
+pub(crate) const PER_LAYER: Names = Names {
+    model: &[
+        ("per_layer_token_embd", "model.embed_tokens_per_layer"),
+        ("per_layer_model_proj", "model.per_layer_model_projection"),
+        ("per_layer_proj_norm", "model.per_layer_projection_norm"),
+    ],
+    layers: "model.layers",
+    layer: &[
+        ("inp_gate", "per_layer_input_gate"),
+        ("proj", "per_layer_projection"),
+        ("post_norm", "post_per_layer_input_norm"),
+    ],
+};
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -41,6 +41,7 @@ impl<'a> OutputHead<'a> {
             nodes.start + asked.start..nodes.start + asked.end
         });
         residual.keep_nodes(asked);
+        residual.merge(input);
         let codes = head.weight_type().codes();
         residual.read(Input::Normalised, Some(&weights.output_norm), codes, input);
         let bias = weights.output.as_ref().and_then(|output| output.bias.as_ref());

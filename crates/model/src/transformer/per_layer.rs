@@ -49,7 +49,9 @@ impl PerLayerInputs {
             for part in row.chunks_exact_mut(size) {
                 normalise(isa, architecture.norm, &weights.norm, part);
             }
-            weights.embedding.dequantize_row(token as usize, embedding);
+            // Tokens that stand for images and sounds may have no row: they share the first.
+            let token = if (token as usize) < weights.embedding.rows() { token as usize } else { 0 };
+            weights.embedding.dequantize_row(token, embedding);
             scale(isa, embedding, (size as f32).sqrt());
             add(isa, row, embedding);
             scale(isa, row, std::f32::consts::FRAC_1_SQRT_2);

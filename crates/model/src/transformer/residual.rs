@@ -1,14 +1,16 @@
 //! The residual stream: what blocks are given of it, and how their results are added to it.
 //!
-//! A result is added where the stream is next read, in the task that makes the next block's input of it.
+//! A result is added where the stream is next read, in the task that makes the next block's input of it. Where there are several
+//! streams ([`altup`](super::altup)), this is the active one.
 
 use std::ops::Range;
 
 use lookahead_kernels::{Activations, InputCodes, Isa, Kernels, add, add_scaled, scale};
 
+use super::altup::{Streams, StreamsBuffers};
 use super::norm::{normalise, normalise_to};
 use crate::architecture::{Architecture, Input};
-use crate::weights::{BlockWeights, NormWeights};
+use crate::weights::{BlockWeights, NormWeights, Weights};
 
 /// Memory of a stream, kept for the next pass.
 #[derive(Debug, Default)]
@@ -17,13 +19,17 @@ pub(super) struct ResidualBuffers {
     stream: Vec<f32>,
     /// What the last block adds, and the one beside it.
     results: [Vec<f32>; 2],
+    streams: StreamsBuffers,
 }
 
 /// The residual stream of all nodes of a pass.
 pub(super) struct Residual<'a> {
     kernels: &'a Kernels,
     architecture: &'a Architecture,
-    buffers: &'a mut ResidualBuffers,
+    stream: &'a mut Vec<f32>,
+    results: &'a mut [Vec<f32>; 2],
+    /// All streams, where there are several.
+    streams: Option<Streams<'a>>,
     /// How many of the results are still to be added, and how each is normalised before.
     pending: usize,
     post_norms: [Option<&'a NormWeights>; 2],
@@ -40,14 +46,22 @@ impl<'a> Residual<'a> {
     pub(super) fn new(
         kernels: &'a Kernels,
         architecture: &'a Architecture,
+        weights: &'a Weights,
         buffers: &'a mut ResidualBuffers,
         nodes: usize,
     ) -> Self {
-        buffers.stream.resize(nodes * architecture.hidden_size, 0.0);
+        let (norm, hidden) = (architecture.norm, architecture.hidden_size);
+        let ResidualBuffers { stream, results, streams: streams_buffers } = buffers;
+        stream.resize(nodes * hidden, 0.0);
+        let streams = architecture.altup.as_ref().zip(weights.altup.as_ref());
+        let streams = streams
+            .map(|(spec, weights)| Streams::new(kernels, spec, norm, hidden, weights, streams_buffers));
         Self {
             kernels,
             architecture,
-            buffers,
+            stream,
+            results,
+            streams,
             pending: 0,
             post_norms: [None; 2],
             joint_norm: None,
@@ -58,7 +72,22 @@ impl<'a> Residual<'a> {
 
     /// The stream itself, `[node][hidden]`.
     pub(super) fn stream_mut(&mut self) -> &mut [f32] {
-        &mut self.buffers.stream
+        self.stream
+    }
+
+    /// Makes all streams of this one, where there are several; `input` is scratch.
+    pub(super) fn split(&mut self, input: &mut Activations) {
+        if let Some(streams) = &mut self.streams {
+            streams.split(self.stream, input);
+        }
+    }
+
+    /// Makes one stream of all; `input` is scratch.
+    pub(super) fn merge(&mut self, input: &mut Activations) {
+        self.add_to_streams();
+        if let Some(streams) = &mut self.streams {
+            streams.merge(self.stream, input);
+        }
     }
 
     /// Makes the input of a block; `codes` says in which quantized forms it is needed.
@@ -70,10 +99,18 @@ impl<'a> Residual<'a> {
         to: &mut Activations,
     ) {
         self.last_norm = if input == Input::Shared { self.last_norm } else { norm };
-        if input.is_beside() {
-            self.normalise(codes, to);
-        } else {
-            self.add_and_normalise(codes, to);
+        match input {
+            Input::Beside | Input::Shared => self.normalise(self.last_norm, codes, to),
+            Input::Normalised | Input::Plain => self.add_and_normalise(norm, codes, to),
+            Input::Predicted => {
+                self.add_to_streams();
+                self.predict(to);
+                self.normalise(norm, codes, to);
+            }
+            Input::Corrected => {
+                self.correct(to);
+                self.normalise(norm, codes, to);
+            }
         }
     }
 
@@ -83,33 +120,59 @@ impl<'a> Residual<'a> {
         let place = usize::from(input.is_beside());
         self.pending = place + 1;
         self.post_norms[place] = weights.post_norm.as_ref();
-        &mut self.buffers.results[place]
+        &mut self.results[place]
     }
 
     /// Forgets all nodes but those of the given ranges, which ascend.
     pub(super) fn keep_nodes(&mut self, ranges: impl Iterator<Item = Range<usize>>) {
         let hidden = self.architecture.hidden_size;
-        let ResidualBuffers { stream, results } = &mut *self.buffers;
+        let one = [&mut *self.stream].into_iter().chain(&mut self.results[..self.pending]);
+        let all = one.map(|values| (values, hidden)).chain(self.streams.as_mut().map(Streams::rows));
+        let mut all: Vec<_> = all.collect();
         let mut kept = 0;
         for nodes in ranges {
-            for values in [&mut *stream].into_iter().chain(&mut results[..self.pending]) {
-                values.copy_within(nodes.start * hidden..nodes.end * hidden, kept * hidden);
+            for (values, width) in &mut all {
+                values.copy_within(nodes.start * *width..nodes.end * *width, kept * *width);
             }
             kept += nodes.len();
         }
-        stream.truncate(kept * hidden);
-        for result in results {
-            result.truncate(kept * hidden);
+        for (values, width) in all {
+            values.truncate(kept * width);
+        }
+    }
+
+    /// Adds the result of the last block to the streams that it belongs to: all but the first.
+    fn add_to_streams(&mut self) {
+        if let (Some(streams), 1) = (&mut self.streams, self.pending) {
+            streams.add(self.stream, &mut self.results[0], self.post_norms[0]);
+            self.pending = 0;
+        }
+    }
+
+    /// The stream becomes what the layer predicts that it is.
+    fn predict(&mut self, input: &mut Activations) {
+        let Some(weights) = self.streams.as_ref().map(Streams::layer) else { return };
+        self.normalise(Some(&weights.norm), weights.router.input_codes(), input);
+        if let Some(streams) = &mut self.streams {
+            streams.predict(self.stream, input);
+        }
+    }
+
+    /// All streams are corrected by what the blocks of the layer have made of this one.
+    fn correct(&mut self, input: &mut Activations) {
+        let Some(weights) = self.streams.as_ref().map(Streams::layer) else { return };
+        self.add_and_normalise(Some(&weights.norm), weights.router.input_codes(), input);
+        if let Some(streams) = &mut self.streams {
+            streams.correct(self.stream, input);
         }
     }
 
     /// `stream += post_norm(result)` for the results of the blocks before, or `stream += joint_norm(sum of post_norm(result))`, then
     /// `stream *= scale`, then `to = norm(stream)`.
-    fn add_and_normalise(&mut self, codes: InputCodes, to: &mut Activations) {
-        let Self { kernels, architecture, pending, post_norms, joint_norm, scale: factor, last_norm, .. } =
-            *self;
+    fn add_and_normalise(&mut self, norm: Option<&NormWeights>, codes: InputCodes, to: &mut Activations) {
+        let Self { kernels, architecture, pending, post_norms, joint_norm, scale: factor, .. } = *self;
         let (isa, hidden) = (kernels.isa(), architecture.hidden_size);
-        let ResidualBuffers { stream, results: [first, second] } = &mut *self.buffers;
+        let (stream, [first, second]) = (&mut *self.stream, &mut *self.results);
         let shape = [stream.len() / hidden, hidden];
         let first = if pending > 0 { (&mut first[..], hidden) } else { (&mut [][..], 0) };
         let second = if pending > 1 { (&mut second[..], hidden) } else { (&mut [][..], 0) };
@@ -132,19 +195,19 @@ impl<'a> Residual<'a> {
             if factor != 1.0 {
                 scale(isa, stream, factor);
             }
-            normalise_to(isa, architecture.norm, last_norm, stream, row);
+            normalise_to(isa, architecture.norm, norm, stream, row);
         });
         (self.pending, self.scale) = (0, 1.0);
     }
 
     /// `to = norm(stream)`
-    fn normalise(&mut self, codes: InputCodes, to: &mut Activations) {
-        let Self { kernels, architecture, last_norm, .. } = *self;
+    fn normalise(&mut self, norm: Option<&NormWeights>, codes: InputCodes, to: &mut Activations) {
+        let Self { kernels, architecture, .. } = *self;
         let hidden = architecture.hidden_size;
-        let stream = &mut self.buffers.stream;
+        let stream = &mut *self.stream;
         let shape = [stream.len() / hidden, hidden];
         to.compute(kernels, shape, codes, [(&mut stream[..], hidden)], 3 * hidden, |_, [stream], row| {
-            normalise_to(kernels.isa(), architecture.norm, last_norm, stream, row);
+            normalise_to(kernels.isa(), architecture.norm, norm, stream, row);
         });
     }
 }

@@ -139,7 +139,7 @@ mod tests {
         bias: &[f32],
         outputs: &[f32],
     ) -> Vec<(usize, f32)> {
-        let expert = Mlp { size: 1, activation: Activation::Silu, gated: true };
+        let expert = Mlp::gated(1, Activation::Silu);
         let spec = Experts { count, active, expert, routing, learned_scales: false, shared: None };
         let mut routes = Routes::default();
         let routes = routes.choose(&spec, bias, &mut outputs.to_vec()).to_vec();

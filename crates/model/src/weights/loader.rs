@@ -6,16 +6,17 @@ use lookahead_kernels::{Kernels, Matrix, WeightType};
 
 use super::packer::Packer;
 use super::parts::{
-    AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights, LatentWeights, Linear, MixerWeights,
-    MlpWeights, NormWeights, PerLayerInputsWeights, PerLayerWeights, RecurrenceWeights, ScanWeights, Series,
-    SharedExpertWeights, Weights,
+    AltUpLayerWeights, AltUpWeights, AttentionWeights, BlockWeights, ConvolutionWeights, ExpertsWeights,
+    LatentWeights, LaurelWeights, Linear, MixerWeights, MlpWeights, NormWeights, PerLayerInputsWeights,
+    PerLayerWeights, RecurrenceWeights, ScanWeights, Series, SharedExpertWeights, Weights,
 };
 use super::rows::Rows;
 use super::source::{Part, Source};
 use crate::architecture::tensor_names::{FusedQkv, Layout, Stacking};
 use crate::architecture::{
-    Architecture, Attention, AttentionGate, Block, Experts, GatedConvolution, KeysAndValues, LatentAttention,
-    Layer, Mixer, Mlp, OutputFactor, QkNorm, Recurrence, RopeFactors, SelectiveScan, UpdateRule,
+    AltUp, Architecture, Attention, AttentionGate, Block, Experts, GatedConvolution, KeysAndValues,
+    LatentAttention, Layer, Mixer, Mlp, OutputFactor, QkNorm, Recurrence, RopeFactors, SelectiveScan,
+    StreamScale, UpdateRule,
 };
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
@@ -57,7 +58,11 @@ impl Loader<'_> {
             architecture.embedding.norm.then(|| self.norm(Part::outer("token_embd_norm"), hidden));
         let embedding_norm = embedding_norm.transpose()?;
         let per_layer = match architecture.embedding.per_layer {
-            Some(size) => Some(self.per_layer_inputs(embedding.rows(), architecture.layers.len(), size)?),
+            Some(size) => Some(self.per_layer_inputs(architecture.layers.len(), size)?),
+            None => None,
+        };
+        let altup = match &architecture.altup {
+            Some(altup) => Some(self.altup(architecture.layers.len(), altup)?),
             None => None,
         };
         let layer = |(index, layer): (usize, &Layer)| {
@@ -83,6 +88,7 @@ impl Loader<'_> {
             positions,
             embedding_norm,
             per_layer,
+            altup,
             layers,
             output_norm,
             output,
@@ -107,6 +113,12 @@ impl Loader<'_> {
                 let projection = self.linear(Part::of_layer(layer, "proj"), hidden, spec.size)?;
                 MixerWeights::PerLayer(PerLayerWeights { gate, projection })
             }
+            Mixer::Laurel(spec) => {
+                let first = self.linear(Part::of_layer(layer, "laurel_l"), spec.rank, hidden)?;
+                let second = self.linear(Part::of_layer(layer, "laurel_r"), hidden, spec.rank)?;
+                let norm = self.norm(Part::of_layer(layer, "laurel_post_norm"), hidden)?;
+                MixerWeights::Laurel(LaurelWeights { maps: Series { first, second: Some(second) }, norm })
+            }
         };
         let norms = match &block.mixer {
             Mixer::Dense(_) if block.joint_norm => ["ffn_norm", "post_ffw_norm_1"],
@@ -126,25 +138,46 @@ impl Loader<'_> {
         let joint_norm = (block.joint_norm && block.input.is_beside())
             .then(|| self.norm(Part::of_layer(layer, "post_ffw_norm"), hidden))
             .transpose()?;
-        let scale = if block.scaled {
-            self.source.vector(Part::of_layer(layer, "layer_output_scale"), 1)?[0]
-        } else {
-            1.0
+        let scale = match block.stream_scale {
+            StreamScale::Fixed(scale) => scale,
+            StreamScale::Learned => self.source.vector(Part::of_layer(layer, "layer_output_scale"), 1)?[0],
         };
         Ok(BlockWeights { norm, mixer, post_norm, joint_norm, scale })
     }
 
-    fn per_layer_inputs(
-        &mut self,
-        tokens: usize,
-        layers: usize,
-        size: usize,
-    ) -> Result<PerLayerInputsWeights, LoadError> {
+    fn per_layer_inputs(&mut self, layers: usize, size: usize) -> Result<PerLayerInputsWeights, LoadError> {
         let width = layers * size;
         Ok(PerLayerInputsWeights {
-            embedding: self.matrix(Part::outer("per_layer_token_embd"), Some(tokens), width)?,
+            embedding: self.matrix(Part::outer("per_layer_token_embd"), None, width)?,
             projection: self.linear(Part::outer("per_layer_model_proj"), width, self.hidden)?,
             norm: self.norm(Part::outer("per_layer_proj_norm"), size)?,
+        })
+    }
+
+    fn altup(&mut self, layers: usize, altup: &AltUp) -> Result<AltUpWeights, LoadError> {
+        let others = altup.streams - 1;
+        let mut all = |name| {
+            let shape = [self.hidden, self.hidden];
+            let one = |index| self.one_of(Part::outer(name), [index, others], shape);
+            (0..others).map(one).collect::<Result<Vec<_>, _>>()
+        };
+        Ok(AltUpWeights {
+            projections: all("altup_proj")?,
+            unprojections: all("altup_unembd_proj")?,
+            layers: (0..layers).map(|layer| self.altup_layer(layer, altup)).collect::<Result<_, _>>()?,
+        })
+    }
+
+    fn altup_layer(&mut self, layer: usize, altup: &AltUp) -> Result<AltUpLayerWeights, LoadError> {
+        let part = |name| Part::of_layer(layer, name);
+        let &AltUp { streams, scaled, .. } = altup;
+        let scale = part("altup_correct_scale");
+        Ok(AltUpLayerWeights {
+            norm: self.norm(part("altup_router_norm"), self.hidden)?,
+            router: self.linear(part("altup_router"), streams, self.hidden)?,
+            prediction: self.floats(part("altup_predict_coef"), streams * streams, streams)?,
+            correction: self.floats(part("altup_correct_coef"), streams, streams)?,
+            scale: if scaled { self.source.vector(scale, self.hidden)? } else { Vec::new() },
         })
     }
 
@@ -563,11 +596,11 @@ impl Loader<'_> {
         } else {
             ["ffn_gate_exps", "ffn_up_exps"].map(|name| (name, [expert, count]))
         };
-        let mut inner = |(name, place)| self.expert(layer, name, place, [size, hidden]);
+        let mut inner = |(name, place)| self.one_of(Part::of_layer(layer, name), place, [size, hidden]);
         Ok(MlpWeights {
             gate: mlp.gated.then(|| inner(gate_place)).transpose()?,
             up: inner(up_place)?,
-            down: self.expert(layer, "ffn_down_exps", [expert, count], [hidden, size])?,
+            down: self.one_of(Part::of_layer(layer, "ffn_down_exps"), [expert, count], [hidden, size])?,
         })
     }
 
@@ -599,20 +632,18 @@ impl Loader<'_> {
         Ok([gate, up, down].map(Option::unwrap_or_default))
     }
 
-    /// One expert's matrix: a tensor of its own, or its part of one for all.
-    fn expert(
+    /// One of several matrices, such as an expert's: a tensor of its own, or its part of one for all.
+    fn one_of(
         &mut self,
-        layer: usize,
-        name: &str,
-        [expert, count]: [usize; 2],
+        part: Part<'_>,
+        [index, count]: [usize; 2],
         [rows, columns]: [usize; 2],
     ) -> Result<Linear, LoadError> {
-        let part = Part::of_layer(layer, name);
         if !self.source.has(part)? {
-            return self.linear(part.indexed(expert), rows, columns);
+            return self.linear(part.indexed(index), rows, columns);
         }
         let all = self.source.rows(part, Some(count * rows), columns)?;
-        let range = expert * rows..(expert + 1) * rows;
+        let range = index * rows..(index + 1) * rows;
         Ok(self.pack(&all.select(&[range]))?.into())
     }
 
@@ -695,6 +726,11 @@ impl Loader<'_> {
                 Ok(NormWeights { weight, bias: Vec::new() })
             }
         }
+    }
+
+    /// The weights of a small matrix, row by row.
+    fn floats(&mut self, part: Part<'_>, rows: usize, columns: usize) -> Result<Vec<f32>, LoadError> {
+        Ok(self.source.rows(part, Some(rows), columns)?.to_floats())
     }
 
     fn matrix(&mut self, part: Part<'_>, rows: Option<usize>, columns: usize) -> Result<Matrix, LoadError> {

@@ -14,6 +14,7 @@ pub(crate) struct Weights {
     pub(crate) positions: Option<Matrix>,
     pub(crate) embedding_norm: Option<NormWeights>,
     pub(crate) per_layer: Option<PerLayerInputsWeights>,
+    pub(crate) altup: Option<AltUpWeights>,
     /// The blocks of each layer.
     pub(crate) layers: Vec<Vec<BlockWeights>>,
     pub(crate) output_norm: NormWeights,
@@ -64,6 +65,7 @@ pub(crate) enum MixerWeights {
     Dense(MlpWeights),
     Experts(ExpertsWeights),
     PerLayer(PerLayerWeights),
+    Laurel(LaurelWeights),
 }
 
 /// The weights of attention.
@@ -189,6 +191,38 @@ pub(crate) struct PerLayerWeights {
     pub(crate) projection: Linear,
 }
 
+/// The weights of a narrow map beside attention.
+#[derive(Debug)]
+pub(crate) struct LaurelWeights {
+    pub(crate) maps: Series,
+    /// Of what they make.
+    pub(crate) norm: NormWeights,
+}
+
+/// The weights of several residual streams.
+#[derive(Debug)]
+pub(crate) struct AltUpWeights {
+    /// Make all streams but the first of what enters the first layer.
+    pub(crate) projections: Vec<Linear>,
+    /// Their counterparts behind the last layer.
+    pub(crate) unprojections: Vec<Linear>,
+    pub(crate) layers: Vec<AltUpLayerWeights>,
+}
+
+/// Those of a layer.
+#[derive(Debug)]
+pub(crate) struct AltUpLayerWeights {
+    /// Of what the router is given.
+    pub(crate) norm: NormWeights,
+    pub(crate) router: Linear,
+    /// `[to][from][router's output]`
+    pub(crate) prediction: Vec<f32>,
+    /// `[to][router's output]`
+    pub(crate) correction: Vec<f32>,
+    /// Of the corrected stream, where a block is given it; empty if there is none.
+    pub(crate) scale: Vec<f32>,
+}
+
 /// The weights of a mixture of experts.
 #[derive(Debug)]
 pub(crate) struct ExpertsWeights {
@@ -222,7 +256,8 @@ impl Weights {
         let weights = self.layers.iter().flatten();
         let linears = weights.zip(blocks).flat_map(|(weights, block)| weights.mixer.linears(&block.mixer));
         let per_layer = self.per_layer.iter().map(|weights| &weights.projection);
-        linears.chain(per_layer).map(|linear| &linear.matrix).chain([self.head()])
+        let altup = self.altup.iter().flat_map(AltUpWeights::linears);
+        linears.chain(per_layer).chain(altup).map(|linear| &linear.matrix).chain([self.head()])
     }
 }
 
@@ -259,6 +294,7 @@ impl MixerWeights {
             Self::Dense(mlp) => mlp.input_codes(),
             Self::Experts(experts) => experts.input_codes(),
             Self::PerLayer(weights) => weights.gate.input_codes(),
+            Self::Laurel(weights) => weights.maps.first.input_codes(),
         }
     }
 
@@ -284,6 +320,7 @@ impl MixerWeights {
             }
             Self::Dense(mlp) => mlp.linears().collect(),
             Self::PerLayer(PerLayerWeights { gate, projection }) => vec![gate, projection],
+            Self::Laurel(weights) => weights.maps.linears().collect(),
             Self::Experts(weights) => {
                 let active = if let Mixer::Experts(experts) = mixer { experts.active } else { 0 };
                 let experts = weights.experts.iter().take(active).flat_map(MlpWeights::linears);
@@ -314,6 +351,13 @@ impl Series {
 
     fn linears(&self) -> impl Iterator<Item = &Linear> {
         [&self.first].into_iter().chain(&self.second)
+    }
+}
+
+impl AltUpWeights {
+    fn linears(&self) -> impl Iterator<Item = &Linear> {
+        let routers = self.layers.iter().map(|layer| &layer.router);
+        self.projections.iter().chain(&self.unprojections).chain(routers)
     }
 }
 

@@ -50,7 +50,7 @@ impl<'a> Part<'a> {
     fn role(self) -> Role {
         match self.name {
             "token_embd" | "per_layer_token_embd" | "output" => Role::Vocabulary,
-            "position_embd" | "ffn_gate_inp" | "ffn_gate_inp_shexp" => Role::Exact,
+            "position_embd" | "ffn_gate_inp" | "ffn_gate_inp_shexp" | "altup_router" => Role::Exact,
             _ => Role::Linear,
         }
     }

@@ -211,6 +211,7 @@ fn the_part_for_texts_of_a_model_that_sees_is_found() {
         ("qwen3-5", "qwen3_5", "model.language_model.", "lm_head."),
         ("qwen3-5-moe", "qwen3_5_moe", "model.language_model.", "lm_head."),
         ("gemma3", "gemma3", "language_model.model.", "language_model.lm_head."),
+        ("gemma3n", "gemma3n", "model.language_model.", "lm_head."),
         ("ministral3", "mistral3", "language_model.model.", "language_model.lm_head."),
     ] {
         let golden = Golden::load(name);

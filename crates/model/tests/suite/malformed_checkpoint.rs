@@ -94,6 +94,35 @@ fn any_value_of_any_field_is_refused_or_runs() {
     }
 }
 
+#[test]
+fn what_is_wrong_with_residual_streams_and_sparse_networks_is_named() {
+    let golden = Golden::load("gemma3n");
+    let folder = tempfile::tempdir().unwrap();
+    golden.write_checkpoint(folder.path());
+    for (field, value, expected) in [
+        ("altup_num_inputs", json!(0), "a number from 1"),
+        ("altup_num_inputs", json!(17), "a number from 1 to 16"),
+        ("altup_active_idx", json!(4), "a number below that of the residual streams"),
+        ("altup_active_idx", json!(-1), "a whole number"),
+        ("altup_correct_scale", json!("x"), "true or false"),
+        ("laurel_rank", json!(0), "a number from 1"),
+        ("activation_sparsity_pattern", json!(0.5), "a list of numbers"),
+        ("activation_sparsity_pattern", json!([0.5, 0.0]), "as many entries as there are layers"),
+        ("activation_sparsity_pattern", json!([0, 0, 0, 0, 1]), "a share from 0 to 1"),
+        ("activation_sparsity_pattern", json!([-0.5, 0, 0, 0, 0]), "a share from 0 to 1"),
+        ("intermediate_size", json!([96, 128, 96, 96]), "for each layer"),
+        ("intermediate_size", json!([96, 0, 96, 96, 128]), "for each layer"),
+        ("num_kv_shared_layers", json!(5), "fewer than there are layers"),
+        ("num_kv_shared_layers", json!(4), "so few that layers of both kinds are in front"),
+    ] {
+        let mut config = golden.config.clone();
+        config[field] = value.clone();
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let error = Architecture::of(&Checkpoint::open(folder.path()).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains(expected), "{field} = {value}: {error}");
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, ..ProptestConfig::default() })]
     #[test]

@@ -26,6 +26,12 @@ pub(super) fn sentences(
             count(*context_length)
         ),
     ];
+    if let Some(altup) = architecture.altup {
+        sentences.push(format!(
+            "residual streams: {}, of which layers compute one and predict and correct the others (AltUp)",
+            altup.streams
+        ));
+    }
     sentences.extend(kinds(layers));
     if architecture.embedding.first_position.is_some() {
         sentences.push("positions: learned".to_owned());
@@ -82,6 +88,7 @@ fn kind(block: &Block) -> String {
         Mixer::Dense(mlp) => network(mlp),
         Mixer::Experts(spec) => experts(spec),
         Mixer::PerLayer(spec) => return format!("input of each layer's own: width {}", spec.size),
+        Mixer::Laurel(spec) => return format!("beside attention: a map of rank {} (LAuReL)", spec.rank),
     };
     if block.joint_norm && block.input.is_beside() {
         return format!("feed-forward: {network}, beside the network, results and their sum normalised");
@@ -181,5 +188,10 @@ fn network(mlp: &Mlp) -> String {
         Activation::Sigmoid => "sigmoid",
         Activation::Xielu { .. } => "xIELU",
     };
-    format!("width {}, {} {activation}", mlp.size, if mlp.gated { "gated by" } else { "with" })
+    let mut text =
+        format!("width {}, {} {activation}", mlp.size, if mlp.gated { "gated by" } else { "with" });
+    if let Some(deviations) = mlp.sparsity {
+        write!(text, " of values more than {deviations:.2} standard deviations above their mean").ok();
+    }
+    text
 }

@@ -107,7 +107,6 @@ fn describe_softmax_attention(
     let rope = model.rope(pairs, attention.key_dim)?;
     let dense = model.gated_mlp(Activation::Silu)?;
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense)?;
-    model.drop_layers_that_look_ahead(&mut architecture)?;
     let first = model.number("leading_dense_block_count")?.unwrap_or(0);
     let mut experts = model.deepseek_experts(scores(model)?)?;
     experts.routing.bias &= if model.is_gguf() {

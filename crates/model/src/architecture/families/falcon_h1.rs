@@ -51,7 +51,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         norm_is_behind: !model.flag("mamba_norm_before_gate")?.unwrap_or(false),
         ..recurrence.gate
     };
-    let mlp = Mlp { size: model.count("feed_forward_length")?, activation: Activation::Silu, gated: true };
+    let mlp = Mlp::gated(model.count("feed_forward_length")?, Activation::Silu);
     let factors = output_factors(model, &attention, &recurrence, &mlp)?;
     let mixers = [Recurrence { gate, ..recurrence }.into(), attention.into(), Mixer::Dense(mlp)];
     let mut layer = Layer::new(mixers, Wiring::PreNorm);

@@ -38,7 +38,7 @@ pub(super) const GEMMA3: Family = Family {
 
 /// In Gemma 3 every sixth layer sees everything. Files rarely say so.
 const GLOBAL_EVERY: usize = 6;
-/// Rotary base of the sliding layers of Gemma 3. Files rarely say so.
+/// Rotary base of the sliding layers of Gemma 3 and 3n. Files rarely say so.
 const LOCAL_ROPE_BASE: f32 = 10_000.0;
 /// The 27B models of Gemma 2 and 3, known by their layers, scale queries by their width per head instead of the head's
 /// dimensions. Checkpoints say so.
@@ -86,17 +86,8 @@ fn describe_2(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
 
 fn describe_3(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut architecture = with_post_norms(model)?;
-    let global = &architecture.ropes[0];
-    let local_base = if model.is_gguf() {
-        model.float("rope.freq_base_swa")?
-    } else {
-        let head_dim = model.attention()?.key_dim;
-        let local = model.config_rope(RopePairs::Halves, head_dim, "sliding_attention")?;
-        let older = model.float("rope_local_base_freq")?;
-        older.or(model.has_field("rope_parameters").then_some(local.base as f32))
-    };
-    let base = f64::from(local_base.unwrap_or(LOCAL_ROPE_BASE));
-    architecture.ropes.push(Rope { base, position_scale: 1.0, ..global.clone() });
+    let local = local_rope(model, &architecture.ropes[0])?;
+    architecture.ropes.push(local);
     let window = model.count("attention.sliding_window")?;
     let slides = model.sliding_layers()?;
     for (index, attention) in architecture.attention_mut().enumerate() {
@@ -107,4 +98,18 @@ fn describe_3(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         }
     }
     Ok(architecture)
+}
+
+/// The rotary embedding of layers that see a window: that of the others with a base of its own.
+pub(super) fn local_rope(model: &Hyperparameters<'_>, global: &Rope) -> Result<Rope, LoadError> {
+    let local_base = if model.is_gguf() {
+        model.float("rope.freq_base_swa")?
+    } else {
+        let head_dim = model.attention()?.key_dim;
+        let local = model.config_rope(RopePairs::Halves, head_dim, "sliding_attention")?;
+        let older = model.float("rope_local_base_freq")?;
+        older.or(model.has_field("rope_parameters").then_some(local.base as f32))
+    };
+    let base = f64::from(local_base.unwrap_or(LOCAL_ROPE_BASE));
+    Ok(Rope { base, position_scale: 1.0, ..global.clone() })
 }

@@ -10,18 +10,18 @@ use lookahead_kernels::{Activation, RopePairs, Window};
 use crate::architecture::family::Family;
 use crate::architecture::hyperparameters::Hyperparameters;
 use crate::architecture::layer::{
-    Attention, Block, Experts, Input, KeysAndValues, Mixer, Mlp, PerLayer, QkNorm, Wiring,
+    Attention, Block, Experts, Input, KeysAndValues, Mixer, Mlp, PerLayer, QkNorm, StreamScale, Wiring,
 };
 use crate::architecture::model::Architecture;
 use crate::architecture::rope::{Rope, RopeFactors};
-use crate::architecture::tensor_names::{LLAMA, Layout, Names, POST_NORMS};
+use crate::architecture::tensor_names::{LLAMA, Layout, Names, PER_LAYER, POST_NORMS};
 use crate::load_error::LoadError;
 
 pub(super) const FAMILY: Family = Family {
     gguf: &["gemma4"],
     model_types: &["gemma4", "gemma4_text"],
     describe,
-    layout: Layout::new(&[&PER_LAYER, &BESIDE_EXPERTS, &POST_NORMS, &LLAMA]),
+    layout: Layout::new(&[&PER_LAYER, &FACTORS, &BESIDE_EXPERTS, &POST_NORMS, &LLAMA]),
 };
 
 const BESIDE_EXPERTS: Names = Names {
@@ -39,20 +39,8 @@ const BESIDE_EXPERTS: Names = Names {
     ],
 };
 
-const PER_LAYER: Names = Names {
-    model: &[
-        ("per_layer_token_embd", "model.embed_tokens_per_layer"),
-        ("per_layer_model_proj", "model.per_layer_model_projection"),
-        ("per_layer_proj_norm", "model.per_layer_projection_norm"),
-    ],
-    layers: "model.layers",
-    layer: &[
-        ("inp_gate", "per_layer_input_gate"),
-        ("proj", "per_layer_projection"),
-        ("post_norm", "post_per_layer_input_norm"),
-        ("layer_output_scale", "=layer_scalar"),
-    ],
-};
+const FACTORS: Names =
+    Names { model: &[], layers: "model.layers", layer: &[("layer_output_scale", "=layer_scalar")] };
 
 /// Every sixth layer sees everything, where files do not say.
 const GLOBAL_EVERY: usize = 6;
@@ -77,7 +65,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let first_that = |sees_window: bool| slides.iter().position(|&slides| slides == sees_window).unwrap_or(0);
     let local = local(model, first_that(true))?;
     let global = global(model, first_that(false))?;
-    let mlp = Mlp { size: model.count_in(0, "feed_forward_length")?, activation: ACTIVATION, gated: true };
+    let mlp = Mlp::gated(model.count_in(0, "feed_forward_length")?, ACTIVATION);
     let ropes = vec![local.rope, global.rope];
     let mut architecture =
         model.uniform(model.rms_norm()?, local.attention.clone(), ropes, Mixer::Dense(mlp))?;
@@ -88,8 +76,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     for (attention, &slides) in architecture.attention_mut().zip(&slides) {
         *attention = if slides { &local.attention } else { &global.attention }.clone();
     }
-    let own = layers_with_keys(model, architecture.layers.len())?;
-    share_keys(model, &mut architecture, &slides, own)?;
+    let own = model.share_keys(&mut architecture, &slides)?;
     let is_wide = model.flag("use_double_wide_mlp")?.unwrap_or(false);
     for (index, layer) in architecture.layers.iter_mut().enumerate() {
         for block in &mut layer.blocks {
@@ -122,39 +109,10 @@ fn experts(model: &Hyperparameters<'_>) -> Result<Experts, LoadError> {
 /// Puts experts beside the network of each layer.
 fn add_experts(experts: &Experts, architecture: &mut Architecture) {
     for layer in &mut architecture.layers {
-        layer.blocks.push(Block {
-            mixer: Mixer::Experts(*experts),
-            input: Input::Beside,
-            post_norm: true,
-            joint_norm: true,
-            scaled: false,
-        });
+        let experts = Block::new(Mixer::Experts(*experts), Input::Beside, true);
+        layer.blocks.push(Block { joint_norm: true, ..experts });
         layer.blocks[1].joint_norm = true;
     }
-}
-
-/// How many layers have keys and values of their own: the first ones.
-fn layers_with_keys(model: &Hyperparameters<'_>, layers: usize) -> Result<usize, LoadError> {
-    let name = "attention.shared_kv_layers";
-    let own = layers.checked_sub(model.number(name)?.unwrap_or(0)).filter(|&own| own > 0);
-    own.ok_or_else(|| model.invalid(name, "fewer than there are layers"))
-}
-
-/// Lets the layers behind the first `own` see the keys and values of the last of those that sees as much.
-fn share_keys(
-    model: &Hyperparameters<'_>,
-    architecture: &mut Architecture,
-    slides: &[bool],
-    own: usize,
-) -> Result<(), LoadError> {
-    for (attention, &sees_window) in architecture.attention_mut().zip(slides).skip(own) {
-        let earlier = slides[..own].iter().rposition(|&slides| slides == sees_window);
-        let earlier = earlier.ok_or_else(|| {
-            model.invalid("attention.shared_kv_layers", "so few that layers of both kinds are in front")
-        })?;
-        attention.keys_and_values = KeysAndValues::Of(earlier);
-    }
-    Ok(())
 }
 
 /// Ends each layer with its input for the token and with its factor, where the model has them.
@@ -163,15 +121,11 @@ fn end_layers(model: &Hyperparameters<'_>, architecture: &mut Architecture) -> R
     architecture.embedding.per_layer = width;
     let scaled = model.has_tensor("layer_output_scale");
     for (index, layer) in architecture.layers.iter_mut().enumerate() {
-        layer.blocks.extend(width.map(|size| Block {
-            mixer: Mixer::PerLayer(PerLayer { layer: index, size, activation: ACTIVATION }),
-            input: Input::Plain,
-            post_norm: true,
-            joint_norm: false,
-            scaled: false,
+        layer.blocks.extend(width.map(|size| {
+            Block::new(PerLayer { layer: index, size, activation: ACTIVATION }, Input::Plain, true)
         }));
-        if let Some(last) = layer.blocks.last_mut() {
-            last.scaled = scaled;
+        if let Some(last) = layer.blocks.last_mut().filter(|_| scaled) {
+            last.stream_scale = StreamScale::Learned;
         }
     }
     Ok(())

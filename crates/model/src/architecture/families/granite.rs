@@ -59,7 +59,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
                 None | Some(0) => model.count("feed_forward_length")?,
                 Some(size) => size,
             };
-            Mlp { size, activation: Activation::Silu, gated: true }.into()
+            Mlp::gated(size, Activation::Silu).into()
         }
         Some(_) => {
             let experts = model.experts(model.count("feed_forward_length")?, true)?;

@@ -70,7 +70,7 @@ const ATTENTION_EVERY: usize = 3;
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let attention = Attention { qk_norm: Some(QkNorm::Heads), ..model.attention()? };
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
-    let network = Mlp { size: network_size(model)?, activation: Activation::Silu, gated: true };
+    let network = Mlp::gated(network_size(model)?, Activation::Silu);
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], network.into())?;
     let (width, taps) = (architecture.hidden_size, model.taps("shortconv.l_cache")?);
     let has_attention = model.attention_layers(ATTENTION_EVERY)?;

@@ -55,7 +55,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     } else {
         ["intermediate_size_mlp", "feed_forward_length"]
     };
-    let dense = Mlp { size: model.count(dense)?, activation: Activation::Silu, gated: true };
+    let dense = Mlp::gated(model.count(dense)?, Activation::Silu);
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], Mixer::Dense(dense))?;
 
     let experts = model.experts(model.count(sparse)?, false)?;

@@ -14,6 +14,7 @@ mod exaone4;
 mod falcon;
 mod falcon_h1;
 mod gemma;
+mod gemma3n;
 mod gemma4;
 mod glm4;
 mod glm4_moe;
@@ -74,6 +75,7 @@ pub(super) const ALL: &[Family] = &[
     gemma::GEMMA,
     gemma::GEMMA2,
     gemma::GEMMA3,
+    gemma3n::FAMILY,
     gemma4::FAMILY,
     glm4::GLM,
     glm4::GLM4,

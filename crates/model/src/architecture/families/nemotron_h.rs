@@ -61,9 +61,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
         Ok(Layer::new([mixer], Wiring::PreNorm))
     };
     let layers = kinds(model)?.into_iter().map(layer).collect::<Result<_, LoadError>>()?;
-    let mut architecture = model.stack(model.rms_norm()?, Vec::new(), layers)?;
-    model.drop_layers_that_look_ahead(&mut architecture)?;
-    Ok(architecture)
+    model.stack(model.rms_norm()?, Vec::new(), layers)
 }
 
 /// Experts without gates, beside a shared one of a width of its own.

@@ -34,7 +34,7 @@ fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     // Files give the width of both halves, gate and up.
     let size = model.count("feed_forward_length")? / 2;
-    let feed_forward = Mixer::Dense(Mlp { size, activation: Activation::Silu, gated: true });
+    let feed_forward = Mixer::Dense(Mlp::gated(size, Activation::Silu));
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], feed_forward)?;
     if let Some(trained) = model.optional_count("seq_length")? {
         architecture.context_length = trained;

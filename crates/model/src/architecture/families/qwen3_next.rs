@@ -61,7 +61,7 @@ fn describe(model: &Hyperparameters<'_>, interleaved: bool) -> Result<Architectu
     let rope = model.rope(RopePairs::Halves, attention.key_dim)?;
     let is_sparse = model.optional_count("expert_count")?.is_some();
     let size = if is_sparse { model.expert_width()? } else { model.count("feed_forward_length")? };
-    let dense = Mlp { size, activation: Activation::Silu, gated: true };
+    let dense = Mlp::gated(size, Activation::Silu);
     let mut architecture = model.uniform(model.rms_norm()?, attention, vec![rope], dense.into())?;
     let gate = RecurrenceGate { activation: Activation::Silu, norm_groups: None, norm_is_behind: false };
     let recurrence = model.recurrence(UpdateRule::Delta, Decay::OfHeads, gate)?;
