@@ -4,7 +4,7 @@
 //! `ggml-quants.c` in llama.cpp). Weight `i` of a block is
 //!
 //! ```text
-//! d * sub_scale[i / 16] * (code[i] - offset)  +  d_min * sub_minimum[i / 16]
+//! d[i / 16] * sub_scale[i / 16] * (code[i] - offset)  +  d_min * sub_minimum[i / 16]
 //! ```
 //!
 //! Codes of types with uneven numbers say which of sixteen ([`WeightType::numbers`]) stands in place of `code[i] - offset`; `d` is in
@@ -20,8 +20,8 @@ use crate::weight_type::WeightType;
 pub struct Block {
     /// Integer codes: unsigned, or the bits of signed bytes for `Q8_0`.
     pub(crate) codes: [u8; 32],
-    /// The scale, as bits of a half; of a bfloat16 where it is a power of two.
-    pub(crate) d: u16,
+    /// The scales of the two halves, as bits of a half; of a bfloat16 where they are powers of two. They differ for `NVFP4` alone.
+    pub(crate) d: [u16; 2],
     /// The scale of the minimum, as bits of a half; 0 where the type has none.
     pub(crate) d_min: u16,
     /// Integer scales of the two halves; 1 where the type has none.
@@ -48,7 +48,10 @@ const IQ3_XXS_NUMBERS: [i8; 16] = [4, 12, 20, 28, 36, 44, 52, 62, -4, -12, -20, 
 /// Magnitudes of IQ3_S, and the same negative.
 const IQ3_S_NUMBERS: [i8; 16] = [1, 3, 5, 7, 9, 11, 13, 15, -1, -3, -5, -7, -9, -11, -13, -15];
 
-/// A digit to base 3, less one. The fourth is that of a pair of bits which no quantizer writes.
+/// What a bit of Q1_0 stands for.
+const BINARY_NUMBERS: [i8; 16] = [-1, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+
+/// A digit to base 3, or a pair of bits, less one. Of TQ2_0 no quantizer writes the fourth.
 const TERNARY_NUMBERS: [i8; 16] = [-1, 0, 1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 impl WeightType {
@@ -68,16 +71,18 @@ impl WeightType {
         }
     }
 
-    /// The numbers that codes stand for, where these are uneven. Those of MXFP4 are doubled, as 0.5 is among them.
+    /// The numbers that codes stand for, where these are uneven. Those of MXFP4 and NVFP4 are doubled, as 0.5 is among
+    /// them.
     pub(crate) const fn numbers(self) -> Option<&'static [i8; 16]> {
         match self {
             Self::Iq4Nl | Self::Iq4Xs => Some(&IQ4_NUMBERS),
-            Self::Mxfp4 => Some(&MXFP4_NUMBERS),
+            Self::Mxfp4 | Self::Nvfp4 => Some(&MXFP4_NUMBERS),
+            Self::Q1_0 => Some(&BINARY_NUMBERS),
             Self::Iq3Xxs => Some(&IQ3_XXS_NUMBERS),
             Self::Iq3S => Some(&IQ3_S_NUMBERS),
             Self::Iq2Xxs | Self::Iq2Xs | Self::Iq2S => Some(&IQ2_NUMBERS),
             Self::Iq1S | Self::Iq1M => Some(&IQ1_NUMBERS),
-            Self::Tq1_0 | Self::Tq2_0 => Some(&TERNARY_NUMBERS),
+            Self::Tq1_0 | Self::Tq2_0 | Self::Q2_0 => Some(&TERNARY_NUMBERS),
             _ => None,
         }
     }
@@ -89,6 +94,12 @@ impl WeightType {
             Self::Iq2Xxs | Self::Iq2Xs | Self::Iq2S | Self::Iq1S | Self::Iq1M => 0.125,
             _ => 1.0,
         }
+    }
+
+    /// Scales to a block of 32 weights: for each half, if two.
+    #[doc(hidden)]
+    pub const fn scales_to_a_block(self) -> usize {
+        if matches!(self, Self::Nvfp4) { 2 } else { 1 }
     }
 
     /// Whether a minimum is added to the scaled codes, and its sign: `Q4_1` adds it, K-quants subtract it.
@@ -108,6 +119,18 @@ fn half_of_power(exponent: u8) -> u16 {
         // Below the smallest exponent a bit of the mantissa stands for the power.
         0 | 1 => 0x20 << exponent,
         _ => u16::from(exponent - 1) << 7,
+    }
+}
+
+/// Half of a float without sign, of four exponent and three mantissa bits (E4M3, as MXFP4's numbers from OCP), as bits of a half: what
+/// doubled numbers are multiplied with. The last stands for no number, and comes to zero.
+fn half_of_e4m3(bits: u8) -> u16 {
+    let (exponent, mantissa) = (bits >> 3 & 15, bits & 7);
+    match (exponent, bits) {
+        (_, 0x7f) => 0,
+        // Below the smallest exponent the mantissa counts 2^-9.
+        (0, _) => f16::from_f32(f32::from(mantissa) / 1024.0).to_bits(),
+        _ => u16::from(exponent + 7) << 10 | u16::from(mantissa) << 7,
     }
 }
 
@@ -139,14 +162,19 @@ fn ternary_digit(bytes: &[u8], i: usize) -> u8 {
     ((u16::from(fraction) * 3) >> 8) as u8
 }
 
-/// Decodes one block of the file (32 or 256 weights) and calls `emit` for each 32 weights, in order.
+/// Decodes one block of the file (32 to 256 weights) and calls `emit` for each 32 weights, in order.
 ///
 /// # Panics
 /// If `bytes` is not one block of a quantized type.
 pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(Block)) {
     assert!(weight_type.is_quantized() && bytes.len() == weight_type.block_bytes(), "one quantized block");
-    let simple =
-        |codes, d_min| Block { codes, d: half_at(bytes, 0), d_min, sub_scales: [1, 1], sub_minima: [1, 1] };
+    let simple = |codes, d_min| Block {
+        codes,
+        d: [half_at(bytes, 0); 2],
+        d_min,
+        sub_scales: [1, 1],
+        sub_minima: [1, 1],
+    };
     let nibble = |nibbles: &[u8], i: usize| nibbles[i % 16] >> (4 * (i / 16)) & 15;
     let pair = |pairs: &[u8], block: usize, i: usize| pairs[32 * (block / 4) + i] >> (2 * (block % 4)) & 3;
     match weight_type {
@@ -166,7 +194,27 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
         WeightType::Iq4Nl => emit(simple(std::array::from_fn(|i| nibble(&bytes[2..], i)), 0)),
         WeightType::Mxfp4 => {
             let codes = std::array::from_fn(|i| nibble(&bytes[1..], i));
-            emit(Block { d: half_of_power(bytes[0]), ..simple(codes, 0) });
+            emit(Block { d: [half_of_power(bytes[0]); 2], ..simple(codes, 0) });
+        }
+        WeightType::Nvfp4 => {
+            for j in 0..2 {
+                // Each half of a block has nibbles of its own.
+                let codes = std::array::from_fn(|i| {
+                    bytes[4 + 16 * j + 8 * (i / 16) + i % 8] >> (4 * (i / 8 % 2)) & 15
+                });
+                let d = [half_of_e4m3(bytes[2 * j]), half_of_e4m3(bytes[2 * j + 1])];
+                emit(Block { d, ..simple(codes, 0) });
+            }
+        }
+        WeightType::Q1_0 => {
+            for bits in bytes[2..].chunks_exact(4) {
+                emit(simple(std::array::from_fn(|i| bits[i / 8] >> (i % 8) & 1), 0));
+            }
+        }
+        WeightType::Q2_0 => {
+            for pairs in bytes[2..].chunks_exact(8) {
+                emit(simple(std::array::from_fn(|i| pairs[i / 4] >> (2 * (i % 4)) & 3), 0));
+            }
         }
         WeightType::Iq4Xs => {
             let (high_bits, low_bits, nibbles) = (half_at(bytes, 2), &bytes[4..8], &bytes[8..]);
@@ -191,7 +239,7 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                 } else {
                     (std::array::from_fn(|i| pair(bytes, j, i)), half_at(bytes, 64))
                 };
-                emit(Block { d, ..simple(codes, 0) });
+                emit(Block { d: [d; 2], ..simple(codes, 0) });
             }
         }
         WeightType::Q2K => {
@@ -200,7 +248,7 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                 let of_block = [scales[2 * j], scales[2 * j + 1]];
                 emit(Block {
                     codes: std::array::from_fn(|i| pair(pairs, j, i)),
-                    d: half_at(bytes, 80),
+                    d: [half_at(bytes, 80); 2],
                     d_min: half_at(bytes, 82),
                     sub_scales: of_block.map(|byte| (byte & 15) as i8),
                     sub_minima: of_block.map(|byte| byte >> 4),
@@ -216,7 +264,7 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
             for j in 0..8 {
                 let codes = std::array::from_fn(|i| pair(pairs, j, i) | (thirds[i] >> j & 1) << 2);
                 let sub_scales = [sub_scale(2 * j), sub_scale(2 * j + 1)];
-                emit(Block { codes, d: half_at(bytes, 108), d_min: 0, sub_scales, sub_minima: [0, 0] });
+                emit(Block { codes, d: [half_at(bytes, 108); 2], d_min: 0, sub_scales, sub_minima: [0, 0] });
             }
         }
         WeightType::Q4K | WeightType::Q5K => {
@@ -230,7 +278,7 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                 });
                 emit(Block {
                     codes,
-                    d: half_at(bytes, 0),
+                    d: [half_at(bytes, 0); 2],
                     d_min: half_at(bytes, 2),
                     sub_scales: [scale as i8; 2],
                     sub_minima: [min; 2],
@@ -248,7 +296,7 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
                 });
                 emit(Block {
                     codes,
-                    d: half_at(bytes, 208),
+                    d: [half_at(bytes, 208); 2],
                     d_min: 0,
                     sub_scales: [scales[2 * j] as i8, scales[2 * j + 1] as i8],
                     sub_minima: [0, 0],
@@ -261,13 +309,14 @@ pub fn decode_block(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut(
 impl Block {
     /// Of weights that are all zero.
     pub(crate) const ZERO: Self =
-        Self { codes: [0; 32], d: 0, d_min: 0, sub_scales: [1, 1], sub_minima: [1, 1] };
+        Self { codes: [0; 32], d: [0; 2], d_min: 0, sub_scales: [1, 1], sub_minima: [1, 1] };
 
-    /// The float scale of integer sums.
-    pub fn scale(&self, weight_type: WeightType) -> f32 {
+    /// The float scale of integer sums of weight `i` and others.
+    pub fn scale(&self, weight_type: WeightType, i: usize) -> f32 {
+        let d = self.d[i / 16];
         match weight_type {
-            WeightType::Mxfp4 => bf16::from_bits(self.d).to_f32(),
-            _ => f16::from_bits(self.d).to_f32() * weight_type.unit(),
+            WeightType::Mxfp4 => bf16::from_bits(d).to_f32(),
+            _ => f16::from_bits(d).to_f32() * weight_type.unit(),
         }
     }
 
@@ -294,10 +343,9 @@ impl Block {
     /// The weights as floats.
     pub(crate) fn dequantize(&self, weight_type: WeightType) -> [f32; 32] {
         // All of it is exact but the last sum: 11 significant bits times at most 13.
-        let scale = self.scale(weight_type);
         let minimum_scale = self.minimum_scale(weight_type);
         std::array::from_fn(|i| {
-            let scaled = scale * self.integer(weight_type, i) as f32;
+            let scaled = self.scale(weight_type, i) * self.integer(weight_type, i) as f32;
             let minimum = minimum_scale * self.integer_minimum(i) as f32;
             if weight_type.minimum_sign() == 0.0 { scaled } else { scaled + minimum }
         })

@@ -36,7 +36,7 @@ pub(crate) fn decode(weight_type: WeightType, bytes: &[u8], mut emit: impl FnMut
             _ => unreachable!("no grid"),
         };
         let sub_scales = sub_scales.map(|scale| 2 * scale as i8 + 1);
-        emit(Block { codes, d, d_min: 0, sub_scales, sub_minima: [0, 0] });
+        emit(Block { codes, d: [d; 2], d_min: 0, sub_scales, sub_minima: [0, 0] });
     }
 }
 

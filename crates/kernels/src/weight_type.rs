@@ -29,6 +29,12 @@ pub enum WeightType {
     Iq4Nl,
     /// 32 weights: a power of two as scale, floats of four bits (OCP Microscaling).
     Mxfp4,
+    /// 64 weights: 4 sub-blocks of 16 with floats of eight bits as scales, floats of four bits as of `Mxfp4` (4.5 bits a weight; 5 in memory).
+    Nvfp4,
+    /// 128 weights: f16 scale, -1 or 1 (1.1 bits a weight; 1.5 in memory).
+    Q1_0,
+    /// 64 weights: f16 scale, 2 bits minus 1 (2.3 bits a weight; 2.5 in memory).
+    Q2_0,
     /// 256 weights: 8 sub-blocks of 32 with 6-bit scales, nibbles as of `Iq4Nl`.
     Iq4Xs,
     /// 256 weights: 8 sub-blocks of 32 with 4-bit scales, each 4 weights a point of a grid (3.1 bits a weight; 4.3 in memory).
@@ -63,7 +69,7 @@ pub enum WeightType {
 
 impl WeightType {
     /// Every weight type, in the order in which help texts and errors list them.
-    pub const ALL: [Self; 25] = [
+    pub const ALL: [Self; 28] = [
         Self::F32,
         Self::F16,
         Self::Bf16,
@@ -74,6 +80,9 @@ impl WeightType {
         Self::Q5_1,
         Self::Iq4Nl,
         Self::Mxfp4,
+        Self::Nvfp4,
+        Self::Q1_0,
+        Self::Q2_0,
         Self::Iq4Xs,
         Self::Iq3Xxs,
         Self::Iq3S,
@@ -96,6 +105,8 @@ impl WeightType {
         match self {
             Self::F32 | Self::F16 | Self::Bf16 => 1,
             Self::Q8_0 | Self::Q4_0 | Self::Q4_1 | Self::Q5_0 | Self::Q5_1 | Self::Iq4Nl | Self::Mxfp4 => 32,
+            Self::Nvfp4 | Self::Q2_0 => 64,
+            Self::Q1_0 => 128,
             _ => 256,
         }
     }
@@ -106,11 +117,12 @@ impl WeightType {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
             Self::Q8_0 => 34,
-            Self::Q4_0 | Self::Iq4Nl => 18,
+            Self::Q4_0 | Self::Iq4Nl | Self::Q1_0 | Self::Q2_0 => 18,
             Self::Q4_1 => 20,
             Self::Q5_0 => 22,
             Self::Q5_1 => 24,
             Self::Mxfp4 => 17,
+            Self::Nvfp4 => 36,
             Self::Iq4Xs => 136,
             Self::Iq3Xxs => 98,
             Self::Iq2Xs => 74,
@@ -140,8 +152,8 @@ impl WeightType {
     pub const fn codes(self) -> InputCodes {
         match self.block_weights() {
             1 => InputCodes::NONE,
-            32 => InputCodes::BLOCKS,
-            _ => InputCodes::SUPER_BLOCKS,
+            256 => InputCodes::SUPER_BLOCKS,
+            _ => InputCodes::BLOCKS,
         }
     }
 
@@ -158,6 +170,9 @@ impl WeightType {
             Self::Q5_1 => "Q5_1",
             Self::Iq4Nl => "IQ4_NL",
             Self::Mxfp4 => "MXFP4",
+            Self::Nvfp4 => "NVFP4",
+            Self::Q1_0 => "Q1_0",
+            Self::Q2_0 => "Q2_0",
             Self::Iq4Xs => "IQ4_XS",
             Self::Iq3Xxs => "IQ3_XXS",
             Self::Iq3S => "IQ3_S",

@@ -119,7 +119,7 @@ pub fn multiply_kept(
         let rows = groups.start * GROUP..(groups.end * GROUP).min(matrix.rows);
         let part = Disjoint::new(values);
         // SAFETY: the part has no other output.
-        multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(&part, rows.clone(), groups) });
+        multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(&part, matrix, rows.clone(), groups) });
         let mut row = 0;
         for (outputs, keep) in values.chunks_exact_mut(rows.len()).zip(keep) {
             finish(rows.clone(), outputs);

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::packed::Matrix;
 use crate::disjoint::Disjoint;
 use crate::simd::{GROUP, Simd};
 
@@ -11,19 +12,22 @@ pub(super) struct Output<'a> {
     values: &'a Disjoint<'a, f32>,
     rows: Range<usize>,
     groups: Range<usize>,
+    /// What sums are multiplied with.
+    scale: f32,
 }
 
 impl<'a> Output<'a> {
-    /// The part `groups` of a product; `values` are for its rows `rows`, those of the groups among them.
+    /// The part `groups` of a product with `matrix`; `values` are for its rows `rows`, those of the groups among them.
     ///
     /// # Safety
     /// No other part of the same `values` in use has one of these groups.
     pub(super) unsafe fn new(
         values: &'a Disjoint<'a, f32>,
+        matrix: &Matrix,
         rows: Range<usize>,
         groups: Range<usize>,
     ) -> Self {
-        Self { values, rows, groups }
+        Self { values, rows, groups, scale: matrix.scale }
     }
 
     /// The vectors of rows of this part: `PARTS` a group.
@@ -31,9 +35,10 @@ impl<'a> Output<'a> {
         self.groups.start * S::PARTS..self.groups.end * S::PARTS
     }
 
-    /// Writes a vector of rows for one token.
+    /// Writes the sums of a vector of rows for one token.
     #[inline(always)]
-    pub(super) fn store<S: Simd>(&mut self, simd: S, token: usize, vector: usize, values: S::F32) {
+    pub(super) fn store<S: Simd>(&mut self, simd: S, token: usize, vector: usize, sums: S::F32) {
+        let values = simd.mul(sums, simd.splat(self.scale));
         assert!(self.groups.contains(&(vector / S::PARTS)), "a group of this part");
         let (group, part) = (vector / S::PARTS, vector % S::PARTS);
         let first = group * GROUP;

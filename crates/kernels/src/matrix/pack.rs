@@ -113,7 +113,7 @@ impl Matrix {
             });
             after_step();
         }
-        Ok(Self { weight_type, rows, columns, data, group_bytes })
+        Ok(Self { weight_type, rows, columns, data, group_bytes, scale: 1.0 })
     }
 
     /// Writes the weights of row `row` as floats to `out`: an embedding.
@@ -127,6 +127,9 @@ impl Matrix {
             quantized::unpack_row(self.weight_type, group, row % GROUP, out);
         } else {
             dense::unpack_row(self.weight_type, group, row % GROUP, out);
+        }
+        for weight in out {
+            *weight *= self.scale;
         }
     }
 }

@@ -61,9 +61,17 @@ pub struct Matrix {
     /// Groups of [`GROUP`] rows; the last is filled up with zeros.
     pub(super) data: Buffer,
     pub(super) group_bytes: usize,
+    /// What every weight is multiplied with besides.
+    pub(super) scale: f32,
 }
 
 impl Matrix {
+    /// The same weights, all times `scale`: a product's elements are multiplied with it when they are summed.
+    #[must_use]
+    pub fn scaled(self, scale: f32) -> Self {
+        Self { scale: self.scale * scale, ..self }
+    }
+
     /// How the weights are stored.
     pub fn weight_type(&self) -> WeightType {
         self.weight_type

@@ -30,7 +30,7 @@ pub fn multiply<const N: usize>(kernels: &Kernels, x: &Activations, products: [(
         let (first_task, task_groups, matrix, out) = &products[index];
         let groups = task_groups.part(task - first_task);
         // SAFETY: each group of each matrix belongs to one task.
-        multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(out, 0..matrix.rows, groups) });
+        multiply_groups(kernels, matrix, x, &mut unsafe { Output::new(out, matrix, 0..matrix.rows, groups) });
     });
 }
 

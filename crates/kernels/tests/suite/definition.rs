@@ -38,25 +38,29 @@ fn codes(x: &[f32]) -> (f32, Vec<i32>) {
     (scale, x.iter().map(|x| (x * (127.0 / largest)).round_ties_even() as i32).collect())
 }
 
-/// K-quants have one scale of activations to 256 columns, and integer scales of their blocks; all others have floats to every 32.
+/// K-quants have one scale of activations to 256 columns, and integer scales of their blocks; all others have floats to every 32, or to
+/// every 16 of them.
 fn quantized_element(weight_type: WeightType, row: &[u8], x: &[f32]) -> f32 {
+    let mut weights: Vec<Block> = Vec::new();
+    for bytes in row.chunks_exact(weight_type.block_bytes()) {
+        decode_block(weight_type, bytes, |block| weights.push(block));
+    }
     let mut element = 0.0f32;
-    let columns = weight_type.block_weights();
-    for (bytes, x) in row.chunks_exact(weight_type.block_bytes()).zip(x.chunks(columns)) {
+    let columns = if weight_type.block_weights() == 256 { 256 } else { BLOCK };
+    for (blocks, x) in weights.chunks(columns / BLOCK).zip(x.chunks(columns)) {
         let (x_scale, codes) = codes(x);
-        let (mut scale, mut minimum_scale) = (0.0, 0.0);
-        let (mut sum, mut minima) = (0, 0);
-        let mut code_blocks = codes.chunks(BLOCK);
-        decode_block(weight_type, bytes, |block: Block| {
-            let codes = code_blocks.next().expect("as many activations as weights");
-            (scale, minimum_scale) = (block.scale(weight_type), block.minimum_scale(weight_type));
-            for (i, code) in codes.iter().enumerate() {
-                sum += block.integer(weight_type, i) * code;
-                minima += block.integer_minimum(i) * code;
-            }
-        });
-        element = (scale * x_scale).mul_add(sum as f32, element);
+        let scaled_together = columns / weight_type.scales_to_a_block();
+        for start in (0..columns).step_by(scaled_together) {
+            let sum: i32 = (start..start + scaled_together)
+                .map(|i| blocks[i / BLOCK].integer(weight_type, i % BLOCK) * codes[i])
+                .sum();
+            let scale = blocks[start / BLOCK].scale(weight_type, start % BLOCK);
+            element = (scale * x_scale).mul_add(sum as f32, element);
+        }
         if weight_type.minimum_sign() != 0.0 {
+            let minimum_scale = blocks[0].minimum_scale(weight_type);
+            let minima: i32 =
+                (0..columns).map(|i| blocks[i / BLOCK].integer_minimum(i % BLOCK) * codes[i]).sum();
             element = if columns == BLOCK {
                 minimum_scale.mul_add(x_scale * minima as f32, element)
             } else {

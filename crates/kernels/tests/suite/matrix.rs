@@ -66,6 +66,8 @@ fn random_weights(weight_type: WeightType, weights: usize, noise: &mut Noise) ->
             WeightType::F16 => block.copy_from_slice(&half(noise)),
             WeightType::Bf16 => block.copy_from_slice(&bf16::from_f32(noise.float()).to_le_bytes()),
             WeightType::Mxfp4 => block[0] = 118 + noise.next() as u8 % 9,
+            // Its scales are finite, whatever their bits.
+            WeightType::Nvfp4 => {}
             _ => put_halves(weight_type, &mut block, || half(noise)),
         }
         bytes.extend(block);
@@ -191,6 +193,30 @@ proptest! {
             matrix.dequantize_row(row, &mut found);
             dequantize_row(weight_type, bytes, &mut expected);
             prop_assert_eq!(&found, &expected);
+        }
+    }
+}
+
+#[test]
+fn a_scale_multiplies_the_elements_of_products_and_the_weights() {
+    let mut noise = Noise(5);
+    for weight_type in WeightType::ALL {
+        let bytes = random_weights(weight_type, 21 * 256, &mut noise);
+        for isa in Isa::available() {
+            let kernels = Kernels::with_isa(isa, 1);
+            // So many that tiles of AMX take them, too.
+            let x = random_activations(&kernels, weight_type, 9, 256, &mut noise);
+            let pack =
+                || Matrix::pack(&kernels, &mut WeightArena::new(), weight_type, [21, 256], &bytes).unwrap();
+            let (matrix, scaled) = (pack(), pack().scaled(0.3));
+            let (mut expected, mut found) = ([0.0; 9 * 21], [0.0; 9 * 21]);
+            multiply(&kernels, &x, [(&matrix, &mut expected)]);
+            multiply(&kernels, &x, [(&scaled, &mut found)]);
+            assert_eq!(found, expected.map(|element| element * 0.3), "{weight_type} {isa:?}");
+            let (mut expected, mut found) = ([0.0; 256], [0.0; 256]);
+            matrix.dequantize_row(20, &mut expected);
+            scaled.dequantize_row(20, &mut found);
+            assert_eq!(found, expected.map(|weight| weight * 0.3), "{weight_type} {isa:?}");
         }
     }
 }

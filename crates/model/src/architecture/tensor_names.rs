@@ -12,7 +12,7 @@ pub(crate) struct TensorName<'a> {
     pub(crate) part: &'a str,
     /// Which expert's, or which head's, where a checkpoint has a tensor for each.
     pub(crate) index: Option<usize>,
-    /// `weight` or `bias`; empty if the name ends with the part.
+    /// `weight`, `bias` or `scale`; empty if the name ends with the part.
     pub(crate) kind: &'static str,
 }
 

@@ -30,6 +30,9 @@ pub(super) const fn number(weight_type: WeightType) -> u32 {
         WeightType::Tq1_0 => 34,
         WeightType::Tq2_0 => 35,
         WeightType::Mxfp4 => 39,
+        WeightType::Nvfp4 => 40,
+        WeightType::Q1_0 => 41,
+        WeightType::Q2_0 => 42,
     }
 }
 
@@ -49,9 +52,6 @@ pub(super) fn describe(number: u32) -> String {
         26 => "I32",
         27 => "I64",
         28 => "F64",
-        40 => "NVFP4",
-        41 => "Q1_0",
-        42 => "Q2_0",
         _ => {
             return from_number(number).map_or_else(|| format!("number {number}"), |known| known.to_string());
         }

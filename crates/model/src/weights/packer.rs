@@ -21,7 +21,8 @@ impl<'a> Packer<'a> {
     pub(super) fn pack(&mut self, rows: &Rows<'_>, after_step: impl FnMut()) -> Result<Matrix, MatrixError> {
         let types = [rows.weight_type, rows.role.weight_type(rows.weight_type, self.quantize, rows.columns)];
         let shape = [rows.len(), rows.columns];
-        Matrix::pack_as(self.kernels, &mut self.arena, types, shape, &rows.bytes, after_step)
+        let matrix = Matrix::pack_as(self.kernels, &mut self.arena, types, shape, &rows.bytes, after_step)?;
+        Ok(matrix.scaled(rows.scale()))
     }
 }
 

@@ -13,6 +13,8 @@ pub(super) struct Rows<'a> {
     pub(super) weight_type: WeightType,
     pub(super) columns: usize,
     pub(super) bytes: Cow<'a, [u8]>,
+    /// What the weights of equal parts of the rows are multiplied with besides; empty if nothing.
+    pub(super) scales: Vec<f32>,
 }
 
 /// What a matrix is for: it says how far its weights may be rounded.
@@ -35,7 +37,17 @@ impl Rows<'_> {
         self.bytes.len().checked_div(self.row_bytes()).unwrap_or(0)
     }
 
-    /// Some of the rows, one range after the other.
+    /// What the weights of row `row` are multiplied with besides.
+    fn scale_of(&self, row: usize) -> f32 {
+        self.scales.get(row * self.scales.len() / self.len().max(1)).copied().unwrap_or(1.0)
+    }
+
+    /// What the weights of the first row are multiplied with besides, and those of all but experts side by side.
+    pub(super) fn scale(&self) -> f32 {
+        self.scale_of(0)
+    }
+
+    /// Some of the rows, one range after the other, whose scale is that of the first.
     pub(super) fn select(&self, ranges: &[Range<usize>]) -> Rows<'_> {
         let row_bytes = self.row_bytes();
         let bytes = |range: &Range<usize>| &self.bytes[range.start * row_bytes..range.end * row_bytes];
@@ -43,15 +55,19 @@ impl Rows<'_> {
             [range] => Cow::Borrowed(bytes(range)),
             ranges => Cow::Owned(ranges.iter().flat_map(bytes).copied().collect()),
         };
-        Rows { name: self.name.clone(), bytes: selected, ..*self }
+        let scales = ranges.first().map(|range| self.scale_of(range.start)).into_iter().collect();
+        Rows { name: self.name.clone(), bytes: selected, scales, ..*self }
     }
 
     pub(super) fn to_floats(&self) -> Vec<f32> {
         let mut values = vec![0.0; self.len() * self.columns];
-        for (row, bytes) in
-            values.chunks_exact_mut(self.columns).zip(self.bytes.chunks_exact(self.row_bytes()))
-        {
+        let rows = values.chunks_exact_mut(self.columns).zip(self.bytes.chunks_exact(self.row_bytes()));
+        for (index, (row, bytes)) in rows.enumerate() {
             dequantize_row(self.weight_type, bytes, row);
+            let scale = self.scale_of(index);
+            for weight in row {
+                *weight *= scale;
+            }
         }
         values
     }
@@ -66,7 +82,7 @@ impl Rows<'_> {
             (self.weight_type, transpose(&self.bytes, shape, self.weight_type.block_bytes()))
         };
         let (name, role) = (self.name.clone(), self.role);
-        Rows { name, role, weight_type, columns: shape[0], bytes: Cow::Owned(bytes) }
+        Rows { name, role, weight_type, columns: shape[0], bytes: Cow::Owned(bytes), scales: Vec::new() }
     }
 
     /// The same rows at unit length, in single precision.
@@ -94,7 +110,14 @@ impl Rows<'_> {
         values.chunks_exact_mut(self.columns).for_each(change);
         let bytes = values.iter().flat_map(|weight| weight.to_le_bytes()).collect();
         let (name, columns) = (self.name.clone(), self.columns);
-        Rows { name, role: self.role, weight_type: WeightType::F32, columns, bytes: Cow::Owned(bytes) }
+        Rows {
+            name,
+            role: self.role,
+            weight_type: WeightType::F32,
+            columns,
+            bytes: Cow::Owned(bytes),
+            scales: Vec::new(),
+        }
     }
 }
 
@@ -121,6 +144,7 @@ mod tests {
             weight_type: WeightType::F32,
             columns,
             bytes: Cow::Owned(bytes),
+            scales: Vec::new(),
         }
     }
 
@@ -130,6 +154,9 @@ mod tests {
         assert_eq!(all.select(&[2..3, 0..1]).to_floats(), [5.0, 12.0, 3.0, 4.0]);
         assert_eq!(all.with_unit_length().to_floats(), [0.6, 0.8, 0.0, 1.0, 5.0 / 13.0, 12.0 / 13.0]);
         assert_eq!(all.with_scaled_columns(&[2.0, 0.5]).to_floats(), [6.0, 2.0, 0.0, 1.0, 10.0, 6.0]);
+        let scaled = Rows { scales: vec![2.0, 1.0, -1.0], ..rows(&[3.0, 4.0, 0.0, 2.0, 5.0, 12.0], 2) };
+        assert_eq!(scaled.to_floats(), [6.0, 8.0, 0.0, 2.0, -5.0, -12.0]);
+        assert_eq!(scaled.select(&[2..3]).scale(), -1.0);
         let transposed = transpose(&all.bytes, [3, 2], 4);
         let transposed = Rows { bytes: Cow::Owned(transposed), ..rows(&[], 3) };
         assert_eq!(transposed.to_floats(), [3.0, 0.0, 5.0, 4.0, 2.0, 12.0]);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use lookahead_kernels::{MatrixError, dequantize_row};
+use lookahead_kernels::{MatrixError, WeightType, dequantize_row};
 
 use super::rows::{Role, Rows, transpose};
 use crate::architecture::tensor_names::{Layout, TensorName};
@@ -105,7 +105,25 @@ impl<'a> Source<'a> {
         } else {
             bytes
         };
-        Ok(Rows { name, role: part.role(), weight_type, columns, bytes })
+        let scales = self.scales(part, weight_type, expected[0])?;
+        Ok(Rows { name, role: part.role(), weight_type, columns, bytes, scales })
+    }
+
+    /// The scale of an NVFP4 part, or one for each of its experts, if there are any: their blocks' scales have a small range.
+    fn scales(
+        &mut self,
+        part: Part<'_>,
+        weight_type: WeightType,
+        rows: usize,
+    ) -> Result<Vec<f32>, LoadError> {
+        let name = part.tensor("scale");
+        let Some(stored) = self.files.find(self.layout, &name)?.filter(|_| weight_type == WeightType::Nvfp4)
+        else {
+            return Ok(Vec::new());
+        };
+        let experts = stored.columns.max(1);
+        let is_each = part.name.ends_with("_exps") && rows.is_multiple_of(experts);
+        self.floats(name, if is_each { experts } else { 1 })
     }
 
     /// The weights of a part that has one for each feature.

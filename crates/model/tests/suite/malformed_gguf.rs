@@ -302,10 +302,10 @@ fn tensor_cases() -> Vec<Case> {
         ),
         (
             "unsupported type",
-            second(&[256], 40, 32),
-            "tensor b.weight: type NVFP4 (number 40) is not supported; supported: F32, F16, BF16, Q8_0, Q4_0, \
-             Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4, IQ4_XS, IQ3_XXS, IQ3_S, IQ2_XXS, IQ2_XS, IQ2_S, IQ1_S, IQ1_M, TQ1_0, \
-             TQ2_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K; use a model file",
+            second(&[256], 15, 32),
+            "tensor b.weight: type Q8_K (number 15) is not supported; supported: F32, F16, BF16, Q8_0, Q4_0, \
+             Q4_1, Q5_0, Q5_1, IQ4_NL, MXFP4, NVFP4, Q1_0, Q2_0, IQ4_XS, IQ3_XXS, IQ3_S, IQ2_XXS, IQ2_XS, IQ2_S, IQ1_S, \
+             IQ1_M, TQ1_0, TQ2_0, Q2_K, Q3_K, Q4_K, Q5_K, Q6_K; use a model file",
         ),
         ("withdrawn type", second(&[256], 4, 32), "tensor b.weight: type number 4 is not supported"),
         (

@@ -224,7 +224,7 @@ fn multiply_groups<P: TileProduct>(
 /// Tokens whose elements vectors keep in registers.
 const FINISHED_AT_ONCE: usize = 4;
 
-/// Units of some blocks of 32 columns: a tile each.
+/// Units of some blocks of 32 columns, with a scale each: a tile each.
 struct BlockUnits<C, M>(PhantomData<(C, M)>);
 
 /// Blocks to a unit.
@@ -252,7 +252,7 @@ impl<C: Codes, M: ScaleForm> TileProduct for BlockUnits<C, M> {
         for (b, block) in packed.chunks_exact(Blocks::<C, M>::BYTES).enumerate() {
             let at = unit.at + b * block.len();
             prefetch_beside(simd, group, GROUPS - 1, at, block.len());
-            scales[b] = BlockScales::load::<M>(simd, block, 0);
+            scales[b] = BlockScales::load::<M>(simd, block, 0, 0);
             for v in 0..BLOCK_LINES {
                 let codes = C::load(simd, &block[Blocks::<C, M>::SCALE_BYTES..], v, 0);
                 simd.store_line(signed::<C>(simd, codes), &mut lines[b * BLOCK_LINES + v]);

@@ -1,7 +1,7 @@
-//! Weights with a scale, and perhaps a minimum, to every 32 columns.
+//! Weights with a scale, and perhaps a minimum, to every 32 columns, or with a scale to every 16.
 //!
 //! An element is summed block by block: the exact integer sum of products, then `fma(w_scale * x_scale, sum, element)`,
-//! then, for types with a minimum, `fma(minimum, x_scale * x_sum, element)`.
+//! then, for types with a minimum, `fma(minimum, x_scale * x_sum, element)`. Where halves of blocks have scales, the first half comes first.
 //!
 //! A packed block of sixteen rows is its scales, its minima, and its codes.
 
@@ -27,6 +27,8 @@ pub(super) struct Blocks<C, M>(PhantomData<(C, M)>);
 /// What the scales of a block are, and whether it has minima.
 pub(super) trait ScaleForm {
     const HAS_MINIMUM: bool;
+    /// Scales to a block: for each half, if two.
+    const TO_A_BLOCK: usize = 1;
 
     /// The scales of some rows: halves.
     #[inline(always)]
@@ -61,9 +63,17 @@ impl ScaleForm for PowerOfTwo {
     }
 }
 
+/// Halves, two to a block.
+pub(super) struct TwoHalfScales;
+
+impl ScaleForm for TwoHalfScales {
+    const HAS_MINIMUM: bool = false;
+    const TO_A_BLOCK: usize = 2;
+}
+
 impl<C: Codes, M: ScaleForm> Blocks<C, M> {
     /// Bytes at the head of a block.
-    pub(super) const SCALE_BYTES: usize = if M::HAS_MINIMUM { 2 * HALVES } else { HALVES };
+    pub(super) const SCALE_BYTES: usize = if M::HAS_MINIMUM { 2 * HALVES } else { M::TO_A_BLOCK * HALVES };
 }
 
 impl<C: Codes, M: ScaleForm> Layout for Blocks<C, M> {
@@ -72,7 +82,9 @@ impl<C: Codes, M: ScaleForm> Layout for Blocks<C, M> {
 
     fn pack(blocks: &[&[Block]], packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(Self::SCALE_BYTES);
-        put_halves(&mut scales[..HALVES], blocks[0].iter().map(|block| block.d));
+        for (half, scales) in scales.chunks_exact_mut(HALVES).take(M::TO_A_BLOCK).enumerate() {
+            put_halves(scales, blocks[0].iter().map(|block| block.d[half]));
+        }
         if M::HAS_MINIMUM {
             put_halves(&mut scales[HALVES..], blocks[0].iter().map(|block| block.d_min));
         }
@@ -83,13 +95,14 @@ impl<C: Codes, M: ScaleForm> Layout for Blocks<C, M> {
         let (scales, codes) = packed.split_at(Self::SCALE_BYTES);
         let d_min = if M::HAS_MINIMUM { half_at(scales, GROUP + row) } else { 0 };
         let codes = std::array::from_fn(|column| C::code(codes, row, column));
-        Block { codes, d: half_at(scales, row), d_min, sub_scales: [1, 1], sub_minima: [1, 1] }
+        let d = [half_at(scales, row), half_at(&scales[(M::TO_A_BLOCK - 1) * HALVES..], row)];
+        Block { codes, d, d_min, sub_scales: [1, 1], sub_minima: [1, 1] }
     }
 
     fn multiply(isa: Isa, matrix: &Matrix, x: &Activations, out: &mut Output<'_>) {
         match isa.0 {
             #[cfg(target_arch = "x86_64")]
-            IsaKind::Amx(amx) if x.tokens() >= super::amx::LEAST_TOKENS => {
+            IsaKind::Amx(amx) if x.tokens() >= super::amx::LEAST_TOKENS && M::TO_A_BLOCK == 1 => {
                 super::amx::multiply_blocks::<C, M>(amx, matrix, x, out);
             }
             _ => multiply_vectors::<C, M>(isa, matrix, x, out),
@@ -117,8 +130,8 @@ impl<S: Simd> BlockScales<S> {
     }
 
     #[inline(always)]
-    pub(super) fn load<M: ScaleForm>(simd: S, block: &[u8], part: usize) -> Self {
-        let scale = M::load(simd, first(block), part);
+    pub(super) fn load<M: ScaleForm>(simd: S, block: &[u8], half: usize, part: usize) -> Self {
+        let scale = M::load(simd, first(&block[half * HALVES..]), part);
         let minimum =
             if M::HAS_MINIMUM { simd.load_f16(first(&block[HALVES..]), part) } else { simd.splat(0.0) };
         Self { scale, minimum }
@@ -158,17 +171,22 @@ impl<S: Simd, C: Codes, M: ScaleForm> Product<S> for MatrixProduct<'_, S, Blocks
                 prefetch::<S, V>(simd, groups, at, block_bytes);
             }
             let (x_codes, x_scales) = x.blocks::<T>(b, tokens.start);
-            let mut scales = [BlockScales::zero(simd); V];
+            let mut blocks = [&[][..]; V];
             let mut codes = [&[][..]; V];
             for v in 0..V {
-                let block = &groups[v][at..][..block_bytes];
-                scales[v] = BlockScales::load::<M>(simd, block, parts[v]);
-                codes[v] = &block[Blocks::<C, M>::SCALE_BYTES..];
+                blocks[v] = &groups[v][at..][..block_bytes];
+                codes[v] = &blocks[v][Blocks::<C, M>::SCALE_BYTES..];
             }
-            let sums = integer_sums::<S, C, V, T>(simd, codes, parts, x_codes, x_scales);
-            for t in 0..T {
+            for half in 0..M::TO_A_BLOCK {
+                let mut scales = [BlockScales::zero(simd); V];
                 for v in 0..V {
-                    elements[v][t] = scales[v].add::<M>(simd, &x_scales[t], sums[v][t], elements[v][t]);
+                    scales[v] = BlockScales::load::<M>(simd, blocks[v], half, parts[v]);
+                }
+                let sums = integer_sums::<S, C, M, V, T>(simd, codes, parts, half, x_codes, x_scales);
+                for t in 0..T {
+                    for v in 0..V {
+                        elements[v][t] = scales[v].add::<M>(simd, &x_scales[t], sums[v][t], elements[v][t]);
+                    }
                 }
             }
         }
@@ -180,18 +198,19 @@ impl<S: Simd, C: Codes, M: ScaleForm> Product<S> for MatrixProduct<'_, S, Blocks
     }
 }
 
-/// The exact sums of products of a block of `V` vectors of rows with each of `T` tokens.
+/// The exact sums of products of a block, or of half `half` if each has a scale, of `V` vectors of rows with each of `T` tokens.
 #[inline(always)]
-fn integer_sums<S: Simd, C: Codes, const V: usize, const T: usize>(
+fn integer_sums<S: Simd, C: Codes, M: ScaleForm, const V: usize, const T: usize>(
     simd: S,
     packed: [&[u8]; V],
     parts: [usize; V],
+    half: usize,
     x_codes: &[BlockCodes; T],
     x_scales: &[BlockScale; T],
 ) -> [[S::I32; T]; V] {
     let mut sums = [[simd.i32_splat(0); T]; V];
     for t in 0..T {
-        let offset = negated_offset::<S, C>(simd, x_scales[t].negated_sum);
+        let offset = negated_offset::<S, C>(simd, x_scales[t].negated_sum(M::TO_A_BLOCK, half));
         for v in 0..V {
             sums[v][t] = offset;
         }
@@ -200,12 +219,14 @@ fn integer_sums<S: Simd, C: Codes, const V: usize, const T: usize>(
     for t in 0..T {
         x[t] = &x_codes[t].0;
     }
+    let vectors = const { VECTORS / M::TO_A_BLOCK };
+    let first = half * vectors;
     if are_biased::<S, C>(T) {
-        return biased_products::<S, C, V, T>(simd, packed, parts, 0..VECTORS, x, sums);
+        return biased_products::<S, C, V, T>(simd, packed, parts, first..first + vectors, x, sums);
     }
-    let run = const { run::<S, C>(VECTORS) };
-    for r in 0..VECTORS / run {
-        let products = products::<S, C, V, T>(simd, packed, parts, r * run..(r + 1) * run, x);
+    let run = const { run::<S, C>(VECTORS / M::TO_A_BLOCK) };
+    for start in (first..first + vectors).step_by(run) {
+        let products = products::<S, C, V, T>(simd, packed, parts, start..start + run, x);
         for v in 0..V {
             for t in 0..T {
                 sums[v][t] = simd.dot_finish(sums[v][t], products[v][t]);

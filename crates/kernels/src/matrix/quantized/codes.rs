@@ -2,7 +2,7 @@
 //!
 //! Codes lie in vectors of sixteen rows by four columns: vectors 0 to 3 hold columns 0 to 15 and vectors 4 to 7 hold columns
 //! 16 to 31; nibbles put vector `v` into the low and vector `v + 4` into the high ones, pairs of bits vectors `v`, `v + 2`, `v + 4`
-//! and `v + 6` into a byte from the lowest on, with further bits of the codes in planes behind them.
+//! and `v + 6` into a byte from the lowest on, single bits all eight, with further bits of the codes in planes behind them.
 
 use std::marker::PhantomData;
 
@@ -83,10 +83,11 @@ impl Codes for Bytes {
     }
 }
 
-/// Unsigned codes of `BITS` bits (2 or 4) and `PLANE_BITS` more, minus 2 to the power of `OFFSET_BITS` unless that is 0.
+/// Unsigned codes of `BITS` bits (1, 2 or 4) and `PLANE_BITS` more, minus 2 to the power of `OFFSET_BITS` unless that is 0.
 pub(super) struct Narrow<const BITS: usize, const PLANE_BITS: usize, const OFFSET_BITS: u32>;
 
 pub(super) type Nibbles<const PLANE_BITS: usize, const OFFSET_BITS: u32> = Narrow<4, PLANE_BITS, OFFSET_BITS>;
+pub(super) type Singles = Narrow<1, 0, 0>;
 pub(super) type Pairs = Narrow<2, 0, 0>;
 pub(super) type Triples = Narrow<2, 1, 0>;
 
@@ -182,7 +183,7 @@ macro_rules! tables {
 tables! {
     /// IQ4_NL and IQ4_XS: from -127 to 113.
     Iq4Numbers = (Iq4Nl, None);
-    /// From -12 to 12.
+    /// MXFP4 and NVFP4: from -12 to 12.
     Mxfp4Numbers = (Mxfp4, Some(4));
     /// From -62 to 62.
     Iq3XxsNumbers = (Iq3Xxs, Some(6));
@@ -192,7 +193,9 @@ tables! {
     Iq2Numbers = (Iq2Xxs, Some(6));
     /// All types of IQ1: from -9 to 9.
     Iq1Numbers = (Iq1S, Some(4));
-    /// TQ1_0 and TQ2_0: from -1 to 2.
+    /// -1 and 1.
+    BinaryNumbers = (Q1_0, Some(0));
+    /// TQ1_0, TQ2_0 and Q2_0: from -1 to 2.
     TernaryNumbers = (Tq1_0, Some(0));
 }
 

@@ -10,10 +10,10 @@ mod codes;
 mod products;
 mod super_blocks;
 
-use self::blocks::{Blocks, HalfScale, HalfScaleAndMinimum, PowerOfTwo};
+use self::blocks::{Blocks, HalfScale, HalfScaleAndMinimum, PowerOfTwo, TwoHalfScales};
 use self::codes::{
-    Bytes, Iq1Numbers, Iq2Numbers, Iq3SNumbers, Iq3XxsNumbers, Iq4Numbers, Mxfp4Numbers, Nibbles, Numbers,
-    Pairs, TernaryNumbers, Triples,
+    BinaryNumbers, Bytes, Iq1Numbers, Iq2Numbers, Iq3SNumbers, Iq3XxsNumbers, Iq4Numbers, Mxfp4Numbers,
+    Nibbles, Numbers, Pairs, Singles, TernaryNumbers, Triples,
 };
 use self::super_blocks::{HalfMinimumScales, HalfScales, MinimumScales, SuperBlocks, WholeScales};
 use super::output::Output;
@@ -26,7 +26,7 @@ use crate::weight_type::WeightType;
 /// Bytes of a half for each row.
 const HALVES: usize = 2 * GROUP;
 
-/// The most blocks of 32 columns to a super-block.
+/// The most blocks of 32 columns to a super-block, and to a block of a file.
 const MAX_BLOCKS: usize = 8;
 
 /// How the weights of a type lie packed and are multiplied.
@@ -54,6 +54,9 @@ macro_rules! with_layout {
             WeightType::Q5_1 => with_layout!(@ $L = Blocks<Nibbles<1, 0>, HalfScaleAndMinimum>, $body),
             WeightType::Iq4Nl => with_layout!(@ $L = Blocks<Numbers<Nibbles<0, 0>, Iq4Numbers>, HalfScale>, $body),
             WeightType::Mxfp4 => with_layout!(@ $L = Blocks<Numbers<Nibbles<0, 0>, Mxfp4Numbers>, PowerOfTwo>, $body),
+            WeightType::Nvfp4 => with_layout!(@ $L = Blocks<Numbers<Nibbles<0, 0>, Mxfp4Numbers>, TwoHalfScales>, $body),
+            WeightType::Q1_0 => with_layout!(@ $L = Blocks<Numbers<Singles, BinaryNumbers>, HalfScale>, $body),
+            WeightType::Q2_0 => with_layout!(@ $L = Blocks<Numbers<Pairs, TernaryNumbers>, HalfScale>, $body),
             WeightType::Iq4Xs => with_layout!(@ $L = SuperBlocks<Numbers<Nibbles<0, 0>, Iq4Numbers>, WholeScales>, $body),
             WeightType::Iq3Xxs => with_layout!(@ $L = SuperBlocks<Numbers<Nibbles<0, 0>, Iq3XxsNumbers>, WholeScales>, $body),
             WeightType::Iq3S => with_layout!(@ $L = SuperBlocks<Numbers<Nibbles<0, 0>, Iq3SNumbers>, WholeScales>, $body),
@@ -95,9 +98,10 @@ pub(super) fn group_bytes(weight_type: WeightType, columns: usize) -> usize {
 pub(super) fn pack_group(weight_type: WeightType, rows: &[&[u8]], packed: &mut [u8]) {
     with_layout!(weight_type, L => {
         let size = weight_type.block_bytes();
+        let file_blocks = weight_type.block_weights() / 32;
         // blocks[b]: block b of every row.
         let mut blocks = [[Block::ZERO; GROUP]; MAX_BLOCKS];
-        for (index, packed) in packed.chunks_exact_mut(L::BYTES).enumerate() {
+        for (index, packed) in packed.chunks_exact_mut(file_blocks / L::BLOCKS * L::BYTES).enumerate() {
             for (r, row) in rows.iter().enumerate() {
                 let mut b = 0;
                 decode_block(weight_type, &row[index * size..][..size], |block| {
@@ -105,7 +109,10 @@ pub(super) fn pack_group(weight_type: WeightType, rows: &[&[u8]], packed: &mut [
                     b += 1;
                 });
             }
-            L::pack(&blocks.each_ref().map(|blocks| &blocks[..rows.len()])[..L::BLOCKS], packed);
+            let blocks = blocks.each_ref().map(|blocks| &blocks[..rows.len()]);
+            for (blocks, packed) in blocks.chunks_exact(L::BLOCKS).zip(packed.chunks_exact_mut(L::BYTES)) {
+                L::pack(blocks, packed);
+            }
         }
     });
 }

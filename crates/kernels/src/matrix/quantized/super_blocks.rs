@@ -113,7 +113,7 @@ impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
     fn pack(blocks: &[&[Block]], packed: &mut [u8]) {
         let (head, codes) = packed.split_at_mut(K::HEAD_BYTES);
         let (halves, vectors) = head.split_at_mut(K::HALF_BYTES);
-        put_halves(&mut halves[..HALVES], blocks[0].iter().map(|block| block.d));
+        put_halves(&mut halves[..HALVES], blocks[0].iter().map(|block| block.d[0]));
         if K::MINIMUM {
             put_halves(&mut halves[HALVES..], blocks[0].iter().map(|block| block.d_min));
         }
@@ -155,7 +155,7 @@ impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
         let minimum = |half| if K::MINIMUM { at(Self::minima(packed), half) } else { 0 };
         Block {
             codes: std::array::from_fn(|column| C::code(Self::codes(packed, block), row, column)),
-            d: half_at(packed, row),
+            d: [half_at(packed, row); 2],
             d_min: if K::MINIMUM { half_at(packed, GROUP + row) } else { 0 },
             sub_scales: [scale(0), scale(1)],
             sub_minima: [minimum(0), minimum(1)],
