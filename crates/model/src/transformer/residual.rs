@@ -124,20 +124,14 @@ impl<'a> Residual<'a> {
     }
 
     /// Forgets all nodes but those of the given ranges, which ascend.
-    pub(super) fn keep_nodes(&mut self, ranges: impl Iterator<Item = Range<usize>>) {
+    pub(super) fn keep_nodes(&mut self, ranges: impl Iterator<Item = Range<usize>> + Clone) {
         let hidden = self.architecture.hidden_size;
-        let one = [&mut *self.stream].into_iter().chain(&mut self.results[..self.pending]);
-        let all = one.map(|values| (values, hidden)).chain(self.streams.as_mut().map(Streams::rows));
-        let mut all: Vec<_> = all.collect();
-        let mut kept = 0;
-        for nodes in ranges {
-            for (values, width) in &mut all {
-                values.copy_within(nodes.start * *width..nodes.end * *width, kept * *width);
-            }
-            kept += nodes.len();
+        keep_rows(self.stream, hidden, ranges.clone());
+        for result in &mut self.results[..self.pending] {
+            keep_rows(result, hidden, ranges.clone());
         }
-        for (values, width) in all {
-            values.truncate(kept * width);
+        if let Some((streams, width)) = self.streams.as_mut().map(Streams::rows) {
+            keep_rows(streams, width, ranges);
         }
     }
 
@@ -210,6 +204,16 @@ impl<'a> Residual<'a> {
             normalise_to(kernels.isa(), architecture.norm, norm, stream, row);
         });
     }
+}
+
+/// Moves the rows of the given ranges to the front and forgets the others.
+fn keep_rows(values: &mut Vec<f32>, width: usize, ranges: impl Iterator<Item = Range<usize>>) {
+    let mut kept = 0;
+    for rows in ranges {
+        values.copy_within(rows.start * width..rows.end * width, kept * width);
+        kept += rows.len();
+    }
+    values.truncate(kept * width);
 }
 
 fn add_result(isa: Isa, scale: f32, stream: &mut [f32], result: &[f32]) {

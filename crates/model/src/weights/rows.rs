@@ -156,7 +156,7 @@ mod tests {
         assert_eq!(all.with_scaled_columns(&[2.0, 0.5]).to_floats(), [6.0, 2.0, 0.0, 1.0, 10.0, 6.0]);
         let scaled = Rows { scales: vec![2.0, 1.0, -1.0], ..rows(&[3.0, 4.0, 0.0, 2.0, 5.0, 12.0], 2) };
         assert_eq!(scaled.to_floats(), [6.0, 8.0, 0.0, 2.0, -5.0, -12.0]);
-        assert_eq!(scaled.select(&[2..3]).scale(), -1.0);
+        assert_eq!(scaled.select(std::slice::from_ref(&(2..3))).to_floats(), [-5.0, -12.0]);
         let transposed = transpose(&all.bytes, [3, 2], 4);
         let transposed = Rows { bytes: Cow::Owned(transposed), ..rows(&[], 3) };
         assert_eq!(transposed.to_floats(), [3.0, 0.0, 5.0, 4.0, 2.0, 12.0]);
