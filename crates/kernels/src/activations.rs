@@ -26,20 +26,6 @@ pub(crate) struct BlockScale {
     pub(crate) scaled_sum: f32,
     /// The sum of all codes, negated: as an offset of the weights needs it.
     pub(crate) negated_sum: i32,
-    /// That of the last 16.
-    pub(crate) negated_last_sum: i32,
-}
-
-impl BlockScale {
-    /// The negated sum of all codes, or of half `half` where there are two scales `to_a_block`.
-    #[inline(always)]
-    pub(crate) fn negated_sum(&self, to_a_block: usize, half: usize) -> i32 {
-        match (to_a_block, half) {
-            (1, _) => self.negated_sum,
-            (_, 0) => self.negated_sum - self.negated_last_sum,
-            _ => self.negated_last_sum,
-        }
-    }
 }
 
 /// The codes of 256 values of a row. They are four cache lines.
@@ -328,15 +314,11 @@ fn quantize_half(x: &[f32; 16], inverse: f32, codes: &mut [i8; 16]) -> i32 {
 fn quantize_block(x: &[f32; 32]) -> (BlockCodes, BlockScale) {
     let mut codes = BlockCodes::default();
     let Some((scale, inverse)) = scale_and_inverse(x) else { return (codes, BlockScale::default()) };
-    let mut sums = [0; 2];
-    for ((x, codes), sum) in x.as_chunks().0.iter().zip(codes.0.as_chunks_mut().0).zip(&mut sums) {
-        *sum = quantize_half(x, inverse, codes);
+    let mut sum = 0;
+    for (x, codes) in x.as_chunks().0.iter().zip(codes.0.as_chunks_mut().0) {
+        sum += quantize_half(x, inverse, codes);
     }
-    let [first, last] = sums;
-    let sum = first + last;
-    let scales =
-        BlockScale { scale, scaled_sum: scale * sum as f32, negated_sum: -sum, negated_last_sum: -last };
-    (codes, scales)
+    (codes, BlockScale { scale, scaled_sum: scale * sum as f32, negated_sum: -sum })
 }
 
 #[inline(always)]
@@ -397,9 +379,7 @@ mod tests {
                 prop_assert_eq!(f32::from(found), code(*x, largest));
             }
             prop_assert_eq!(found.scaled_sum, found.scale * sum(&codes.0) as f32);
-            prop_assert_eq!(found.negated_sum(1, 0), -sum(&codes.0));
-            prop_assert_eq!(found.negated_sum(2, 0), -sum(&codes.0[..16]));
-            prop_assert_eq!(found.negated_sum(2, 1), -sum(&codes.0[16..]));
+            prop_assert_eq!(found.negated_sum, -sum(&codes.0));
         }
 
         #[test]

@@ -210,7 +210,11 @@ fn integer_sums<S: Simd, C: Codes, M: ScaleForm, const V: usize, const T: usize>
 ) -> [[S::I32; T]; V] {
     let mut sums = [[simd.i32_splat(0); T]; V];
     for t in 0..T {
-        let offset = negated_offset::<S, C>(simd, x_scales[t].negated_sum(M::TO_A_BLOCK, half));
+        let negated_sum = match M::TO_A_BLOCK {
+            1 => x_scales[t].negated_sum,
+            _ => -x_codes[t].0[16 * half..][..16].iter().map(|&code| i32::from(code)).sum::<i32>(),
+        };
+        let offset = negated_offset::<S, C>(simd, negated_sum);
         for v in 0..V {
             sums[v][t] = offset;
         }
@@ -225,7 +229,8 @@ fn integer_sums<S: Simd, C: Codes, M: ScaleForm, const V: usize, const T: usize>
         return biased_products::<S, C, V, T>(simd, packed, parts, first..first + vectors, x, sums);
     }
     let run = const { run::<S, C>(VECTORS / M::TO_A_BLOCK) };
-    for start in (first..first + vectors).step_by(run) {
+    for r in 0..vectors / run {
+        let start = first + r * run;
         let products = products::<S, C, V, T>(simd, packed, parts, start..start + run, x);
         for v in 0..V {
             for t in 0..T {
