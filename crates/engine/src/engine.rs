@@ -294,8 +294,12 @@ impl<M: LanguageModel> Engine<M> {
 
     /// The most tokens of a sequence: those of the model's context, or what there is memory for.
     pub fn context_length(&self) -> usize {
-        let memory = self.model.cache_memory().total_tokens().saturating_sub(DRAFT_ROWS);
-        self.model.context_length().min(memory)
+        self.model.context_length().min(self.model.cache_memory().sequence_tokens(DRAFT_ROWS))
+    }
+
+    /// Bytes that caches must be able to take, so that the shortest sequence runs.
+    pub fn least_cache_bytes(&self) -> usize {
+        self.model.cache_memory().least_bytes(DRAFT_ROWS)
     }
 
     /// Takes a sequence's cache away, to make room for others, and returns it. The sequence computes again what it held

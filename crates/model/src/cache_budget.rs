@@ -61,6 +61,14 @@ impl Taken {
         self.bytes = bytes;
         Ok(())
     }
+
+    /// Gives back what is more than `bytes`; whether it was.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) -> bool {
+        let spare = self.bytes.saturating_sub(bytes);
+        self.budget.give_back(spare);
+        self.bytes -= spare;
+        spare > 0
+    }
 }
 
 impl Drop for Taken {
@@ -90,6 +98,7 @@ mod tests {
         let mut taken = Taken::nothing(&budget);
         assert_eq!((taken.grow_to(60), taken.grow_to(40), budget.used_bytes()), (Ok(()), Ok(()), 60));
         assert_eq!((taken.grow_to(101), budget.used_bytes()), (Err(OutOfCacheMemory), 60));
+        assert_eq!((taken.shrink_to(70), taken.shrink_to(50), budget.used_bytes()), (false, true, 50));
         drop(taken);
         assert_eq!(budget.used_bytes(), 0);
     }

@@ -82,6 +82,13 @@ impl KvCache {
         self.pending = 0;
     }
 
+    /// Takes pages for the rows before `end`, or none of them, and what the states need for `nodes` nodes of a draft.
+    fn take(&mut self, end: usize, nodes: usize) -> Result<(), OutOfCacheMemory> {
+        let before = self.pages.len();
+        self.states.reserve(nodes)?;
+        self.take_pages(end).inspect_err(|_| self.keep_pages(before))
+    }
+
     /// Appends pages until the rows before `end` have one.
     fn take_pages(&mut self, end: usize) -> Result<(), OutOfCacheMemory> {
         while self.pages.len() < end.div_ceil(PAGE_ROWS) {
@@ -116,9 +123,10 @@ impl Cache for KvCache {
     fn reserve(&mut self, certain: usize, nodes: usize) -> Result<(), OutOfCacheMemory> {
         let nodes = nodes.min(self.capacity - self.committed);
         let end = self.committed.saturating_add(certain).saturating_add(nodes).min(self.capacity);
-        let before = self.pages.len();
-        self.states.reserve(nodes)?;
-        self.take_pages(end).inspect_err(|_| self.keep_pages(before))
+        match self.take(end, nodes) {
+            Err(_) if self.states.give_back_spare() => self.take(end, nodes),
+            taken => taken,
+        }
     }
 
     fn forkable(&self, len: usize) -> usize {

@@ -62,15 +62,15 @@ impl KvPool {
         self.budget.max_bytes()
     }
 
-    /// What caches take and may take, in whole pages.
+    /// What caches take and may take.
     pub(crate) fn memory(&self) -> CacheMemory {
-        let page_bytes = self.layout.page_bytes();
-        let in_pages = |bytes: usize| bytes - bytes % page_bytes.max(1);
         CacheMemory {
-            total_bytes: self.max_bytes().map_or(usize::MAX, in_pages),
+            total_bytes: self.max_bytes().unwrap_or(usize::MAX),
             used_bytes: self.budget.used_bytes(),
-            token_bytes: page_bytes / PAGE_ROWS,
+            token_bytes: self.layout.page_bytes() / PAGE_ROWS,
+            page_tokens: PAGE_ROWS,
             state_bytes: self.states.bytes(),
+            node_bytes: self.states.fed_bytes(),
         }
     }
 

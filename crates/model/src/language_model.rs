@@ -61,17 +61,42 @@ pub struct CacheMemory {
     pub used_bytes: usize,
     /// Bytes that a cache grows by with each token; 0 if it does not grow.
     pub token_bytes: usize,
+    /// How many tokens it grows by at a time.
+    pub page_tokens: usize,
     /// Bytes that a cache takes besides, however many tokens it holds.
     pub state_bytes: usize,
+    /// Bytes that each node of a draft takes besides, until its path is known.
+    pub node_bytes: usize,
 }
 
 impl CacheMemory {
-    /// Tokens of a sequence that there is room for; `usize::MAX` without a bound, or if caches do not grow.
+    /// Tokens that there is room for, if nothing else is in it; `usize::MAX` without a bound, or if caches do not grow.
     pub fn total_tokens(&self) -> usize {
-        if self.total_bytes == usize::MAX {
-            return usize::MAX;
+        self.tokens_in(self.total_bytes)
+    }
+
+    /// Tokens of one sequence that there is room for, with drafts of `nodes` nodes behind them.
+    pub fn sequence_tokens(&self, nodes: usize) -> usize {
+        let besides = self.state_bytes.saturating_add(self.node_bytes.saturating_mul(nodes));
+        let left = if self.total_bytes == usize::MAX {
+            Some(usize::MAX)
+        } else {
+            self.total_bytes.checked_sub(besides)
+        };
+        left.map_or(0, |bytes| self.tokens_in(bytes).saturating_sub(nodes))
+    }
+
+    /// Bytes of a sequence of one token with drafts of `nodes` nodes behind it: what must be there at least.
+    pub fn least_bytes(&self, nodes: usize) -> usize {
+        let pages = (nodes + 1).div_ceil(self.page_tokens);
+        self.state_bytes + self.node_bytes * nodes + pages * self.page_tokens * self.token_bytes
+    }
+
+    fn tokens_in(&self, bytes: usize) -> usize {
+        match bytes.checked_div(self.page_tokens * self.token_bytes) {
+            Some(pages) if bytes < usize::MAX => pages * self.page_tokens,
+            _ => usize::MAX,
         }
-        self.total_bytes.saturating_sub(self.state_bytes).checked_div(self.token_bytes).unwrap_or(usize::MAX)
     }
 
     /// Tokens whose room is taken.

@@ -34,7 +34,7 @@ impl StateLayout {
     }
 
     /// Bytes of what a token feeds into all layers.
-    fn fed_bytes(&self) -> usize {
+    pub(crate) fn fed_bytes(&self) -> usize {
         self.shapes.iter().map(RecurrentShape::fed_bytes).sum()
     }
 }
@@ -111,21 +111,11 @@ impl RecurrentStates {
         self.fed.is_empty()
     }
 
-    /// Takes memory of its own for the states, which may be shared so far, and for what `nodes` nodes of a draft feed in. Where
-    /// memory is short, snapshots give theirs back.
+    /// Takes memory of its own for the states, which may be shared so far, and for what `nodes` nodes of a draft feed in.
     pub(crate) fn reserve(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory> {
         if self.is_empty() {
             return Ok(());
         }
-        let taken = self.take(nodes);
-        if taken.is_ok() || self.snapshots.is_empty() {
-            return taken;
-        }
-        self.snapshots.clear();
-        self.take(nodes)
-    }
-
-    fn take(&mut self, nodes: usize) -> Result<(), OutOfCacheMemory> {
         if self.block.as_mut().is_none_or(|block| Arc::get_mut(block).is_none()) {
             let mut own = StateBlock::new(&self.pool)?;
             if let Some(shared) = &self.block {
@@ -134,6 +124,15 @@ impl RecurrentStates {
             self.block = Some(Arc::new(own));
         }
         self.fed_taken.grow_to(nodes.max(self.behind).saturating_mul(self.pool.states().fed_bytes()))
+    }
+
+    /// Gives back the memory of snapshots, and what was taken for drafts larger than the last; whether there was any.
+    pub(crate) fn give_back_spare(&mut self) -> bool {
+        let had_snapshots = !self.snapshots.is_empty();
+        self.snapshots.clear();
+        self.fed.iter_mut().for_each(Vec::shrink_to_fit);
+        let held = self.fed.iter().map(|fed| size_of_val(&fed[..])).sum();
+        self.fed_taken.shrink_to(held) || had_snapshots
     }
 
     /// Drops what is pending, and begins a pass of which the first `certain` nodes are a part of a prompt; `is_last` says whether it ends

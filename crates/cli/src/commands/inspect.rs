@@ -27,13 +27,14 @@ Examples:
       The same for programs";
 
 /// What families' files call the embedding and an output head of its own.
-const EMBEDDINGS: [&str; 6] = [
+const EMBEDDINGS: [&str; 7] = [
     "token_embd.weight",
     "embed_tokens.weight",
     "wte.weight",
     "word_embeddings.weight",
     "embed_in.weight",
     "tok_embeddings.weight",
+    ".embeddings.weight",
 ];
 const HEADS: [&str; 3] = ["lm_head.weight", "embed_out.weight", "output_layer.weight"];
 
@@ -56,8 +57,8 @@ pub(crate) struct InspectArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &InspectArgs) -> anyhow::Result<ExitCode> {
     let path = resolve_model(&arguments.model)?;
-    let file_bytes = weight_file_bytes(&path)?;
     let model = OpenModel::open(&path)?;
+    let file_bytes = weight_file_bytes(&path)?;
     let inspection = Inspection::new(path, file_bytes, &model);
     let mut stdout = output::stdout();
     if arguments.json {
@@ -129,9 +130,12 @@ impl Inspection {
         self.types.values().map(|total| total.weights).sum()
     }
 
-    /// The weights are repacked in memory, in about as many bytes as in the file.
+    /// The weights are repacked in memory, in about as many bytes as in the file; FP8 in twice as many.
     fn weight_bytes(&self) -> u64 {
-        self.types.values().map(|total| total.bytes).sum()
+        let in_memory = |(name, total): (&String, &TypeTotal)| {
+            if name.starts_with("F8") { 2 * total.bytes } else { total.bytes }
+        };
+        self.types.iter().map(in_memory).sum()
     }
 
     fn cache_memory(&self) -> Option<CacheMemory> {

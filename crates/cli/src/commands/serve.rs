@@ -294,8 +294,9 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let engine = Engine::new(model, EngineOptions { prefill_chunk: limits.prefill_chunk });
     ensure!(
         engine.context_length() > 0,
-        "--kv-memory {}: too little for even one sequence of this model",
-        ByteSize(kv_memory)
+        "--kv-memory {}: too little for even one sequence of this model, which takes {} at least",
+        ByteSize(kv_memory),
+        ByteSize(engine.least_cache_bytes() as u64)
     );
     let options = ServerOptions {
         keys,

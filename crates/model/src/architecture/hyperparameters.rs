@@ -660,6 +660,11 @@ impl<'a> Hyperparameters<'a> {
         head_dim: usize,
         layer_type: &'static str,
     ) -> Result<Rope, LoadError> {
+        for name in ["rope_parameters", "rope_scaling"] {
+            if self.field(name).is_some_and(|value| !value.is_object()) {
+                return Err(self.invalid(name, "an object"));
+            }
+        }
         let number = |name| self.rope_number(layer_type, name);
         let share = match number("partial_rotary_factor")? {
             Some(share) => Some(share),

@@ -55,8 +55,11 @@ impl Architecture {
         let mut architecture = (family.describe)(&hyperparameters)?;
         if is_gguf {
             // The last layers of some files predict tokens further ahead: drafts do that.
-            let ahead = hyperparameters.number("nextn_predict_layers")?.unwrap_or(0);
-            architecture.layers.truncate(architecture.layers.len().saturating_sub(ahead).max(1));
+            let field = "nextn_predict_layers";
+            let ahead = hyperparameters.number(field)?.unwrap_or(0);
+            let own = architecture.layers.len().checked_sub(ahead).filter(|&own| own > 0);
+            let own = own.ok_or_else(|| hyperparameters.invalid(field, "fewer than there are layers"))?;
+            architecture.layers.truncate(own);
         }
         Ok((architecture, layout))
     }

@@ -322,6 +322,17 @@ mod tests {
     }
 
     #[test]
+    fn weights_of_eight_bits_that_are_several_matrices_are_refused() {
+        let view = |dtype, shape, data| TensorView::new(dtype, shape, data).unwrap();
+        let codes = view(Dtype::F8_E4M3, vec![2, 2, 2], &[0; 8]);
+        let scales = view(Dtype::F32, vec![2, 1, 1], &[0; 8]);
+        let file = serialize([("a", codes), ("a_scale_inv", scales)], None).unwrap();
+        let folder = folder(&[(CONFIG, br#"{"model_type": "llama"}"#), (SINGLE, &file)]);
+        let error = Checkpoint::open(folder.path()).unwrap().find(&["a".to_owned()]).unwrap_err().to_string();
+        assert!(error.contains("3 dimensions") && error.contains("tensor a"), "{error}");
+    }
+
+    #[test]
     fn what_is_missing_or_damaged_is_named() {
         let config: (&str, &[u8]) = (CONFIG, br#"{"model_type": "llama"}"#);
         let index = |file: &str| json!({ "weight_map": { "a.weight": file } }).to_string().into_bytes();

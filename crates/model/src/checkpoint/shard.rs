@@ -74,7 +74,7 @@ impl Shard {
             Dtype::F32 => (WeightType::F32, StoredBytes::Mapped(bytes)),
             Dtype::F16 => (WeightType::F16, StoredBytes::Mapped(bytes)),
             Dtype::BF16 => (WeightType::Bf16, StoredBytes::Mapped(bytes)),
-            Dtype::F8_E4M3 => {
+            Dtype::F8_E4M3 if entry.shape.len() <= 2 => {
                 let (scales, block) = scales()?;
                 let scaled = Float8::new(bytes, [rows, columns], &scales, block);
                 let scaled = scaled.ok_or_else(|| CheckpointError::Scales {
@@ -90,7 +90,7 @@ impl Shard {
                 return Err(CheckpointError::Type {
                     file: self.file.clone(),
                     tensor: name.to_owned(),
-                    found: format!("{other:?}"),
+                    found: format!("{other:?} in {} dimensions", entry.shape.len()),
                 });
             }
         };

@@ -531,6 +531,9 @@ impl Loader<'_> {
         } else {
             Vec::new()
         };
+        for name in ["ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps", "ffn_down_exps"] {
+            self.source.check_scales(Part::of_layer(layer, name), count)?;
+        }
         let biases = self.expert_biases(layer, experts)?;
         let bias = |of: usize, expert: usize, len: usize| {
             (!biases[of].is_empty()).then(|| biases[of][expert * len..][..len].to_vec())

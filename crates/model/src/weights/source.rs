@@ -126,6 +126,14 @@ impl<'a> Source<'a> {
         self.floats(name, if is_each { experts } else { 1 })
     }
 
+    /// An error unless the part's tensor for `count` experts has one scale, one for each of them, or none.
+    pub(super) fn check_scales(&self, part: Part<'_>, count: usize) -> Result<(), LoadError> {
+        match self.files.find(self.layout, &part.tensor("scale"))? {
+            Some(stored) if stored.rows * stored.columns != 1 => self.check_shape(&stored, [1, count]),
+            _ => Ok(()),
+        }
+    }
+
     /// The weights of a part that has one for each feature.
     pub(super) fn vector(&mut self, part: Part<'_>, len: usize) -> Result<Vec<f32>, LoadError> {
         self.floats(part.tensor("weight"), len)

@@ -91,7 +91,7 @@ fn greedy_continuations_agree_with_the_reference() {
 
 /// The file with queries and experts as NVFP4, whose blocks have the same scales times 2 to the power of `-less` of the expert, and where that is
 /// not 1 its inverse as a tensor beside.
-fn with_nvfp4(file: &GgufFile, less: [u8; 4]) -> GgufFile {
+fn with_nvfp4(file: &GgufFile, less: &[u8]) -> GgufFile {
     let mut writer = Writer::new("nvfp4");
     for (key, value) in file.metadata().iter() {
         writer.metadata(key, value.clone());
@@ -108,16 +108,17 @@ fn with_nvfp4(file: &GgufFile, less: [u8; 4]) -> GgufFile {
         };
         let blocks = info.rows() * info.columns() / WeightType::Nvfp4.block_weights();
         let block = |index: usize| {
-            let exponent = 5 - less[index * experts / blocks];
+            let exponent = 5 - less.get(index * experts / blocks).unwrap_or(&0);
             let scales = (0..4).map(move |i| exponent << 3 | ((index + 3 * i) % 8) as u8);
             scales.chain((0..32).map(move |i| (index * 31 + i * 89) as u8))
         };
         let bytes: Vec<u8> = (0..blocks).flat_map(block).collect();
         writer.tensor(info.name.as_str(), WeightType::Nvfp4, &info.shape, bytes).unwrap();
-        if less != [0; 4] {
-            let scales = less[..experts].iter().flat_map(|&less| f32::from(1u8 << less).to_le_bytes());
+        if !less.is_empty() {
+            let less = if experts == 1 { &less[..1] } else { less };
+            let scales = less.iter().flat_map(|&less| f32::from(1u8 << less).to_le_bytes());
             let (name, scales) = (info.name.replace(".weight", ".scale"), scales.collect::<Vec<_>>());
-            writer.tensor(name, WeightType::F32, &[experts as u64], scales).unwrap();
+            writer.tensor(name, WeightType::F32, &[less.len() as u64], scales).unwrap();
         }
     }
     GgufFile::from_bytes("nvfp4", writer.to_bytes()).unwrap()
@@ -127,14 +128,18 @@ fn with_nvfp4(file: &GgufFile, less: [u8; 4]) -> GgufFile {
 fn scales_beside_nvfp4_weights_multiply_them() {
     let golden = Golden::load("mixtral");
     let file = GgufFile::from_bytes("mixtral", golden.gguf().unwrap()).unwrap();
-    let logits = |less| {
+    let logits = |less: &[u8]| {
         let mut model = CpuModel::load(&with_nvfp4(&file, less), Kernels::new(2)).unwrap();
         let mut cache = model.new_cache(golden.input_ids.len());
         let logits = run(&mut model, &mut cache, &golden.input_ids);
         (0..logits.rows()).map(|row| logits.row(row).to_vec()).collect::<Vec<_>>()
     };
-    let expected = logits([0; 4]);
+    let expected = logits(&[]);
     assert!(expected.iter().flatten().all(|logit| logit.is_finite()));
     // Powers of two round nothing.
-    assert_eq!(logits([2, 0, 3, 4]), expected);
+    assert_eq!(logits(&[2, 0, 3, 4]), expected);
+    for less in [&[1, 1][..], &[0; 3], &[0; 8]] {
+        let refused = CpuModel::load(&with_nvfp4(&file, less), Kernels::new(1)).unwrap_err().to_string();
+        assert!(refused.contains("_exps.scale") && refused.contains("1 x 4"), "{refused}");
+    }
 }

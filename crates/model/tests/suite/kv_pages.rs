@@ -194,8 +194,14 @@ fn memory_is_bounded_and_comes_back() {
     let memory = |model: &CpuModel| model.cache_memory();
     let tokens = |pages: usize| pages * PAGE_ROWS;
     let token_bytes = model.kv_bytes_per_token();
-    let empty =
-        CacheMemory { total_bytes: tokens(3) * token_bytes, used_bytes: 0, token_bytes, state_bytes: 0 };
+    let empty = CacheMemory {
+        total_bytes: tokens(3) * token_bytes,
+        used_bytes: 0,
+        token_bytes,
+        page_tokens: PAGE_ROWS,
+        state_bytes: 0,
+        node_bytes: 0,
+    };
     assert_eq!(memory(&model), empty);
     assert_eq!((empty.total_tokens(), empty.used_tokens()), (tokens(3), 0));
     let mut first = model.new_cache(tokens(3));

@@ -95,6 +95,20 @@ fn any_value_of_any_field_is_refused_or_runs() {
 }
 
 #[test]
+fn a_rotary_embedding_that_is_no_object_is_named() {
+    let golden = Golden::load("llama");
+    let folder = tempfile::tempdir().unwrap();
+    golden.write_checkpoint(folder.path());
+    for field in ["rope_parameters", "rope_scaling"] {
+        let mut config = golden.config.clone();
+        config[field] = json!("abc");
+        fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
+        let error = Architecture::of(&Checkpoint::open(folder.path()).unwrap()).unwrap_err().to_string();
+        assert!(error.contains(field) && error.contains("abc"), "{error}");
+    }
+}
+
+#[test]
 fn what_is_wrong_with_residual_streams_and_sparse_networks_is_named() {
     let golden = Golden::load("gemma3n");
     let folder = tempfile::tempdir().unwrap();

@@ -1,6 +1,8 @@
 //! Damaged and hostile GGUF files: each is refused with an error that names the file and what is wrong in it.
 
-use lookahead_model::gguf::{GgufFile, Value};
+use lookahead_fixtures::Golden;
+use lookahead_model::architecture::Architecture;
+use lookahead_model::gguf::{GgufFile, Value, Writer};
 use proptest::prelude::*;
 
 /// A GGUF file in pieces, each of which can be falsified.
@@ -437,5 +439,26 @@ proptest! {
         bytes.extend(metadata.to_le_bytes());
         bytes.extend(body);
         walk(bytes);
+    }
+}
+
+#[test]
+fn layers_that_look_ahead_are_fewer_than_there_are() {
+    let file = GgufFile::from_bytes("glm", Golden::load("glm4-moe").gguf().unwrap()).unwrap();
+    for (ahead, is_good) in [(1u32, true), (4, false), (5, false)] {
+        let mut writer = Writer::new("glm");
+        for (key, value) in file.metadata().iter().filter(|(key, _)| !key.ends_with("nextn_predict_layers")) {
+            writer.metadata(key, value.clone());
+        }
+        writer.metadata("glm4moe.nextn_predict_layers", Value::U32(ahead));
+        for info in file.tensors() {
+            let bytes = file.require(&info.name).unwrap().bytes;
+            writer.tensor(info.name.as_str(), info.weight_type, &info.shape, bytes).unwrap();
+        }
+        let found = Architecture::of(&GgufFile::from_bytes("glm", writer.to_bytes()).unwrap());
+        match found {
+            Ok(_) => assert!(is_good, "{ahead} of 4"),
+            Err(error) => assert!(!is_good && error.to_string().contains("nextn_predict_layers"), "{error}"),
+        }
     }
 }

@@ -177,6 +177,29 @@ fn states_are_within_the_bound_and_snapshots_go_first() {
 }
 
 #[test]
+fn a_sequence_as_long_as_there_is_room_for_runs_with_drafts_to_its_end() {
+    const NODES: usize = 64;
+    let model = model("qwen3-next");
+    let (memory, page) = (model.cache_memory(), PAGE_ROWS * model.kv_bytes_per_token());
+    for spare in [0, page, 3 * page + 100] {
+        let mut model = model.with_kernels(Kernels::new(1)).with_kv_memory(memory.least_bytes(NODES) + spare);
+        let tokens = model.cache_memory().sequence_tokens(NODES);
+        assert!(tokens > spare / page * PAGE_ROWS, "{tokens} tokens with {spare} bytes to spare");
+        let mut cache = model.new_cache(tokens + NODES);
+        for part in text(tokens / 2, 1).chunks(50) {
+            feed(&mut model, &mut cache, part, LogitsOf::Last);
+        }
+        let mut accepted = (1..=NODES).cycle();
+        while cache.len() < tokens {
+            let draft = TokenTree::chain(&text(NODES, cache.len())).unwrap();
+            forward(&mut model, &mut cache, &draft, LogitsOf::Every).unwrap();
+            let path = draft.path_to(accepted.next().unwrap().min(tokens - cache.len()) - 1);
+            model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
+        }
+    }
+}
+
+#[test]
 fn what_drafts_feed_in_is_within_the_bound() {
     let model = model("qwen3-next");
     let (state, page) = (model.architecture().state_bytes(), PAGE_ROWS * model.kv_bytes_per_token());

@@ -166,7 +166,14 @@ impl LanguageModel for HashModel {
 
     fn cache_memory(&self) -> CacheMemory {
         let used_bytes = self.memory.used.load(Ordering::Relaxed);
-        CacheMemory { total_bytes: self.memory.total, used_bytes, token_bytes: 1, state_bytes: 0 }
+        CacheMemory {
+            total_bytes: self.memory.total,
+            used_bytes,
+            token_bytes: 1,
+            page_tokens: 1,
+            state_bytes: 0,
+            node_bytes: 0,
+        }
     }
 
     fn forward(

@@ -67,6 +67,7 @@ const ATTENTION_EVERY: usize = 4;
 fn describe(model: &Hyperparameters<'_>) -> Result<Architecture, LoadError> {
     let mut architecture = deepseek::describe(model, RouterScores::Sigmoid)?;
     architecture.latent_mut().for_each(|attention| attention.rope = None);
+    architecture.ropes.clear();
     if model.flag("expert_weights_norm")?.is_none() {
         // GGUF files do not say: all of the family's normalise.
         architecture.experts_mut().for_each(|experts| experts.routing.normalised = true);
