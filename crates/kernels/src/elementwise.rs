@@ -136,6 +136,15 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// `x[i] *= factors[i]`; nothing where there are no factors.
+    pub fn scale_each(_simd, x: &mut [f32], factors: &[f32]) {
+        for (x, factor) in x.iter_mut().zip(factors) {
+            *x *= factor;
+        }
+    }
+}
+
+simd_fn! {
     /// `x += y * factor`
     ///
     /// # Panics

@@ -56,7 +56,7 @@ pub use block::{Block, decode_block};
 pub use ceilings::Ceilings;
 pub use elementwise::{
     Activation, activate, add, add_scaled, gate, keep_outliers, layer_norm_in_place, match_magnitude,
-    rms_norm, rms_norm_in_place, scale, soft_cap,
+    rms_norm, rms_norm_in_place, scale, scale_each, soft_cap,
 };
 pub use kernels::Kernels;
 pub use math::{exp, exp_unfused, sigmoid, softplus, tanh};

@@ -78,11 +78,7 @@ impl CacheMemory {
     /// Tokens of one sequence that there is room for, with drafts of `nodes` nodes behind them.
     pub fn sequence_tokens(&self, nodes: usize) -> usize {
         let besides = self.state_bytes.saturating_add(self.node_bytes.saturating_mul(nodes));
-        let left = if self.total_bytes == usize::MAX {
-            Some(usize::MAX)
-        } else {
-            self.total_bytes.checked_sub(besides)
-        };
+        let left = self.total_bytes.checked_sub(besides);
         left.map_or(0, |bytes| self.tokens_in(bytes).saturating_sub(nodes))
     }
 

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use lookahead_kernels::WeightType;
+use lookahead_kernels::{WeightType, dequantize_row};
 
 use crate::checkpoint::Float8;
 
@@ -28,6 +28,19 @@ pub(crate) struct StoredTensor<'a> {
     pub(crate) rows: usize,
     pub(crate) columns: usize,
     pub(crate) bytes: StoredBytes<'a>,
+}
+
+impl StoredTensor<'_> {
+    /// The weights as floats, row by row.
+    pub(crate) fn to_floats(&self) -> Vec<f32> {
+        let mut values = vec![0.0; self.rows * self.columns];
+        let row_bytes = self.weight_type.row_bytes(self.columns).unwrap_or(0);
+        let (rows, bytes) = (values.chunks_exact_mut(self.columns.max(1)), self.bytes.read());
+        for (row, bytes) in rows.zip(bytes.chunks_exact(row_bytes.max(1))) {
+            dequantize_row(self.weight_type, bytes, row);
+        }
+        values
+    }
 }
 
 /// The weights of a tensor.

@@ -2,7 +2,7 @@
 
 use lookahead_kernels::{
     Activation, Isa, activate, add, add_scaled, exp_of_product, gate, keep_outliers, layer_norm_in_place,
-    match_magnitude, rms_norm, rms_norm_in_place, scale, soft_cap, unit_length,
+    match_magnitude, rms_norm, rms_norm_in_place, scale, scale_each, soft_cap, unit_length,
 };
 use proptest::prelude::*;
 
@@ -27,6 +27,7 @@ proptest! {
             rms_norm_in_place(isa, &mut rows[3], &weight, 1e-5);
             add(isa, &mut rows[3], &weight);
             scale(isa, &mut rows[3], seed);
+            scale_each(isa, &mut rows[3], &x);
             layer_norm_in_place(isa, &mut rows[5], &weight, &x, 1e-5);
             add_scaled(isa, &mut rows[5], &weight, seed);
             activate(isa, Activation::Gelu, &x, &mut rows[6]);

@@ -4,7 +4,7 @@
 //! They are asked for by the names that GGUF has under the architecture's prefix; [`SPELLINGS`] lists what `config.json`
 //! calls them. A name that is not listed is the same there.
 
-use lookahead_kernels::{Activation, RopePairs, Window, dequantize_row};
+use lookahead_kernels::{Activation, RopePairs, Window};
 use serde_json::Value;
 
 use super::layer::{
@@ -16,6 +16,9 @@ use super::rope::{Rope, RopeFactors};
 use super::tensor_names::{Layout, TensorName};
 use crate::load_error::LoadError;
 use crate::model_files::ModelFiles;
+
+/// The objects of `config.json` that describe rotary embeddings, in its new and its old form.
+const ROPE_OBJECTS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
 /// More heads or dimensions than any model has: beyond it, a file is damaged.
 const SANE_COUNT: usize = 1 << 20;
@@ -423,11 +426,7 @@ impl<'a> Hyperparameters<'a> {
             }
             ModelFiles::Checkpoint(_) => {
                 let number = self.files.find(self.layout, &tensor)?.filter(|stored| stored.columns == 1);
-                let number = number.map(|stored| {
-                    let mut number = [0.0];
-                    dequantize_row(stored.weight_type, &stored.bytes.read(), &mut number);
-                    number[0]
-                });
+                let number = number.and_then(|stored| stored.to_floats().first().copied());
                 let tensor = self.files.name_of(self.layout, &tensor);
                 (number, LoadError::MissingTensor { file: self.files.name(), tensor })
             }
@@ -638,7 +637,7 @@ impl<'a> Hyperparameters<'a> {
     /// A field of the rotary embedding: of `rope_parameters` (for the layers of type `layer_type`, if it has them apart) or,
     /// in older files, of `rope_scaling` or `config.json` itself.
     fn rope_field(&self, layer_type: &str, name: &str) -> Option<&'a Value> {
-        let objects = ["rope_parameters", "rope_scaling"].map(|name| self.field(name));
+        let objects = ROPE_OBJECTS.map(|name| self.field(name));
         let of = |object: &'a Value| {
             object.get(layer_type).unwrap_or(object).get(name).filter(|value| !value.is_null())
         };
@@ -660,7 +659,7 @@ impl<'a> Hyperparameters<'a> {
         head_dim: usize,
         layer_type: &'static str,
     ) -> Result<Rope, LoadError> {
-        for name in ["rope_parameters", "rope_scaling"] {
+        for name in ROPE_OBJECTS {
             if self.field(name).is_some_and(|value| !value.is_object()) {
                 return Err(self.invalid(name, "an object"));
             }

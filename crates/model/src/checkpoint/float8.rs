@@ -4,7 +4,7 @@
 //! Sources: Micikevicius et al., "FP8 Formats for Deep Learning" (2022); DeepSeek-AI, "DeepSeek-V3 Technical Report" (2024), section 3.3.
 
 use half::bf16;
-use lookahead_kernels::{WeightType, dequantize_row};
+use lookahead_kernels::WeightType;
 
 use crate::stored_tensor::StoredTensor;
 
@@ -38,15 +38,7 @@ impl<'a> Float8<'a> {
             [count, 1] if count == rows && blocks(block) != [count, 1] => [1, all[1]],
             found => Some(block).filter(|&block| blocks(block) == found)?,
         };
-        let mut values = vec![0.0; scales.rows * scales.columns];
-        let row_bytes = scales.weight_type.row_bytes(scales.columns)?;
-        let rows_of_scales = scales.bytes.read();
-        for (row, bytes) in
-            values.chunks_exact_mut(scales.columns.max(1)).zip(rows_of_scales.chunks_exact(row_bytes.max(1)))
-        {
-            dequantize_row(scales.weight_type, bytes, row);
-        }
-        Some(Self { codes, columns, scales: values, block })
+        Some(Self { codes, columns, scales: scales.to_floats(), block })
     }
 
     /// The weights in [`Float8::WEIGHT_TYPE`].

@@ -6,12 +6,14 @@
 
 use std::ops::BitOr;
 
-use lookahead_kernels::{Activations, InputCodes, Kernels, add, add_scaled, match_magnitude, scale, tanh};
+use lookahead_kernels::{
+    Activations, InputCodes, Kernels, add, add_scaled, match_magnitude, scale, scale_each, tanh,
+};
 
 use super::linear::apply;
 use super::norm::normalise;
-use crate::architecture::{AltUp, Norm};
-use crate::weights::{AltUpLayerWeights, AltUpWeights, Linear, NormWeights};
+use crate::architecture::{AltUp, Architecture, Norm};
+use crate::weights::{AltUpLayerWeights, AltUpWeights, Linear, NormWeights, Weights};
 
 /// Memory of the streams, kept for the next pass.
 #[derive(Debug, Default)]
@@ -39,16 +41,16 @@ pub(super) struct Streams<'a> {
 }
 
 impl<'a> Streams<'a> {
-    /// Streams with anything in them.
+    /// Streams with anything in them, if the model has several.
     pub(super) fn new(
         kernels: &'a Kernels,
-        spec: &'a AltUp,
-        norm: Norm,
-        hidden: usize,
-        weights: &'a AltUpWeights,
+        architecture: &'a Architecture,
+        weights: &'a Weights,
         buffers: &'a mut StreamsBuffers,
-    ) -> Self {
-        Self { kernels, spec, norm, hidden, weights, buffers, layer: 0 }
+    ) -> Option<Self> {
+        let &Architecture { norm, hidden_size: hidden, ref altup, .. } = architecture;
+        let (spec, weights) = (altup.as_ref()?, weights.altup.as_ref()?);
+        Some(Self { kernels, spec, norm, hidden, weights, buffers, layer: 0 })
     }
 
     /// The weights of the layer that computes.
@@ -122,9 +124,7 @@ impl<'a> Streams<'a> {
                 add_scaled(isa, stream, active, 1.0 + dot(coefficients, modalities));
             }
             active.copy_from_slice(&streams[own..][..hidden]);
-            for (value, factor) in active.iter_mut().zip(&weights.scale) {
-                *value *= factor;
-            }
+            scale_each(isa, active, &weights.scale);
         });
         self.layer += 1;
     }

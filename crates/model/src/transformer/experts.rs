@@ -3,7 +3,7 @@
 
 use std::ops::BitOr;
 
-use lookahead_kernels::{Activations, InputCodes, Kernels, add, add_scaled, scale};
+use lookahead_kernels::{Activations, InputCodes, Kernels, add, add_scaled, scale, scale_each};
 
 use super::feed_forward::{HiddenLayer, run_mlp};
 use super::linear::apply;
@@ -45,9 +45,7 @@ pub(super) fn run_experts(
     for routes in routes.choose(spec, &weights.choice_bias, scores).chunk_by(|a, b| a.expert == b.expert) {
         expert_input.compute(kernels, [routes.len(), columns], codes, [], columns, |index, [], row| {
             row.copy_from_slice(input.row(routes[index].token));
-            for (feature, scale) in row.iter_mut().zip(&weights.input_scales) {
-                *feature *= scale;
-            }
+            scale_each(isa, row, &weights.input_scales);
             if weighs_inputs {
                 scale(isa, row, routes[index].weight);
             }

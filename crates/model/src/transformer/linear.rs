@@ -1,6 +1,6 @@
 //! Products with the weights of linear maps.
 
-use lookahead_kernels::{Activations, Kernels, Matrix, add, multiply};
+use lookahead_kernels::{Activations, Kernels, Matrix, add, multiply, scale_each};
 
 use crate::weights::{Linear, Series};
 
@@ -24,7 +24,7 @@ pub(super) fn apply<const N: usize>(
         let rows = matrix.rows();
         kernels.for_each_row(tokens, rows, [(out, rows)], |_, [row]| {
             if let Some(factors) = factors {
-                row.iter_mut().zip(factors).for_each(|(output, factor)| *output *= factor);
+                scale_each(kernels.isa(), row, factors);
             }
             if let Some(bias) = bias {
                 add(kernels.isa(), row, bias);

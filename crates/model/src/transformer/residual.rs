@@ -50,12 +50,9 @@ impl<'a> Residual<'a> {
         buffers: &'a mut ResidualBuffers,
         nodes: usize,
     ) -> Self {
-        let (norm, hidden) = (architecture.norm, architecture.hidden_size);
-        let ResidualBuffers { stream, results, streams: streams_buffers } = buffers;
-        stream.resize(nodes * hidden, 0.0);
-        let streams = architecture.altup.as_ref().zip(weights.altup.as_ref());
-        let streams = streams
-            .map(|(spec, weights)| Streams::new(kernels, spec, norm, hidden, weights, streams_buffers));
+        let ResidualBuffers { stream, results, streams } = buffers;
+        stream.resize(nodes * architecture.hidden_size, 0.0);
+        let streams = Streams::new(kernels, architecture, weights, streams);
         Self {
             kernels,
             architecture,

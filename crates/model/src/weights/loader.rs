@@ -129,9 +129,7 @@ impl Loader<'_> {
         };
         let [norm, post_norm] = norms.map(|name| Part::of_layer(layer, name));
         let norm = match &block.mixer {
-            Mixer::Experts(experts) if experts.learned_scales => {
-                Some(NormWeights { weight: vec![1.0; hidden], bias: Vec::new() })
-            }
+            Mixer::Experts(experts) if experts.learned_scales => Some(NormWeights::ones(hidden)),
             _ => block.input.has_norm().then(|| self.norm(norm, hidden)).transpose()?,
         };
         let post_norm = block.post_norm.then(|| self.norm(post_norm, hidden)).transpose()?;
@@ -531,9 +529,6 @@ impl Loader<'_> {
         } else {
             Vec::new()
         };
-        for name in ["ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps", "ffn_down_exps"] {
-            self.source.check_scales(Part::of_layer(layer, name), count)?;
-        }
         let biases = self.expert_biases(layer, experts)?;
         let bias = |of: usize, expert: usize, len: usize| {
             (!biases[of].is_empty()).then(|| biases[of][expert * len..][..len].to_vec())
@@ -577,11 +572,13 @@ impl Loader<'_> {
         mlp: &Mlp,
     ) -> Result<MlpWeights, LoadError> {
         let (hidden, size) = (self.hidden, mlp.size);
-        let both = "ffn_gate_up_exps";
+        let part = |name| Part::of_layer(layer, name).of(count);
+        let [gate, up, both, down] =
+            ["ffn_gate_exps", "ffn_up_exps", "ffn_gate_up_exps", "ffn_down_exps"].map(part);
         let stacking = self.source.layout().stacking;
         if matches!(stacking, Stacking::Columns | Stacking::HalvedColumns) {
-            let gate_up = self.expert_columns(layer, both, [expert, count], [hidden, 2 * size])?;
-            let down = self.expert_columns(layer, "ffn_down_exps", [expert, count], [size, hidden])?;
+            let gate_up = self.expert_columns(both, [expert, count], [hidden, 2 * size])?;
+            let down = self.expert_columns(down, [expert, count], [size, hidden])?;
             let every_second = |first: usize| (first..2 * size).step_by(2).map(|row| row..row + 1).collect();
             let [gates, ups]: [Vec<_>; 2] = match stacking {
                 Stacking::HalvedColumns => [0..size, size..2 * size].map(|rows| vec![rows]),
@@ -593,29 +590,28 @@ impl Loader<'_> {
                 down: self.pack(&down)?.into(),
             });
         }
-        let [gate_place, up_place] = if self.source.has(Part::of_layer(layer, both))? {
+        let [gate, up] = if self.source.has(both)? {
             // Gates above ups, expert by expert.
             [2 * expert, 2 * expert + 1].map(|half| (both, [half, 2 * count]))
         } else {
-            ["ffn_gate_exps", "ffn_up_exps"].map(|name| (name, [expert, count]))
+            [gate, up].map(|part| (part, [expert, count]))
         };
-        let mut inner = |(name, place)| self.one_of(Part::of_layer(layer, name), place, [size, hidden]);
+        let mut inner = |(part, place)| self.one_of(part, place, [size, hidden]);
         Ok(MlpWeights {
-            gate: mlp.gated.then(|| inner(gate_place)).transpose()?,
-            up: inner(up_place)?,
-            down: self.one_of(Part::of_layer(layer, "ffn_down_exps"), [expert, count], [hidden, size])?,
+            gate: mlp.gated.then(|| inner(gate)).transpose()?,
+            up: inner(up)?,
+            down: self.one_of(down, [expert, count], [hidden, size])?,
         })
     }
 
     /// One expert's matrix of a tensor for all that has a column for each output.
     fn expert_columns(
         &mut self,
-        layer: usize,
-        name: &str,
+        part: Part<'_>,
         [expert, count]: [usize; 2],
         [rows, columns]: [usize; 2],
     ) -> Result<Rows<'static>, LoadError> {
-        let all = self.source.rows(Part::of_layer(layer, name), Some(count * rows), columns)?;
+        let all = self.source.rows(part, Some(count * rows), columns)?;
         let range = expert * rows..(expert + 1) * rows;
         Ok(all.select(&[range]).transposed())
     }
@@ -717,7 +713,7 @@ impl Loader<'_> {
     ) -> Result<NormWeights, LoadError> {
         match kind {
             QkNorm::Heads => self.norm(part, head_dim),
-            QkNorm::Unweighted => Ok(NormWeights { weight: vec![1.0; head_dim], bias: Vec::new() }),
+            QkNorm::Unweighted => Ok(NormWeights::ones(head_dim)),
             QkNorm::Whole => self.norm(part, heads * head_dim),
             QkNorm::EachHead if self.source.has(part)? => {
                 let weight = self.source.rows(part, Some(heads), head_dim)?.to_floats();

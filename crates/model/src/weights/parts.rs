@@ -40,6 +40,13 @@ pub(crate) struct NormWeights {
     pub(crate) bias: Vec<f32>,
 }
 
+impl NormWeights {
+    /// Those of a norm without weights.
+    pub(super) fn ones(len: usize) -> Self {
+        Self { weight: vec![1.0; len], bias: Vec::new() }
+    }
+}
+
 /// The weights of a block. Which norms there are says its wiring.
 #[derive(Debug)]
 pub(crate) struct BlockWeights {

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use lookahead_kernels::{MatrixError, WeightType, dequantize_row};
+use lookahead_kernels::{MatrixError, WeightType};
 
 use super::rows::{Role, Rows, transpose};
 use crate::architecture::tensor_names::{Layout, TensorName};
@@ -20,22 +20,29 @@ pub(super) struct Part<'a> {
     layer: Option<usize>,
     name: &'a str,
     index: Option<usize>,
+    /// How many matrices are in its tensor, one behind the other.
+    matrices: usize,
 }
 
 impl<'a> Part<'a> {
     /// A part outside the layers.
     pub(super) fn outer(name: &'a str) -> Self {
-        Self { layer: None, name, index: None }
+        Self { layer: None, name, index: None, matrices: 1 }
     }
 
     /// A part of a layer.
     pub(super) fn of_layer(layer: usize, name: &'a str) -> Self {
-        Self { layer: Some(layer), name, index: None }
+        Self { layer: Some(layer), name, index: None, matrices: 1 }
     }
 
     /// That of an expert or a head, where each has a tensor of its own.
     pub(super) fn indexed(self, index: usize) -> Self {
         Self { index: Some(index), ..self }
+    }
+
+    /// That whose tensor holds so many matrices, if they have none of their own.
+    pub(super) fn of(self, matrices: usize) -> Self {
+        Self { matrices, ..self }
     }
 
     /// Whether it is the part of this name in a layer.
@@ -105,32 +112,21 @@ impl<'a> Source<'a> {
         } else {
             bytes
         };
-        let scales = self.scales(part, weight_type, expected[0])?;
+        let scales = self.scales(part, weight_type)?;
         Ok(Rows { name, role: part.role(), weight_type, columns, bytes, scales })
     }
 
-    /// The scale of an NVFP4 part, or one for each of its experts, if there are any: their blocks' scales have a small range.
-    fn scales(
-        &mut self,
-        part: Part<'_>,
-        weight_type: WeightType,
-        rows: usize,
-    ) -> Result<Vec<f32>, LoadError> {
+    /// The scale of an NVFP4 part, or one for each of its matrices, if there are any: their blocks' scales have a small range.
+    fn scales(&mut self, part: Part<'_>, weight_type: WeightType) -> Result<Vec<f32>, LoadError> {
         let name = part.tensor("scale");
-        let Some(stored) = self.files.find(self.layout, &name)?.filter(|_| weight_type == WeightType::Nvfp4)
-        else {
-            return Ok(Vec::new());
-        };
-        let experts = stored.columns.max(1);
-        let is_each = part.name.ends_with("_exps") && rows.is_multiple_of(experts);
-        self.floats(name, if is_each { experts } else { 1 })
-    }
-
-    /// An error unless the part's tensor for `count` experts has one scale, one for each of them, or none.
-    pub(super) fn check_scales(&self, part: Part<'_>, count: usize) -> Result<(), LoadError> {
-        match self.files.find(self.layout, &part.tensor("scale"))? {
-            Some(stored) if stored.rows * stored.columns != 1 => self.check_shape(&stored, [1, count]),
-            _ => Ok(()),
+        let Some(stored) = self.files.find(self.layout, &name)? else { return Ok(Vec::new()) };
+        let is_each = part.matrices > 1 && stored.rows * stored.columns != 1;
+        if is_each {
+            self.check_shape(&stored, [1, part.matrices])?;
+        }
+        match weight_type {
+            WeightType::Nvfp4 => self.floats(name, if is_each { part.matrices } else { 1 }),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -224,13 +220,7 @@ impl<'a> Source<'a> {
     fn float_rows(&mut self, name: TensorName<'_>, shape: [usize; 2]) -> Result<Vec<f32>, LoadError> {
         let stored = self.require(name)?;
         self.check_shape(&stored, shape)?;
-        let [_, len] = shape;
-        let mut values = vec![0.0; shape[0] * len];
-        let row_bytes = stored.weight_type.row_bytes(len).unwrap_or(0);
-        for (row, bytes) in values.chunks_exact_mut(len).zip(stored.bytes.read().chunks_exact(row_bytes)) {
-            dequantize_row(stored.weight_type, bytes, row);
-        }
-        Ok(values)
+        Ok(stored.to_floats())
     }
 
     fn require(&mut self, name: TensorName<'_>) -> Result<StoredTensor<'a>, LoadError> {

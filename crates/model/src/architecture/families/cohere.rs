@@ -13,13 +13,10 @@ use crate::architecture::tensor_names::{LLAMA, Layout};
 use crate::load_error::LoadError;
 
 pub(super) const COHERE: Family =
-    Family { gguf: &["command-r"], model_types: &["cohere"], describe, layout: LAYOUT };
+    Family { gguf: &["command-r"], model_types: &["cohere"], describe, layout: Layout::new(&[&LLAMA]) };
 
 pub(super) const COHERE2: Family =
-    Family { gguf: &["cohere2"], model_types: &["cohere2"], describe: describe_2, layout: LAYOUT };
-
-/// The norms of all heads are one tensor.
-const LAYOUT: Layout = Layout::new(&[&LLAMA]);
+    Family { gguf: &["cohere2"], model_types: &["cohere2"], describe: describe_2, layout: COHERE.layout };
 
 /// In the second generation every fourth layer sees everything, where files do not say.
 const GLOBAL_EVERY: usize = 4;
