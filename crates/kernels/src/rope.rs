@@ -55,6 +55,25 @@ impl RopeTable {
         Self { magnitude, angles: Vec::new(), ..self }
     }
 
+    /// Which dimensions form a pair.
+    pub fn pairs(&self) -> RopePairs {
+        self.pairs
+    }
+
+    /// How many dimensions of a head are rotated.
+    pub fn dimensions(&self) -> usize {
+        self.dimensions
+    }
+
+    /// Cosine and sine of each pair at `position`.
+    ///
+    /// # Panics
+    /// If the table does not reach `position` ([`RopeTable::reserve`]).
+    pub fn angles(&self, position: usize) -> &[[f32; 2]] {
+        let half = self.dimensions / 2;
+        &self.angles[position * half..][..half]
+    }
+
     /// Extends the table to positions below `positions`.
     pub fn reserve(&mut self, positions: usize) {
         let known = self.angles.len().checked_div(self.frequencies.len()).unwrap_or(positions);
@@ -73,9 +92,7 @@ impl RopeTable {
     /// the rotated part.
     pub fn rotate(&self, isa: Isa, heads: &mut [f32], head_dim: usize, position: usize) {
         assert!(heads.len().is_multiple_of(head_dim), "whole heads of {head_dim} values");
-        let half = self.dimensions / 2;
-        let angles = &self.angles[position * half..][..half];
-        rotate_heads(isa, self.pairs, angles, heads, head_dim);
+        rotate_heads(isa, self.pairs, self.angles(position), heads, head_dim);
     }
 }
 

@@ -2,14 +2,13 @@
 
 use std::sync::Arc;
 
-use lookahead_kernels::{Kernels, KvType, Matrix, RopeTable, WeightType};
+use lookahead_kernels::{Kernels, KvLayout, KvType, Matrix, RopeTable, WeightType};
 
 use crate::architecture::Architecture;
+use crate::batch;
 use crate::kv_cache::KvCache;
 use crate::kv_pool::KvPool;
-use crate::language_model::{
-    Accepted, Cache, CacheMemory, ForwardError, LanguageModel, OutOfCacheMemory, SequenceStep,
-};
+use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, SequenceStep};
 use crate::load_error::LoadError;
 use crate::logits::Logits;
 use crate::model_files::ModelFiles;
@@ -53,7 +52,7 @@ impl CpuModel {
         let files = files.into();
         let (architecture, layout) = Architecture::describe(files)?;
         let weights = weights::load(files, &layout, &architecture, &kernels, quantize)?;
-        let kv_pool = Arc::new(KvPool::new(&architecture, KvType::default(), None));
+        let kv_pool = kv_pool(&architecture, KvType::default(), None);
         Ok(Self::assemble(Arc::new(architecture), Arc::new(weights), kernels, kv_pool))
     }
 
@@ -67,7 +66,7 @@ impl CpuModel {
     /// The same model with KV caches of another type. Logits are a pure function of the tokens for each type.
     #[must_use]
     pub fn with_kv_type(self, kv_type: KvType) -> Self {
-        let kv_pool = Arc::new(KvPool::new(&self.architecture, kv_type, self.kv_pool.max_bytes()));
+        let kv_pool = kv_pool(&self.architecture, kv_type, self.kv_pool.max_bytes());
         Self { kv_pool, ..self }
     }
 
@@ -75,13 +74,13 @@ impl CpuModel {
     /// [`PAGE_ROWS`](lookahead_kernels::PAGE_ROWS) tokens. Without a bound, they take what the system gives.
     #[must_use]
     pub fn with_kv_memory(self, bytes: usize) -> Self {
-        let kv_pool = Arc::new(KvPool::new(&self.architecture, self.kv_type(), Some(bytes)));
+        let kv_pool = kv_pool(&self.architecture, self.kv_type(), Some(bytes));
         Self { kv_pool, ..self }
     }
 
     /// How keys and values are stored.
     pub fn kv_type(&self) -> KvType {
-        self.kv_pool.kv_type()
+        self.kv_pool.pages().kv_type()
     }
 
     fn assemble(
@@ -124,30 +123,6 @@ impl CpuModel {
     pub fn kv_bytes_per_token(&self) -> usize {
         self.architecture.kv_bytes_per_token(self.kv_type())
     }
-
-    /// The positions that there are embeddings for; without learned ones, there is no end.
-    fn positions(&self) -> usize {
-        match (&self.weights.positions, self.architecture.embedding.first_position) {
-            (Some(table), Some(first)) => table.rows().saturating_sub(first),
-            _ => usize::MAX,
-        }
-    }
-
-    fn check(&self, batch: &[SequenceStep<'_, KvCache>]) -> Result<(), ForwardError> {
-        let vocabulary_size = self.vocabulary_size();
-        for step in batch {
-            if let Some(&token) = step.tree.tokens().iter().find(|&&token| token as usize >= vocabulary_size)
-            {
-                return Err(ForwardError::UnknownToken { token, vocabulary_size });
-            }
-            let capacity = step.cache.capacity().min(self.positions());
-            let (committed, new) = (step.cache.len(), step.tree.len());
-            if new > capacity.saturating_sub(committed) {
-                return Err(ForwardError::CacheFull { capacity, committed, new });
-            }
-        }
-        Ok(())
-    }
 }
 
 impl LanguageModel for CpuModel {
@@ -158,7 +133,7 @@ impl LanguageModel for CpuModel {
     }
 
     fn context_length(&self) -> usize {
-        self.architecture.context_length.min(self.positions())
+        self.architecture.context_length.min(self.weights.positions(&self.architecture))
     }
 
     fn new_cache(&self, capacity: usize) -> KvCache {
@@ -174,25 +149,20 @@ impl LanguageModel for CpuModel {
         batch: &mut [SequenceStep<'_, KvCache>],
         logits: &mut Logits,
     ) -> Result<(), ForwardError> {
-        self.check(batch)?;
-        reserve(batch)?;
+        let positions = self.weights.positions(&self.architecture);
+        batch::begin(batch, self.vocabulary_size(), positions)?;
         let Self { architecture, weights, kernels, ropes, buffers, .. } = self;
         Transformer { kernels, architecture, weights, ropes }.forward(batch, buffers, logits);
         Ok(())
     }
 
     fn commit(&mut self, batch: &mut [Accepted<'_, KvCache>]) {
-        for Accepted { cache, path } in batch {
-            cache.commit(path);
-        }
+        batch::commit(batch);
     }
 }
 
-/// Takes the memory that the pass needs, or none if there is not enough for all.
-fn reserve(batch: &mut [SequenceStep<'_, KvCache>]) -> Result<(), OutOfCacheMemory> {
-    let Some((step, others)) = batch.split_first_mut() else { return Ok(()) };
-    let pages = step.cache.pages();
-    let certain = step.certain();
-    step.cache.reserve(certain, step.tree.len() - certain)?;
-    reserve(others).inspect_err(|_| step.cache.keep_pages(pages))
+/// An empty pool for the caches of a model on the CPU.
+fn kv_pool(architecture: &Architecture, kv_type: KvType, max_bytes: Option<usize>) -> Arc<KvPool> {
+    let layout = KvLayout::new(kv_type, architecture.kv_shapes());
+    Arc::new(KvPool::new(layout, architecture.recurrent_states(), max_bytes))
 }

@@ -6,32 +6,33 @@
 
 use std::sync::Arc;
 
-use lookahead_kernels::{KvLayer, KvPage, PAGE_ROWS};
+use lookahead_kernels::{KvLayer, KvLayout, PAGE_ROWS};
 
+use crate::kv_pages::KvPages;
 use crate::kv_pool::KvPool;
 use crate::language_model::{Cache, OutOfCacheMemory};
 use crate::recurrent_states::RecurrentStates;
 
-/// Keys and values of one sequence, and its states.
+/// Keys and values of one sequence, and its states; `P` says where they lie, on the CPU as a rule.
 #[derive(Debug)]
-pub struct KvCache {
-    pool: Arc<KvPool>,
+pub struct KvCache<P: KvPages = KvLayout> {
+    pool: Arc<KvPool<P>>,
     /// Those of all rows that are committed, pending or reserved.
-    pages: Vec<Arc<KvPage>>,
+    pages: Vec<Arc<P::Page>>,
     capacity: usize,
     committed: usize,
     pending: usize,
     states: RecurrentStates,
 }
 
-impl KvCache {
+impl<P: KvPages> KvCache<P> {
     /// An empty cache for up to `capacity` tokens. It takes pages as it fills.
-    pub(crate) fn new(pool: Arc<KvPool>, capacity: usize) -> Self {
-        let states = RecurrentStates::new(Arc::clone(&pool));
+    pub(crate) fn new(pool: Arc<KvPool<P>>, capacity: usize) -> Self {
+        let states = RecurrentStates::new(Arc::clone(pool.states()));
         Self { pool, pages: Vec::new(), capacity, committed: 0, pending: 0, states }
     }
 
-    /// Drops what is pending and makes `nodes` reserved rows pending instead, for [`KvCache::write`] to fill. The first `certain`
+    /// Drops what is pending and makes `nodes` reserved rows pending instead, for a pass to fill. The first `certain`
     /// of them are a part of a prompt; `is_last` says whether it ends with them.
     pub(crate) fn begin(&mut self, nodes: usize, certain: usize, is_last: bool) {
         debug_assert!(self.committed + nodes <= self.pages.len() * PAGE_ROWS, "reserved before");
@@ -44,20 +45,9 @@ impl KvCache {
         &mut self.states
     }
 
-    /// Writes the key and value of pending node `node`, all heads side by side.
-    pub(crate) fn write(&mut self, layer: usize, node: usize, key: &[f32], value: &[f32]) {
-        debug_assert!(node < self.pending, "begun before");
-        self.pool.layout().write(&mut self.pages, layer, self.committed + node, key, value);
-    }
-
-    /// A layer's rows, for attention.
-    pub(crate) fn layer(&self, layer: usize) -> KvLayer<'_> {
-        self.pool.layout().layer(layer, &self.pages)
-    }
-
-    /// How many pages the cache has.
-    pub(crate) fn pages(&self) -> usize {
-        self.pages.len()
+    /// The pages that the cache has: row `r` lies in page `r / PAGE_ROWS`.
+    pub(crate) fn pages(&self) -> &[Arc<P::Page>] {
+        &self.pages
     }
 
     /// Gives back all but the first `pages` pages.
@@ -74,9 +64,9 @@ impl KvCache {
     pub(crate) fn commit(&mut self, path: &[u32]) {
         assert!(path.is_sorted_by(|a, b| a < b), "a path's nodes ascend");
         assert!(path.last().is_none_or(|&last| (last as usize) < self.pending), "a path's nodes are pending");
-        for (to, from) in path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from) {
-            self.pool.layout().copy_row(&mut self.pages, self.committed + from, self.committed + to);
-        }
+        let moves = path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from);
+        let rows = moves.map(|(to, from)| [self.committed + from, self.committed + to]);
+        self.pool.pages().copy_rows(&mut self.pages, rows);
         self.states.commit(path);
         self.committed += path.len();
         self.pending = 0;
@@ -98,20 +88,33 @@ impl KvCache {
     }
 }
 
+impl KvCache {
+    /// Writes the key and value of pending node `node`, all heads side by side.
+    pub(crate) fn write(&mut self, layer: usize, node: usize, key: &[f32], value: &[f32]) {
+        debug_assert!(node < self.pending, "begun before");
+        self.pool.pages().write(&mut self.pages, layer, self.committed + node, key, value);
+    }
+
+    /// A layer's rows, for attention.
+    pub(crate) fn layer(&self, layer: usize) -> KvLayer<'_> {
+        self.pool.pages().layer(layer, &self.pages)
+    }
+}
+
 /// A page with the rows of `page`.
-fn copy(pool: &KvPool, page: &KvPage) -> Result<Arc<KvPage>, OutOfCacheMemory> {
+fn copy<P: KvPages>(pool: &KvPool<P>, page: &P::Page) -> Result<Arc<P::Page>, OutOfCacheMemory> {
     let mut copy = pool.take()?;
-    copy.copy_from(page);
+    pool.pages().copy_page(page, &mut copy);
     Ok(Arc::new(copy))
 }
 
-impl Drop for KvCache {
+impl<P: KvPages> Drop for KvCache<P> {
     fn drop(&mut self) {
         self.keep_pages(0);
     }
 }
 
-impl Cache for KvCache {
+impl<P: KvPages> Cache for KvCache<P> {
     fn len(&self) -> usize {
         self.committed
     }
@@ -147,5 +150,107 @@ impl Cache for KvCache {
         fork.states = self.states.fork(len);
         fork.committed = len;
         fork
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::iter;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// A device whose pages are places of an array of rows, as those of a GPU would be. It has room for `left` more pages.
+    #[derive(Debug)]
+    struct Device {
+        left: AtomicUsize,
+    }
+
+    /// What stands in each row.
+    type Page = Vec<usize>;
+
+    impl KvPages for Device {
+        type Page = Page;
+
+        fn page_bytes(&self) -> usize {
+            PAGE_ROWS
+        }
+
+        fn new_page(&self) -> Result<Page, OutOfCacheMemory> {
+            let less = |left: usize| left.checked_sub(1);
+            let left = self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+            left.map(|_| vec![usize::MAX; PAGE_ROWS]).map_err(|_| OutOfCacheMemory)
+        }
+
+        fn copy_page(&self, from: &Page, to: &mut Page) {
+            to.copy_from_slice(from);
+        }
+
+        fn copy_rows(&self, pages: &mut [Arc<Page>], rows: impl Iterator<Item = [usize; 2]>) {
+            for [from, to] in rows {
+                let row = pages[from / PAGE_ROWS][from % PAGE_ROWS];
+                Arc::get_mut(&mut pages[to / PAGE_ROWS]).expect("its own")[to % PAGE_ROWS] = row;
+            }
+        }
+    }
+
+    fn pool(device_pages: usize, max_pages: usize) -> Arc<KvPool<Device>> {
+        let device = Device { left: device_pages.into() };
+        Arc::new(KvPool::new(device, iter::empty(), Some(max_pages * PAGE_ROWS)))
+    }
+
+    fn used_pages(pool: &KvPool<Device>) -> usize {
+        pool.memory().used_bytes / PAGE_ROWS
+    }
+
+    /// A pass over `nodes` nodes, the first of which writes `first`, the second the number behind it, then a commit of `path`.
+    fn pass(cache: &mut KvCache<Device>, nodes: usize, first: usize, path: &[u32]) {
+        cache.reserve(0, nodes).unwrap();
+        cache.begin(nodes, 0, false);
+        for (row, number) in (cache.len()..).zip(first..first + nodes) {
+            Arc::get_mut(&mut cache.pages[row / PAGE_ROWS]).unwrap()[row % PAGE_ROWS] = number;
+        }
+        cache.commit(path);
+    }
+
+    fn committed(cache: &KvCache<Device>) -> Vec<usize> {
+        cache.pages().iter().flat_map(|page| page.iter().copied()).take(cache.len()).collect()
+    }
+
+    #[test]
+    fn a_path_that_is_committed_moves_together_over_the_border_of_pages_on_any_device() {
+        let mut cache = KvCache::new(pool(3, 3), 3 * PAGE_ROWS);
+        let chain: Vec<u32> = (0..PAGE_ROWS as u32 - 2).collect();
+        pass(&mut cache, chain.len(), 0, &chain);
+        pass(&mut cache, 8, 100, &[0, 2, 3, 7]);
+        let expected: Vec<usize> = (0..PAGE_ROWS - 2).chain([100, 102, 103, 107]).collect();
+        assert_eq!(committed(&cache), expected);
+    }
+
+    #[test]
+    fn a_fork_shares_full_pages_and_has_its_own_copy_of_the_last_one_on_any_device() {
+        let pool = pool(4, 4);
+        let mut cache = KvCache::new(Arc::clone(&pool), 2 * PAGE_ROWS);
+        let chain: Vec<u32> = (0..PAGE_ROWS as u32 + 5).collect();
+        pass(&mut cache, chain.len(), 0, &chain);
+        let mut fork = cache.fork(PAGE_ROWS + 3, 2 * PAGE_ROWS);
+        assert_eq!(used_pages(&pool), 3, "of two pages each, one is shared");
+        pass(&mut fork, 1, 200, &[0]);
+        pass(&mut cache, 1, 300, &[0]);
+        let expected = |len: usize, last: usize| (0..len).chain([last]).collect::<Vec<_>>();
+        assert_eq!(committed(&fork), expected(PAGE_ROWS + 3, 200));
+        assert_eq!(committed(&cache), expected(PAGE_ROWS + 5, 300));
+        drop((cache, fork));
+        assert_eq!(used_pages(&pool), 0);
+    }
+
+    #[test]
+    fn what_a_device_has_no_memory_for_is_not_counted() {
+        let pool = pool(2, 9);
+        let mut cache = KvCache::new(Arc::clone(&pool), 9 * PAGE_ROWS);
+        assert_eq!(cache.reserve(0, 3 * PAGE_ROWS), Err(OutOfCacheMemory));
+        assert_eq!((used_pages(&pool), cache.pages().len()), (0, 0));
+        cache.reserve(0, 2 * PAGE_ROWS).unwrap();
+        assert_eq!(used_pages(&pool), 2, "those that it could make were kept");
     }
 }

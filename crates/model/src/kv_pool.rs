@@ -2,12 +2,13 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use lookahead_kernels::{KvLayout, KvPage, KvType, PAGE_ROWS};
+use lookahead_kernels::{KvLayout, PAGE_ROWS};
 
-use crate::architecture::{Architecture, State};
+use crate::architecture::RecurrentShape;
 use crate::cache_budget::CacheBudget;
+use crate::kv_pages::KvPages;
 use crate::language_model::{CacheMemory, OutOfCacheMemory};
-use crate::recurrent_states::StateLayout;
+use crate::recurrent_states::StatePool;
 
 /// Free pages that a pool without a bound keeps, in bytes. A conversation's next cache finds its pages ready, and yet
 /// little is held that nobody uses. A pool with a bound keeps all: that memory was given to it.
@@ -15,47 +16,35 @@ const KEPT_BYTES: usize = 64 << 20;
 
 /// Hands out pages as far as the budget goes, and keeps those that caches gave back for the next.
 #[derive(Debug)]
-pub(crate) struct KvPool {
-    kv_type: KvType,
-    layout: KvLayout,
+pub(crate) struct KvPool<P: KvPages = KvLayout> {
+    pages: P,
     /// Of the states of recurrent layers.
-    states: StateLayout,
+    states: Arc<StatePool>,
     /// Counts the pages and states that caches hold; what they share counts once.
     budget: Arc<CacheBudget>,
     /// Pages that were given back, with what they held: rows are written before they are read.
-    free: Mutex<Vec<KvPage>>,
+    free: Mutex<Vec<P::Page>>,
 }
 
-impl KvPool {
-    /// Pages of up to `max_bytes` together, none of them taken from the system yet.
-    pub(crate) fn new(architecture: &Architecture, kv_type: KvType, max_bytes: Option<usize>) -> Self {
-        let shapes = architecture.states().filter_map(|state| match state {
-            State::Nothing | State::Recurrent(_) => None,
-            State::Rows(shape) => Some(shape),
-        });
-        let states = StateLayout::new(architecture.recurrent_states());
-        Self::of_layout(kv_type, KvLayout::new(kv_type, shapes), states, max_bytes)
-    }
-
-    fn of_layout(kv_type: KvType, layout: KvLayout, states: StateLayout, max_bytes: Option<usize>) -> Self {
+impl<P: KvPages> KvPool<P> {
+    /// Pages and states, the latter of the given shapes, of up to `max_bytes` together, none of them made yet.
+    pub(crate) fn new(
+        pages: P,
+        states: impl Iterator<Item = RecurrentShape>,
+        max_bytes: Option<usize>,
+    ) -> Self {
         let budget = Arc::new(CacheBudget::new(max_bytes));
-        Self { kv_type, layout, states, budget, free: Mutex::default() }
+        let states = Arc::new(StatePool::new(states, Arc::clone(&budget)));
+        Self { pages, states, budget, free: Mutex::default() }
     }
 
-    pub(crate) fn kv_type(&self) -> KvType {
-        self.kv_type
+    /// What makes the pages.
+    pub(crate) fn pages(&self) -> &P {
+        &self.pages
     }
 
-    pub(crate) fn layout(&self) -> &KvLayout {
-        &self.layout
-    }
-
-    pub(crate) fn states(&self) -> &StateLayout {
+    pub(crate) fn states(&self) -> &Arc<StatePool> {
         &self.states
-    }
-
-    pub(crate) fn budget(&self) -> &Arc<CacheBudget> {
-        &self.budget
     }
 
     pub(crate) fn max_bytes(&self) -> Option<usize> {
@@ -67,7 +56,7 @@ impl KvPool {
         CacheMemory {
             total_bytes: self.max_bytes().unwrap_or(usize::MAX),
             used_bytes: self.budget.used_bytes(),
-            token_bytes: self.layout.page_bytes() / PAGE_ROWS,
+            token_bytes: self.pages.page_bytes() / PAGE_ROWS,
             page_tokens: PAGE_ROWS,
             state_bytes: self.states.bytes(),
             node_bytes: self.states.fed_bytes(),
@@ -75,17 +64,15 @@ impl KvPool {
     }
 
     /// A page with anything in it, to be given back by [`KvPool::give_back`].
-    pub(crate) fn take(&self) -> Result<KvPage, OutOfCacheMemory> {
-        self.budget.take(self.layout.page_bytes())?;
+    pub(crate) fn take(&self) -> Result<P::Page, OutOfCacheMemory> {
+        self.budget.take(self.pages.page_bytes())?;
         let free = self.free().pop();
-        free.map_or_else(|| KvPage::new(&self.layout), Ok).map_err(|_| {
-            self.budget.give_back(self.layout.page_bytes());
-            OutOfCacheMemory
-        })
+        let page = free.map_or_else(|| self.pages.new_page(), Ok);
+        page.inspect_err(|_| self.budget.give_back(self.pages.page_bytes()))
     }
 
     /// Takes a page of a cache back, unless another still has it.
-    pub(crate) fn give_back(&self, page: Arc<KvPage>) {
+    pub(crate) fn give_back(&self, page: Arc<P::Page>) {
         // Of all that let go of a page at the same time, exactly one gets it.
         let Some(page) = Arc::into_inner(page) else { return };
         let mut free = self.free();
@@ -94,14 +81,14 @@ impl KvPool {
         }
         drop(free);
         // Only now, so that whoever may take a page by it finds this one.
-        self.budget.give_back(self.layout.page_bytes());
+        self.budget.give_back(self.pages.page_bytes());
     }
 
     fn kept_pages(&self) -> usize {
-        self.max_bytes().map_or(KEPT_BYTES / self.layout.page_bytes().max(1), |_| usize::MAX)
+        self.max_bytes().map_or(KEPT_BYTES / self.pages.page_bytes().max(1), |_| usize::MAX)
     }
 
-    fn free(&self) -> MutexGuard<'_, Vec<KvPage>> {
+    fn free(&self) -> MutexGuard<'_, Vec<P::Page>> {
         // Nothing in here panics half-way.
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,7 +96,7 @@ impl KvPool {
 
 #[cfg(test)]
 mod tests {
-    use lookahead_kernels::{KvShape, KvType};
+    use lookahead_kernels::{KvPage, KvShape, KvType};
 
     use super::*;
 
@@ -118,7 +105,7 @@ mod tests {
         let shapes = [1, 2].map(|heads| KvShape { heads, key_dim: 16, value_dim: 16 });
         let layout = KvLayout::new(KvType::F16, shapes);
         let max_bytes = max_pages.map(|pages| pages * layout.page_bytes());
-        KvPool::of_layout(KvType::F16, layout, StateLayout::new(std::iter::empty()), max_bytes)
+        KvPool::new(layout, std::iter::empty(), max_bytes)
     }
 
     fn take(pool: &KvPool, pages: usize) -> Vec<Arc<KvPage>> {
@@ -127,7 +114,7 @@ mod tests {
 
     /// Pages in use, and free ones that are kept.
     fn counts(pool: &KvPool) -> (usize, usize) {
-        (pool.budget.used_bytes() / pool.layout.page_bytes(), pool.free().len())
+        (pool.budget.used_bytes() / pool.pages.page_bytes(), pool.free().len())
     }
 
     fn give_back(pool: &KvPool, pages: Vec<Arc<KvPage>>) {
@@ -161,7 +148,7 @@ mod tests {
     #[test]
     fn without_a_bound_what_is_too_much_goes_back_to_the_system() {
         let pool = pool(None);
-        let kept = KEPT_BYTES / pool.layout.page_bytes();
+        let kept = KEPT_BYTES / pool.pages.page_bytes();
         give_back(&pool, take(&pool, kept + 5));
         assert_eq!(counts(&pool), (0, kept));
     }

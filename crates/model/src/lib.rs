@@ -2,12 +2,14 @@
 
 mod answer_parser;
 pub mod architecture;
+mod batch;
 mod cache_budget;
 pub mod chat_template;
 mod checkpoint;
 mod cpu_model;
 pub mod gguf;
 mod kv_cache;
+mod kv_pages;
 mod kv_pool;
 mod language_model;
 mod load_error;
@@ -28,6 +30,7 @@ pub use answer_parser::AnswerParser;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cpu_model::CpuModel;
 pub use kv_cache::KvCache;
+pub use kv_pages::KvPages;
 pub use language_model::{
     Accepted, Cache, CacheMemory, ForwardError, LanguageModel, LogitsOf, OutOfCacheMemory, SequenceStep,
 };

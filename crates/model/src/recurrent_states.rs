@@ -7,8 +7,7 @@
 use std::sync::Arc;
 
 use crate::architecture::RecurrentShape;
-use crate::cache_budget::Taken;
-use crate::kv_pool::KvPool;
+use crate::cache_budget::{CacheBudget, Taken};
 use crate::language_model::OutOfCacheMemory;
 
 /// Snapshots of a sequence, at most.
@@ -17,15 +16,16 @@ const MOST_SNAPSHOTS: usize = 8;
 /// Tokens between snapshots of a prompt that is computed in parts, at least.
 const SNAPSHOT_TOKENS: usize = 512;
 
-/// Where the states of a model's recurrent layers lie in a block of memory.
+/// Where the states of a model's recurrent layers lie in a block of memory, and what counts the blocks.
 #[derive(Debug)]
-pub(crate) struct StateLayout {
+pub(crate) struct StatePool {
     shapes: Vec<RecurrentShape>,
+    budget: Arc<CacheBudget>,
 }
 
-impl StateLayout {
-    pub(crate) fn new(shapes: impl Iterator<Item = RecurrentShape>) -> Self {
-        Self { shapes: shapes.collect() }
+impl StatePool {
+    pub(crate) fn new(shapes: impl Iterator<Item = RecurrentShape>, budget: Arc<CacheBudget>) -> Self {
+        Self { shapes: shapes.collect(), budget }
     }
 
     /// Bytes of the states of one sequence.
@@ -48,8 +48,8 @@ struct StateBlock {
 
 impl StateBlock {
     /// The states before the first token.
-    fn new(pool: &KvPool) -> Result<Self, OutOfCacheMemory> {
-        let (bytes, mut taken) = (pool.states().bytes(), Taken::nothing(pool.budget()));
+    fn new(pool: &StatePool) -> Result<Self, OutOfCacheMemory> {
+        let (bytes, mut taken) = (pool.bytes(), Taken::nothing(&pool.budget));
         taken.grow_to(bytes)?;
         Ok(Self { values: vec![0.0; bytes / size_of::<f32>()].into(), _taken: taken })
     }
@@ -58,7 +58,7 @@ impl StateBlock {
 /// States of the recurrent layers of one sequence.
 #[derive(Debug)]
 pub(crate) struct RecurrentStates {
-    pool: Arc<KvPool>,
+    pool: Arc<StatePool>,
     /// After the first `len` tokens. Nothing was computed yet if `None`.
     block: Option<Arc<StateBlock>>,
     len: usize,
@@ -99,9 +99,9 @@ pub(crate) struct LayerState<'a> {
 
 impl RecurrentStates {
     /// Those of an empty sequence.
-    pub(crate) fn new(pool: Arc<KvPool>) -> Self {
-        let fed = vec![Vec::new(); pool.states().shapes.len()];
-        let fed_taken = Taken::nothing(pool.budget());
+    pub(crate) fn new(pool: Arc<StatePool>) -> Self {
+        let fed = vec![Vec::new(); pool.shapes.len()];
+        let fed_taken = Taken::nothing(&pool.budget);
         let (pending, snapshots) = (Pending::default(), Vec::new());
         Self { pool, block: None, len: 0, fed, fed_taken, behind: 0, pending, snapshots }
     }
@@ -123,7 +123,7 @@ impl RecurrentStates {
             }
             self.block = Some(Arc::new(own));
         }
-        self.fed_taken.grow_to(nodes.max(self.behind).saturating_mul(self.pool.states().fed_bytes()))
+        self.fed_taken.grow_to(nodes.max(self.behind).saturating_mul(self.pool.fed_bytes()))
     }
 
     /// Gives back the memory of snapshots, and what was taken for drafts larger than the last; whether there was any.
@@ -145,7 +145,7 @@ impl RecurrentStates {
             return;
         }
         assert_eq!(self.pending.certain, 0, "a part of a prompt is committed before the next pass");
-        for (fed, shape) in self.fed.iter_mut().zip(&self.pool.states().shapes) {
+        for (fed, shape) in self.fed.iter_mut().zip(&self.pool.shapes) {
             fed.truncate(self.behind * shape.width);
         }
         self.pending = Pending { certain, is_last };
@@ -161,7 +161,7 @@ impl RecurrentStates {
     /// # Panics
     /// If nothing was reserved.
     pub(crate) fn layer(&mut self, layer: usize) -> LayerState<'_> {
-        let shapes = &self.pool.states().shapes;
+        let shapes = &self.pool.shapes;
         let start = shapes[..layer].iter().map(RecurrentShape::values).sum::<usize>();
         let shape = &shapes[layer];
         let block = self.block.as_mut().and_then(Arc::get_mut).expect("reserved before");
@@ -172,7 +172,7 @@ impl RecurrentStates {
 
     /// Takes what the nodes of the pass fed into layer `layer`, after its matrices have taken the certain ones in.
     pub(crate) fn settle(&mut self, layer: usize, nodes: &[f32]) {
-        let RecurrentShape { width, window: taken, .. } = self.pool.states().shapes[layer];
+        let RecurrentShape { width, window: taken, .. } = self.pool.shapes[layer];
         let (behind, certain) = (self.behind, self.pending.certain);
         let LayerState { window, fed, .. } = self.layer(layer);
         // The window moves on along what it held, what was fed in since, and what the nodes fed in.
@@ -213,7 +213,7 @@ impl RecurrentStates {
         assert!(is_whole, "all of a prompt's part is committed");
         let open = path[certain..].iter().map(|&node| node as usize - certain);
         self.behind = path.len() - certain;
-        for (fed, shape) in self.fed.iter_mut().zip(&self.pool.states().shapes) {
+        for (fed, shape) in self.fed.iter_mut().zip(&self.pool.shapes) {
             for (to, from) in open.clone().enumerate().filter(|(to, from)| to != from) {
                 fed.copy_within(from * shape.width..(from + 1) * shape.width, to * shape.width);
             }
@@ -257,7 +257,7 @@ impl RecurrentStates {
         let mut fork = Self::new(Arc::clone(&self.pool));
         if self.block.is_some() && len >= self.len {
             (fork.block, fork.len, fork.behind) = (self.block.clone(), self.len, len - self.len);
-            for ((to, from), shape) in fork.fed.iter_mut().zip(&self.fed).zip(&self.pool.states().shapes) {
+            for ((to, from), shape) in fork.fed.iter_mut().zip(&self.fed).zip(&self.pool.shapes) {
                 to.extend_from_slice(&from[..fork.behind * shape.width]);
             }
         } else if let Some(snapshot) = self.snapshots.iter().find(|snapshot| snapshot.len == len) {

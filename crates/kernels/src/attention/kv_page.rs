@@ -117,6 +117,11 @@ impl KvLayout {
         Self { kv_type, layers: layers.collect(), page_bytes }
     }
 
+    /// How keys and values are stored.
+    pub fn kv_type(&self) -> KvType {
+        self.kv_type
+    }
+
     /// Bytes of a page.
     pub fn page_bytes(&self) -> usize {
         self.page_bytes

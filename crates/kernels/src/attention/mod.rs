@@ -124,10 +124,19 @@ impl VisibleRows {
         self.nodes.is_empty()
     }
 
-    fn node(&self, node: usize) -> Seen<'_> {
+    /// How many rows the context of node `node` has, and the other rows that it sees.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn of_node(&self, node: usize) -> (usize, &[u32]) {
         let start = if node == 0 { 0 } else { self.nodes[node - 1].1 };
         let (context, end) = self.nodes[node];
-        Seen { context: 0..context, path: &self.paths[start..end] }
+        (context, &self.paths[start..end])
+    }
+
+    fn node(&self, node: usize) -> Seen<'_> {
+        let (context, path) = self.of_node(node);
+        Seen { context: 0..context, path }
     }
 }
 

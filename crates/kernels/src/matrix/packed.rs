@@ -92,6 +92,22 @@ impl Matrix {
         self.data.len()
     }
 
+    /// The packed weights: groups of sixteen rows, each of [`group_bytes`](Self::group_bytes). The last group is filled up with
+    /// rows of zeros. How a group is laid out depends on the weight type.
+    pub fn packed(&self) -> &[u8] {
+        &self.data
+    }
+
+    /// Bytes of a group of sixteen rows.
+    pub fn group_bytes(&self) -> usize {
+        self.group_bytes
+    }
+
+    /// The factor on every weight that is not in the packed weights: [`scaled`](Self::scaled).
+    pub fn scale(&self) -> f32 {
+        self.scale
+    }
+
     pub(super) fn groups(&self) -> usize {
         self.rows.div_ceil(GROUP)
     }

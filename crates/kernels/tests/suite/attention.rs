@@ -350,3 +350,13 @@ fn a_type_is_found_by_its_name() {
     let error = "q4_0".parse::<KvType>().unwrap_err().to_string();
     assert!(KvType::ALL.iter().all(|kv_type| error.contains(kv_type.name())), "{error}");
 }
+
+#[test]
+fn what_a_node_sees_is_told_as_it_was_added() {
+    let mut visible = VisibleRows::default();
+    visible.push(5, [].into_iter());
+    visible.push(3, [4, 9].into_iter());
+    visible.push(3, [7].into_iter());
+    let seen = [0, 1, 2].map(|node| visible.of_node(node));
+    assert_eq!(seen, [(5, &[][..]), (3, &[4, 9]), (3, &[7])]);
+}

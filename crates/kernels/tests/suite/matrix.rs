@@ -414,3 +414,19 @@ fn a_matrix_is_made_into_another_type_row_by_row() {
         }
     }
 }
+
+#[test]
+fn packed_weights_are_groups_of_sixteen_rows_filled_up_with_zeros() {
+    let kernels = Kernels::new(1);
+    let weights: Vec<u8> = (0..20 * 3).flat_map(|weight| (weight as f32).to_le_bytes()).collect();
+    let matrix = Matrix::pack(&kernels, &mut WeightArena::new(), WeightType::F32, [20, 3], &weights).unwrap();
+    let matrix = matrix.scaled(0.5).scaled(3.0);
+    assert_eq!((matrix.packed().len(), matrix.scale()), (2 * matrix.group_bytes(), 1.5));
+    let floats: Vec<f32> =
+        matrix.packed().as_chunks().0.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect();
+    for (place, float) in floats.into_iter().enumerate() {
+        let (group, column, row) = (place / 48, place / 16 % 3, place % 16);
+        let expected = if 16 * group + row < 20 { (16 * group + row) * 3 + column } else { 0 };
+        assert_eq!(float, expected as f32, "group {group}, column {column}, row {row}");
+    }
+}

@@ -14,6 +14,16 @@ fn a_pair_turns_by_position_times_frequency() {
 }
 
 #[test]
+fn a_table_tells_the_angles_that_it_turns_by() {
+    let mut table = RopeTable::new(RopePairs::Halves, 4, 100.0, 1.0, None).with_magnitude(0.5);
+    table.reserve(8);
+    let mut head = [1.0, 1.0, 0.0, 0.0];
+    table.rotate(Isa::SCALAR, &mut head, table.dimensions(), 7);
+    let [first, second] = [0, 1].map(|pair| [head[pair], head[pair + 2]]);
+    assert_eq!((table.pairs(), table.angles(7)), (RopePairs::Halves, &[first, second][..]));
+}
+
+#[test]
 fn the_two_pairings_differ_only_in_the_order_of_dimensions() {
     let x: Vec<f32> = (0..16).map(|i| i as f32 - 7.5).collect();
     let mut tables =

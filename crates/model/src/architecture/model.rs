@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use lookahead_kernels::{KvType, Window};
+use lookahead_kernels::{KvShape, KvType, Window};
 
 use super::layer::{
     Attention, Experts, KeysAndValues, LatentAttention, Layer, Mixer, RecurrentShape, State, Wiring,
@@ -103,13 +103,17 @@ impl Architecture {
         self.layers.iter().flat_map(|layer| &layer.blocks).map(|block| block.mixer.state())
     }
 
+    /// The rows of a token in the KV cache, first to last.
+    pub(crate) fn kv_shapes(&self) -> impl Iterator<Item = KvShape> {
+        self.states().filter_map(|state| match state {
+            State::Rows(shape) => Some(shape),
+            State::Nothing | State::Recurrent(_) => None,
+        })
+    }
+
     /// Bytes of keys and values of one token, over all layers: what the KV cache grows by.
     pub fn kv_bytes_per_token(&self, kv_type: KvType) -> usize {
-        let bytes = |state| match state {
-            State::Nothing | State::Recurrent(_) => 0,
-            State::Rows(shape) => shape.row_bytes(kv_type),
-        };
-        self.states().map(bytes).sum()
+        self.kv_shapes().map(|shape| shape.row_bytes(kv_type)).sum()
     }
 
     /// Bytes of the states of recurrent layers of one sequence, whatever its length.

@@ -257,6 +257,14 @@ impl Weights {
         self.output.as_ref().map_or(&self.embedding, |output| &output.matrix)
     }
 
+    /// The positions that there are embeddings for; without learned ones, there is no end.
+    pub(crate) fn positions(&self, architecture: &Architecture) -> usize {
+        match (&self.positions, architecture.embedding.first_position) {
+            (Some(table), Some(first)) => table.rows().saturating_sub(first),
+            _ => usize::MAX,
+        }
+    }
+
     /// The matrices that a token is multiplied with. Of experts, as many as it takes: they are alike.
     pub(crate) fn matrices<'a>(&'a self, architecture: &'a Architecture) -> impl Iterator<Item = &'a Matrix> {
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
