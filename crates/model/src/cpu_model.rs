@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use lookahead_kernels::{Kernels, KvLayout, KvType, Matrix, RopeTable, WeightType};
+use lookahead_kernels::{Activations, Kernels, KvLayout, KvType, Matrix, RopeTable, WeightType};
 
 use crate::architecture::Architecture;
 use crate::batch;
@@ -12,7 +12,7 @@ use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, 
 use crate::load_error::LoadError;
 use crate::logits::Logits;
 use crate::model_files::ModelFiles;
-use crate::transformer::{Buffers, Transformer};
+use crate::transformer::{Buffers, Cpu, Transformer};
 use crate::weights::{self, Weights};
 
 /// A model on the CPU.
@@ -20,10 +20,10 @@ use crate::weights::{self, Weights};
 pub struct CpuModel {
     architecture: Arc<Architecture>,
     weights: Arc<Weights>,
-    kernels: Kernels,
+    cpu: Cpu,
     kv_pool: Arc<KvPool>,
     ropes: Vec<RopeTable>,
-    buffers: Buffers,
+    buffers: Buffers<Vec<f32>, Activations>,
 }
 
 impl CpuModel {
@@ -91,7 +91,7 @@ impl CpuModel {
     ) -> Self {
         let ropes = architecture.ropes.iter().zip(&weights.rope_factors);
         let ropes = ropes.map(|(rope, factors)| rope.table(factors.as_deref())).collect();
-        Self { architecture, weights, kernels, kv_pool, ropes, buffers: Buffers::default() }
+        Self { architecture, weights, cpu: Cpu::new(kernels), kv_pool, ropes, buffers: Buffers::default() }
     }
 
     /// What the model consists of.
@@ -101,7 +101,7 @@ impl CpuModel {
 
     /// What the model runs on.
     pub fn kernels(&self) -> &Kernels {
-        &self.kernels
+        self.cpu.kernels()
     }
 
     /// Bytes of the weight matrices that a forward pass over one token reads: all but an embedding that is not the output
@@ -151,8 +151,8 @@ impl LanguageModel for CpuModel {
     ) -> Result<(), ForwardError> {
         let positions = self.weights.positions(&self.architecture);
         batch::begin(batch, self.vocabulary_size(), positions)?;
-        let Self { architecture, weights, kernels, ropes, buffers, .. } = self;
-        Transformer { kernels, architecture, weights, ropes }.forward(batch, buffers, logits);
+        let Self { architecture, weights, cpu: backend, ropes, buffers, .. } = self;
+        Transformer { backend, architecture, weights, ropes }.forward(batch, buffers, logits);
         Ok(())
     }
 

@@ -5,14 +5,17 @@ use std::ops::Range;
 use lookahead_kernels::{RopeTable, ScanPlan, VisibleRows};
 
 use crate::kv_cache::KvCache;
+use crate::kv_pages::KvPages;
 use crate::language_model::{Cache, LogitsOf, SequenceStep};
 use crate::token_tree::TokenTree;
 
 /// Where the nodes of a pass stand.
 #[derive(Debug, Default)]
-pub(super) struct Placements {
+pub(crate) struct Placements {
     /// The nodes of each sequence.
     pub(super) sequences: Vec<Range<usize>>,
+    /// The nodes of each sequence that logits are asked for.
+    pub(super) asked: Vec<Range<usize>>,
     /// The position of each node.
     pub(super) positions: Vec<usize>,
     /// For each sequence, the cache rows that its nodes see. There may be more entries than sequences.
@@ -26,8 +29,13 @@ pub(super) struct Placements {
 
 impl Placements {
     /// Finds out where each node stands, and begins the pass in the caches.
-    pub(super) fn place(&mut self, batch: &mut [SequenceStep<'_, KvCache>], ropes: &mut [RopeTable]) {
+    pub(super) fn place<P: KvPages>(
+        &mut self,
+        batch: &mut [SequenceStep<'_, KvCache<P>>],
+        ropes: &mut [RopeTable],
+    ) {
         self.sequences.clear();
+        self.asked.clear();
         self.positions.clear();
         if self.visible.len() < batch.len() {
             self.visible.resize_with(batch.len(), VisibleRows::default);
@@ -37,7 +45,7 @@ impl Placements {
         }
         let steps = batch.iter_mut().zip(&mut self.visible).zip(&mut self.plans);
         for ((step, visible), plan) in steps {
-            let certain = step.certain();
+            let (certain, asked) = (step.certain(), step.asked());
             let SequenceStep { tree, cache, logits_of, .. } = step;
             cache.begin(tree.len(), certain, *logits_of == LogitsOf::Last);
             if !cache.states().is_empty() {
@@ -46,6 +54,7 @@ impl Placements {
             let first = self.positions.len();
             self.positions.extend(tree.depths().iter().map(|&depth| cache.len() + depth as usize));
             self.sequences.push(first..self.positions.len());
+            self.asked.push(first + asked.start..first + asked.end);
             visible.clear();
             for node in 0..tree.len() {
                 see_path(tree, node, cache.len(), &mut self.path, visible);

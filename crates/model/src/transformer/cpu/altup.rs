@@ -2,9 +2,9 @@
 //!
 //! A layer begins with a prediction of what it makes of all streams: each with a share of each other added. Its blocks take
 //! the active one from there, and what they make of it corrects the prediction of all. How large the shares are says a router, which
-//! sees the active stream. Names are as in [`AltUp`]'s source.
+//! sees the active stream. Names are as in the source of [`AltUp`](crate::architecture::AltUp).
 
-use std::ops::BitOr;
+use std::ops::{BitOr, Range};
 
 use lookahead_kernels::{
     Activations, InputCodes, Kernels, add, add_scaled, match_magnitude, scale, scale_each, tanh,
@@ -12,8 +12,9 @@ use lookahead_kernels::{
 
 use super::linear::apply;
 use super::norm::normalise;
-use crate::architecture::{AltUp, Architecture, Norm};
-use crate::weights::{AltUpLayerWeights, AltUpWeights, Linear, NormWeights, Weights};
+use super::residual::keep_rows;
+use crate::transformer::backend::Streams;
+use crate::weights::{Linear, NormWeights};
 
 /// Memory of the streams, kept for the next pass.
 #[derive(Debug, Default)]
@@ -29,43 +30,16 @@ pub(super) struct StreamsBuffers {
 }
 
 /// The streams of all nodes of a pass. What its functions call `active` is the active one, `[node][hidden]`, which blocks add to.
-pub(super) struct Streams<'a> {
-    kernels: &'a Kernels,
-    spec: &'a AltUp,
-    norm: Norm,
-    hidden: usize,
-    weights: &'a AltUpWeights,
-    buffers: &'a mut StreamsBuffers,
-    /// The layer that computes.
-    layer: usize,
+pub(super) struct NodeStreams<'a> {
+    pub(super) kernels: &'a Kernels,
+    pub(super) described: Streams<'a>,
+    pub(super) buffers: &'a mut StreamsBuffers,
 }
 
-impl<'a> Streams<'a> {
-    /// Streams with anything in them, if the model has several.
-    pub(super) fn new(
-        kernels: &'a Kernels,
-        architecture: &'a Architecture,
-        weights: &'a Weights,
-        buffers: &'a mut StreamsBuffers,
-    ) -> Option<Self> {
-        let &Architecture { norm, hidden_size: hidden, ref altup, .. } = architecture;
-        let (spec, weights) = (altup.as_ref()?, weights.altup.as_ref()?);
-        Some(Self { kernels, spec, norm, hidden, weights, buffers, layer: 0 })
-    }
-
-    /// The weights of the layer that computes.
-    pub(super) fn layer(&self) -> &'a AltUpLayerWeights {
-        &self.weights.layers[self.layer]
-    }
-
-    /// The streams, and how many values of them a node has.
-    pub(super) fn rows(&mut self) -> (&mut Vec<f32>, usize) {
-        (&mut self.buffers.streams, self.spec.streams * self.hidden)
-    }
-
+impl NodeStreams<'_> {
     /// Makes the streams of what enters the first layer: the first is that itself, the others are projections of the same magnitude.
     pub(super) fn split(&mut self, active: &mut [f32], input: &mut Activations) {
-        let Self { kernels, spec, hidden, weights, .. } = *self;
+        let (kernels, Streams { spec, hidden, weights, .. }) = (self.kernels, self.described);
         let (isa, nodes, width) = (kernels.isa(), active.len() / hidden, spec.streams * hidden);
         let StreamsBuffers { streams, projected, .. } = &mut *self.buffers;
         streams.resize(nodes * width, 0.0);
@@ -83,14 +57,14 @@ impl<'a> Streams<'a> {
                 streams[stream * hidden..][..hidden].copy_from_slice(projected);
             });
         }
-        self.copy(self.spec.active, active);
+        self.copy(self.described.spec.active, active);
     }
 
     /// `h_i = h_i + sum of c_ij h_j`, where `c = prediction(modalities)`; `input` is what the router is given of the active stream.
     pub(super) fn predict(&mut self, active: &mut [f32], input: &Activations) {
         self.route(input);
-        let Self { kernels, spec, hidden, .. } = *self;
-        let (isa, count, prediction) = (kernels.isa(), spec.streams, &self.layer().prediction);
+        let (kernels, Streams { spec, hidden, .. }) = (self.kernels, self.described);
+        let (isa, count, prediction) = (kernels.isa(), spec.streams, &self.described.layer().prediction);
         let (nodes, width) = (active.len() / hidden, count * hidden);
         let StreamsBuffers { streams, before, modalities, .. } = &mut *self.buffers;
         before.resize(streams.len(), 0.0);
@@ -105,15 +79,15 @@ impl<'a> Streams<'a> {
                 }
             }
         });
-        self.copy(self.spec.active, active);
+        self.copy(self.described.spec.active, active);
     }
 
     /// `h_i = h_i + (1 + c_i) (x - h_active)`, where `x` is what the layer has made of the active stream and `c = correction(modalities)`;
     /// `input` is what the router is given of `x`. Leaves the corrected active stream, perhaps scaled.
     pub(super) fn correct(&mut self, active: &mut [f32], input: &Activations) {
         self.route(input);
-        let Self { kernels, spec, hidden, .. } = *self;
-        let (isa, count, weights) = (kernels.isa(), spec.streams, self.layer());
+        let (kernels, Streams { spec, hidden, .. }) = (self.kernels, self.described);
+        let (isa, count, weights) = (kernels.isa(), spec.streams, self.described.layer());
         let (nodes, width, own) = (active.len() / hidden, count * hidden, spec.active * hidden);
         let StreamsBuffers { streams, modalities, .. } = &mut *self.buffers;
         let rows = [(&mut *active, hidden), (&mut streams[..], width), (&mut modalities[..], count)];
@@ -126,12 +100,11 @@ impl<'a> Streams<'a> {
             active.copy_from_slice(&streams[own..][..hidden]);
             scale_each(isa, active, &weights.scale);
         });
-        self.layer += 1;
     }
 
     /// `h_i = h_i + norm(result)` for all streams but the first.
     pub(super) fn add(&mut self, active: &mut [f32], result: &mut [f32], norm: Option<&NormWeights>) {
-        let (kernels, hidden, norm_kind) = (self.kernels, self.hidden, self.norm);
+        let (kernels, Streams { hidden, norm: norm_kind, .. }) = (self.kernels, self.described);
         let (isa, nodes) = (kernels.isa(), active.len() / hidden);
         let (streams, width) = self.rows();
         let rows = [(result, hidden), (&mut streams[..], width)];
@@ -143,12 +116,23 @@ impl<'a> Streams<'a> {
                 add(isa, stream, result);
             }
         });
-        self.copy(self.spec.active, active);
+        self.copy(self.described.spec.active, active);
+    }
+
+    /// Forgets all nodes but those of the given ranges, which ascend.
+    pub(super) fn keep_nodes(&mut self, ranges: &[Range<usize>]) {
+        let (streams, width) = self.rows();
+        keep_rows(streams, width, ranges);
+    }
+
+    /// The streams, and how many values of them a node has.
+    fn rows(&mut self) -> (&mut Vec<f32>, usize) {
+        (&mut self.buffers.streams, self.described.spec.streams * self.described.hidden)
     }
 
     /// Makes one of the streams: the mean of the first and of projections of the others that have its magnitude.
     pub(super) fn merge(&mut self, merged: &mut [f32], input: &mut Activations) {
-        let Self { kernels, spec, hidden, weights, .. } = *self;
+        let (kernels, Streams { spec, hidden, weights, .. }) = (self.kernels, self.described);
         let (isa, nodes, width) = (kernels.isa(), merged.len() / hidden, spec.streams * hidden);
         self.copy(0, merged);
         let StreamsBuffers { streams, projected, .. } = &mut *self.buffers;
@@ -172,15 +156,15 @@ impl<'a> Streams<'a> {
     /// `modalities = tanh(router(input) / hidden)`
     fn route(&mut self, input: &Activations) {
         let modalities = &mut self.buffers.modalities;
-        apply(self.kernels, input, [(&self.weights.layers[self.layer].router, modalities)]);
+        apply(self.kernels, input, [(&self.described.layer().router, modalities)]);
         for modality in modalities {
-            *modality = tanh(*modality / self.hidden as f32);
+            *modality = tanh(*modality / self.described.hidden as f32);
         }
     }
 
     /// `to = h_stream`
     fn copy(&mut self, stream: usize, to: &mut [f32]) {
-        let (kernels, hidden) = (self.kernels, self.hidden);
+        let (kernels, hidden) = (self.kernels, self.described.hidden);
         let (streams, width) = self.rows();
         let rows = [(&mut *to, hidden), (&mut streams[..], width)];
         kernels.for_each_row(rows[0].0.len() / hidden, hidden, rows, |_, [to, streams]| {

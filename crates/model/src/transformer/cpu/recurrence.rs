@@ -7,10 +7,10 @@ use lookahead_kernels::{
 
 use super::history::{Fed, History, NO_TAPS, StateBuffers};
 use super::linear::{apply, apply_series};
-use super::placements::Placements;
 use crate::architecture::{Decay, Recurrence, UpdateRule};
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
+use crate::transformer::placements::Placements;
 use crate::weights::RecurrenceWeights;
 
 /// Added to squares of queries and keys before they are brought to unit length.

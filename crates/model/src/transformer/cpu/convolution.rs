@@ -4,10 +4,10 @@ use lookahead_kernels::{Activations, Kernels, causal_convolution};
 
 use super::history::{History, NO_TAPS};
 use super::linear::apply;
-use super::placements::Placements;
 use crate::architecture::GatedConvolution;
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
+use crate::transformer::placements::Placements;
 use crate::weights::ConvolutionWeights;
 
 /// Memory of the block, kept for the next one.

@@ -2,11 +2,11 @@
 
 use lookahead_kernels::{Kernels, RecurrenceShape, ScanPlan, recur};
 
-use super::placements::Placements;
 use crate::architecture::MOST_TAPS;
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
 use crate::recurrent_states::LayerState;
+use crate::transformer::placements::Placements;
 
 /// What the tokens of one sequence fed into a layer: those before the state's end, those behind it, and the nodes of the pass.
 pub(super) struct History<'a> {

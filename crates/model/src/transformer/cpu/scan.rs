@@ -6,10 +6,10 @@ use lookahead_kernels::{
 
 use super::history::{Fed, History, NO_TAPS, StateBuffers};
 use super::linear::apply;
-use super::placements::Placements;
 use crate::architecture::SelectiveScan;
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
+use crate::transformer::placements::Placements;
 use crate::weights::ScanWeights;
 
 /// Memory of the block, kept for the next one.

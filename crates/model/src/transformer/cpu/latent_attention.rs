@@ -9,10 +9,10 @@ use lookahead_kernels::{
 use super::attention::gate_heads;
 use super::linear::apply;
 use super::norm::{normalise, normalise_to};
-use super::placements::Placements;
 use crate::architecture::{LatentAttention, Norm};
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
+use crate::transformer::placements::Placements;
 use crate::weights::{LatentWeights, Linear};
 
 /// Memory of the block, kept for the next one.

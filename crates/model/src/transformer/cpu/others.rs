@@ -1,0 +1,68 @@
+//! Blocks that are computed on the CPU only.
+
+use lookahead_kernels::Activations;
+
+use super::Cpu;
+use super::convolution::{ConvolutionBlock, ConvolutionBuffers};
+use super::experts::{ExpertsBuffers, run_experts};
+use super::latent_attention::{LatentAttentionBlock, LatentBuffers};
+use super::laurel::{LaurelBuffers, run_laurel};
+use super::recurrence::{RecurrenceBlock, RecurrenceBuffers};
+use super::scan::{ScanBlock, ScanBuffers};
+use crate::architecture::Mixer;
+use crate::kv_cache::KvCache;
+use crate::language_model::SequenceStep;
+use crate::transformer::backend::OtherBlock;
+use crate::transformer::placements::Placements;
+use crate::weights::MixerWeights;
+
+/// Memory of the blocks, kept for the next ones.
+#[derive(Debug, Default)]
+pub(super) struct OtherBuffers {
+    latent: LatentBuffers,
+    recurrence: RecurrenceBuffers,
+    scan: ScanBuffers,
+    convolution: ConvolutionBuffers,
+    experts: ExpertsBuffers,
+    laurel: LaurelBuffers,
+}
+
+/// `out = block(input)`; `input` is overwritten.
+pub(super) fn run(
+    cpu: &mut Cpu,
+    block: &OtherBlock<'_>,
+    batch: &mut [SequenceStep<'_, KvCache>],
+    placements: &Placements,
+    input: &mut Activations,
+    buffers: &mut OtherBuffers,
+    out: &mut Vec<f32>,
+) {
+    let &OtherBlock { mixer, weights, norm, ropes, layer } = block;
+    let (kernels, epsilon) = (&cpu.kernels, norm.epsilon);
+    match (mixer, weights) {
+        (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
+            let rope = spec.rope.map(|rope| &ropes[rope]);
+            let block = LatentAttentionBlock { kernels, spec, weights, norm, rope, kv_layer: layer };
+            block.run(batch, placements, input, &mut buffers.latent, out);
+        }
+        (Mixer::Recurrence(spec), MixerWeights::Recurrence(weights)) => {
+            let block = RecurrenceBlock { kernels, spec, weights, epsilon, layer };
+            block.run(batch, placements, input, &mut buffers.recurrence, out);
+        }
+        (Mixer::Scan(spec), MixerWeights::Scan(weights)) => {
+            let block = ScanBlock { kernels, spec, weights, epsilon, layer };
+            block.run(batch, placements, input, &mut buffers.scan, out);
+        }
+        (Mixer::Convolution(spec), MixerWeights::Convolution(weights)) => {
+            let block = ConvolutionBlock { kernels, spec, weights, layer };
+            block.run(batch, placements, input, &mut buffers.convolution, out);
+        }
+        (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
+            run_experts(cpu, spec, weights, input, &mut buffers.experts, out);
+        }
+        (Mixer::Laurel(_), MixerWeights::Laurel(weights)) => {
+            run_laurel(kernels, norm, weights, input, &mut buffers.laurel, out);
+        }
+        _ => unreachable!("weights are loaded as the architecture says"),
+    }
+}
