@@ -94,6 +94,16 @@ impl InputCodes {
     pub(crate) const BLOCKS: Self = Self { blocks: true, super_blocks: false };
     /// Of 256 columns.
     pub(crate) const SUPER_BLOCKS: Self = Self { blocks: false, super_blocks: true };
+
+    /// Whether it needs blocks of 32 columns.
+    pub fn blocks(self) -> bool {
+        self.blocks
+    }
+
+    /// Whether it needs blocks of 256 columns.
+    pub fn super_blocks(self) -> bool {
+        self.super_blocks
+    }
 }
 
 impl BitOr for InputCodes {

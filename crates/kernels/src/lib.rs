@@ -46,8 +46,8 @@ mod weight_type;
 pub use activations::{Activations, InputCodes};
 pub use arena::WeightArena;
 pub use attention::{
-    Attended, AttentionScratch, AttentionShape, KvLayer, KvLayout, KvPage, KvShape, KvType, PAGE_ROWS,
-    UnknownKvType, VisibleRows, Window, attention,
+    Attended, AttentionScratch, AttentionShape, CHUNK as ATTENTION_CHUNK, KvLayer, KvLayout, KvPage, KvShape,
+    KvType, PAGE_ROWS, UnknownKvType, VisibleRows, Window, alibi_slope, attention,
 };
 pub use block::dequantize_row;
 // No part of the interface: what tests define products with.
@@ -60,7 +60,7 @@ pub use elementwise::{
 };
 pub use kernels::Kernels;
 pub use math::{exp, exp_unfused, sigmoid, softplus, tanh};
-pub use matrix::{Candidate, Keep, Kept, KeptScratch, Matrix, multiply, multiply_kept};
+pub use matrix::{Candidate, CodeForm, Keep, Kept, KeptScratch, Matrix, PackedForm, multiply, multiply_kept};
 pub use matrix_error::MatrixError;
 pub use quantize::quantize_row;
 pub use recurrence::{

@@ -32,7 +32,7 @@ use crate::math::exp;
 use crate::simd::{self, GROUP, Isa, MAX_PARTS, Simd, simd_fn};
 
 /// Positions whose part of the result is computed alone: long contexts have work for many threads.
-const CHUNK: usize = 512;
+pub const CHUNK: usize = 512;
 
 // No page goes over the border of a chunk.
 const _: () = assert!(CHUNK.is_multiple_of(PAGE_ROWS));
@@ -71,7 +71,7 @@ pub enum Window {
 
 impl Window {
     /// The first that a node sees which is at `position`.
-    fn start(self, position: usize) -> usize {
+    pub fn start(self, position: usize) -> usize {
         match self {
             Self::Sliding(positions) => (position + 1).saturating_sub(positions),
             Self::Chunk(positions) => position - position % positions,
@@ -81,7 +81,7 @@ impl Window {
 
 /// The slope of ALiBi for head `head` of `heads`: `2^-(8 (head + 1) / heads)` for a power of two; else those of the power
 /// below, then every second one of the power above.
-fn alibi_slope(head: usize, heads: usize) -> f32 {
+pub fn alibi_slope(head: usize, heads: usize) -> f32 {
     let below = 1 << heads.ilog2();
     let exponent = if head < below {
         8.0 * (head + 1) as f64 / below as f64

@@ -9,6 +9,7 @@ mod dense;
 mod output;
 mod pack;
 mod packed;
+mod packed_form;
 mod prefetch;
 mod product;
 mod quantized;
@@ -16,5 +17,6 @@ mod tiles;
 
 pub use self::best::{Candidate, Keep, Kept, KeptScratch, multiply_kept};
 pub use self::packed::Matrix;
+pub use self::packed_form::{CodeForm, PackedForm};
 pub(crate) use self::prefetch::PREFETCH_BYTES;
 pub use self::product::multiply;

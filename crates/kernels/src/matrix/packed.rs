@@ -92,18 +92,18 @@ impl Matrix {
         self.data.len()
     }
 
-    /// The packed weights: groups of sixteen rows, each of [`group_bytes`](Self::group_bytes). The last group is filled up with
-    /// rows of zeros. How a group is laid out depends on the weight type.
+    /// The packed weights: groups of sixteen rows, each [`Matrix::group_bytes`] long and as [`WeightType::packed_form`] says. The last is
+    /// filled up with zeros.
     pub fn packed(&self) -> &[u8] {
         &self.data
     }
 
-    /// Bytes of a group of sixteen rows.
+    /// Bytes of sixteen rows.
     pub fn group_bytes(&self) -> usize {
         self.group_bytes
     }
 
-    /// The factor on every weight that is not in the packed weights: [`scaled`](Self::scaled).
+    /// What every weight is multiplied with besides.
     pub fn scale(&self) -> f32 {
         self.scale
     }

@@ -15,6 +15,7 @@ use crate::activations::{Activations, BlockCodes, BlockScale};
 use crate::block::Block;
 use crate::matrix::output::Output;
 use crate::matrix::packed::Matrix;
+use crate::matrix::packed_form::PackedForm;
 use crate::matrix::prefetch::prefetch;
 use crate::matrix::tiles::{MatrixProduct, Product, Tiles, is_first_tile, multiply_tiles};
 #[cfg(target_arch = "x86_64")]
@@ -29,11 +30,13 @@ pub(super) trait ScaleForm {
     const HAS_MINIMUM: bool;
     /// Scales to a block: for each half, if two.
     const TO_A_BLOCK: usize = 1;
+    /// Whether they are bfloat16s, not halves.
+    const POWERS_OF_TWO: bool = false;
 
-    /// The scales of some rows: halves.
+    /// The scales of some rows.
     #[inline(always)]
     fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
-        simd.load_f16(scales, part)
+        if Self::POWERS_OF_TWO { simd.load_bf16(scales, part) } else { simd.load_f16(scales, part) }
     }
 }
 
@@ -56,11 +59,7 @@ pub(super) struct PowerOfTwo;
 
 impl ScaleForm for PowerOfTwo {
     const HAS_MINIMUM: bool = false;
-
-    #[inline(always)]
-    fn load<S: Simd>(simd: S, scales: &[u8; HALVES], part: usize) -> S::F32 {
-        simd.load_bf16(scales, part)
-    }
+    const POWERS_OF_TWO: bool = true;
 }
 
 /// Halves, two to a block.
@@ -79,6 +78,12 @@ impl<C: Codes, M: ScaleForm> Blocks<C, M> {
 impl<C: Codes, M: ScaleForm> Layout for Blocks<C, M> {
     const BLOCKS: usize = 1;
     const BYTES: usize = Self::SCALE_BYTES + C::BYTES;
+    const FORM: PackedForm = PackedForm::Blocks {
+        codes: C::FORM,
+        scales: M::TO_A_BLOCK,
+        minimum: M::HAS_MINIMUM,
+        powers_of_two: M::POWERS_OF_TWO,
+    };
 
     fn pack(blocks: &[&[Block]], packed: &mut [u8]) {
         let (scales, codes) = packed.split_at_mut(Self::SCALE_BYTES);

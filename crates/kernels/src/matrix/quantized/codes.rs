@@ -7,6 +7,7 @@
 use std::marker::PhantomData;
 
 use crate::block::Block;
+use crate::matrix::packed_form::CodeForm;
 use crate::simd::{GROUP, Simd, first};
 use crate::weight_type::WeightType;
 
@@ -25,6 +26,8 @@ pub(super) trait Codes {
     const SUMMANDS: usize;
     /// As [`WeightType::unit`].
     const UNIT: f32 = 1.0;
+    /// How they lie, for others.
+    const FORM: CodeForm;
     fn pack(blocks: &[Block], packed: &mut [u8]);
     fn code(packed: &[u8], row: usize, column: usize) -> u8;
     /// Part `part` of vector `vector`.
@@ -63,6 +66,7 @@ impl Codes for Bytes {
     const BIASED: bool = true;
     const OFFSET_BITS: Option<u32> = None;
     const SUMMANDS: usize = 1;
+    const FORM: CodeForm = CodeForm { bits: 8, plane_bits: 0, offset: 0, numbers: None, unit: 1.0 };
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
         for (row, block) in blocks.iter().enumerate() {
@@ -99,6 +103,13 @@ impl<const BITS: usize, const PLANE_BITS: usize, const OFFSET_BITS: u32> Codes
     const OFFSET_BITS: Option<u32> = if OFFSET_BITS == 0 { None } else { Some(OFFSET_BITS) };
     // 2 * 127 * 15 * 8 = 30,480, 2 * 127 * 31 * 4 = 31,496 and 2 * 127 * 63 * 2 = 32,004 are below 2^15.
     const SUMMANDS: usize = 8 >> (BITS + PLANE_BITS).saturating_sub(4);
+    const FORM: CodeForm = CodeForm {
+        bits: BITS as u32,
+        plane_bits: PLANE_BITS as u32,
+        offset: if OFFSET_BITS == 0 { 0 } else { 1 << OFFSET_BITS },
+        numbers: None,
+        unit: 1.0,
+    };
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
         let (narrow, planes) = packed.split_at_mut(BITS * VECTOR);
@@ -232,6 +243,7 @@ impl<C: Codes, T: Table> Codes for Numbers<C, T> {
     const OFFSET_BITS: Option<u32> = T::OFFSET_BITS;
     const SUMMANDS: usize = summands(&T::BYTES);
     const UNIT: f32 = T::WEIGHT_TYPE.unit();
+    const FORM: CodeForm = CodeForm { numbers: T::WEIGHT_TYPE.numbers(), unit: Self::UNIT, ..C::FORM };
 
     fn pack(blocks: &[Block], packed: &mut [u8]) {
         C::pack(blocks, packed);

@@ -18,6 +18,7 @@ use self::codes::{
 use self::super_blocks::{HalfMinimumScales, HalfScales, MinimumScales, SuperBlocks, WholeScales};
 use super::output::Output;
 use super::packed::Matrix;
+use super::packed_form::PackedForm;
 use crate::activations::Activations;
 use crate::block::{Block, decode_block};
 use crate::simd::{GROUP, Isa, Simd};
@@ -35,6 +36,8 @@ trait Layout {
     const BLOCKS: usize;
     /// Bytes of a super-block of sixteen rows.
     const BYTES: usize;
+    /// How they lie.
+    const FORM: PackedForm;
     /// Packs a super-block: `blocks[b]` is block `b` of each row.
     fn pack(blocks: &[&[Block]], packed: &mut [u8]);
     /// Block `block` of row `row`.
@@ -92,6 +95,11 @@ pub(super) fn group_bytes(weight_type: WeightType, columns: usize) -> usize {
         assert!(columns.is_multiple_of(32 * L::BLOCKS), "a row of whole super-blocks");
         columns / (32 * L::BLOCKS) * L::BYTES
     })
+}
+
+/// How sixteen rows lie packed.
+pub(super) fn packed_form(weight_type: WeightType) -> PackedForm {
+    with_layout!(weight_type, L => L::FORM)
 }
 
 /// Packs up to sixteen rows of a file.

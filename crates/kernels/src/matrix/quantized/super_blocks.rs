@@ -17,6 +17,7 @@ use crate::activations::{Activations, SPLIT_BITS, SuperBlockCodes, SuperBlockSca
 use crate::block::Block;
 use crate::matrix::output::Output;
 use crate::matrix::packed::Matrix;
+use crate::matrix::packed_form::PackedForm;
 use crate::matrix::prefetch::prefetch;
 use crate::matrix::tiles::{MatrixProduct, Product, Tiles, is_first_tile, multiply_tiles};
 #[cfg(target_arch = "x86_64")]
@@ -109,6 +110,8 @@ impl<C: Codes, K: SubScales> SuperBlocks<C, K> {
 impl<C: Codes, K: SubScales> Layout for SuperBlocks<C, K> {
     const BLOCKS: usize = MAX_BLOCKS;
     const BYTES: usize = K::HEAD_BYTES + MAX_BLOCKS * C::BYTES;
+    const FORM: PackedForm =
+        PackedForm::SuperBlocks { codes: C::FORM, scales: K::TO_A_BLOCK, minimum: K::MINIMUM };
 
     fn pack(blocks: &[&[Block]], packed: &mut [u8]) {
         let (head, codes) = packed.split_at_mut(K::HEAD_BYTES);

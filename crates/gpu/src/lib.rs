@@ -1,0 +1,37 @@
+//! Operators of a transformer on GPUs, with the bits of the CPU's kernels.
+//!
+//! **Contract.** Each operator gives, value by value, the bits of its counterpart in `lookahead-kernels`: sums of products are exact
+//! integers, which are free of any order, and float arithmetic keeps the one order that is defined there. Where a device rounds
+//! otherwise than the CPU, the probe (`probe.rs`) finds it when the device is opened, and what can be made exact in software is; where that
+//! fails the device is [`Exactness::SelfConsistent`]: its results are its own, but depend on nothing but the tokens.
+//!
+//! `unsafe` is confined to `gpu` (shader modules that are passed on to the driver) and `float_modes` (what Vulkan says of a device).
+
+#![cfg(feature = "gpu")]
+
+mod adapters;
+mod arithmetic;
+mod attention;
+mod best;
+mod error;
+mod float_modes;
+mod gpu;
+mod kv_pages;
+mod matrix;
+mod pass;
+mod probe;
+mod rope;
+mod rows;
+mod spirv;
+
+pub use adapters::{AdapterListing, adapters, choose};
+pub use arithmetic::{Arithmetic, Exactness, Halves, MultiplyAdd, Quotients};
+pub use attention::{Attention, AttentionPlaces, SeenRows, gate_heads};
+pub use best::{Best, MOST_RANKS};
+pub use error::GpuError;
+pub use gpu::Gpu;
+pub use kv_pages::{KvMemory, StoredRows, place};
+pub use matrix::{Epilogue, GpuMatrix};
+pub use pass::{Memory, Pass};
+pub use rope::{RotatedHeads, rotate, scale_rows};
+pub use rows::{Codes, Elementwise, Input, NormOf, Rows, elementwise, normalise};

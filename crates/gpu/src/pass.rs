@@ -1,0 +1,251 @@
+//! A pass: operators recorded one behind the other, given to the GPU at once, and what is read of it afterwards.
+//!
+//! All operators read and write two buffers, of floats and of words, in which each row of values has its place. How large they must be is
+//! known when all is recorded: so nothing is bound before, and a longer pass than any before makes them anew.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use wgpu::{
+    BindGroup, Buffer, BufferDescriptor, BufferUsages, CommandEncoderDescriptor, ComputePassDescriptor,
+    ComputePipeline, MapMode, PollType,
+};
+
+use crate::adapters::PARAMETER_BYTES;
+use crate::error::GpuError;
+use crate::gpu::{Access, Gpu};
+
+/// An operator with its parameters.
+struct Dispatch {
+    pipeline: Arc<ComputePipeline>,
+    /// The buffer of its own, if it has one.
+    operand: Option<BindGroup>,
+    parameters: [u32; PARAMETER_BYTES as usize / 4],
+    groups: [u32; 3],
+}
+
+/// Operators to run, and where their values lie.
+#[derive(Default)]
+pub struct Pass {
+    floats: usize,
+    words: usize,
+    float_uploads: Vec<(usize, Vec<f32>)>,
+    word_uploads: Vec<(usize, Vec<u32>)>,
+    dispatches: Vec<Dispatch>,
+    reads: Vec<Range<usize>>,
+}
+
+impl Pass {
+    /// Begins another pass: forgets all that was recorded.
+    pub fn clear(&mut self) {
+        (self.floats, self.words) = (0, 0);
+        self.float_uploads.clear();
+        self.word_uploads.clear();
+        self.dispatches.clear();
+        self.reads.clear();
+    }
+
+    /// Room for `len` floats, with anything in it.
+    pub fn floats(&mut self, len: usize) -> usize {
+        let at = self.floats;
+        self.floats = (at + len).next_multiple_of(4);
+        at
+    }
+
+    /// Room for `len` words.
+    pub fn words(&mut self, len: usize) -> usize {
+        let at = self.words;
+        self.words = (at + len).next_multiple_of(4);
+        at
+    }
+
+    /// Floats that are there when the pass begins.
+    pub fn put_floats(&mut self, values: Vec<f32>) -> usize {
+        let at = self.floats(values.len());
+        self.float_uploads.push((at, values));
+        at
+    }
+
+    /// Words that are there when the pass begins.
+    pub fn put_words(&mut self, values: Vec<u32>) -> usize {
+        let at = self.words(values.len());
+        self.word_uploads.push((at, values));
+        at
+    }
+
+    /// Reads these floats when all is computed.
+    pub fn read(&mut self, floats: Range<usize>) {
+        self.reads.push(floats);
+    }
+
+    /// Runs an operator behind those before it, in `groups` workgroups.
+    pub(crate) fn run(
+        &mut self,
+        pipeline: Arc<ComputePipeline>,
+        operand: Option<&BindGroup>,
+        parameters: &[u32],
+        groups: [usize; 3],
+    ) {
+        if groups.contains(&0) {
+            return;
+        }
+        let mut all = [0; PARAMETER_BYTES as usize / 4];
+        all[..parameters.len()].copy_from_slice(parameters);
+        let groups = groups.map(|count| count as u32);
+        self.dispatches.push(Dispatch { pipeline, operand: operand.cloned(), parameters: all, groups });
+    }
+}
+
+impl std::fmt::Debug for Pass {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Pass({} operators, {} floats, {} words)", self.dispatches.len(), self.floats, self.words)
+    }
+}
+
+/// The buffers that operators share.
+pub struct Memory {
+    floats: Buffer,
+    words: Buffer,
+    constants: Buffer,
+    /// What is in it, and how much of that the device knows.
+    constant_values: Vec<f32>,
+    known_constants: usize,
+    bound: BindGroup,
+    /// Bound where an operator has no buffer of its own.
+    none: BindGroup,
+    staging: Buffer,
+}
+
+impl Memory {
+    /// Buffers of little size: they grow with the passes.
+    ///
+    /// # Errors
+    /// If the device has no memory.
+    pub fn new(gpu: &Gpu) -> Result<Self, GpuError> {
+        let [floats, words, constants, none] =
+            ["values", "codes", "constants", "nothing"].map(|what| gpu.buffer(what, 16));
+        let (floats, words, constants, none) = (floats?, words?, constants?, none?);
+        let bound = gpu.bind_shared([&floats, &words, &constants]);
+        let none = gpu.bind_operand(Access::Read, &none);
+        let staging = staging(gpu, 16);
+        let (constant_values, known_constants) = (Vec::new(), 0);
+        Ok(Self { floats, words, constants, constant_values, known_constants, bound, none, staging })
+    }
+
+    /// Adds constants, and returns where they lie.
+    pub fn add_constants(&mut self, values: &[f32]) -> usize {
+        let at = self.constant_values.len();
+        self.constant_values.extend(values);
+        at
+    }
+
+    /// Bytes of the buffers.
+    pub fn bytes(&self) -> u64 {
+        [&self.floats, &self.words, &self.constants, &self.staging].iter().map(|buffer| buffer.size()).sum()
+    }
+
+    /// Runs a pass, waits for it, and returns the floats that are to be read, one range behind the other.
+    ///
+    /// # Errors
+    /// If there is no memory for it, or the GPU has stopped.
+    pub fn run(&mut self, gpu: &Gpu, pass: &Pass) -> Result<Vec<f32>, GpuError> {
+        self.grow(gpu, pass)?;
+        let queue = &gpu.queue;
+        for (at, values) in &pass.float_uploads {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            queue.write_buffer(&self.floats, 4 * *at as u64, &bytes);
+        }
+        for (at, values) in &pass.word_uploads {
+            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            queue.write_buffer(&self.words, 4 * *at as u64, &bytes);
+        }
+        let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+        let mut commands = encoder.begin_compute_pass(&ComputePassDescriptor::default());
+        for Dispatch { pipeline, operand, parameters, groups } in &pass.dispatches {
+            commands.set_pipeline(pipeline);
+            commands.set_bind_group(0, &self.bound, &[]);
+            commands.set_bind_group(1, operand.as_ref().unwrap_or(&self.none), &[]);
+            let mut bytes = [0; PARAMETER_BYTES as usize];
+            for (bytes, word) in bytes.as_chunks_mut().0.iter_mut().zip(parameters) {
+                *bytes = word.to_le_bytes();
+            }
+            commands.set_immediates(0, &bytes);
+            let [x, y, z] = *groups;
+            commands.dispatch_workgroups(x, y, z);
+        }
+        drop(commands);
+        let mut bytes = 0;
+        for range in &pass.reads {
+            let (start, len) = (4 * range.start as u64, 4 * range.len() as u64);
+            encoder.copy_buffer_to_buffer(&self.floats, start, &self.staging, bytes, len);
+            bytes += len;
+        }
+        queue.submit([encoder.finish()]);
+        self.read(gpu, bytes)
+    }
+
+    /// Waits for all that was given to the GPU, and reads the first bytes of what was copied.
+    fn read(&self, gpu: &Gpu, bytes: u64) -> Result<Vec<f32>, GpuError> {
+        let lost = |error: String| GpuError::Lost(error);
+        let slice = self.staging.slice(..bytes.max(4));
+        slice.map_async(MapMode::Read, |_| {});
+        gpu.device.poll(PollType::wait_indefinitely()).map_err(|error| lost(error.to_string()))?;
+        let view = slice.get_mapped_range().map_err(|error| lost(error.to_string()))?;
+        let values =
+            view[..bytes as usize].as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        drop(view);
+        self.staging.unmap();
+        Ok(values)
+    }
+
+    /// Makes the buffers large enough for a pass.
+    fn grow(&mut self, gpu: &Gpu, pass: &Pass) -> Result<(), GpuError> {
+        let mut is_new = false;
+        let read = pass.reads.iter().map(ExactSizeIterator::len).sum::<usize>();
+        let wanted = [
+            ("values of a pass", &mut self.floats, pass.floats),
+            ("codes of a pass", &mut self.words, pass.words),
+            ("norms and biases", &mut self.constants, self.constant_values.len()),
+        ];
+        for (what, buffer, len) in wanted {
+            let bytes = 4 * len as u64;
+            if bytes > buffer.size() {
+                // A context grows: with some room, that takes few new buffers.
+                let bytes = (bytes + bytes / 4).min(gpu.largest_binding()).max(bytes);
+                if bytes > gpu.largest_binding() {
+                    return Err(GpuError::OutOfMemory { what, bytes });
+                }
+                *buffer = gpu.buffer(what, bytes)?;
+                is_new = true;
+            }
+        }
+        if is_new {
+            self.bound = gpu.bind_shared([&self.floats, &self.words, &self.constants]);
+            self.known_constants = 0;
+        }
+        if self.known_constants < self.constant_values.len() {
+            let bytes: Vec<u8> = self.constant_values.iter().flat_map(|value| value.to_le_bytes()).collect();
+            gpu.queue.write_buffer(&self.constants, 0, &bytes);
+            self.known_constants = self.constant_values.len();
+        }
+        if 4 * read as u64 > self.staging.size() {
+            self.staging = staging(gpu, 4 * read as u64);
+        }
+        Ok(())
+    }
+}
+
+impl std::fmt::Debug for Memory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Memory({} bytes)", self.bytes())
+    }
+}
+
+fn staging(gpu: &Gpu, bytes: u64) -> Buffer {
+    gpu.device.create_buffer(&BufferDescriptor {
+        label: Some("results"),
+        size: bytes.next_multiple_of(16),
+        usage: BufferUsages::MAP_READ | BufferUsages::COPY_DST,
+        mapped_at_creation: false,
+    })
+}

@@ -1,0 +1,83 @@
+// Operators on each value of rows alone.
+
+struct Parameters {
+    result: u32,
+    source: u32,
+    // Floats of a row of each, and how many of them are meant.
+    result_stride: u32,
+    source_stride: u32,
+    width: u32,
+    // A factor, or a limit.
+    value: f32,
+    // Of numbers that an activation has.
+    positive: f32,
+    negative: f32,
+    limit: f32,
+    // Where the rows of the source are said, in `words`, plus 1; 0 if they are those of the result.
+    rows: u32,
+}
+var<immediate> p: Parameters;
+
+fn silu(x: f32) -> f32 {
+    return divide(x, 1.0f + exponential(-x));
+}
+
+/// x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
+fn gelu_tanh(x: f32) -> f32 {
+    let u = 0.7978846f * (x * multiply_add(0.044715f * x, x, 1.0f));
+    return divide(x, 1.0f + exponential(-2.0f * u));
+}
+
+/// x times the normal distribution's P(X <= x)
+fn gelu(x: f32) -> f32 {
+    let z = abs(x) * 0.70710677f;
+    let t = divide(1.0f, 0.5f * z + 1.0f);
+    var q = 0.17087277f;
+    q = multiply_add(q, t, -0.82215223f);
+    q = multiply_add(q, t, 1.4885159f);
+    q = multiply_add(q, t, -1.135204f);
+    q = multiply_add(q, t, 0.27886807f);
+    q = multiply_add(q, t, -0.18628806f);
+    q = multiply_add(q, t, 0.09678418f);
+    q = multiply_add(q, t, 0.37409196f);
+    q = multiply_add(q, t, 1.0000237f);
+    q = multiply_add(q, t, -1.2655122f);
+    let tail = 0.5f * (t * exponential(multiply_add(-z, z, q)));
+    return x * select(1.0f - tail, tail, x < 0.0f);
+}
+
+fn clamped_swish(x: f32) -> f32 {
+    let low = select(x, 7.0f, x > 7.0f);
+    return divide(low, 1.0f + exponential(-1.702f * low));
+}
+
+fn relu(x: f32) -> f32 {
+    return select(0.0f, x, x > 0.0f);
+}
+
+fn squared_relu(x: f32) -> f32 {
+    return select(0.0f, x * x, x > 0.0f);
+}
+
+fn xielu(x: f32) -> f32 {
+    let less = exponential(select(p.limit, x, x < p.limit)) - 1.0f;
+    return p.value * x + select(p.negative * (less - x), p.positive * (x * x), x > 0.0f);
+}
+
+fn soft_cap(x: f32) -> f32 {
+    return p.value * hyperbolic_tangent(divide(x, p.value));
+}
+
+@compute @workgroup_size(64)
+fn main(@builtin(global_invocation_id) id: vec3<u32>) {
+    if id.x >= p.width {
+        return;
+    }
+    var row = id.y;
+    if p.rows > 0u {
+        row = words[p.rows - 1u + id.y];
+    }
+    let result = p.result + id.y * p.result_stride + id.x;
+    let source = p.source + row * p.source_stride + id.x;
+    floats[result] = operation(floats[result], floats[source]);
+}
