@@ -261,6 +261,7 @@ mod tests {
             model: "m".into(),
             model_bytes: 7,
             cpu: "c".into(),
+            gpu: None,
             instruction_set: "i".into(),
             threads: 2,
             kv_type: "f16".into(),

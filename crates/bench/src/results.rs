@@ -50,6 +50,9 @@ pub struct Subject {
     pub model_bytes: u64,
     /// The name of the CPU.
     pub cpu: String,
+    /// The GPU that computes, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
     /// The instruction set that the kernels use.
     pub instruction_set: String,
     /// Threads that compute.

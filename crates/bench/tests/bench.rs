@@ -49,6 +49,7 @@ fn identity() -> Identity {
         model: "tiny".into(),
         model_bytes: 1,
         cpu: "c".into(),
+        gpu: None,
         instruction_set: "i".into(),
         threads: 1,
         kv_type: "f16".into(),

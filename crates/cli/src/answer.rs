@@ -7,7 +7,7 @@ use lookahead_engine::{AnswerText, Drafter, Engine, FinishReason, Generation, Ge
 use lookahead_model::chat_template::Message;
 use lookahead_model::tokenizer::Tokenizer;
 use lookahead_model::{
-    AnswerParser, CpuModel, LanguageModel as _, PromptEncoder, ReasoningParser, TokenId, ToolCallParser,
+    AnswerParser, DeviceModel, LanguageModel as _, PromptEncoder, ReasoningParser, TokenId, ToolCallParser,
     ToolDelta, ToolSignatures,
 };
 use lookahead_server::ReasoningMode;
@@ -79,7 +79,7 @@ impl Marks {
 /// # Errors
 /// If the request is refused or `show` fails.
 pub(crate) fn answer(
-    engine: &mut Engine<CpuModel>,
+    engine: &mut Engine<DeviceModel>,
     tokenizer: &Tokenizer,
     request: GenerationRequest,
     drafter: Box<dyn Drafter>,
@@ -153,7 +153,7 @@ impl Said {
 }
 
 /// Refuses a prompt that the model's context cannot hold, before time is spent on anything else.
-pub(crate) fn check_prompt_fits(prompt_tokens: usize, model: &CpuModel) -> anyhow::Result<()> {
+pub(crate) fn check_prompt_fits(prompt_tokens: usize, model: &DeviceModel) -> anyhow::Result<()> {
     let context_length = model.context_length();
     anyhow::ensure!(
         prompt_tokens < context_length,

@@ -1,5 +1,6 @@
 //! The flags that several commands share, each group under its own heading of the help.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -24,7 +25,7 @@ pub(crate) struct ModelArgs {
     pub(crate) model: String,
 }
 
-/// How exact the model's numbers are.
+/// How exact the model's numbers are, and what computes them.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
 pub(crate) struct PrecisionArgs {
@@ -38,6 +39,44 @@ pub(crate) struct PrecisionArgs {
     #[arg(long, value_name = "TYPE",
           value_parser = PossibleValuesParser::new(QUANTIZED.map(|(name, _)| name)).map(|name| weight_type(&name)))]
     pub(crate) quantize: Option<WeightType>,
+
+    /// What computes: cpu, gpu, or one of several GPUs by its number or a part of its name, as in gpu:1 or gpu:radeon; `devices` lists them
+    #[arg(long, value_name = "DEVICE", default_value_t, value_parser = device)]
+    pub(crate) device: DeviceChoice,
+}
+
+/// What computes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) enum DeviceChoice {
+    /// The CPU.
+    #[default]
+    Cpu,
+    /// A GPU: the first that can be used, or the one that is named.
+    Gpu(Option<String>),
+}
+
+impl fmt::Display for DeviceChoice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Cpu => f.write_str("cpu"),
+            Self::Gpu(None) => f.write_str("gpu"),
+            Self::Gpu(Some(name)) => write!(f, "gpu:{name}"),
+        }
+    }
+}
+
+fn device(text: &str) -> Result<DeviceChoice, String> {
+    let gpu = match text.split_once(':').unwrap_or((text, "")) {
+        ("cpu", "") => return Ok(DeviceChoice::Cpu),
+        ("gpu", "") => None,
+        ("gpu", name) => Some(name.to_owned()),
+        _ => return Err("there are cpu, gpu and gpu:NAME".to_owned()),
+    };
+    if cfg!(feature = "gpu") {
+        Ok(DeviceChoice::Gpu(gpu))
+    } else {
+        Err("this program was built without GPUs: build it with --features gpu".to_owned())
+    }
 }
 
 /// What weights can be rounded to.

@@ -99,6 +99,9 @@ struct Key {
     instruction_set: String,
     kv_type: String,
     quantize: Option<String>,
+    /// The GPU and its driver; `None` on the CPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gpu: Option<String>,
     version: String,
 }
 
@@ -132,6 +135,7 @@ impl Place {
                 instruction_set: kernels.isa().name().to_owned(),
                 kv_type: loaded.model.kv_type().to_string(),
                 quantize: loaded.quantize.map(|weight_type| weight_type.to_string()),
+                gpu: loaded.model.gpu().map(|(name, driver)| format!("{name}, {driver}")),
                 version: VERSION.to_owned(),
             };
             let name = &blake3::hash(&serde_json::to_vec(&key)?).to_hex()[..24];
@@ -226,6 +230,7 @@ mod tests {
             cpu: "c".to_owned(),
             instruction_set: "i".to_owned(),
             quantize: None,
+            gpu: None,
             kv_type: "f16".to_owned(),
             version: "v".to_owned(),
         }

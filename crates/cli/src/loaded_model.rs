@@ -11,9 +11,9 @@ use lookahead_kernels::{Kernels, WeightType};
 use lookahead_model::chat_template::Message;
 use lookahead_model::gguf::part_paths;
 use lookahead_model::tokenizer::Tokenizer;
-use lookahead_model::{Chat, CpuModel, OpenModel, PromptEncoder, TokenId};
+use lookahead_model::{Chat, CpuModel, DeviceModel, OpenModel, PromptEncoder, TokenId};
 
-use crate::arguments::{LoadArgs, PrecisionArgs};
+use crate::arguments::{DeviceChoice, LoadArgs, PrecisionArgs};
 use crate::progress;
 use crate::prompts::PromptContent;
 use crate::store::pull::resolve_model;
@@ -22,7 +22,7 @@ use crate::store::pull::resolve_model;
 #[derive(Debug)]
 pub(crate) struct LoadedModel {
     /// The weights.
-    pub(crate) model: CpuModel,
+    pub(crate) model: DeviceModel,
     /// Texts and messages to tokens.
     pub(crate) prompts: Arc<PromptEncoder>,
     /// How long loading took, without the download.
@@ -99,7 +99,7 @@ pub(crate) fn load_weights(
     model: &str,
     kernels: Kernels,
     precision: &PrecisionArgs,
-) -> anyhow::Result<(CpuModel, PathBuf)> {
+) -> anyhow::Result<(DeviceModel, PathBuf)> {
     let path = resolve_model(model)?;
     let weights = open(&path, model, |files| read_weights(files, kernels, precision))?;
     Ok((weights, path))
@@ -113,9 +113,35 @@ fn open<T>(path: &Path, name: &str, read: impl FnOnce(&OpenModel) -> anyhow::Res
     loaded.context("cannot load the model")
 }
 
-fn read_weights(files: &OpenModel, kernels: Kernels, precision: &PrecisionArgs) -> anyhow::Result<CpuModel> {
+fn read_weights(
+    files: &OpenModel,
+    kernels: Kernels,
+    precision: &PrecisionArgs,
+) -> anyhow::Result<DeviceModel> {
     let model = CpuModel::load_quantized(files, kernels, precision.quantize)?;
-    Ok(model.with_kv_type(precision.kv_type))
+    let model = model.with_kv_type(precision.kv_type);
+    match &precision.device {
+        DeviceChoice::Cpu => Ok(DeviceModel::Cpu(Box::new(model))),
+        DeviceChoice::Gpu(name) => on_gpu(model, name.as_deref()),
+    }
+}
+
+#[cfg(feature = "gpu")]
+fn on_gpu(model: CpuModel, name: Option<&str>) -> anyhow::Result<DeviceModel> {
+    use lookahead_gpu::{Exactness, Gpu, choose};
+    use lookahead_model::GpuModel;
+
+    let gpu = Gpu::open(&choose(name)?)?;
+    tracing::info!(gpu = gpu.name(), driver = gpu.driver(), arithmetic = %gpu.arithmetic(), "opened a GPU");
+    if let Exactness::SelfConsistent { why } = gpu.exactness() {
+        progress::note(&format!("{}: logits are not the CPU's in every bit, as {why}", gpu.name()));
+    }
+    Ok(DeviceModel::Gpu(Box::new(GpuModel::new(model, Arc::new(gpu), None)?)))
+}
+
+#[cfg(not(feature = "gpu"))]
+fn on_gpu(_: CpuModel, _: Option<&str>) -> anyhow::Result<DeviceModel> {
+    anyhow::bail!("this program was built without GPUs")
 }
 
 /// As [`LoadedModel::encode_prompt`].

@@ -89,14 +89,19 @@ impl CpuModel {
         kernels: Kernels,
         kv_pool: Arc<KvPool>,
     ) -> Self {
-        let ropes = architecture.ropes.iter().zip(&weights.rope_factors);
-        let ropes = ropes.map(|(rope, factors)| rope.table(factors.as_deref())).collect();
+        let ropes = weights.rope_tables(&architecture);
         Self { architecture, weights, cpu: Cpu::new(kernels), kv_pool, ropes, buffers: Buffers::default() }
     }
 
     /// What the model consists of.
     pub fn architecture(&self) -> &Architecture {
         &self.architecture
+    }
+
+    /// Its weights, for another device.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn weights(&self) -> &Weights {
+        &self.weights
     }
 
     /// What the model runs on.

@@ -183,6 +183,9 @@ pub enum ForwardError {
     /// The caches of the model together have no memory for the tree.
     #[error(transparent)]
     OutOfCacheMemory(#[from] OutOfCacheMemory),
+    /// The device has failed. What caches hold of this pass is anything.
+    #[error("{0}")]
+    Device(String),
 }
 
 /// A decoder-only language model.
@@ -195,6 +198,11 @@ pub trait LanguageModel {
 
     /// The most tokens that a sequence may have: the context length that the model was trained for.
     fn context_length(&self) -> usize;
+
+    /// What computes: `cpu`, or the name of a GPU.
+    fn device(&self) -> String {
+        "cpu".to_owned()
+    }
 
     /// An empty cache with room for `capacity` tokens.
     fn new_cache(&self, capacity: usize) -> Self::Cache;

@@ -7,7 +7,12 @@ mod cache_budget;
 pub mod chat_template;
 mod checkpoint;
 mod cpu_model;
+mod device_model;
 pub mod gguf;
+#[cfg(feature = "gpu")]
+mod gpu_model;
+#[cfg(feature = "gpu")]
+mod gpu_pages;
 mod kv_cache;
 mod kv_pages;
 mod kv_pool;
@@ -29,6 +34,11 @@ mod weights;
 pub use answer_parser::AnswerParser;
 pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cpu_model::CpuModel;
+pub use device_model::{DeviceCache, DeviceError, DeviceModel};
+#[cfg(feature = "gpu")]
+pub use gpu_model::{GpuModel, GpuModelError};
+#[cfg(feature = "gpu")]
+pub use gpu_pages::GpuPages;
 pub use kv_cache::KvCache;
 pub use kv_pages::KvPages;
 pub use language_model::{

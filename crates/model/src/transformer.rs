@@ -8,6 +8,8 @@ mod attention;
 mod backend;
 mod cpu;
 mod feed_forward;
+#[cfg(feature = "gpu")]
+pub(crate) mod gpu;
 mod logits;
 mod per_layer;
 mod placements;

@@ -135,7 +135,7 @@ pub(crate) struct Metrics {
 }
 
 impl Metrics {
-    pub(crate) fn new(model: &str, queue_limit: usize, kv_total_tokens: usize) -> Self {
+    pub(crate) fn new(model: &str, device: &str, queue_limit: usize, kv_total_tokens: usize) -> Self {
         let mut registry = Registry::with_prefix("lookahead");
         let histogram = |buckets: &[f64]| Histogram::new(buckets.iter().copied());
         let metrics = Self {
@@ -178,8 +178,9 @@ impl Metrics {
             resident_bytes: Gauge::default(),
             registry: Registry::default(),
         };
-        let labels = vec![("version", env!("CARGO_PKG_VERSION").to_owned()), ("model", model.to_owned())];
-        registry.register("build", "Program and model", Info::new(labels));
+        let labels = [("version", env!("CARGO_PKG_VERSION")), ("model", model), ("device", device)];
+        let labels = labels.map(|(name, value)| (name, value.to_owned())).to_vec();
+        registry.register("build", "Program, model, and what computes", Info::new(labels));
         let limit = Gauge::<i64, AtomicI64>::default();
         limit.set(queue_limit.min(i64::MAX as usize) as i64);
         registry.register("queue_limit", "Requests that may wait", limit);

@@ -48,7 +48,10 @@ impl State {
             .iter()
             .map(|(engine, _)| engine.model().cache_memory().total_tokens())
             .fold(0, usize::saturating_add);
-        let metrics = Arc::new(Metrics::new(&names.join(","), options.max_queue, kv_total_tokens));
+        let mut devices: Vec<String> = models.iter().map(|(engine, _)| engine.model().device()).collect();
+        devices.dedup();
+        let metrics = Metrics::new(&names.join(","), &devices.join(","), options.max_queue, kv_total_tokens);
+        let metrics = Arc::new(metrics);
         let admission = Admission::new(&options, models.len());
         let most_of_one = options.preparations * options.tenant_percent() / 100;
         let preparations = Preparations::new(options.preparations, most_of_one);

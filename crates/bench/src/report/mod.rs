@@ -118,7 +118,15 @@ fn document(results: &Results) -> Document {
     }
     blocks.extend([Block::Heading("What the words mean"), Block::Definitions(DEFINITIONS.to_vec())]);
     let title = format!("Lookahead with {}", subject.model);
-    Document { title, subtitle: format!("on {}, threads: {}", subject.cpu, subject.threads), blocks }
+    Document {
+        title,
+        subtitle: format!(
+            "on {}, threads: {}",
+            subject.gpu.as_ref().unwrap_or(&subject.cpu),
+            subject.threads
+        ),
+        blocks,
+    }
 }
 
 const DEFINITIONS: [(&str, &str); 18] = [

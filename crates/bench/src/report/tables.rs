@@ -23,10 +23,11 @@ pub(super) fn subject_table(subject: &Subject) -> Table {
         ("Program", format!("Lookahead {}", subject.program)),
         ("Compared with", subject.peer.clone().unwrap_or_else(|| NOTHING.to_owned())),
     ];
+    let gpu = subject.gpu.iter().map(|gpu| ("GPU", gpu.clone()));
     Table {
         columns: vec!["Subject".to_owned(), String::new()],
         texts: 2,
-        rows: rows.into_iter().map(|(name, value)| vec![name.into(), value.into()]).collect(),
+        rows: gpu.chain(rows).map(|(name, value)| vec![name.into(), value.into()]).collect(),
         has_mean: false,
     }
 }

@@ -87,6 +87,7 @@ fn sample(tasks: &[&str], policies: &[&str]) -> Results {
         model: "SmolLM2-1.7B-Instruct-Q4_K_M.gguf".to_owned(),
         model_bytes: 1_055_609_536,
         cpu: "AMD EPYC 7B13".to_owned(),
+        gpu: None,
         instruction_set: "AVX2".to_owned(),
         threads: 8,
         kv_type: "f16".to_owned(),

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use lookahead_engine::{Engine, EngineOptions, GenerationRequest, GenerationStats};
 use lookahead_kernels::Kernels;
-use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
+use lookahead_model::{DeviceModel, LanguageModel as _, TokenId};
 use lookahead_server::ReasoningMode;
 
 use self::conversation::Conversation;
@@ -50,7 +50,7 @@ pub(crate) struct Settings {
 /// A chat in progress.
 pub(crate) struct Chat {
     loaded: LoadedModel,
-    engine: Engine<CpuModel>,
+    engine: Engine<DeviceModel>,
     end_tokens: Vec<TokenId>,
     drafts: Arc<Drafts>,
     settings: Settings,

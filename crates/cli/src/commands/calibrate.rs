@@ -105,7 +105,7 @@ struct Calibration {
 impl Calibration {
     /// The least milliseconds of a pass over `tokens` tokens.
     fn floor_ms(&self, tokens: usize) -> f64 {
-        floor_ms(&self.loaded.model, &self.ceilings, tokens)
+        floor_ms(self.loaded.model.cpu(), &self.ceilings, tokens)
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::{Context as _, ensure};
 use clap::Args;
 use lookahead_model::{
-    Accepted, CpuModel, Keep, LanguageModel as _, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
+    Accepted, DeviceModel, Keep, LanguageModel as _, Logits, LogitsOf, SequenceStep, TokenId, TokenTree,
 };
 
 use crate::arguments::{PrecisionArgs, ThreadArgs};
@@ -71,7 +71,7 @@ pub(crate) fn run(arguments: &LogitsArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Refuses what the model cannot be fed.
-fn check(ids: &[TokenId], model: &CpuModel) -> anyhow::Result<()> {
+fn check(ids: &[TokenId], model: &DeviceModel) -> anyhow::Result<()> {
     check_vocabulary(ids, model.vocabulary_size())?;
     let context_length = model.context_length();
     ensure!(
@@ -83,7 +83,7 @@ fn check(ids: &[TokenId], model: &CpuModel) -> anyhow::Result<()> {
 }
 
 /// Feeds the ids chunk by chunk and writes a row for each.
-fn write_logits(ids: &[TokenId], model: &mut CpuModel, out: &mut impl Write) -> anyhow::Result<()> {
+fn write_logits(ids: &[TokenId], model: &mut DeviceModel, out: &mut impl Write) -> anyhow::Result<()> {
     let row_bytes = model.vocabulary_size() * size_of::<f32>();
     let chunk = (LOGITS_BYTES / row_bytes.max(1)).clamp(1, MAX_CHUNK);
     let mut cache = model.new_cache(ids.len());

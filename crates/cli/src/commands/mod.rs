@@ -6,6 +6,8 @@ mod pull;
 mod bench;
 mod calibrate;
 mod chat;
+#[cfg(feature = "gpu")]
+mod devices;
 mod generate;
 mod inspect;
 mod logits;
@@ -30,6 +32,8 @@ pub(crate) enum Command {
     Serve(Box<serve::ServeArgs>),
     Verify(verify::VerifyArgs),
     Calibrate(calibrate::CalibrateArgs),
+    #[cfg(feature = "gpu")]
+    Devices(devices::DevicesArgs),
     Bench(bench::BenchArgs),
     Inspect(inspect::InspectArgs),
     Logits(logits::LogitsArgs),
@@ -48,6 +52,8 @@ impl Command {
             Self::Generate(arguments) => generate::run(&arguments),
             Self::Chat(arguments) => chat::run(arguments),
             Self::Verify(arguments) => verify::run(&arguments),
+            #[cfg(feature = "gpu")]
+            Self::Devices(arguments) => devices::run(&arguments),
             Self::Calibrate(arguments) => calibrate::run(&arguments),
             Self::Bench(arguments) => bench::run(&arguments),
             Self::Inspect(arguments) => inspect::run(&arguments),

@@ -14,6 +14,7 @@ use anyhow::{Context as _, ensure};
 use bytesize::ByteSize;
 use clap::{Args, ValueEnum};
 use lookahead_engine::{DraftPolicy, Engine, EngineOptions, spellings};
+use lookahead_model::LanguageModel as _;
 use lookahead_server::{ApiKey, DraftOptions, Listener, ServedModel, ServerOptions};
 use lookahead_trie::{Corpus, CorpusBuilder};
 use tokio::sync::Notify;
@@ -286,11 +287,14 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let keys = api_keys(&network)?;
     let _traces = Traces::start()?;
     let mut loaded = load.load()?;
-    let quarter = || memory::total().unwrap_or(UNKNOWN_MEMORY) / 4;
-    let kv_memory = limits.kv_memory.map_or_else(quarter, |size| size.as_u64());
+    let default = || match loaded.model.gpu() {
+        None => memory::total().unwrap_or(UNKNOWN_MEMORY) / 4,
+        Some(_) => loaded.model.cache_memory().total_bytes as u64,
+    };
+    let kv_memory = limits.kv_memory.map_or_else(default, |size| size.as_u64());
     let drafts = draft_options(&lookahead, &mut loaded)?;
     let names = if network.model_name.is_empty() { vec![name_of(&loaded)] } else { network.model_name };
-    let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX));
+    let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX))?;
     let engine = Engine::new(model, EngineOptions { prefill_chunk: limits.prefill_chunk });
     ensure!(
         engine.context_length() > 0,

@@ -18,7 +18,7 @@ use anyhow::Context as _;
 use clap::Args;
 use indicatif::ProgressBar;
 use lookahead_kernels::Kernels;
-use lookahead_model::{CpuModel, PromptEncoder, TokenId};
+use lookahead_model::{DeviceModel, PromptEncoder, TokenId};
 
 use self::case::Case;
 use self::plan::{Candidate, Settings};
@@ -156,7 +156,7 @@ type EncodedPrompt = (String, Vec<TokenId>);
 
 /// What is verified.
 struct Verified {
-    model: CpuModel,
+    model: DeviceModel,
     path: PathBuf,
     /// None where the prompts are token ids.
     prompts: Option<Arc<PromptEncoder>>,

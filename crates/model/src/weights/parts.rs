@@ -2,7 +2,7 @@
 
 use std::ops::BitOr;
 
-use lookahead_kernels::{InputCodes, Matrix};
+use lookahead_kernels::{InputCodes, Matrix, RopeTable};
 
 use crate::architecture::{Architecture, Mixer};
 
@@ -263,6 +263,12 @@ impl Weights {
             (Some(table), Some(first)) => table.rows().saturating_sub(first),
             _ => usize::MAX,
         }
+    }
+
+    /// A table for each of the architecture's rotary embeddings, empty yet.
+    pub(crate) fn rope_tables(&self, architecture: &Architecture) -> Vec<RopeTable> {
+        let ropes = architecture.ropes.iter().zip(&self.rope_factors);
+        ropes.map(|(rope, factors)| rope.table(factors.as_deref())).collect()
     }
 
     /// The matrices that a token is multiplied with. Of experts, as many as it takes: they are alike.

@@ -5,6 +5,8 @@
 mod config_forms;
 mod gguf;
 mod golden;
+#[cfg(feature = "gpu")]
+mod gpu;
 mod kv_pages;
 mod losslessness;
 mod malformed_checkpoint;

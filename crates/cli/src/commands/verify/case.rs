@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, ensure};
-use lookahead_model::{CpuModel, LanguageModel as _, TokenId};
+use lookahead_model::{DeviceModel, LanguageModel as _, TokenId};
 
 use crate::loaded_model::LoadedModel;
 use crate::prompts::{PromptRecord, read_prompts};
@@ -112,7 +112,7 @@ pub(super) fn read_token_ids(
 /// names are the second result.
 pub(super) fn prepare(
     prompts: Vec<(String, Vec<TokenId>)>,
-    model: &CpuModel,
+    model: &DeviceModel,
     max_tokens: usize,
 ) -> anyhow::Result<(Vec<Case>, Vec<String>)> {
     let context_length = model.context_length();

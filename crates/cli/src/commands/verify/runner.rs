@@ -10,7 +10,7 @@ use lookahead_engine::{
 };
 use lookahead_kernels::Kernels;
 use lookahead_model::tokenizer::Tokenizer;
-use lookahead_model::{CpuModel, KvCache, LanguageModel as _, TokenId};
+use lookahead_model::{DeviceCache, DeviceModel, LanguageModel as _, TokenId};
 
 use super::case::Case;
 use super::comparison::Outcome;
@@ -18,7 +18,7 @@ use super::plan::{Candidate, Drafts, NAMESPACE_BYTES, Setting};
 
 /// Decodes, with a model and sampling parameters that stay the same.
 pub(super) struct Runner<'a> {
-    model: &'a CpuModel,
+    model: &'a DeviceModel,
     sampling: SamplingParams,
     spellings: Option<Arc<Spellings>>,
     end_tokens: Vec<TokenId>,
@@ -28,7 +28,7 @@ pub(super) struct Runner<'a> {
 impl<'a> Runner<'a> {
     /// A runner that gives up once `cancelled` is true. Without a tokenizer no token ends an answer.
     pub(super) fn new(
-        model: &'a CpuModel,
+        model: &'a DeviceModel,
         tokenizer: Option<&Tokenizer>,
         sampling: SamplingParams,
         cancelled: Arc<AtomicBool>,
@@ -56,7 +56,10 @@ impl<'a> Runner<'a> {
         plain: Option<&Outcome>,
     ) -> anyhow::Result<Option<Vec<Outcome>>> {
         let kernels = Kernels::with_isa(setting.isa, setting.threads);
-        let model = self.model.with_kernels(kernels);
+        let model = match plain {
+            None => self.model.reference(kernels),
+            Some(_) => self.model.with_kernels(kernels),
+        };
         let mut engine = Engine::new(model, EngineOptions { prefill_chunk: setting.prefill_chunk });
         let answer = plain.map_or(&[][..], |plain| &plain.tokens);
         let mut sequences = Vec::with_capacity(candidate.batch.len());
@@ -114,7 +117,7 @@ impl<'a> Runner<'a> {
 }
 
 /// What a sequence that has ended produced; `None` while it goes on.
-fn outcome(sequence: &Sequence<KvCache>) -> Option<Outcome> {
+fn outcome(sequence: &Sequence<DeviceCache>) -> Option<Outcome> {
     Some(Outcome {
         tokens: sequence.completion().to_vec(),
         logits: sequence.logits_trace().map(|trace| trace.rows().to_vec()).unwrap_or_default(),

@@ -8,7 +8,7 @@ use crate::architecture::Architecture;
 use crate::weights::{PerLayerInputsWeights, Weights};
 
 /// Writes the embeddings of tokens at their positions to `stream`, `[node][hidden]`; `position_row` is scratch.
-pub(super) fn embed<'a>(
+pub(in crate::transformer) fn embed<'a>(
     isa: Isa,
     architecture: &Architecture,
     weights: &Weights,

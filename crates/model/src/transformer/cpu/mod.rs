@@ -6,7 +6,7 @@
 mod altup;
 mod attention;
 mod convolution;
-mod embedding;
+pub(super) mod embedding;
 mod experts;
 mod history;
 mod latent_attention;

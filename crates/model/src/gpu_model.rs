@@ -1,0 +1,216 @@
+//! A model on a GPU: the transformer of the CPU with the operators of a GPU.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lookahead_gpu::{Exactness, Gpu, GpuError, KvMemory};
+use lookahead_kernels::{Keep, Kernels, KvType, PAGE_ROWS, RopeTable};
+
+use crate::architecture::Architecture;
+use crate::batch;
+use crate::cpu_model::CpuModel;
+use crate::gpu_pages::GpuPages;
+use crate::kv_cache::KvCache;
+use crate::kv_pool::KvPool;
+use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, LogitsOf, SequenceStep};
+use crate::logits::Logits;
+use crate::token_tree::TokenTree;
+use crate::transformer::gpu::{GpuBackend, GpuInput, GpuRows, OnGpu, missing_operator};
+use crate::transformer::{Buffers, Transformer};
+
+/// Why a model does not run on a GPU.
+#[derive(Debug, thiserror::Error)]
+pub enum GpuModelError {
+    /// There are no operators for something.
+    #[error("models with {missing} run on the CPU only so far ({family}): use --device cpu")]
+    Unsupported {
+        /// The family of the model.
+        family: &'static str,
+        /// What there are no operators for.
+        missing: &'static str,
+    },
+    /// It does not fit.
+    #[error(
+        "the model does not fit: its weights take {weight_bytes} bytes, and {name} has {memory_bytes}; a smaller quantization does, \
+         or --device cpu"
+    )]
+    TooLarge {
+        /// Bytes of the weights on the GPU.
+        weight_bytes: u64,
+        /// Bytes of the GPU's memory.
+        memory_bytes: u64,
+        /// The GPU.
+        name: String,
+    },
+    /// KV caches of the size asked for do not fit.
+    #[error("{bytes} bytes are too few for KV caches: a page of {PAGE_ROWS} tokens takes {page_bytes}")]
+    NoPage {
+        /// What was asked for.
+        bytes: usize,
+        /// Bytes of a page.
+        page_bytes: usize,
+    },
+    /// The GPU fails.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
+}
+
+/// Bytes for KV caches where the user names none, at most.
+const DEFAULT_KV_BYTES: usize = 2 << 30;
+/// Whole contexts for which there is room then, at most.
+const DEFAULT_CONTEXTS: usize = 4;
+
+/// A model on a GPU.
+#[derive(Debug)]
+pub struct GpuModel {
+    /// The same model on the CPU, whose weights are copied; embeddings are computed of them.
+    cpu: CpuModel,
+    kv_pool: Arc<KvPool<GpuPages>>,
+    ropes: Vec<RopeTable>,
+    buffers: Buffers<GpuRows, GpuInput>,
+    on_gpu: Arc<Mutex<OnGpu>>,
+    gpu: Arc<Gpu>,
+}
+
+impl GpuModel {
+    /// Uploads a model. `kv_bytes` bounds its KV caches; by default there is room for a few contexts.
+    ///
+    /// # Errors
+    /// If the model has something that there are no operators for, or does not fit.
+    pub fn new(cpu: CpuModel, gpu: Arc<Gpu>, kv_bytes: Option<usize>) -> Result<Self, GpuModelError> {
+        let architecture = cpu.architecture();
+        if let Some(missing) = missing_operator(architecture) {
+            return Err(GpuModelError::Unsupported { family: architecture.family, missing });
+        }
+        let weight_bytes = cpu.weight_bytes() as u64;
+        if let Some(memory_bytes) = gpu.memory_bytes().filter(|&memory| weight_bytes > memory) {
+            return Err(GpuModelError::TooLarge { weight_bytes, memory_bytes, name: gpu.name().to_owned() });
+        }
+        let kv_pool = Arc::new(kv_pool(architecture, &gpu, cpu.kv_type(), kv_bytes)?);
+        let on_gpu = Arc::new(Mutex::new(OnGpu::new(Arc::clone(&gpu))?));
+        let ropes = cpu.weights().rope_tables(architecture);
+        let mut model = Self { cpu, kv_pool, ropes, buffers: Buffers::default(), on_gpu, gpu };
+        model.upload()?;
+        Ok(model)
+    }
+
+    /// Runs a token, so that all weights are there and all operators are compiled before somebody waits for them.
+    fn upload(&mut self) -> Result<(), GpuError> {
+        let tree = TokenTree::chain(&[0]).expect("a token");
+        let mut cache = self.new_cache(1);
+        let mut logits = Logits::default();
+        let step =
+            SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Best(1) };
+        match self.forward(&mut [step], &mut logits) {
+            Ok(()) => Ok(()),
+            Err(error) => Err(GpuError::Lost(error.to_string())),
+        }
+    }
+
+    /// The same model with at most `bytes` bytes for all KV caches together.
+    ///
+    /// # Errors
+    /// If they are too few for a page, or the GPU has not so many.
+    pub fn with_kv_memory(self, bytes: usize) -> Result<Self, GpuModelError> {
+        let kv_pool = kv_pool(self.cpu.architecture(), &self.gpu, self.cpu.kv_type(), Some(bytes))?;
+        Ok(Self { kv_pool: Arc::new(kv_pool), ..self })
+    }
+
+    /// The same model with other kernels for what the CPU does; weights and the memory for KV caches are shared.
+    #[must_use]
+    pub fn with_kernels(&self, kernels: Kernels) -> Self {
+        Self {
+            cpu: self.cpu.with_kernels(kernels),
+            kv_pool: Arc::clone(&self.kv_pool),
+            ropes: self.ropes.clone(),
+            buffers: Buffers::default(),
+            on_gpu: Arc::clone(&self.on_gpu),
+            gpu: Arc::clone(&self.gpu),
+        }
+    }
+
+    /// The same model on the CPU; weights are shared.
+    pub fn cpu(&self) -> &CpuModel {
+        &self.cpu
+    }
+
+    /// The GPU.
+    pub fn gpu(&self) -> &Gpu {
+        &self.gpu
+    }
+
+    /// Whether logits have the CPU's bits.
+    pub fn has_cpu_bits(&self) -> bool {
+        *self.gpu.exactness() == Exactness::Bits
+    }
+}
+
+/// Memory for KV caches on a GPU, of up to `bytes` bytes.
+fn kv_pool(
+    architecture: &Architecture,
+    gpu: &Arc<Gpu>,
+    kv_type: KvType,
+    bytes: Option<usize>,
+) -> Result<KvPool<GpuPages>, GpuModelError> {
+    let page_bytes = KvMemory::slot_bytes(kv_type, architecture.kv_shapes()) as usize;
+    // A layer's rows are one buffer.
+    let largest =
+        architecture.kv_shapes().map(|shape| KvMemory::slot_bytes(kv_type, [shape])).max().unwrap_or(1);
+    let most = (gpu.largest_binding() / largest.max(1)) as usize;
+    let wanted = bytes.map_or_else(
+        || {
+            let contexts = DEFAULT_CONTEXTS * architecture.context_length.div_ceil(PAGE_ROWS);
+            contexts.min((DEFAULT_KV_BYTES / page_bytes.max(1)).max(1))
+        },
+        |bytes| bytes / page_bytes.max(1),
+    );
+    let slots = wanted.min(most);
+    if slots == 0 {
+        return Err(GpuModelError::NoPage { bytes: bytes.unwrap_or(0), page_bytes });
+    }
+    let memory = KvMemory::new(gpu, kv_type, architecture.kv_shapes(), slots)?;
+    let pages = GpuPages::new(Arc::clone(gpu), memory, slots, page_bytes)?;
+    Ok(KvPool::new(pages, std::iter::empty(), Some(slots * page_bytes)))
+}
+
+impl LanguageModel for GpuModel {
+    type Cache = KvCache<GpuPages>;
+
+    fn vocabulary_size(&self) -> usize {
+        self.cpu.vocabulary_size()
+    }
+
+    fn context_length(&self) -> usize {
+        self.cpu.context_length()
+    }
+
+    fn device(&self) -> String {
+        self.gpu.name().to_owned()
+    }
+
+    fn new_cache(&self, capacity: usize) -> Self::Cache {
+        KvCache::new(Arc::clone(&self.kv_pool), capacity)
+    }
+
+    fn cache_memory(&self) -> CacheMemory {
+        self.kv_pool.memory()
+    }
+
+    fn forward(
+        &mut self,
+        batch: &mut [SequenceStep<'_, Self::Cache>],
+        logits: &mut Logits,
+    ) -> Result<(), ForwardError> {
+        let Self { cpu, kv_pool, ropes, buffers, on_gpu, .. } = self;
+        let (architecture, weights) = (cpu.architecture(), cpu.weights());
+        batch::begin(batch, cpu.vocabulary_size(), weights.positions(architecture))?;
+        // A pass that panicked has left nothing that the next one needs.
+        let mut on_gpu = on_gpu.lock().unwrap_or_else(PoisonError::into_inner);
+        let backend = &mut GpuBackend { on_gpu: &mut on_gpu, pages: kv_pool.pages(), kernels: cpu.kernels() };
+        Transformer { backend, architecture, weights, ropes }.forward(batch, buffers, logits);
+        on_gpu.finish().map_err(|error| ForwardError::Device(error.to_string()))
+    }
+
+    fn commit(&mut self, batch: &mut [Accepted<'_, Self::Cache>]) {
+        batch::commit(batch);
+    }
+}

@@ -1,0 +1,120 @@
+//! Pages of KV caches on a GPU: slots in its memory, which has room for a fixed number of them.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use lookahead_gpu::{Gpu, GpuError, KvMemory, Memory, Pass, place};
+use lookahead_kernels::PAGE_ROWS;
+
+use crate::kv_pages::KvPages;
+use crate::language_model::OutOfCacheMemory;
+
+/// The memory of all KV caches of a model on a GPU.
+#[derive(Debug)]
+pub struct GpuPages {
+    gpu: Arc<Gpu>,
+    memory: KvMemory,
+    page_bytes: usize,
+    slots: Arc<Slots>,
+    moves: Mutex<Moves>,
+}
+
+/// Rows that are to be moved before anything else is done with pages: the next pass does it on its way.
+#[derive(Debug)]
+struct Moves {
+    places: Vec<[u32; 2]>,
+    /// For those that cannot wait.
+    pass: Pass,
+    memory: Memory,
+}
+
+/// A page: a slot, given back when it is dropped.
+#[derive(Debug)]
+pub struct GpuPage {
+    slot: u32,
+    slots: Arc<Slots>,
+}
+
+/// The slots that are free.
+#[derive(Debug)]
+struct Slots(Mutex<Vec<u32>>);
+
+impl Slots {
+    fn free(&self) -> MutexGuard<'_, Vec<u32>> {
+        // Nothing in here panics half-way.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl GpuPage {
+    /// Its slot.
+    pub(crate) fn slot(&self) -> u32 {
+        self.slot
+    }
+}
+
+impl Drop for GpuPage {
+    fn drop(&mut self) {
+        self.slots.free().push(self.slot);
+    }
+}
+
+impl GpuPages {
+    /// All slots of `memory`, each of `page_bytes` bytes.
+    pub(crate) fn new(
+        gpu: Arc<Gpu>,
+        memory: KvMemory,
+        slots: usize,
+        page_bytes: usize,
+    ) -> Result<Self, GpuError> {
+        let moves = Moves { places: Vec::new(), pass: Pass::default(), memory: Memory::new(&gpu)? };
+        let slots = Arc::new(Slots(Mutex::new((0..slots as u32).rev().collect())));
+        Ok(Self { gpu, memory, page_bytes, slots, moves: Mutex::new(moves) })
+    }
+
+    /// Where the rows of caches lie.
+    pub(crate) fn memory(&self) -> &KvMemory {
+        &self.memory
+    }
+
+    /// Records the moves that are still to be made.
+    pub(crate) fn move_rows(&self, pass: &mut Pass) {
+        let places = std::mem::take(&mut self.moves().places);
+        self.memory.move_rows(&self.gpu, pass, &places);
+    }
+
+    fn moves(&self) -> MutexGuard<'_, Moves> {
+        self.moves.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl KvPages for GpuPages {
+    type Page = GpuPage;
+
+    fn page_bytes(&self) -> usize {
+        self.page_bytes
+    }
+
+    fn new_page(&self) -> Result<GpuPage, OutOfCacheMemory> {
+        let slot = self.slots.free().pop().ok_or(OutOfCacheMemory)?;
+        Ok(GpuPage { slot, slots: Arc::clone(&self.slots) })
+    }
+
+    fn copy_page(&self, from: &GpuPage, to: &mut GpuPage) {
+        let Moves { places, pass, memory } = &mut *self.moves();
+        if !places.is_empty() {
+            pass.clear();
+            self.memory.move_rows(&self.gpu, pass, places);
+            places.clear();
+            if let Err(error) = memory.run(&self.gpu, pass) {
+                // The next pass finds it, too, and says so.
+                tracing::error!("rows of a cache were not moved: {error}");
+            }
+        }
+        self.memory.copy_page(&self.gpu, from.slot, to.slot);
+    }
+
+    fn copy_rows(&self, pages: &mut [Arc<GpuPage>], rows: impl Iterator<Item = [usize; 2]>) {
+        let place_of = |row: usize| place(pages[row / PAGE_ROWS].slot, row);
+        self.moves().places.extend(rows.map(|rows| rows.map(place_of)));
+    }
+}

@@ -1,0 +1,626 @@
+//! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::ops::Range;
+use std::ptr;
+use std::sync::Arc;
+
+use lookahead_gpu::{
+    Attention, AttentionPlaces, Best, Codes, Elementwise, Epilogue, Gpu, GpuError, GpuMatrix, Input,
+    MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, SeenRows, StoredRows, elementwise, gate_heads,
+    normalise, place, rotate, scale_rows,
+};
+use lookahead_kernels::{
+    Candidate, InputCodes, Keep, Kept, Kernels, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
+};
+
+use super::backend::{AttentionBlock, Backend, Normalised, OtherBlock, Step, Streams, StreamsStep, Sum};
+use super::cpu::embedding::embed;
+use super::placements::Placements;
+use crate::architecture::{
+    Architecture, Block, Input as BlockInput, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm,
+};
+use crate::gpu_pages::GpuPages;
+use crate::language_model::Cache as _;
+use crate::weights::{Linear, NormWeights, PerLayerInputsWeights, Weights};
+
+/// What a model has on a GPU: copies of its weights, and the memory of a pass.
+///
+/// Weights are found by the address of those on the CPU, which stay where they are as long as the model is loaded.
+#[derive(Debug)]
+pub(crate) struct OnGpu {
+    gpu: Arc<Gpu>,
+    memory: Memory,
+    pass: Pass,
+    /// The number of the pass: rows of an earlier one have lost their places.
+    number: u64,
+    matrices: HashMap<usize, GpuMatrix>,
+    /// Norms, biases and sinks, and where they lie.
+    constants: HashMap<usize, usize>,
+    /// The slopes of ALiBi, for each number of heads.
+    slopes: HashMap<usize, usize>,
+    /// What the nodes of this pass see, and where that lies.
+    seen: SeenRows,
+    seen_at: usize,
+    /// Room for what chunks of attention come to, in this pass.
+    chunks: Range<usize>,
+    /// Where the row of each node is to be stored.
+    places: usize,
+    /// Where the angles of each rotary embedding lie that was used in this pass.
+    angles: HashMap<usize, usize>,
+    /// Of the first operator that failed.
+    error: Option<GpuError>,
+}
+
+impl OnGpu {
+    /// Nothing yet: weights are uploaded when they are first used.
+    pub(crate) fn new(gpu: Arc<Gpu>) -> Result<Self, GpuError> {
+        let memory = Memory::new(&gpu)?;
+        Ok(Self {
+            gpu,
+            memory,
+            pass: Pass::default(),
+            number: 0,
+            matrices: HashMap::new(),
+            constants: HashMap::new(),
+            slopes: HashMap::new(),
+            seen: SeenRows::default(),
+            seen_at: 0,
+            chunks: 0..0,
+            places: 0,
+            angles: HashMap::new(),
+            error: None,
+        })
+    }
+
+    /// Runs what was recorded and not run yet, and says whether all went well.
+    pub(crate) fn finish(&mut self) -> Result<(), GpuError> {
+        self.run();
+        self.error.take().map_or(Ok(()), Err)
+    }
+
+    /// Runs what was recorded and returns what is read of it; nothing if an operator has failed.
+    fn run(&mut self) -> Vec<f32> {
+        if self.error.is_some() {
+            self.pass.clear();
+        }
+        let read = self.memory.run(&self.gpu, &self.pass);
+        self.pass.clear();
+        read.unwrap_or_else(|error| {
+            self.error.get_or_insert(error);
+            Vec::new()
+        })
+    }
+
+    /// Where values lie among the constants.
+    fn constant(&mut self, values: &[f32]) -> usize {
+        let key = values.as_ptr().addr();
+        *self.constants.entry(key).or_insert_with(|| self.memory.add_constants(values))
+    }
+
+    /// Where the slopes of ALiBi for so many heads lie.
+    fn slopes(&mut self, heads: usize) -> usize {
+        let slopes = || (0..heads).map(|head| alibi_slope(head, heads)).collect::<Vec<_>>();
+        *self.slopes.entry(heads).or_insert_with(|| self.memory.add_constants(&slopes()))
+    }
+
+    fn norm(&mut self, norm: Norm, weights: &NormWeights) -> NormOf {
+        NormOf {
+            is_layer: norm.kind == NormKind::Layer,
+            epsilon: norm.epsilon,
+            weight: self.constant(&weights.weight),
+            weight_stride: 0,
+            bias: (!weights.bias.is_empty()).then(|| self.constant(&weights.bias)),
+        }
+    }
+}
+
+/// Nodes whose chunks of attention there is room for at once: long prompts behind long contexts would take too much.
+const ATTENDED_NODES: usize = 64;
+
+/// Rows on the GPU.
+#[derive(Debug, Default)]
+pub(crate) struct GpuRows {
+    rows: Rows,
+    /// Floats that there is room for, in the pass of this number.
+    room: usize,
+    number: u64,
+}
+
+/// The input of products on the GPU, with room of its own.
+#[derive(Debug, Default)]
+pub(crate) struct GpuInput {
+    input: Input,
+    /// For rows that are not those of something else.
+    values: GpuRows,
+    blocks: CodesRoom,
+    super_blocks: CodesRoom,
+}
+
+/// Room for codes: of so many values, in the pass of this number.
+#[derive(Debug, Default)]
+struct CodesRoom {
+    codes: Codes,
+    values: usize,
+    number: u64,
+}
+
+impl CodesRoom {
+    fn make(&mut self, pass: &mut Pass, number: u64, rows: Rows, columns: usize) -> Codes {
+        if self.number != number || self.values < rows.len() {
+            let codes = Codes::new(pass, rows.count, rows.width, columns);
+            *self = Self { codes, values: rows.len(), number };
+        }
+        self.codes
+    }
+}
+
+/// What of an architecture no operator here computes; `None` if there are operators for all.
+pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static str> {
+    if architecture.altup.is_some() {
+        return Some("several residual streams");
+    }
+    let missing = |Block { mixer, input, .. }: &Block| match mixer {
+        _ if matches!(input, BlockInput::Predicted | BlockInput::Corrected) => {
+            Some("several residual streams")
+        }
+        Mixer::Attention(_) => None,
+        Mixer::Dense(mlp) => mlp.sparsity.map(|_| "networks of which few values count"),
+        Mixer::Latent(_) => Some("latent attention"),
+        Mixer::Recurrence(_) => Some("linear attention"),
+        Mixer::Scan(_) => Some("selective scans"),
+        Mixer::Convolution(_) => Some("gated convolutions"),
+        Mixer::Experts(_) => Some("mixtures of experts"),
+        Mixer::PerLayer(_) => Some("inputs of each layer"),
+        Mixer::Laurel(_) => Some("narrow maps beside attention"),
+    };
+    architecture.layers.iter().flat_map(|layer| &layer.blocks).find_map(missing)
+}
+
+/// The GPU as a [`Backend`].
+pub(crate) struct GpuBackend<'a> {
+    pub(crate) on_gpu: &'a mut OnGpu,
+    pub(crate) pages: &'a GpuPages,
+    /// Computes what enters the first layer.
+    pub(crate) kernels: &'a Kernels,
+}
+
+impl GpuBackend<'_> {
+    /// Makes room for `count` rows of `width` floats.
+    fn make(&mut self, rows: &mut GpuRows, count: usize, width: usize) -> Rows {
+        let OnGpu { pass, number, .. } = &mut *self.on_gpu;
+        if rows.number != *number || rows.room < count * width {
+            *rows = GpuRows { rows: Rows::new(pass, count, width), room: count * width, number: *number };
+        }
+        rows.rows = Rows { at: rows.rows.at, width, count };
+        rows.rows
+    }
+
+    fn normalise_part(&mut self, norm: NormOf, part: usize, from: Rows, to: Rows) {
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        normalise(gpu, pass, norm, part, from, to);
+    }
+
+    /// Normalises queries or keys of all nodes in place.
+    fn normalise_heads(
+        &mut self,
+        norm: Norm,
+        kind: QkNorm,
+        weights: &NormWeights,
+        head_dim: usize,
+        rows: Rows,
+    ) {
+        let (mut norm, part) =
+            (self.on_gpu.norm(norm, weights), if kind == QkNorm::Whole { rows.width } else { head_dim });
+        if kind == QkNorm::EachHead {
+            (norm.weight_stride, norm.bias) = (head_dim, None);
+        }
+        self.normalise_part(norm, part, rows, rows);
+    }
+
+    fn elementwise(&mut self, operation: Elementwise, to: Rows, from: Rows) {
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        elementwise(gpu, pass, operation, to, from, None);
+    }
+
+    /// Makes rows the input of products.
+    fn quantize(&mut self, rows: Rows, codes: InputCodes, to: &mut GpuInput) {
+        let OnGpu { gpu, pass, number, .. } = &mut *self.on_gpu;
+        let GpuInput { input, blocks, super_blocks, .. } = to;
+        *input = Input {
+            values: rows,
+            blocks: codes.blocks().then(|| blocks.make(pass, *number, rows, 32)),
+            super_blocks: codes.super_blocks().then(|| super_blocks.make(pass, *number, rows, 256)),
+        };
+        input.quantize(gpu, pass);
+    }
+
+    /// Where the angles of the pass's nodes lie.
+    fn angles(&mut self, rope: &RopeTable, positions: &[usize]) -> usize {
+        let OnGpu { pass, angles, .. } = &mut *self.on_gpu;
+        let values =
+            || positions.iter().flat_map(|&position| rope.angles(position)).flatten().copied().collect();
+        *angles.entry(ptr::from_ref(rope).addr()).or_insert_with(|| pass.put_floats(values()))
+    }
+
+    /// Uploads what the nodes of a pass see, and where their own rows lie.
+    fn place(&mut self, batch: &[Step<'_, Self>], placements: &Placements) {
+        let OnGpu { pass, seen, seen_at, places, .. } = &mut *self.on_gpu;
+        let mut own = Vec::new();
+        seen.clear();
+        for (step, visible) in batch.iter().zip(&placements.visible) {
+            let (pages, committed) = (step.cache.pages(), step.cache.len());
+            seen.begin_sequence(pages.iter().map(|page| page.slot()));
+            for node in 0..visible.len() {
+                let (context, path) = visible.of_node(node);
+                seen.push(context, path.iter().copied());
+                let row = committed + node;
+                own.push(place(pages[row / PAGE_ROWS].slot(), row));
+            }
+        }
+        *seen_at = seen.put(pass);
+        *places = pass.put_words(own);
+    }
+}
+
+impl Backend for GpuBackend<'_> {
+    type Rows = GpuRows;
+    type Input = GpuInput;
+    type Pages = GpuPages;
+
+    fn embed(
+        &mut self,
+        architecture: &Architecture,
+        weights: &Weights,
+        batch: &[Step<'_, Self>],
+        placements: &Placements,
+        stream: &mut GpuRows,
+    ) {
+        self.on_gpu.pass.clear();
+        self.on_gpu.angles.clear();
+        self.on_gpu.number += 1;
+        self.on_gpu.chunks = 0..0;
+        self.pages.move_rows(&mut self.on_gpu.pass);
+        self.place(batch, placements);
+        // A row of the embedding for each node is little to upload, and the matrix need not be on the GPU.
+        let (hidden, count) = (architecture.hidden_size, placements.positions.len());
+        let mut values = vec![0.0; count * hidden];
+        let tokens = batch.iter().flat_map(|step| step.tree.tokens()).zip(&placements.positions);
+        embed(self.kernels.isa(), architecture, weights, tokens, &mut Vec::new(), &mut values);
+        let at = self.on_gpu.pass.put_floats(values);
+        let rows = Rows { at, width: hidden, count };
+        *stream = GpuRows { rows, room: rows.len(), number: self.on_gpu.number };
+    }
+
+    fn apply<const N: usize>(&mut self, input: &GpuInput, products: [(&Linear, &mut GpuRows); N]) {
+        for (linear, out) in products {
+            let out = self.make(out, input.input.values.count, linear.matrix.rows());
+            self.multiply(input, linear, out);
+        }
+    }
+
+    fn copy(&mut self, from: &GpuRows, to: &mut GpuRows) {
+        let to = self.make(to, from.rows.count, from.rows.width);
+        self.elementwise(Elementwise::Copy, to, from.rows);
+    }
+
+    fn normalise(&mut self, how: Normalised<'_>, rows: &mut GpuRows, to: &mut GpuInput) {
+        let mut values = rows.rows;
+        if let Some(weights) = how.weights {
+            let norm = self.on_gpu.norm(how.norm, weights);
+            values = self.make(&mut to.values, values.count, values.width);
+            self.normalise_part(norm, values.width, rows.rows, values);
+        }
+        self.quantize(values, how.codes, to);
+    }
+
+    fn add_and_normalise(
+        &mut self,
+        sum: &Sum<'_>,
+        how: Normalised<'_>,
+        stream: &mut GpuRows,
+        results: &mut [GpuRows; 2],
+        to: &mut GpuInput,
+    ) {
+        let results = &results[..sum.results];
+        for (result, post_norm) in results.iter().zip(sum.post_norms) {
+            if let Some(weights) = post_norm {
+                let norm = self.on_gpu.norm(how.norm, weights);
+                self.normalise_part(norm, result.rows.width, result.rows, result.rows);
+            }
+        }
+        let mut added = results;
+        if let (Some(weights), [first, second]) = (sum.joint_norm, results) {
+            self.elementwise(Elementwise::Add, first.rows, second.rows);
+            let norm = self.on_gpu.norm(how.norm, weights);
+            self.normalise_part(norm, first.rows.width, first.rows, first.rows);
+            added = &results[..1];
+        }
+        let operation = if sum.scale == 1.0 { Elementwise::Add } else { Elementwise::AddScaled(sum.scale) };
+        for result in added {
+            self.elementwise(operation, stream.rows, result.rows);
+        }
+        if sum.stream_scale != 1.0 {
+            self.elementwise(Elementwise::Scale(sum.stream_scale), stream.rows, stream.rows);
+        }
+        self.normalise(how, stream, to);
+    }
+
+    fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut GpuRows, width: usize) {
+        let kept: Vec<u32> = nodes.iter().cloned().flatten().map(|node| node as u32).collect();
+        let from = rows.rows;
+        debug_assert_eq!(from.width, width, "rows of this width");
+        let OnGpu { gpu, pass, number, .. } = &mut *self.on_gpu;
+        let to = Rows::new(pass, kept.len(), width);
+        let order = pass.put_words(kept);
+        elementwise(gpu, pass, Elementwise::Copy, to, from, Some(order));
+        *rows = GpuRows { rows: to, room: to.len(), number: *number };
+    }
+
+    fn turn(
+        &mut self,
+        block: &AttentionBlock<'_>,
+        placements: &Placements,
+        queries: &mut GpuRows,
+        keys_and_values: Option<[&mut GpuRows; 2]>,
+    ) {
+        let AttentionBlock { spec, weights, norm, rope, .. } = *block;
+        let (keys, values) = keys_and_values
+            .map(|rows| rows.map(|rows| rows.rows))
+            .map_or((None, None), |[k, v]| (Some(k), Some(v)));
+        if let (Some(kind), Some(weights), Some(values)) = (spec.value_norm, &weights.value_norm, values) {
+            self.normalise_heads(norm, kind, weights, spec.value_dim, values);
+        }
+        let turned = [Some(queries.rows), keys];
+        let normalise = |backend: &mut Self| {
+            for (rows, weights) in turned.into_iter().zip(&weights.qk_norms) {
+                if let (Some(kind), Some(rows)) = (spec.qk_norm, rows) {
+                    backend.normalise_heads(norm, kind, weights, spec.key_dim, rows);
+                }
+            }
+        };
+        if !spec.norm_is_behind_rope {
+            normalise(self);
+        }
+        if let Some(rope) = rope {
+            let angles = self.angles(rope, &placements.positions);
+            for rows in turned.into_iter().flatten() {
+                let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+                let heads = RotatedHeads {
+                    nodes: rows.count,
+                    heads: rows.width / spec.key_dim,
+                    head_dim: spec.key_dim,
+                    dimensions: rope.dimensions(),
+                    pairs: rope.pairs(),
+                    rows: rows.at,
+                    angles,
+                };
+                rotate(gpu, pass, heads);
+            }
+        }
+        if spec.norm_is_behind_rope {
+            normalise(self);
+        }
+        if let Some(scale) = spec.query_scale {
+            let factors: Vec<f32> = placements.positions.iter().map(|&position| scale.at(position)).collect();
+            let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+            let factors = pass.put_floats(factors);
+            let Rows { at, width, count } = queries.rows;
+            scale_rows(gpu, pass, [count, width], at, factors);
+        }
+    }
+
+    fn store(
+        &mut self,
+        block: &AttentionBlock<'_>,
+        _: &mut [Step<'_, Self>],
+        _: &Placements,
+        [keys, values]: [&GpuRows; 2],
+    ) {
+        let OnGpu { gpu, pass, places, .. } = &mut *self.on_gpu;
+        let rows = StoredRows {
+            nodes: keys.rows.count,
+            keys: keys.rows.at,
+            values: values.rows.at,
+            places: *places,
+        };
+        self.pages.memory().store(gpu, pass, block.kv_layer, rows);
+    }
+
+    fn attend(
+        &mut self,
+        block: &AttentionBlock<'_>,
+        _: &[Step<'_, Self>],
+        placements: &Placements,
+        queries: &GpuRows,
+        out: &mut GpuRows,
+    ) {
+        let AttentionBlock { spec, weights, kv_layer, .. } = *block;
+        let out = self.make(out, placements.positions.len(), spec.heads * spec.value_dim);
+        let sinks = (!weights.sinks.is_empty()).then(|| self.on_gpu.constant(&weights.sinks));
+        let slopes = spec.alibi.then(|| self.on_gpu.slopes(spec.heads));
+        let attention = Attention {
+            kv: self.pages.memory(),
+            layer: kv_layer,
+            heads: spec.heads,
+            scale: spec.scale,
+            window: spec.window,
+            soft_cap: spec.soft_cap,
+            slopes,
+            sinks,
+        };
+        let OnGpu { gpu, pass, seen, seen_at, chunks, .. } = &mut *self.on_gpu;
+        let floats = attention.chunk_floats(seen, seen.len().min(ATTENDED_NODES));
+        if chunks.len() < floats {
+            let start = pass.floats(floats);
+            *chunks = start..start + floats;
+        }
+        let places =
+            AttentionPlaces { seen: *seen_at, queries: queries.rows.at, chunks: chunks.clone(), out: out.at };
+        attention.record(gpu, pass, seen, &places);
+    }
+
+    fn gate_heads(
+        &mut self,
+        block: &AttentionBlock<'_>,
+        gates: &mut GpuRows,
+        values: &mut GpuRows,
+        to: &mut GpuInput,
+    ) {
+        if block.spec.gate.is_some() && block.weights.gate.is_some() {
+            let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+            let (gates, values) = (gates.rows, values.rows);
+            gate_heads(gpu, pass, values.count, [values.width, gates.width], values.at, gates.at);
+        }
+        self.quantize(values.rows, block.weights.output.input_codes(), to);
+    }
+
+    fn activate(
+        &mut self,
+        spec: &Mlp,
+        gates: Option<&mut GpuRows>,
+        ups: &mut GpuRows,
+        codes: InputCodes,
+        to: &mut GpuInput,
+    ) {
+        let (rows, operation, other) = if let Some(gates) = gates {
+            (gates.rows, Elementwise::Gate(spec.activation), ups.rows)
+        } else {
+            (ups.rows, Elementwise::Activate(spec.activation), ups.rows)
+        };
+        self.elementwise(operation, rows, other);
+        self.quantize(rows, codes, to);
+    }
+
+    fn add_layer_embeddings(
+        &mut self,
+        _: &Architecture,
+        _: &PerLayerInputsWeights,
+        _: &[Step<'_, Self>],
+        _: &mut GpuRows,
+    ) {
+        unreachable!("{REFUSED}");
+    }
+
+    fn gate_layer_inputs(
+        &mut self,
+        _: &PerLayer,
+        _: &mut GpuRows,
+        _: &mut GpuRows,
+        _: InputCodes,
+        _: &mut GpuInput,
+    ) {
+        unreachable!("{REFUSED}");
+    }
+
+    fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &GpuInput, kept: Kept<'_>) {
+        let head = weights.head();
+        let bias = weights.output.as_ref().and_then(|output| output.bias.as_deref());
+        let logits = Rows::new(&mut self.on_gpu.pass, input.input.values.count, head.rows());
+        let epilogue = Epilogue { factors: None, bias: bias.map(|bias| self.on_gpu.constant(bias)) };
+        self.multiply_by(input, head, epilogue, logits);
+        if architecture.logit_scale != 1.0 {
+            self.elementwise(Elementwise::Scale(architecture.logit_scale), logits, logits);
+        }
+        if let Some(cap) = architecture.logit_cap {
+            self.elementwise(Elementwise::SoftCap(cap), logits, logits);
+        }
+        self.read(logits, kept);
+    }
+
+    fn run_other(
+        &mut self,
+        _: &OtherBlock<'_>,
+        _: &mut [Step<'_, Self>],
+        _: &Placements,
+        _: &mut GpuInput,
+        _: &mut GpuRows,
+    ) {
+        unreachable!("{REFUSED}");
+    }
+
+    fn step_streams(&mut self, _: Streams<'_>, _: StreamsStep<'_, GpuRows, GpuInput>, _: &mut GpuRows) {
+        unreachable!("{REFUSED}");
+    }
+}
+
+/// Why some operators are never asked for.
+const REFUSED: &str = "models with such blocks are refused when they are loaded";
+
+impl GpuBackend<'_> {
+    fn multiply(&mut self, input: &GpuInput, linear: &Linear, out: Rows) {
+        let mut constant =
+            |values: &Option<Vec<f32>>| values.as_ref().map(|values| self.on_gpu.constant(values));
+        let epilogue = Epilogue { factors: constant(&linear.factors), bias: constant(&linear.bias) };
+        self.multiply_by(input, &linear.matrix, epilogue, out);
+    }
+
+    fn multiply_by(&mut self, input: &GpuInput, matrix: &Matrix, epilogue: Epilogue, out: Rows) {
+        let OnGpu { gpu, pass, matrices, error, .. } = &mut *self.on_gpu;
+        let key = ptr::from_ref(matrix).addr();
+        let uploaded = match matrices.entry(key) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => match GpuMatrix::upload(gpu, matrix) {
+                Ok(uploaded) => entry.insert(uploaded),
+                Err(failed) => {
+                    error.get_or_insert(failed);
+                    return;
+                }
+            },
+        };
+        uploaded.multiply(gpu, pass, &input.input, epilogue, out);
+    }
+
+    /// Runs the pass and reads of each row of logits what is to be kept.
+    fn read(&mut self, logits: Rows, kept: Kept<'_>) {
+        let Kept { keep, rows, best } = kept;
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        // Few best are found there; of more, the rows are read and looked through here.
+        let mut found = Vec::new();
+        let mut first = 0;
+        for keep in keep.chunk_by(|a, b| a == b) {
+            let rows = first..first + keep.len();
+            first = rows.end;
+            found.push(match keep[0] {
+                Keep::Best(ranks) if ranks <= MOST_RANKS => {
+                    Some(Best::find(gpu, pass, logits, rows.map(|row| row as u32).collect(), ranks))
+                }
+                Keep::Best(_) | Keep::Row => {
+                    pass.read(logits.at + rows.start * logits.width..logits.at + rows.end * logits.width);
+                    None
+                }
+            });
+        }
+        let read = self.on_gpu.run();
+        if self.on_gpu.error.is_some() {
+            return;
+        }
+        let (mut read, mut rows, mut best) = (&read[..], rows, best);
+        for (keep, found) in keep.chunk_by(|a, b| a == b).zip(&found) {
+            let len = found.as_ref().map_or(logits.width * keep.len(), Best::len);
+            let values = read.split_off(..len).expect("all was read");
+            match keep[0] {
+                Keep::Row => rows.split_off_mut(..len).expect("room for each row").copy_from_slice(values),
+                Keep::Best(ranks) => {
+                    let out = best.split_off_mut(..ranks * keep.len()).expect("room for each rank");
+                    if let Some(found) = found {
+                        found.write(values, out);
+                    } else {
+                        let rows = values.chunks_exact(logits.width);
+                        rows.zip(out.chunks_exact_mut(ranks)).for_each(|(row, out)| best_of(row, out));
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// The best of a row, by rank.
+fn best_of(row: &[f32], out: &mut [Candidate]) {
+    let candidates = (0..).zip(row).filter(|(_, logit)| !logit.is_nan());
+    let mut candidates: Vec<_> = candidates.map(|(token, &logit)| Candidate { token, logit }).collect();
+    candidates.sort_unstable_by(Candidate::by_rank);
+    candidates.resize(out.len(), Candidate::NONE);
+    out.copy_from_slice(&candidates);
+}

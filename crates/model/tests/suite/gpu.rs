@@ -1,0 +1,214 @@
+//! Models on a GPU: every logit of theirs has the CPU's bits, for chunks of prompts, trees, batches, forks, whatever is kept of a row. Where
+//! there is no GPU, not even one in software, the tests say so and pass.
+
+use std::sync::{Arc, OnceLock};
+
+use lookahead_fixtures::{Golden, TinyModel, tiny_model};
+use lookahead_gpu::{Gpu, GpuError, choose};
+use lookahead_kernels::{Kernels, KvType, WeightType};
+use lookahead_model::gguf::GgufFile;
+use lookahead_model::{
+    Accepted, Cache as _, Checkpoint, CpuModel, GpuModel, GpuModelError, Keep, LanguageModel, Logits,
+    LogitsOf, SequenceStep, TokenId, TokenTree,
+};
+use proptest::prelude::*;
+
+fn gpu() -> Option<Arc<Gpu>> {
+    static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
+    let gpu = GPU.get_or_init(|| match choose(None) {
+        Ok(listing) => Some(Arc::new(Gpu::open(&listing).unwrap())),
+        Err(error @ GpuError::NoAdapter) => {
+            eprintln!("nothing is tested: {error}");
+            None
+        }
+        Err(error) => panic!("{error}"),
+    });
+    gpu.clone()
+}
+
+/// A pass of a script: for each sequence a chain or a tree, and what becomes of it.
+#[derive(Clone, Debug)]
+struct Pass {
+    trees: Vec<TokenTree>,
+    keep: Keep,
+    /// Of the last node of which path is committed, for each sequence.
+    committed: Vec<usize>,
+}
+
+/// The bits of all that a model says to a script, whose first pass is a prompt in two chunks; `fork` says after which pass a second
+/// sequence begins with what the first has by then.
+fn run<M: LanguageModel>(model: &mut M, prompt: &[TokenId], passes: &[Pass], fork: usize) -> Vec<Vec<u32>> {
+    let mut caches = vec![model.new_cache(400)];
+    let mut logits = Logits::default();
+    let mut said = Vec::new();
+    let (first, second) = prompt.split_at(prompt.len() / 2);
+    for (chunk, logits_of) in [(first, LogitsOf::Nothing), (second, LogitsOf::Last)] {
+        let tree = TokenTree::chain(chunk).unwrap();
+        let step = SequenceStep { tree: &tree, cache: &mut caches[0], logits_of, keep: Keep::Row };
+        model.forward(&mut [step], &mut logits).unwrap();
+        let path: Vec<u32> = (0..chunk.len() as u32).collect();
+        model.commit(&mut [Accepted { cache: &mut caches[0], path: &path }]);
+    }
+    said.push(bits(&logits, 0));
+    for (number, pass) in passes.iter().enumerate() {
+        if number == fork {
+            let len = caches[0].len();
+            caches.push(caches[0].fork(len, 400));
+        }
+        let mut batch: Vec<_> = caches
+            .iter_mut()
+            .zip(&pass.trees)
+            .map(|(cache, tree)| SequenceStep { tree, cache, logits_of: LogitsOf::Every, keep: pass.keep })
+            .collect();
+        model.forward(&mut batch, &mut logits).unwrap();
+        said.extend((0..logits.rows()).map(|row| bits(&logits, row)));
+        let paths: Vec<_> = pass
+            .trees
+            .iter()
+            .zip(&pass.committed)
+            .map(|(tree, node)| tree.path_to(node % tree.len()))
+            .collect();
+        let accepted = caches.iter_mut().zip(&paths);
+        let mut accepted: Vec<_> = accepted.map(|(cache, path)| Accepted { cache, path }).collect();
+        model.commit(&mut accepted);
+    }
+    said
+}
+
+fn bits(logits: &Logits, row: usize) -> Vec<u32> {
+    match logits.best(row) {
+        Some(best) => {
+            best.iter().flat_map(|candidate| [candidate.token, candidate.logit.to_bits()]).collect()
+        }
+        None => logits.row(row).iter().map(|logit| logit.to_bits()).collect(),
+    }
+}
+
+fn tree() -> impl Strategy<Value = TokenTree> {
+    prop::collection::vec((any::<u32>(), 0..256u32), 1..14).prop_map(|seeds| {
+        let parents = seeds.iter().enumerate().map(|(node, (seed, _))| seed % (node.max(1) as u32)).collect();
+        TokenTree::new(seeds.iter().map(|seed| seed.1).collect(), parents).unwrap()
+    })
+}
+
+fn pass() -> impl Strategy<Value = Pass> {
+    let keep = prop_oneof![Just(Keep::Row), (1usize..5).prop_map(Keep::Best), Just(Keep::Best(70))];
+    (prop::collection::vec(tree(), 2), keep, prop::collection::vec(0usize..64, 2))
+        .prop_map(|(trees, keep, committed)| Pass { trees, keep, committed })
+}
+
+/// A simple script, for tests of many models.
+fn short_script() -> (Vec<TokenId>, Vec<Pass>) {
+    let tree =
+        |tokens: &[TokenId], parents: &[u32]| TokenTree::new(tokens.to_vec(), parents.to_vec()).unwrap();
+    let passes = [
+        Pass {
+            trees: vec![tree(&[7, 8, 9, 10, 11, 12], &[0, 0, 0, 1, 2, 4])],
+            keep: Keep::Row,
+            committed: vec![5],
+        },
+        Pass {
+            trees: vec![tree(&[20, 21], &[0, 0]), tree(&[22], &[0])],
+            keep: Keep::Best(3),
+            committed: vec![1, 0],
+        },
+    ];
+    ((1..40).map(|i| i * 37 % 251).collect(), passes.into())
+}
+
+/// Loads the same model twice, and compares what it says on both.
+fn check(
+    load: impl Fn() -> CpuModel,
+    prompt: &[TokenId],
+    passes: &[Pass],
+    what: &str,
+) -> Result<(), TestCaseError> {
+    let Some(gpu) = gpu() else { return Ok(()) };
+    let mut on_gpu = GpuModel::new(load(), gpu, None).unwrap();
+    let expected = run(&mut load(), prompt, passes, 1);
+    let found = run(&mut on_gpu, prompt, passes, 1);
+    prop_assert!(found == expected, "{what}");
+    Ok(())
+}
+
+#[test]
+fn golden_models_have_the_bits_of_the_cpu() {
+    let Some(gpu) = gpu() else { return };
+    let (prompt, passes) = short_script();
+    let mut computed = 0;
+    for name in Golden::NAMES {
+        let load = || {
+            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
+            CpuModel::load(&checkpoint, Kernels::new(1)).unwrap()
+        };
+        match GpuModel::new(load(), Arc::clone(&gpu), None) {
+            Ok(mut on_gpu) => {
+                computed += 1;
+                assert!(
+                    run(&mut on_gpu, &prompt, &passes, 1) == run(&mut load(), &prompt, &passes, 1),
+                    "{name}: logits differ from the CPU's"
+                );
+            }
+            Err(GpuModelError::Unsupported { .. }) => {}
+            Err(error) => panic!("{name}: {error}"),
+        }
+    }
+    // All that consist of attention and dense networks.
+    assert!(computed >= 40, "{computed} golden models ran on the GPU");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn quantized_models_have_the_bits_of_the_cpu_whatever_is_drafted(
+        architecture in prop::sample::select(vec!["llama", "qwen2", "gemma3"]),
+        weight_type in prop::sample::select(WeightType::ALL.to_vec()),
+        kv_type in prop::sample::select(KvType::ALL.to_vec()),
+        prompt in prop::collection::vec(0..256u32, 2..150),
+        passes in prop::collection::vec(pass(), 3),
+    ) {
+        let load = || {
+            let tiny = TinyModel { architecture, weight_type, ..TinyModel::default() };
+            let file = GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap();
+            CpuModel::load(&file, Kernels::new(1)).unwrap().with_kv_type(kv_type)
+        };
+        check(load, &prompt, &passes, &format!("{architecture} in {weight_type}"))?;
+    }
+}
+
+#[test]
+fn a_context_of_several_chunks_has_the_bits_of_the_cpu() {
+    let load = || {
+        let tiny = TinyModel { architecture: "llama", weight_type: WeightType::Q8_0, ..TinyModel::default() };
+        CpuModel::load(&GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap(), Kernels::new(1)).unwrap()
+    };
+    let (_, passes) = short_script();
+    let prompt: Vec<TokenId> = (0..380).map(|i| i * 91 % 256).collect();
+    check(load, &prompt, &passes, "a long prompt").unwrap();
+}
+
+#[test]
+fn a_model_with_other_mixers_is_refused_with_a_word() {
+    let Some(gpu) = gpu() else { return };
+    let checkpoint = Checkpoint::open(Golden::load("mamba2").folder).unwrap();
+    let error = GpuModel::new(CpuModel::load(&checkpoint, Kernels::new(1)).unwrap(), gpu, None).unwrap_err();
+    assert!(error.to_string().contains("linear attention run on the CPU only"), "{error}");
+}
+
+#[test]
+fn caches_take_no_more_than_their_bound() {
+    let Some(gpu) = gpu() else { return };
+    let tiny = TinyModel { architecture: "llama", weight_type: WeightType::Q8_0, ..TinyModel::default() };
+    let model =
+        CpuModel::load(&GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap(), Kernels::new(1)).unwrap();
+    let model = GpuModel::new(model, gpu, None).unwrap();
+    let page_bytes = 64 * model.cache_memory().token_bytes;
+    let model = model.with_kv_memory(3 * page_bytes + 1).unwrap();
+    assert_eq!(model.cache_memory().total_bytes, 3 * page_bytes);
+    let [mut first, mut second] = [0, 1].map(|_| model.new_cache(1000));
+    assert!(first.reserve(0, 128).is_ok() && second.reserve(0, 128).is_err());
+    drop(first);
+    assert!(second.reserve(0, 192).is_ok());
+    assert!(matches!(model.with_kv_memory(page_bytes - 1), Err(GpuModelError::NoPage { .. })));
+}
