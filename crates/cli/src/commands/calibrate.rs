@@ -31,9 +31,11 @@ time that a model runs on so many threads; later runs use what was measured last
 CPU or this program changes. So run this on a quiet machine, or for your usual length of prompts. It changes no answer.
 
 Columns: `ms` is the median time of a pass; `floor ms` the least that it can take on this machine, the longer of reading
-all weights once and of making all multiply-adds, at rates measured in the same run; `ratio` is ms over floor.
+all weights once and of making all multiply-adds, at rates measured in the same run; `ratio` is ms over floor. On a GPU,
+whose rates are not measured, there are neither.
 
-Fields of --json: `model`, `threads`, `isa`, `context`, `points` (`tokens` and `ms` each), `floor` (ms, in the same order).";
+Fields of --json: `model`, `threads`, `isa`, `context`, `points` (`tokens` and `ms` each), `floor` (ms, in the same
+order; null on a GPU), `gpu` (its name and driver; null on the CPU).";
 
 /// The time for measuring the machine itself.
 const CEILINGS_BUDGET: Duration = Duration::from_millis(600);
@@ -65,9 +67,12 @@ pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
             bar.set_position((100.0 * part) as u64);
         });
     bar.set_message("Measuring the machine");
-    let ceilings = Ceilings::measure(loaded.model.kernels(), CEILINGS_BUDGET);
+    let ceilings = match loaded.model.gpu() {
+        None => Some(Ceilings::measure(loaded.model.kernels(), CEILINGS_BUDGET)),
+        Some(_) => None,
+    };
     bar.finish_and_clear();
-    let (curve, ceilings) = (measured?, ceilings?);
+    let (curve, ceilings) = (measured?, ceilings.transpose()?);
     calibration::keep(&loaded, context, &curve);
 
     let calibration = Calibration { loaded, context, curve, ceilings };
@@ -99,49 +104,54 @@ struct Calibration {
     loaded: LoadedModel,
     context: usize,
     curve: CostCurve,
-    ceilings: Ceilings,
+    /// Of the CPU; `None` where a GPU computes.
+    ceilings: Option<Ceilings>,
 }
 
 impl Calibration {
-    /// The least milliseconds of a pass over `tokens` tokens.
-    fn floor_ms(&self, tokens: usize) -> f64 {
-        floor_ms(self.loaded.model.cpu(), &self.ceilings, tokens)
+    /// What computes.
+    fn machine(&self) -> String {
+        let kernels = self.loaded.model.kernels();
+        match self.loaded.model.gpu() {
+            None => format!("threads {}, {}", kernels.threads(), kernels.isa().name()),
+            Some((name, driver)) => format!("{name}, {driver}"),
+        }
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
         let Self { loaded, context, curve, ceilings } = self;
-        let kernels = loaded.model.kernels();
-        writeln!(
-            out,
-            "{}, threads {}, {}, context {context}",
-            loaded.file_name(),
-            kernels.threads(),
-            kernels.isa().name(),
-        )?;
-        let sets: Vec<&str> = Isa::available().into_iter().map(Isa::id).collect();
-        writeln!(out, "instruction sets (--isa): {}; measured with {}", sets.join(", "), kernels.isa().id())?;
-        writeln!(out, "the machine: {ceilings}\n")?;
-        writeln!(out, "tokens        ms    c(N)  floor ms  ratio  tokens/s")?;
+        writeln!(out, "{}, {}, context {context}", loaded.file_name(), self.machine())?;
+        if let Some(ceilings) = ceilings {
+            let sets: Vec<&str> = Isa::available().into_iter().map(Isa::id).collect();
+            let isa = loaded.model.kernels().isa();
+            writeln!(out, "instruction sets (--isa): {}; measured with {}", sets.join(", "), isa.id())?;
+            writeln!(out, "the machine: {ceilings}")?;
+        }
+        writeln!(out)?;
+        let floor_heading = if ceilings.is_some() { "  floor ms  ratio" } else { "" };
+        writeln!(out, "tokens        ms    c(N){floor_heading}  tokens/s")?;
         for &CostPoint { tokens, ms } in curve.points() {
-            let floor = self.floor_ms(tokens);
-            writeln!(
-                out,
-                "{tokens:>6} {ms:>9.2} {:>7.2} {floor:>9.2} {:>6.2} {:>9.0}",
-                curve.relative(tokens),
-                ms / floor,
-                tokens as f64 / ms * 1e3,
-            )?;
+            write!(out, "{tokens:>6} {ms:>9.2} {:>7.2}", curve.relative(tokens))?;
+            if let Some(ceilings) = ceilings {
+                let floor = floor_ms(loaded.model.cpu(), ceilings, tokens);
+                write!(out, " {floor:>9.2} {:>6.2}", ms / floor)?;
+            }
+            writeln!(out, " {:>9.0}", tokens as f64 / ms * 1e3)?;
         }
         Ok(())
     }
 
     fn to_json(&self) -> serde_json::Value {
-        let floor: Vec<f64> = self.curve.points().iter().map(|point| self.floor_ms(point.tokens)).collect();
+        let floor = self.ceilings.as_ref().map(|ceilings| {
+            let floor = |point: &CostPoint| floor_ms(self.loaded.model.cpu(), ceilings, point.tokens);
+            self.curve.points().iter().map(floor).collect::<Vec<_>>()
+        });
         json!({
             "model": self.loaded.path.to_string_lossy(),
             "threads": self.loaded.model.kernels().threads(),
             "isa": self.loaded.model.kernels().isa().id(),
             "context": self.context,
+            "gpu": self.loaded.model.gpu().map(|(name, driver)| format!("{name}, {driver}")),
             "points": self.curve,
             "floor": floor,
         })
