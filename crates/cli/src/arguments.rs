@@ -68,8 +68,8 @@ impl fmt::Display for DeviceChoice {
 fn device(text: &str) -> Result<DeviceChoice, String> {
     let gpu = match text.split_once(':').unwrap_or((text, "")) {
         ("cpu", "") => return Ok(DeviceChoice::Cpu),
-        ("gpu", "") => None,
-        ("gpu", name) => Some(name.to_owned()),
+        ("gpu", "") if !text.ends_with(':') => None,
+        ("gpu", name) if !name.is_empty() => Some(name.to_owned()),
         _ => return Err("there are cpu, gpu and gpu:NAME".to_owned()),
     };
     if cfg!(feature = "gpu") {

@@ -118,16 +118,21 @@ fn read_weights(
     kernels: Kernels,
     precision: &PrecisionArgs,
 ) -> anyhow::Result<DeviceModel> {
-    let model = CpuModel::load_quantized(files, kernels, precision.quantize)?;
-    let model = model.with_kv_type(precision.kv_type);
+    let load = || -> anyhow::Result<CpuModel> {
+        let model = CpuModel::load_quantized(files, kernels, precision.quantize)?;
+        Ok(model.with_kv_type(precision.kv_type))
+    };
     match &precision.device {
-        DeviceChoice::Cpu => Ok(DeviceModel::Cpu(Box::new(model))),
-        DeviceChoice::Gpu(name) => on_gpu(model, name.as_deref()),
+        DeviceChoice::Cpu => Ok(DeviceModel::Cpu(Box::new(load()?))),
+        DeviceChoice::Gpu(name) => on_gpu(name.as_deref(), load),
     }
 }
 
 #[cfg(feature = "gpu")]
-fn on_gpu(model: CpuModel, name: Option<&str>) -> anyhow::Result<DeviceModel> {
+fn on_gpu(
+    name: Option<&str>,
+    load: impl FnOnce() -> anyhow::Result<CpuModel>,
+) -> anyhow::Result<DeviceModel> {
     use lookahead_gpu::{Exactness, Gpu, choose};
     use lookahead_model::GpuModel;
 
@@ -136,11 +141,11 @@ fn on_gpu(model: CpuModel, name: Option<&str>) -> anyhow::Result<DeviceModel> {
     if let Exactness::SelfConsistent { why } = gpu.exactness() {
         progress::note(&format!("{}: logits are not the CPU's in every bit, as {why}", gpu.name()));
     }
-    Ok(DeviceModel::Gpu(Box::new(GpuModel::new(model, Arc::new(gpu), None)?)))
+    Ok(DeviceModel::Gpu(Box::new(GpuModel::new(load()?, Arc::new(gpu), None)?)))
 }
 
 #[cfg(not(feature = "gpu"))]
-fn on_gpu(_: CpuModel, _: Option<&str>) -> anyhow::Result<DeviceModel> {
+fn on_gpu(_: Option<&str>, _: impl FnOnce() -> anyhow::Result<CpuModel>) -> anyhow::Result<DeviceModel> {
     anyhow::bail!("this program was built without GPUs")
 }
 

@@ -170,7 +170,7 @@ impl<M: LanguageModel> Engine<M> {
 
     /// Tokens of prompts in one pass.
     pub(crate) fn prefill_chunk(&self) -> usize {
-        self.options.prefill_chunk.min(self.chunk_in_time).max(1)
+        self.options.prefill_chunk.min(self.chunk_in_time).min(self.model.pass_nodes()).max(1)
     }
 
     /// What passes have cost lately, where `curve` is what was measured.

@@ -89,12 +89,12 @@ pub fn choose(choice: Option<&str>) -> Result<AdapterListing, GpuError> {
     let place = match choice {
         None => 0,
         Some(choice) => {
-            let by_number = choice.parse::<usize>().ok().filter(|&number| number < listings.len());
-            let by_name = || {
-                let wanted = choice.to_lowercase();
-                listings.iter().position(|listing| listing.name.to_lowercase().contains(&wanted))
+            let wanted = choice.to_lowercase();
+            let is_called = |listing: &AdapterListing| listing.name.to_lowercase().contains(&wanted);
+            let place = match choice.parse::<usize>() {
+                Ok(number) => Some(number).filter(|&number| number < listings.len()),
+                Err(_) => listings.iter().position(is_called),
             };
-            let place = by_number.or_else(by_name);
             place.ok_or_else(|| GpuError::UnknownAdapter { choice: choice.to_owned(), known: names() })?
         }
     };

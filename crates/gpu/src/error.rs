@@ -10,7 +10,7 @@ pub enum GpuError {
     )]
     NoAdapter,
     /// None has this name.
-    #[error("no GPU is called {choice:?}; there are: {}", known.join(", "))]
+    #[error("no GPU is called {choice:?}; there are: {}", numbered(known))]
     UnknownAdapter {
         /// What was asked for.
         choice: String,
@@ -59,7 +59,26 @@ pub enum GpuError {
         /// How many there can be.
         limit: u64,
     },
+    /// A pass is too large.
+    #[error(
+        "a pass is too large for this GPU: {what} come to {size}, and it takes {limit}; shorter chunks of prompts (--prefill-chunk) or \
+         fewer requests at once help"
+    )]
+    PassTooLarge {
+        /// What there is too much of.
+        what: &'static str,
+        /// How much.
+        size: u64,
+        /// How much there can be.
+        limit: u64,
+    },
     /// It stopped in the middle of its work.
     #[error("the GPU stopped working: {0}")]
     Lost(String),
+}
+
+/// Names behind their numbers.
+fn numbered(names: &[String]) -> String {
+    let names: Vec<_> = names.iter().enumerate().map(|(number, name)| format!("{number}: {name}")).collect();
+    names.join("; ")
 }

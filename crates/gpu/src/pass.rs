@@ -24,6 +24,9 @@ struct Dispatch {
     groups: [u32; 3],
 }
 
+/// Workgroups that a device runs side by side, by the specification of Vulkan: more tokens than so many are too many for one pass.
+const MOST_GROUPS: usize = 65_535;
+
 /// Operators to run, and where their values lie.
 #[derive(Default)]
 pub struct Pass {
@@ -33,16 +36,34 @@ pub struct Pass {
     word_uploads: Vec<(usize, Vec<u32>)>,
     dispatches: Vec<Dispatch>,
     reads: Vec<Range<usize>>,
+    /// The most workgroups that an operator has side by side.
+    widest: usize,
 }
 
 impl Pass {
     /// Begins another pass: forgets all that was recorded.
     pub fn clear(&mut self) {
         (self.floats, self.words) = (0, 0);
+        self.go_on();
+    }
+
+    /// Goes on where the pass that was run has ended: its values stay where they are.
+    pub fn go_on(&mut self) {
+        self.widest = 0;
         self.float_uploads.clear();
         self.word_uploads.clear();
         self.dispatches.clear();
         self.reads.clear();
+    }
+
+    /// Floats that there is room for.
+    pub fn len(&self) -> usize {
+        self.floats
+    }
+
+    /// Whether nothing is to be run.
+    pub fn is_empty(&self) -> bool {
+        self.dispatches.is_empty()
     }
 
     /// Room for `len` floats, with anything in it.
@@ -91,6 +112,7 @@ impl Pass {
         }
         let mut all = [0; PARAMETER_BYTES as usize / 4];
         all[..parameters.len()].copy_from_slice(parameters);
+        self.widest = groups.into_iter().fold(self.widest, usize::max);
         let groups = groups.map(|count| count as u32);
         self.dispatches.push(Dispatch { pipeline, operand: operand.cloned(), parameters: all, groups });
     }
@@ -147,8 +169,21 @@ impl Memory {
     /// Runs a pass, waits for it, and returns the floats that are to be read, one range behind the other.
     ///
     /// # Errors
-    /// If there is no memory for it, or the GPU has stopped.
+    /// If there is no memory for it, it is too large, or the GPU has stopped.
     pub fn run(&mut self, gpu: &Gpu, pass: &Pass) -> Result<Vec<f32>, GpuError> {
+        let bytes = self.submit(gpu, pass)?;
+        self.read(gpu, bytes)
+    }
+
+    /// Gives a pass to the GPU, behind all that it was given before, and returns the bytes that are to be read.
+    ///
+    /// # Errors
+    /// If there is no memory for it, or it is too large.
+    pub fn submit(&mut self, gpu: &Gpu, pass: &Pass) -> Result<u64, GpuError> {
+        if pass.widest > MOST_GROUPS {
+            let (what, size) = ("its tokens", pass.widest as u64);
+            return Err(GpuError::PassTooLarge { what, size, limit: MOST_GROUPS as u64 });
+        }
         self.grow(gpu, pass)?;
         let queue = &gpu.queue;
         for (at, values) in &pass.float_uploads {
@@ -181,7 +216,7 @@ impl Memory {
             bytes += len;
         }
         queue.submit([encoder.finish()]);
-        self.read(gpu, bytes)
+        Ok(bytes)
     }
 
     /// Waits for all that was given to the GPU, and reads the first bytes of what was copied.
@@ -200,12 +235,12 @@ impl Memory {
 
     /// Makes the buffers large enough for a pass.
     fn grow(&mut self, gpu: &Gpu, pass: &Pass) -> Result<(), GpuError> {
-        let mut is_new = false;
+        let mut grown = Vec::new();
         let read = pass.reads.iter().map(ExactSizeIterator::len).sum::<usize>();
         let wanted = [
-            ("values of a pass", &mut self.floats, pass.floats),
-            ("codes of a pass", &mut self.words, pass.words),
-            ("norms and biases", &mut self.constants, self.constant_values.len()),
+            ("bytes of its values", &mut self.floats, pass.floats),
+            ("bytes of its codes", &mut self.words, pass.words),
+            ("bytes of norms and biases", &mut self.constants, self.constant_values.len()),
         ];
         for (what, buffer, len) in wanted {
             let bytes = 4 * len as u64;
@@ -213,13 +248,19 @@ impl Memory {
                 // A context grows: with some room, that takes few new buffers.
                 let bytes = (bytes + bytes / 4).min(gpu.largest_binding()).max(bytes);
                 if bytes > gpu.largest_binding() {
-                    return Err(GpuError::OutOfMemory { what, bytes });
+                    return Err(GpuError::PassTooLarge { what, size: bytes, limit: gpu.largest_binding() });
                 }
-                *buffer = gpu.buffer(what, bytes)?;
-                is_new = true;
+                let larger = gpu.buffer(what, bytes)?;
+                grown.push((std::mem::replace(buffer, larger.clone()), larger));
             }
         }
-        if is_new {
+        if !grown.is_empty() {
+            // A pass may go on from what is in them.
+            let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
+            for (from, to) in grown {
+                encoder.copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
+            }
+            gpu.queue.submit([encoder.finish()]);
             self.bound = gpu.bind_shared([&self.floats, &self.words, &self.constants]);
             self.known_constants = 0;
         }

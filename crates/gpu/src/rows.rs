@@ -67,6 +67,24 @@ impl Codes {
 }
 
 impl Input {
+    /// The `count` rows from row `first` on.
+    #[must_use]
+    pub fn part(&self, first: usize, count: usize) -> Self {
+        let width = self.values.width;
+        let codes = |codes: Option<Codes>, scales: usize| {
+            codes.map(|Codes { quads, sums, scales: at }| Codes {
+                quads: quads + first * width / 4,
+                sums: sums + first * width / 16,
+                scales: at + first * scales,
+            })
+        };
+        Self {
+            values: Rows { at: self.values.at + first * width, width, count },
+            blocks: codes(self.blocks, width / 32 * 2),
+            super_blocks: codes(self.super_blocks, width / 256),
+        }
+    }
+
     /// Quantizes the rows into their codes.
     ///
     /// # Panics

@@ -131,6 +131,10 @@ impl LanguageModel for DeviceModel {
         self.cpu().context_length()
     }
 
+    fn pass_nodes(&self) -> usize {
+        on_either!(Self, self, model => model.pass_nodes())
+    }
+
     fn device(&self) -> String {
         on_either!(Self, self, model => model.device())
     }

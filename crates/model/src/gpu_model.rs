@@ -10,6 +10,7 @@ use crate::batch;
 use crate::cpu_model::CpuModel;
 use crate::gpu_pages::GpuPages;
 use crate::kv_cache::KvCache;
+use crate::kv_pages::KvPages as _;
 use crate::kv_pool::KvPool;
 use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, LogitsOf, SequenceStep};
 use crate::logits::Logits;
@@ -52,8 +53,13 @@ pub enum GpuModelError {
     /// The GPU fails.
     #[error(transparent)]
     Gpu(#[from] GpuError),
+    /// It fails in the first pass.
+    #[error(transparent)]
+    FirstPass(#[from] ForwardError),
 }
 
+/// Nodes of a pass, however large its buffers may be.
+const MOST_NODES: usize = 32_768;
 /// Bytes for KV caches where the user names none, at most.
 const DEFAULT_KV_BYTES: usize = 2 << 30;
 /// Whole contexts for which there is room then, at most.
@@ -69,6 +75,8 @@ pub struct GpuModel {
     buffers: Buffers<GpuRows, GpuInput>,
     on_gpu: Arc<Mutex<OnGpu>>,
     gpu: Arc<Gpu>,
+    /// Nodes that a pass may have: their values are one buffer.
+    pass_nodes: usize,
 }
 
 impl GpuModel {
@@ -88,31 +96,49 @@ impl GpuModel {
         let kv_pool = Arc::new(kv_pool(architecture, &gpu, cpu.kv_type(), kv_bytes)?);
         let on_gpu = Arc::new(Mutex::new(OnGpu::new(Arc::clone(&gpu))?));
         let ropes = cpu.weights().rope_tables(architecture);
-        let mut model = Self { cpu, kv_pool, ropes, buffers: Buffers::default(), on_gpu, gpu };
+        let pass_nodes = usize::MAX;
+        let mut model = Self { cpu, kv_pool, ropes, buffers: Buffers::default(), on_gpu, gpu, pass_nodes };
         model.upload()?;
         Ok(model)
     }
 
-    /// Runs a token, so that all weights are there and all operators are compiled before somebody waits for them.
-    fn upload(&mut self) -> Result<(), GpuError> {
+    /// Runs a token, so that all weights are there and all operators are compiled before somebody waits for them, and it is known what a
+    /// token takes.
+    fn upload(&mut self) -> Result<(), GpuModelError> {
         let tree = TokenTree::chain(&[0]).expect("a token");
         let mut cache = self.new_cache(1);
         let mut logits = Logits::default();
         let step =
             SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Best(1) };
-        match self.forward(&mut [step], &mut logits) {
-            Ok(()) => Ok(()),
-            Err(error) => Err(GpuError::Lost(error.to_string())),
-        }
+        self.forward(&mut [step], &mut logits)?;
+        let on_gpu = self.on_gpu.lock().unwrap_or_else(PoisonError::into_inner);
+        let token_floats = on_gpu.pass_floats().saturating_sub(self.vocabulary_size()).max(1);
+        drop(on_gpu);
+        // The rest is for logits and for chunks of attention.
+        let floats = self.gpu.largest_binding() as usize / 4 * 3 / 8;
+        self.pass_nodes = (floats / token_floats).clamp(1, MOST_NODES);
+        Ok(())
     }
 
     /// The same model with at most `bytes` bytes for all KV caches together.
     ///
     /// # Errors
     /// If they are too few for a page, or the GPU has not so many.
-    pub fn with_kv_memory(self, bytes: usize) -> Result<Self, GpuModelError> {
-        let kv_pool = kv_pool(self.cpu.architecture(), &self.gpu, self.cpu.kv_type(), Some(bytes))?;
-        Ok(Self { kv_pool: Arc::new(kv_pool), ..self })
+    pub fn with_kv_memory(mut self, bytes: usize) -> Result<Self, GpuModelError> {
+        let architecture = self.cpu.architecture();
+        let pool = |bytes| kv_pool(architecture, &self.gpu, self.cpu.kv_type(), Some(bytes)).map(Arc::new);
+        // The memory that there was is given back first.
+        self.kv_pool = pool(self.kv_pool.pages().page_bytes())?;
+        self.kv_pool = pool(bytes)?;
+        Ok(self)
+    }
+
+    /// The same model with room for so many floats of logits at once: for tests of what happens when they are more.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn with_logit_room(self, floats: usize) -> Self {
+        self.on_gpu.lock().unwrap_or_else(PoisonError::into_inner).set_logit_floats(floats);
+        self
     }
 
     /// The same model with other kernels for what the CPU does; weights and the memory for KV caches are shared.
@@ -125,6 +151,7 @@ impl GpuModel {
             buffers: Buffers::default(),
             on_gpu: Arc::clone(&self.on_gpu),
             gpu: Arc::clone(&self.gpu),
+            pass_nodes: self.pass_nodes,
         }
     }
 
@@ -183,6 +210,10 @@ impl LanguageModel for GpuModel {
         self.cpu.context_length()
     }
 
+    fn pass_nodes(&self) -> usize {
+        self.pass_nodes
+    }
+
     fn device(&self) -> String {
         self.gpu.name().to_owned()
     }
@@ -203,6 +234,9 @@ impl LanguageModel for GpuModel {
         let Self { cpu, kv_pool, ropes, buffers, on_gpu, .. } = self;
         let (architecture, weights) = (cpu.architecture(), cpu.weights());
         batch::begin(batch, cpu.vocabulary_size(), weights.positions(architecture))?;
+        if let Some(error) = kv_pool.pages().error() {
+            return Err(ForwardError::Device(error));
+        }
         // A pass that panicked has left nothing that the next one needs.
         let mut on_gpu = on_gpu.lock().unwrap_or_else(PoisonError::into_inner);
         let backend = &mut GpuBackend { on_gpu: &mut on_gpu, pages: kv_pool.pages(), kernels: cpu.kernels() };
@@ -212,5 +246,6 @@ impl LanguageModel for GpuModel {
 
     fn commit(&mut self, batch: &mut [Accepted<'_, Self::Cache>]) {
         batch::commit(batch);
+        self.kv_pool.pages().move_rows();
     }
 }

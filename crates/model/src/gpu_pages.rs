@@ -18,13 +18,14 @@ pub struct GpuPages {
     moves: Mutex<Moves>,
 }
 
-/// Rows that are to be moved before anything else is done with pages: the next pass does it on its way.
+/// Rows that a commit moves: given to the GPU together, when all sequences are committed.
 #[derive(Debug)]
 struct Moves {
     places: Vec<[u32; 2]>,
-    /// For those that cannot wait.
     pass: Pass,
     memory: Memory,
+    /// Why rows were not moved: caches are of no use any more.
+    error: Option<GpuError>,
 }
 
 /// A page: a slot, given back when it is dropped.
@@ -66,7 +67,8 @@ impl GpuPages {
         slots: usize,
         page_bytes: usize,
     ) -> Result<Self, GpuError> {
-        let moves = Moves { places: Vec::new(), pass: Pass::default(), memory: Memory::new(&gpu)? };
+        let moves =
+            Moves { places: Vec::new(), pass: Pass::default(), memory: Memory::new(&gpu)?, error: None };
         let slots = Arc::new(Slots(Mutex::new((0..slots as u32).rev().collect())));
         Ok(Self { gpu, memory, page_bytes, slots, moves: Mutex::new(moves) })
     }
@@ -76,10 +78,22 @@ impl GpuPages {
         &self.memory
     }
 
-    /// Records the moves that are still to be made.
-    pub(crate) fn move_rows(&self, pass: &mut Pass) {
-        let places = std::mem::take(&mut self.moves().places);
-        self.memory.move_rows(&self.gpu, pass, &places);
+    /// Moves the rows that commits have named, behind all that the GPU was given before.
+    pub(crate) fn move_rows(&self) {
+        let Moves { places, pass, memory, error } = &mut *self.moves();
+        if !places.is_empty() {
+            pass.clear();
+            self.memory.move_rows(&self.gpu, pass, places);
+            places.clear();
+            if let Err(failed) = memory.submit(&self.gpu, pass) {
+                error.get_or_insert(failed);
+            }
+        }
+    }
+
+    /// Why rows were not moved, if they were not.
+    pub(crate) fn error(&self) -> Option<String> {
+        self.moves().error.as_ref().map(ToString::to_string)
     }
 
     fn moves(&self) -> MutexGuard<'_, Moves> {
@@ -100,16 +114,7 @@ impl KvPages for GpuPages {
     }
 
     fn copy_page(&self, from: &GpuPage, to: &mut GpuPage) {
-        let Moves { places, pass, memory } = &mut *self.moves();
-        if !places.is_empty() {
-            pass.clear();
-            self.memory.move_rows(&self.gpu, pass, places);
-            places.clear();
-            if let Err(error) = memory.run(&self.gpu, pass) {
-                // The next pass finds it, too, and says so.
-                tracing::error!("rows of a cache were not moved: {error}");
-            }
-        }
+        self.move_rows();
         self.memory.copy_page(&self.gpu, from.slot, to.slot);
     }
 

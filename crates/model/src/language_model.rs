@@ -199,6 +199,11 @@ pub trait LanguageModel {
     /// The most tokens that a sequence may have: the context length that the model was trained for.
     fn context_length(&self) -> usize;
 
+    /// How many nodes a pass may have, all trees together.
+    fn pass_nodes(&self) -> usize {
+        usize::MAX
+    }
+
     /// What computes: `cpu`, or the name of a GPU.
     fn device(&self) -> String {
         "cpu".to_owned()

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use indicatif::BinaryBytes;
-use lookahead_gpu::{AdapterListing, Exactness, Gpu, adapters};
+use lookahead_gpu::{AdapterListing, Exactness, Gpu, GpuError, adapters};
 use serde_json::{Value, json};
 
 use crate::output;
@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &DevicesArgs) -> anyhow::Result<ExitCode> {
             listings.iter().zip(&opened).map(|(listing, opened)| to_json(listing, opened)).collect();
         writeln!(stdout, "{array:#}")?;
     } else if listings.is_empty() {
-        writeln!(stdout, "no GPU: no driver for Vulkan (or Metal) is installed")?;
+        writeln!(stdout, "{}", GpuError::NoAdapter)?;
     }
     if !arguments.json {
         for (number, (listing, opened)) in listings.iter().zip(&opened).enumerate() {

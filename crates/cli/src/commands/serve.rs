@@ -294,7 +294,13 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let kv_memory = limits.kv_memory.map_or_else(default, |size| size.as_u64());
     let drafts = draft_options(&lookahead, &mut loaded)?;
     let names = if network.model_name.is_empty() { vec![name_of(&loaded)] } else { network.model_name };
-    let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX))?;
+    let is_chosen = limits.kv_memory.is_some() || loaded.model.gpu().is_none();
+    let model = if is_chosen {
+        let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX));
+        model.with_context(|| format!("--kv-memory {}", ByteSize(kv_memory)))?
+    } else {
+        loaded.model
+    };
     let engine = Engine::new(model, EngineOptions { prefill_chunk: limits.prefill_chunk });
     ensure!(
         engine.context_length() > 0,

@@ -49,6 +49,8 @@ pub(crate) struct OnGpu {
     places: usize,
     /// Where the angles of each rotary embedding lie that was used in this pass.
     angles: HashMap<usize, usize>,
+    /// Floats of logits that there is room for at once.
+    logit_floats: usize,
     /// Of the first operator that failed.
     error: Option<GpuError>,
 }
@@ -70,13 +72,16 @@ impl OnGpu {
             chunks: 0..0,
             places: 0,
             angles: HashMap::new(),
+            logit_floats: LOGIT_FLOATS,
             error: None,
         })
     }
 
     /// Runs what was recorded and not run yet, and says whether all went well.
     pub(crate) fn finish(&mut self) -> Result<(), GpuError> {
-        self.run();
+        if !self.pass.is_empty() {
+            self.run();
+        }
         self.error.take().map_or(Ok(()), Err)
     }
 
@@ -86,11 +91,21 @@ impl OnGpu {
             self.pass.clear();
         }
         let read = self.memory.run(&self.gpu, &self.pass);
-        self.pass.clear();
+        self.pass.go_on();
         read.unwrap_or_else(|error| {
             self.error.get_or_insert(error);
             Vec::new()
         })
+    }
+
+    /// Gives room for so many floats of logits at once.
+    pub(crate) fn set_logit_floats(&mut self, floats: usize) {
+        self.logit_floats = floats;
+    }
+
+    /// Floats that the values of the last pass took.
+    pub(crate) fn pass_floats(&self) -> usize {
+        self.pass.len()
     }
 
     /// Where values lie among the constants.
@@ -116,8 +131,10 @@ impl OnGpu {
     }
 }
 
-/// Nodes whose chunks of attention there is room for at once: long prompts behind long contexts would take too much.
-const ATTENDED_NODES: usize = 64;
+/// Floats for what chunks of attention come to: as many nodes as these are enough for are computed at once.
+const CHUNK_FLOATS: usize = 4 << 20;
+/// Floats of logits that there is room for at once.
+const LOGIT_FLOATS: usize = 16 << 20;
 
 /// Rows on the GPU.
 #[derive(Debug, Default)]
@@ -281,7 +298,6 @@ impl Backend for GpuBackend<'_> {
         self.on_gpu.angles.clear();
         self.on_gpu.number += 1;
         self.on_gpu.chunks = 0..0;
-        self.pages.move_rows(&mut self.on_gpu.pass);
         self.place(batch, placements);
         // A row of the embedding for each node is little to upload, and the matrix need not be on the GPU.
         let (hidden, count) = (architecture.hidden_size, placements.positions.len());
@@ -451,7 +467,8 @@ impl Backend for GpuBackend<'_> {
             sinks,
         };
         let OnGpu { gpu, pass, seen, seen_at, chunks, .. } = &mut *self.on_gpu;
-        let floats = attention.chunk_floats(seen, seen.len().min(ATTENDED_NODES));
+        let floats_of_node = attention.chunk_floats(seen, 1).max(1);
+        let floats = floats_of_node * (CHUNK_FLOATS / floats_of_node).clamp(1, seen.len().max(1));
         if chunks.len() < floats {
             let start = pass.floats(floats);
             *chunks = start..start + floats;
@@ -517,16 +534,25 @@ impl Backend for GpuBackend<'_> {
     fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &GpuInput, kept: Kept<'_>) {
         let head = weights.head();
         let bias = weights.output.as_ref().and_then(|output| output.bias.as_deref());
-        let logits = Rows::new(&mut self.on_gpu.pass, input.input.values.count, head.rows());
         let epilogue = Epilogue { factors: None, bias: bias.map(|bias| self.on_gpu.constant(bias)) };
-        self.multiply_by(input, head, epilogue, logits);
-        if architecture.logit_scale != 1.0 {
-            self.elementwise(Elementwise::Scale(architecture.logit_scale), logits, logits);
+        let (Kept { keep, mut rows, mut best }, vocabulary) = (kept, head.rows());
+        let at_once = (self.on_gpu.logit_floats / vocabulary.max(1)).clamp(1, keep.len().max(1));
+        let room = Rows::new(&mut self.on_gpu.pass, at_once, vocabulary);
+        for (index, keep) in keep.chunks(at_once).enumerate() {
+            let logits = Rows { count: keep.len(), ..room };
+            self.multiply_by(&input.input.part(index * at_once, keep.len()), head, epilogue, logits);
+            if architecture.logit_scale != 1.0 {
+                self.elementwise(Elementwise::Scale(architecture.logit_scale), logits, logits);
+            }
+            if let Some(cap) = architecture.logit_cap {
+                self.elementwise(Elementwise::SoftCap(cap), logits, logits);
+            }
+            let whole = keep.iter().filter(|&&keep| keep == Keep::Row).count() * vocabulary;
+            let ranked = keep.iter().map(|keep| if let Keep::Best(ranks) = keep { *ranks } else { 0 }).sum();
+            let rows = rows.split_off_mut(..whole).expect("room for each row");
+            let best = best.split_off_mut(..ranked).expect("room for each rank");
+            self.read(logits, Kept { keep, rows, best });
         }
-        if let Some(cap) = architecture.logit_cap {
-            self.elementwise(Elementwise::SoftCap(cap), logits, logits);
-        }
-        self.read(logits, kept);
     }
 
     fn run_other(
@@ -553,10 +579,10 @@ impl GpuBackend<'_> {
         let mut constant =
             |values: &Option<Vec<f32>>| values.as_ref().map(|values| self.on_gpu.constant(values));
         let epilogue = Epilogue { factors: constant(&linear.factors), bias: constant(&linear.bias) };
-        self.multiply_by(input, &linear.matrix, epilogue, out);
+        self.multiply_by(&input.input, &linear.matrix, epilogue, out);
     }
 
-    fn multiply_by(&mut self, input: &GpuInput, matrix: &Matrix, epilogue: Epilogue, out: Rows) {
+    fn multiply_by(&mut self, input: &Input, matrix: &Matrix, epilogue: Epilogue, out: Rows) {
         let OnGpu { gpu, pass, matrices, error, .. } = &mut *self.on_gpu;
         let key = ptr::from_ref(matrix).addr();
         let uploaded = match matrices.entry(key) {
@@ -569,12 +595,12 @@ impl GpuBackend<'_> {
                 }
             },
         };
-        uploaded.multiply(gpu, pass, &input.input, epilogue, out);
+        uploaded.multiply(gpu, pass, input, epilogue, out);
     }
 
     /// Runs the pass and reads of each row of logits what is to be kept.
     fn read(&mut self, logits: Rows, kept: Kept<'_>) {
-        let Kept { keep, rows, best } = kept;
+        let Kept { keep, mut rows, mut best } = kept;
         let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
         // Few best are found there; of more, the rows are read and looked through here.
         let mut found = Vec::new();
@@ -596,7 +622,7 @@ impl GpuBackend<'_> {
         if self.on_gpu.error.is_some() {
             return;
         }
-        let (mut read, mut rows, mut best) = (&read[..], rows, best);
+        let mut read = &read[..];
         for (keep, found) in keep.chunk_by(|a, b| a == b).zip(&found) {
             let len = found.as_ref().map_or(logits.width * keep.len(), Best::len);
             let values = read.split_off(..len).expect("all was read");

@@ -128,6 +128,11 @@ fn check(
     let expected = run(&mut load(), prompt, passes, 1);
     let found = run(&mut on_gpu, prompt, passes, 1);
     prop_assert!(found == expected, "{what}");
+    // With room for the logits of two nodes at once.
+    let vocabulary = on_gpu.vocabulary_size();
+    let mut on_gpu = on_gpu.with_logit_room(2 * vocabulary);
+    let found = run(&mut on_gpu, prompt, passes, 1);
+    prop_assert!(found == expected, "{what}, logits in parts");
     Ok(())
 }
 
@@ -179,13 +184,9 @@ proptest! {
 
 #[test]
 fn a_context_of_several_chunks_has_the_bits_of_the_cpu() {
-    let load = || {
-        let tiny = TinyModel { architecture: "llama", weight_type: WeightType::Q8_0, ..TinyModel::default() };
-        CpuModel::load(&GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap(), Kernels::new(1)).unwrap()
-    };
     let (_, passes) = short_script();
     let prompt: Vec<TokenId> = (0..380).map(|i| i * 91 % 256).collect();
-    check(load, &prompt, &passes, "a long prompt").unwrap();
+    check(tiny_llama, &prompt, &passes, "a long prompt").unwrap();
 }
 
 #[test]
@@ -196,13 +197,51 @@ fn a_model_with_other_mixers_is_refused_with_a_word() {
     assert!(error.to_string().contains("linear attention run on the CPU only"), "{error}");
 }
 
+fn tiny_llama() -> CpuModel {
+    let tiny = TinyModel { architecture: "llama", weight_type: WeightType::Q8_0, ..TinyModel::default() };
+    CpuModel::load(&GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap(), Kernels::new(1)).unwrap()
+}
+
+/// Runs a tree behind what is committed and returns the bits of all logits.
+fn step<M: LanguageModel>(model: &mut M, cache: &mut M::Cache, tree: &TokenTree) -> Vec<Vec<u32>> {
+    let mut logits = Logits::default();
+    let step = SequenceStep { tree, cache, logits_of: LogitsOf::Every, keep: Keep::Row };
+    model.forward(&mut [step], &mut logits).unwrap();
+    (0..logits.rows()).map(|row| bits(&logits, row)).collect()
+}
+
+#[test]
+fn a_pass_that_is_too_large_says_so_and_leaves_other_caches_as_they_are() {
+    const TOO_MANY: usize = 70_000;
+    let Some(gpu) = gpu() else { return };
+    let mut on_gpu = GpuModel::new(tiny_llama(), gpu, None).unwrap();
+    assert!(on_gpu.pass_nodes() < TOO_MANY);
+    let token_bytes = on_gpu.cache_memory().token_bytes;
+    on_gpu = on_gpu.with_kv_memory((TOO_MANY + 1000) * token_bytes).unwrap();
+    let mut on_cpu = tiny_llama();
+    let tree = TokenTree::new(vec![7, 8, 9, 10, 11, 12], vec![0, 0, 0, 1, 2, 4]).unwrap();
+    let (mut cache, mut expected_cache) = (on_gpu.new_cache(100), on_cpu.new_cache(100));
+    assert!(step(&mut on_gpu, &mut cache, &tree) == step(&mut on_cpu, &mut expected_cache, &tree));
+    // Rows are moved, which nothing may prevent.
+    let path = tree.path_to(5);
+    on_gpu.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
+    on_cpu.commit(&mut [Accepted { cache: &mut expected_cache, path: &path }]);
+
+    let chain = TokenTree::chain(&vec![3; TOO_MANY]).unwrap();
+    let mut large = on_gpu.new_cache(TOO_MANY);
+    let (logits_of, keep) = (LogitsOf::Nothing, Keep::Row);
+    let too_large = SequenceStep { tree: &chain, cache: &mut large, logits_of, keep };
+    let error = on_gpu.forward(&mut [too_large], &mut Logits::default()).unwrap_err();
+    assert!(error.to_string().contains("--prefill-chunk"), "{error}");
+    drop(large);
+
+    assert!(step(&mut on_gpu, &mut cache, &tree) == step(&mut on_cpu, &mut expected_cache, &tree));
+}
+
 #[test]
 fn caches_take_no_more_than_their_bound() {
     let Some(gpu) = gpu() else { return };
-    let tiny = TinyModel { architecture: "llama", weight_type: WeightType::Q8_0, ..TinyModel::default() };
-    let model =
-        CpuModel::load(&GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap(), Kernels::new(1)).unwrap();
-    let model = GpuModel::new(model, gpu, None).unwrap();
+    let model = GpuModel::new(tiny_llama(), gpu, None).unwrap();
     let page_bytes = 64 * model.cache_memory().token_bytes;
     let model = model.with_kv_memory(3 * page_bytes + 1).unwrap();
     assert_eq!(model.cache_memory().total_bytes, 3 * page_bytes);
