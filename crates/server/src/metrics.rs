@@ -178,8 +178,11 @@ impl Metrics {
             resident_bytes: Gauge::default(),
             registry: Registry::default(),
         };
-        let labels = [("version", env!("CARGO_PKG_VERSION")), ("model", model), ("device", device)];
-        let labels = labels.map(|(name, value)| (name, value.to_owned())).to_vec();
+        let labels = vec![
+            ("version", env!("CARGO_PKG_VERSION").to_owned()),
+            ("model", model.to_owned()),
+            ("device", device.to_owned()),
+        ];
         registry.register("build", "Program, model, and what computes", Info::new(labels));
         let limit = Gauge::<i64, AtomicI64>::default();
         limit.set(queue_limit.min(i64::MAX as usize) as i64);

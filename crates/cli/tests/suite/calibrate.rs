@@ -80,7 +80,8 @@ fn the_object_has_points_and_their_floor() {
     let directory = directory();
     let object = directory.run("calibrate --model model.gguf --threads 1 --context 9 --json").json();
     let keys: Vec<&String> = object.as_object().unwrap().keys().collect();
-    assert_eq!(keys, ["model", "threads", "isa", "context", "points", "floor"]);
+    assert_eq!(keys, ["model", "threads", "isa", "context", "gpu", "points", "floor"]);
+    assert!(object["gpu"].is_null());
     assert!(object["model"].as_str().unwrap().ends_with("model.gguf"));
     assert_eq!((&object["threads"], &object["context"]), (&1.into(), &9.into()));
     assert_eq!(tokens(&object["points"]), TOKENS);
