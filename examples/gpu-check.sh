@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tries this machine's GPU: how it computes, whether logits are the CPU's, and how fast it is. Takes a few minutes; needs a Rust toolchain and
+# Tries this machine's GPU: how it computes, whether logits are the CPU's, and how fast it is. Needs a Rust toolchain and
 # a driver for Vulkan or Metal. Run from the project's root; an argument names another GPU, as `--device` does.
 set -euo pipefail
 device=${1:-gpu}

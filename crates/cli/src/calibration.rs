@@ -135,7 +135,7 @@ impl Place {
                 instruction_set: kernels.isa().name().to_owned(),
                 kv_type: loaded.model.kv_type().to_string(),
                 quantize: loaded.quantize.map(|weight_type| weight_type.to_string()),
-                gpu: loaded.model.gpu().map(|(name, driver)| format!("{name}, {driver}")),
+                gpu: loaded.model.gpu(),
                 version: VERSION.to_owned(),
             };
             let name = &blake3::hash(&serde_json::to_vec(&key)?).to_hex()[..24];

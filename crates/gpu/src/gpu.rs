@@ -100,8 +100,9 @@ impl Gpu {
             pipeline_layouts,
             pipelines: Mutex::default(),
         };
-        (gpu.arithmetic, gpu.exactness) = probe::probe(&mut gpu, features.contains(Features::SHADER_F64))?;
-        gpu.pipelines.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        let (arithmetic, exactness) = probe::probe(&mut gpu, features.contains(Features::SHADER_F64))?;
+        gpu.set_arithmetic(arithmetic);
+        gpu.exactness = exactness;
         Ok(gpu)
     }
 

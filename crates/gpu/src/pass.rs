@@ -187,12 +187,10 @@ impl Memory {
         self.grow(gpu, pass)?;
         let queue = &gpu.queue;
         for (at, values) in &pass.float_uploads {
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            queue.write_buffer(&self.floats, 4 * *at as u64, &bytes);
+            queue.write_buffer(&self.floats, 4 * *at as u64, &bytes_of(values, f32::to_le_bytes));
         }
         for (at, values) in &pass.word_uploads {
-            let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            queue.write_buffer(&self.words, 4 * *at as u64, &bytes);
+            queue.write_buffer(&self.words, 4 * *at as u64, &bytes_of(values, u32::to_le_bytes));
         }
         let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
         let mut commands = encoder.begin_compute_pass(&ComputePassDescriptor::default());
@@ -265,8 +263,7 @@ impl Memory {
             self.known_constants = 0;
         }
         if self.known_constants < self.constant_values.len() {
-            let bytes: Vec<u8> = self.constant_values.iter().flat_map(|value| value.to_le_bytes()).collect();
-            gpu.queue.write_buffer(&self.constants, 0, &bytes);
+            gpu.queue.write_buffer(&self.constants, 0, &bytes_of(&self.constant_values, f32::to_le_bytes));
             self.known_constants = self.constant_values.len();
         }
         if 4 * read as u64 > self.staging.size() {
@@ -280,6 +277,11 @@ impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Memory({} bytes)", self.bytes())
     }
+}
+
+/// Values as the device reads them.
+fn bytes_of<T: Copy>(values: &[T], bytes: impl Fn(T) -> [u8; 4]) -> Vec<u8> {
+    values.iter().flat_map(|value| bytes(*value)).collect()
 }
 
 fn staging(gpu: &Gpu, bytes: u64) -> Buffer {

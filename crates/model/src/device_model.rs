@@ -70,12 +70,12 @@ impl DeviceModel {
         self.cpu().kv_type()
     }
 
-    /// The GPU, and its driver; `None` on the CPU.
-    pub fn gpu(&self) -> Option<(&str, &str)> {
+    /// The name of the GPU and of its driver; `None` on the CPU.
+    pub fn gpu(&self) -> Option<String> {
         match self {
             Self::Cpu(_) => None,
             #[cfg(feature = "gpu")]
-            Self::Gpu(model) => Some((model.gpu().name(), model.gpu().driver())),
+            Self::Gpu(model) => Some(format!("{}, {}", model.gpu().name(), model.gpu().driver())),
         }
     }
 

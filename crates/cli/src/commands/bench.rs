@@ -222,7 +222,7 @@ fn subject(arguments: &BenchArgs, loaded: &LoadedModel, peer: Option<String>) ->
         model: loaded.file_name(),
         model_bytes,
         cpu: cpu_model(),
-        gpu: loaded.model.gpu().map(|(name, driver)| format!("{name}, {driver}")),
+        gpu: loaded.model.gpu(),
         instruction_set: kernels.isa().name().to_owned(),
         threads: kernels.threads(),
         kv_type: loaded.model.kv_type().to_string(),

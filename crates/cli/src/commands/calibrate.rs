@@ -112,10 +112,8 @@ impl Calibration {
     /// What computes.
     fn machine(&self) -> String {
         let kernels = self.loaded.model.kernels();
-        match self.loaded.model.gpu() {
-            None => format!("threads {}, {}", kernels.threads(), kernels.isa().name()),
-            Some((name, driver)) => format!("{name}, {driver}"),
-        }
+        let cpu = || format!("threads {}, {}", kernels.threads(), kernels.isa().name());
+        self.loaded.model.gpu().unwrap_or_else(cpu)
     }
 
     fn write(&self, out: &mut impl Write) -> io::Result<()> {
@@ -151,7 +149,7 @@ impl Calibration {
             "threads": self.loaded.model.kernels().threads(),
             "isa": self.loaded.model.kernels().isa().id(),
             "context": self.context,
-            "gpu": self.loaded.model.gpu().map(|(name, driver)| format!("{name}, {driver}")),
+            "gpu": self.loaded.model.gpu(),
             "points": self.curve,
             "floor": floor,
         })

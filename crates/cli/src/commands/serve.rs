@@ -287,20 +287,19 @@ pub(crate) fn run(arguments: ServeArgs) -> anyhow::Result<ExitCode> {
     let keys = api_keys(&network)?;
     let _traces = Traces::start()?;
     let mut loaded = load.load()?;
-    let default = || match loaded.model.gpu() {
-        None => memory::total().unwrap_or(UNKNOWN_MEMORY) / 4,
-        Some(_) => loaded.model.cache_memory().total_bytes as u64,
-    };
-    let kv_memory = limits.kv_memory.map_or_else(default, |size| size.as_u64());
+    // A GPU's caches have a size of their own, unless one is chosen.
+    let quarter = || loaded.model.gpu().is_none().then(|| memory::total().unwrap_or(UNKNOWN_MEMORY) / 4);
+    let kv_memory = limits.kv_memory.map(|size| size.as_u64()).or_else(quarter);
     let drafts = draft_options(&lookahead, &mut loaded)?;
     let names = if network.model_name.is_empty() { vec![name_of(&loaded)] } else { network.model_name };
-    let is_chosen = limits.kv_memory.is_some() || loaded.model.gpu().is_none();
-    let model = if is_chosen {
-        let model = loaded.model.with_kv_memory(usize::try_from(kv_memory).unwrap_or(usize::MAX));
-        model.with_context(|| format!("--kv-memory {}", ByteSize(kv_memory)))?
-    } else {
-        loaded.model
+    let model = match kv_memory {
+        None => loaded.model,
+        Some(bytes) => {
+            let model = loaded.model.with_kv_memory(usize::try_from(bytes).unwrap_or(usize::MAX));
+            model.with_context(|| format!("--kv-memory {}", ByteSize(bytes)))?
+        }
     };
+    let kv_memory = model.cache_memory().total_bytes as u64;
     let engine = Engine::new(model, EngineOptions { prefill_chunk: limits.prefill_chunk });
     ensure!(
         engine.context_length() > 0,
