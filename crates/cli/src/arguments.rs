@@ -43,6 +43,11 @@ pub(crate) struct PrecisionArgs {
     /// What computes: cpu, gpu, or one of several GPUs by its number or a part of its name, as in gpu:1 or gpu:radeon; `devices` lists them
     #[arg(long, value_name = "DEVICE", default_value_t, value_parser = device)]
     pub(crate) device: DeviceChoice,
+
+    /// Layers that the GPU computes, the last ones; the CPU computes those before, with the same results. All of them, unless given;
+    /// `devices --model` says how many fit
+    #[arg(long, value_name = "N")]
+    pub(crate) gpu_layers: Option<NonZeroUsize>,
 }
 
 /// What computes.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -123,14 +124,19 @@ fn read_weights(
         Ok(model.with_kv_type(precision.kv_type))
     };
     match &precision.device {
-        DeviceChoice::Cpu => Ok(DeviceModel::Cpu(Box::new(load()?))),
-        DeviceChoice::Gpu(name) => on_gpu(name.as_deref(), load),
+        DeviceChoice::Cpu => {
+            let layers = precision.gpu_layers;
+            ensure!(layers.is_none(), "--gpu-layers is for a model on a GPU: give --device gpu with it");
+            Ok(DeviceModel::Cpu(Box::new(load()?)))
+        }
+        DeviceChoice::Gpu(name) => on_gpu(name.as_deref(), precision.gpu_layers.map(NonZeroUsize::get), load),
     }
 }
 
 #[cfg(feature = "gpu")]
 fn on_gpu(
     name: Option<&str>,
+    layers: Option<usize>,
     load: impl FnOnce() -> anyhow::Result<CpuModel>,
 ) -> anyhow::Result<DeviceModel> {
     use lookahead_gpu::{Exactness, Gpu, choose};
@@ -141,11 +147,15 @@ fn on_gpu(
     if let Exactness::SelfConsistent { why } = gpu.exactness() {
         progress::note(&format!("{}: logits are not the CPU's in every bit, as {why}", gpu.name()));
     }
-    Ok(DeviceModel::Gpu(Box::new(GpuModel::new(load()?, Arc::new(gpu), None)?)))
+    Ok(DeviceModel::Gpu(Box::new(GpuModel::new(load()?, Arc::new(gpu), layers)?)))
 }
 
 #[cfg(not(feature = "gpu"))]
-fn on_gpu(_: Option<&str>, _: impl FnOnce() -> anyhow::Result<CpuModel>) -> anyhow::Result<DeviceModel> {
+fn on_gpu(
+    _: Option<&str>,
+    _: Option<usize>,
+    _: impl FnOnce() -> anyhow::Result<CpuModel>,
+) -> anyhow::Result<DeviceModel> {
     anyhow::bail!("this program was built without GPUs")
 }
 

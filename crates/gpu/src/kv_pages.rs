@@ -55,7 +55,10 @@ pub struct StoredRows {
 }
 
 impl KvMemory {
-    /// Memory for layers of the given shapes, with so many slots.
+    /// The most slots whose rows operators can name.
+    pub const MOST_SLOTS: u32 = u32::MAX / PAGE_ROWS as u32;
+
+    /// Memory for layers of the given shapes, with so many slots. A layer whose rows lie elsewhere has no heads.
     ///
     /// # Errors
     /// If a layer's buffer is larger than operators of this GPU can see, or there is no memory.
@@ -105,6 +108,9 @@ impl KvMemory {
     pub fn copy_page(&self, gpu: &Gpu, from: u32, to: u32) {
         let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
         for Layer { shape, buffer, .. } in &self.layers {
+            if shape.heads == 0 {
+                continue;
+            }
             let bytes = page_bytes(self.kv_type, *shape);
             // No buffer is copied to itself.
             encoder.copy_buffer_to_buffer(buffer, u64::from(from) * bytes, &self.copied, 0, bytes);
@@ -121,6 +127,9 @@ impl KvMemory {
         }
         let at = pass.put_words(moves.concat());
         for (layer, Layer { shape, write, .. }) in self.layers.iter().enumerate() {
+            if shape.heads == 0 {
+                continue;
+            }
             let pipeline = self.pipeline(gpu, layer, "move rows", Access::Write, || {
                 include_str!("shaders/move_rows.wgsl").to_owned()
             });

@@ -87,6 +87,11 @@ impl Pass {
         at
     }
 
+    /// Writes floats over those that lie at `at`, before all operators that were not run yet.
+    pub fn write_floats(&mut self, at: usize, values: Vec<f32>) {
+        self.float_uploads.push((at, values));
+    }
+
     /// Words that are there when the pass begins.
     pub fn put_words(&mut self, values: Vec<u32>) -> usize {
         let at = self.words(values.len());

@@ -12,7 +12,7 @@ use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, 
 use crate::load_error::LoadError;
 use crate::logits::Logits;
 use crate::model_files::ModelFiles;
-use crate::transformer::{Buffers, Cpu, Transformer};
+use crate::transformer::{Buffers, Cpu, Placements, Transformer};
 use crate::weights::{self, Weights};
 
 /// A model on the CPU.
@@ -23,7 +23,17 @@ pub struct CpuModel {
     cpu: Cpu,
     kv_pool: Arc<KvPool>,
     ropes: Vec<RopeTable>,
+    placements: Placements,
     buffers: Buffers<Vec<f32>, Activations>,
+}
+
+/// What the CPU computes with, and what it computes.
+#[cfg(feature = "gpu")]
+pub(crate) struct CpuParts<'a> {
+    pub(crate) architecture: &'a Architecture,
+    pub(crate) weights: &'a Weights,
+    pub(crate) cpu: &'a mut Cpu,
+    pub(crate) buffers: &'a mut Buffers<Vec<f32>, Activations>,
 }
 
 impl CpuModel {
@@ -90,7 +100,8 @@ impl CpuModel {
         kv_pool: Arc<KvPool>,
     ) -> Self {
         let ropes = weights.rope_tables(&architecture);
-        Self { architecture, weights, cpu: Cpu::new(kernels), kv_pool, ropes, buffers: Buffers::default() }
+        let (cpu, placements, buffers) = (Cpu::new(kernels), Placements::default(), Buffers::default());
+        Self { architecture, weights, cpu, kv_pool, ropes, placements, buffers }
     }
 
     /// What the model consists of.
@@ -102,6 +113,13 @@ impl CpuModel {
     #[cfg(feature = "gpu")]
     pub(crate) fn weights(&self) -> &Weights {
         &self.weights
+    }
+
+    /// What another device needs for the part that the CPU computes.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn parts(&mut self) -> CpuParts<'_> {
+        let Self { architecture, weights, cpu, buffers, .. } = self;
+        CpuParts { architecture, weights, cpu, buffers }
     }
 
     /// What the model runs on.
@@ -156,8 +174,10 @@ impl LanguageModel for CpuModel {
     ) -> Result<(), ForwardError> {
         let positions = self.weights.positions(&self.architecture);
         batch::begin(batch, self.vocabulary_size(), positions)?;
-        let Self { architecture, weights, cpu: backend, ropes, buffers, .. } = self;
-        Transformer { backend, architecture, weights, ropes }.forward(batch, buffers, logits);
+        let Self { architecture, weights, cpu: backend, ropes, placements, buffers, .. } = self;
+        placements.place(batch, ropes);
+        let transformer = Transformer { backend, architecture, weights, ropes, placements };
+        transformer.forward(0, batch, buffers, logits);
         Ok(())
     }
 

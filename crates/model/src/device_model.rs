@@ -5,9 +5,9 @@ use lookahead_kernels::{Kernels, KvType};
 use crate::architecture::Architecture;
 use crate::cpu_model::CpuModel;
 #[cfg(feature = "gpu")]
-use crate::gpu_model::{GpuModel, GpuModelError};
+use crate::gpu_cache::GpuCache;
 #[cfg(feature = "gpu")]
-use crate::gpu_pages::GpuPages;
+use crate::gpu_model::{GpuModel, GpuModelError};
 use crate::kv_cache::KvCache;
 use crate::language_model::{
     Accepted, Cache, CacheMemory, ForwardError, LanguageModel, OutOfCacheMemory, SequenceStep,
@@ -31,7 +31,7 @@ pub enum DeviceCache {
     Cpu(KvCache),
     /// On a GPU.
     #[cfg(feature = "gpu")]
-    Gpu(KvCache<GpuPages>),
+    Gpu(Box<GpuCache>),
 }
 
 /// Evaluates `$body` for the model or the cache of either device.
@@ -70,12 +70,12 @@ impl DeviceModel {
         self.cpu().kv_type()
     }
 
-    /// The name of the GPU and of its driver; `None` on the CPU.
+    /// The name of the GPU, which layers it computes if not all, and its driver; `None` on the CPU.
     pub fn gpu(&self) -> Option<String> {
         match self {
             Self::Cpu(_) => None,
             #[cfg(feature = "gpu")]
-            Self::Gpu(model) => Some(format!("{}, {}", model.gpu().name(), model.gpu().driver())),
+            Self::Gpu(model) => Some(format!("{}, {}", model.device(), model.gpu().driver())),
         }
     }
 
@@ -143,7 +143,7 @@ impl LanguageModel for DeviceModel {
         match self {
             Self::Cpu(model) => DeviceCache::Cpu(model.new_cache(capacity)),
             #[cfg(feature = "gpu")]
-            Self::Gpu(model) => DeviceCache::Gpu(model.new_cache(capacity)),
+            Self::Gpu(model) => DeviceCache::Gpu(Box::new(model.new_cache(capacity))),
         }
     }
 
@@ -204,7 +204,7 @@ impl DeviceCache {
     }
 
     #[cfg(feature = "gpu")]
-    fn gpu(&mut self) -> &mut KvCache<GpuPages> {
+    fn gpu(&mut self) -> &mut GpuCache {
         match self {
             Self::Cpu(_) => panic!("{OTHER_DEVICE}"),
             Self::Gpu(cache) => cache,
@@ -233,7 +233,7 @@ impl Cache for DeviceCache {
         match self {
             Self::Cpu(cache) => Self::Cpu(cache.fork(len, capacity)),
             #[cfg(feature = "gpu")]
-            Self::Gpu(cache) => Self::Gpu(cache.fork(len, capacity)),
+            Self::Gpu(cache) => Self::Gpu(Box::new(cache.fork(len, capacity))),
         }
     }
 }

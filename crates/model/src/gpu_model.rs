@@ -3,20 +3,22 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use lookahead_gpu::{Exactness, Gpu, GpuError, KvMemory};
-use lookahead_kernels::{Keep, Kernels, KvType, PAGE_ROWS, RopeTable};
+use lookahead_kernels::{Keep, Kernels, KvLayout, PAGE_ROWS, RopeTable};
 
-use crate::architecture::Architecture;
 use crate::batch;
-use crate::cpu_model::CpuModel;
+use crate::cache_budget::CacheBudget;
+use crate::cpu_model::{CpuModel, CpuParts};
+use crate::gpu_cache::{GpuCache, cpu_steps};
 use crate::gpu_pages::GpuPages;
+use crate::gpu_split::{GpuFit, Split, usable_bytes};
 use crate::kv_cache::KvCache;
 use crate::kv_pages::KvPages as _;
 use crate::kv_pool::KvPool;
 use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, LogitsOf, SequenceStep};
 use crate::logits::Logits;
 use crate::token_tree::TokenTree;
-use crate::transformer::gpu::{GpuBackend, GpuInput, GpuRows, OnGpu, missing_operator};
-use crate::transformer::{Buffers, Transformer};
+use crate::transformer::gpu::{GpuBackend, GpuInput, GpuRows, HostBuffers, OnGpu, missing_operator};
+use crate::transformer::{Buffers, Placements, Transformer};
 
 /// Why a model does not run on a GPU.
 #[derive(Debug, thiserror::Error)]
@@ -29,16 +31,47 @@ pub enum GpuModelError {
         /// What there are no operators for.
         missing: &'static str,
     },
+    /// Its layers cannot be parted so.
+    #[error(
+        "{layers} layers are too few for the GPU: of {family} it needs {fewest} at least, as later layers take what earlier ones have; \
+         --gpu-layers {fewest} does"
+    )]
+    NotParted {
+        /// The family of the model.
+        family: &'static str,
+        /// Layers that the GPU was to compute.
+        layers: usize,
+        /// How many it must compute then, at least.
+        fewest: usize,
+    },
     /// It does not fit.
     #[error(
-        "the model does not fit: its weights take {weight_bytes} bytes, and {name} has {memory_bytes}; a smaller quantization does, \
-         or --device cpu"
+        "the model does not fit: its weights take {} bytes there and keys and values {} a token, and {name} has {memory_bytes} bytes; \
+         {}, a smaller quantization may fit",
+        .whole.weight_bytes,
+        .whole.token_bytes,
+        advice(.fit)
     )]
     TooLarge {
-        /// Bytes of the weights on the GPU.
-        weight_bytes: u64,
+        /// The layers that were to be there.
+        whole: GpuFit,
+        /// What fits.
+        fit: GpuFit,
         /// Bytes of the GPU's memory.
         memory_bytes: u64,
+        /// The GPU.
+        name: String,
+    },
+    /// Beside the weights there is no room for KV caches of the size asked for.
+    #[error(
+        "{bytes} bytes for KV caches do not fit: beside the weights, {name} has {left} left; a smaller --kv-memory does, or fewer \
+         --gpu-layers"
+    )]
+    NoRoom {
+        /// What was asked for.
+        bytes: u64,
+        /// Bytes that are left.
+        left: u64,
         /// The GPU.
         name: String,
     },
@@ -58,6 +91,14 @@ pub enum GpuModelError {
     FirstPass(#[from] ForwardError),
 }
 
+/// What to do where a model does not fit.
+fn advice(fit: &GpuFit) -> String {
+    match fit.fitting {
+        0 => "--device cpu computes all of it on the CPU".to_owned(),
+        layers => format!("--gpu-layers {layers} leaves the other {} layers to the CPU", fit.layers - layers),
+    }
+}
+
 /// Nodes of a pass, however large its buffers may be.
 const MOST_NODES: usize = 32_768;
 /// Bytes for KV caches where the user names none, at most.
@@ -65,39 +106,57 @@ const DEFAULT_KV_BYTES: usize = 2 << 30;
 /// Whole contexts for which there is room then, at most.
 const DEFAULT_CONTEXTS: usize = 4;
 
-/// A model on a GPU.
+/// A model on a GPU, or a part of it: the CPU computes the layers before, and blocks that the GPU has no operators for.
 #[derive(Debug)]
 pub struct GpuModel {
     /// The same model on the CPU, whose weights are copied; embeddings are computed of them.
     cpu: CpuModel,
-    kv_pool: Arc<KvPool<GpuPages>>,
+    split: Split,
+    pools: Pools,
     ropes: Vec<RopeTable>,
+    placements: Placements,
     buffers: Buffers<GpuRows, GpuInput>,
+    /// Of blocks that the CPU computes among the GPU's.
+    host: HostBuffers,
     on_gpu: Arc<Mutex<OnGpu>>,
     gpu: Arc<Gpu>,
     /// Nodes that a pass may have: their values are one buffer.
     pass_nodes: usize,
 }
 
+/// The memory of KV caches: what lies on the GPU, and on the CPU, in one budget.
+#[derive(Clone, Debug)]
+struct Pools {
+    gpu: Arc<KvPool<GpuPages>>,
+    cpu: Arc<KvPool>,
+}
+
 impl GpuModel {
-    /// Uploads a model. `kv_bytes` bounds its KV caches; by default there is room for a few contexts.
+    /// Uploads the last `gpu_layers` layers of a model, all by default. For KV caches there is room for a few contexts.
     ///
     /// # Errors
-    /// If the model has something that there are no operators for, or does not fit.
-    pub fn new(cpu: CpuModel, gpu: Arc<Gpu>, kv_bytes: Option<usize>) -> Result<Self, GpuModelError> {
+    /// If the model has something that there are no operators for, its layers cannot be parted so, or they do not fit.
+    pub fn new(cpu: CpuModel, gpu: Arc<Gpu>, gpu_layers: Option<usize>) -> Result<Self, GpuModelError> {
         let architecture = cpu.architecture();
         if let Some(missing) = missing_operator(architecture) {
             return Err(GpuModelError::Unsupported { family: architecture.family, missing });
         }
-        let weight_bytes = cpu.weight_bytes() as u64;
-        if let Some(memory_bytes) = gpu.memory_bytes().filter(|&memory| weight_bytes > memory) {
-            return Err(GpuModelError::TooLarge { weight_bytes, memory_bytes, name: gpu.name().to_owned() });
+        let split = Split::new(architecture, gpu_layers)?;
+        if let Some(memory_bytes) = gpu.memory_bytes() {
+            let fit = gpu_fit(&cpu, Some(memory_bytes));
+            let layers = architecture.layers.len() - split.first();
+            if fit.fitting < layers {
+                let whole = split.fit(architecture, cpu.weights(), cpu.kv_type());
+                let name = gpu.name().to_owned();
+                return Err(GpuModelError::TooLarge { whole, fit, memory_bytes, name });
+            }
         }
-        let kv_pool = Arc::new(kv_pool(architecture, &gpu, cpu.kv_type(), kv_bytes)?);
+        let pools = Pools::new(&cpu, split, &gpu, None)?;
         let on_gpu = Arc::new(Mutex::new(OnGpu::new(Arc::clone(&gpu))?));
         let ropes = cpu.weights().rope_tables(architecture);
+        let (placements, buffers, host) = (Placements::default(), Buffers::default(), HostBuffers::default());
         let pass_nodes = usize::MAX;
-        let mut model = Self { cpu, kv_pool, ropes, buffers: Buffers::default(), on_gpu, gpu, pass_nodes };
+        let mut model = Self { cpu, split, pools, ropes, placements, buffers, host, on_gpu, gpu, pass_nodes };
         model.upload()?;
         Ok(model)
     }
@@ -125,11 +184,10 @@ impl GpuModel {
     /// # Errors
     /// If they are too few for a page, or the GPU has not so many.
     pub fn with_kv_memory(mut self, bytes: usize) -> Result<Self, GpuModelError> {
-        let architecture = self.cpu.architecture();
-        let pool = |bytes| kv_pool(architecture, &self.gpu, self.cpu.kv_type(), Some(bytes)).map(Arc::new);
+        let page_bytes = self.pools.page_bytes();
         // The memory that there was is given back first.
-        self.kv_pool = pool(self.kv_pool.pages().page_bytes())?;
-        self.kv_pool = pool(bytes)?;
+        self.pools = Pools::new(&self.cpu, self.split, &self.gpu, Some(page_bytes))?;
+        self.pools = Pools::new(&self.cpu, self.split, &self.gpu, Some(bytes))?;
         Ok(self)
     }
 
@@ -146,9 +204,12 @@ impl GpuModel {
     pub fn with_kernels(&self, kernels: Kernels) -> Self {
         Self {
             cpu: self.cpu.with_kernels(kernels),
-            kv_pool: Arc::clone(&self.kv_pool),
+            split: self.split,
+            pools: self.pools.clone(),
             ropes: self.ropes.clone(),
+            placements: Placements::default(),
             buffers: Buffers::default(),
+            host: HostBuffers::default(),
             on_gpu: Arc::clone(&self.on_gpu),
             gpu: Arc::clone(&self.gpu),
             pass_nodes: self.pass_nodes,
@@ -165,42 +226,74 @@ impl GpuModel {
         &self.gpu
     }
 
+    /// How many of the model's layers the GPU computes, the last ones.
+    pub fn gpu_layers(&self) -> usize {
+        self.cpu.architecture().layers.len() - self.split.first()
+    }
+
     /// Whether logits have the CPU's bits.
     pub fn has_cpu_bits(&self) -> bool {
         *self.gpu.exactness() == Exactness::Bits
     }
 }
 
-/// Memory for KV caches on a GPU, of up to `bytes` bytes.
-fn kv_pool(
-    architecture: &Architecture,
-    gpu: &Arc<Gpu>,
-    kv_type: KvType,
-    bytes: Option<usize>,
-) -> Result<KvPool<GpuPages>, GpuModelError> {
-    let page_bytes = KvMemory::slot_bytes(kv_type, architecture.kv_shapes()) as usize;
-    // A layer's rows are one buffer.
-    let largest =
-        architecture.kv_shapes().map(|shape| KvMemory::slot_bytes(kv_type, [shape])).max().unwrap_or(1);
-    let most = (gpu.largest_binding() / largest.max(1)) as usize;
-    let wanted = bytes.map_or_else(
-        || {
-            let contexts = DEFAULT_CONTEXTS * architecture.context_length.div_ceil(PAGE_ROWS);
-            contexts.min((DEFAULT_KV_BYTES / page_bytes.max(1)).max(1))
-        },
-        |bytes| bytes / page_bytes.max(1),
-    );
-    let slots = wanted.min(most);
-    if slots == 0 {
-        return Err(GpuModelError::NoPage { bytes: bytes.unwrap_or(0), page_bytes });
+/// What of a model fits a GPU with so many bytes of memory; all if that is not known.
+pub fn gpu_fit(cpu: &CpuModel, memory_bytes: Option<u64>) -> GpuFit {
+    GpuFit::most(cpu.architecture(), cpu.weights(), cpu.kv_type(), memory_bytes)
+}
+
+impl Pools {
+    /// Memory of up to `bytes` bytes, by default for a few contexts.
+    fn new(
+        cpu: &CpuModel,
+        split: Split,
+        gpu: &Arc<Gpu>,
+        bytes: Option<usize>,
+    ) -> Result<Self, GpuModelError> {
+        let (architecture, kv_type) = (cpu.architecture(), cpu.kv_type());
+        let [gpu_shapes, cpu_shapes] = split.kv_shapes(architecture);
+        let layout = KvLayout::new(kv_type, cpu_shapes);
+        let gpu_page_bytes = KvMemory::slot_bytes(kv_type, gpu_shapes.iter().copied()) as usize;
+        let page_bytes = gpu_page_bytes + layout.page_bytes();
+        let weight_bytes = split.weight_bytes(architecture, cpu.weights());
+        let left =
+            gpu.memory_bytes().map_or(u64::MAX, |bytes| usable_bytes(bytes).saturating_sub(weight_bytes));
+        // A layer's rows are one buffer.
+        let largest = gpu_shapes.iter().map(|&shape| KvMemory::slot_bytes(kv_type, [shape])).max();
+        let most = (gpu.largest_binding() / largest.unwrap_or(0).max(1)).min(u64::from(KvMemory::MOST_SLOTS));
+        let by_default = || {
+            let context =
+                architecture.context_length.div_ceil(PAGE_ROWS) * page_bytes + architecture.state_bytes();
+            let bytes = (DEFAULT_CONTEXTS * context).min(DEFAULT_KV_BYTES).max(page_bytes);
+            bytes.min(usize::try_from(left).unwrap_or(usize::MAX))
+        };
+        let bytes = bytes.unwrap_or_else(by_default);
+        let slots = ((bytes / page_bytes.max(1)) as u64).min(most) as usize;
+        if slots == 0 {
+            return Err(GpuModelError::NoPage { bytes, page_bytes });
+        }
+        let kept = (slots * gpu_page_bytes) as u64;
+        if kept > left {
+            return Err(GpuModelError::NoRoom { bytes: kept, left, name: gpu.name().to_owned() });
+        }
+        let memory = KvMemory::new(gpu, kv_type, gpu_shapes, slots)?;
+        let pages = GpuPages::new(Arc::clone(gpu), memory, slots, gpu_page_bytes)?;
+        let budget = Arc::new(CacheBudget::new(Some(bytes.min(slots.saturating_mul(page_bytes.max(1))))));
+        let states = architecture.recurrent_states();
+        Ok(Self {
+            gpu: Arc::new(KvPool::with_budget(pages, std::iter::empty(), Arc::clone(&budget))),
+            cpu: Arc::new(KvPool::with_budget(layout, states, budget)),
+        })
     }
-    let memory = KvMemory::new(gpu, kv_type, architecture.kv_shapes(), slots)?;
-    let pages = GpuPages::new(Arc::clone(gpu), memory, slots, page_bytes)?;
-    Ok(KvPool::new(pages, std::iter::empty(), Some(slots * page_bytes)))
+
+    /// Bytes of a page, on both.
+    fn page_bytes(&self) -> usize {
+        self.gpu.pages().page_bytes() + self.cpu.pages().page_bytes()
+    }
 }
 
 impl LanguageModel for GpuModel {
-    type Cache = KvCache<GpuPages>;
+    type Cache = GpuCache;
 
     fn vocabulary_size(&self) -> usize {
         self.cpu.vocabulary_size()
@@ -215,37 +308,54 @@ impl LanguageModel for GpuModel {
     }
 
     fn device(&self) -> String {
-        self.gpu.name().to_owned()
+        let (name, layers) = (self.gpu.name(), self.cpu.architecture().layers.len());
+        match self.gpu_layers() {
+            all if all == layers => name.to_owned(),
+            some => format!("{name}, {some} of {layers} layers"),
+        }
     }
 
-    fn new_cache(&self, capacity: usize) -> Self::Cache {
-        KvCache::new(Arc::clone(&self.kv_pool), capacity)
+    fn new_cache(&self, capacity: usize) -> GpuCache {
+        let Pools { gpu, cpu } = &self.pools;
+        GpuCache::new(KvCache::new(Arc::clone(gpu), capacity), KvCache::new(Arc::clone(cpu), capacity))
     }
 
     fn cache_memory(&self) -> CacheMemory {
-        self.kv_pool.memory()
+        let memory = self.pools.cpu.memory();
+        CacheMemory { token_bytes: self.pools.page_bytes() / PAGE_ROWS, ..memory }
     }
 
     fn forward(
         &mut self,
-        batch: &mut [SequenceStep<'_, Self::Cache>],
+        batch: &mut [SequenceStep<'_, GpuCache>],
         logits: &mut Logits,
     ) -> Result<(), ForwardError> {
-        let Self { cpu, kv_pool, ropes, buffers, on_gpu, .. } = self;
-        let (architecture, weights) = (cpu.architecture(), cpu.weights());
-        batch::begin(batch, cpu.vocabulary_size(), weights.positions(architecture))?;
-        if let Some(error) = kv_pool.pages().error() {
+        let Self { cpu, split, pools, ropes, placements, buffers, host, on_gpu, .. } = self;
+        let vocabulary_size = cpu.vocabulary_size();
+        let CpuParts { architecture, weights, cpu, buffers: cpu_buffers } = cpu.parts();
+        batch::begin(batch, vocabulary_size, weights.positions(architecture))?;
+        let pages = pools.gpu.pages();
+        if let Some(error) = pages.error() {
             return Err(ForwardError::Device(error));
         }
+        placements.place(batch, ropes);
+        let (placements, ropes) = (&*placements, &ropes[..]);
+        let entering = if split.first() > 0 {
+            let before = Transformer { backend: &mut *cpu, architecture, weights, ropes, placements };
+            Some(&before.enter(split.first(), &mut cpu_steps(batch), cpu_buffers)[..])
+        } else {
+            None
+        };
         // A pass that panicked has left nothing that the next one needs.
         let mut on_gpu = on_gpu.lock().unwrap_or_else(PoisonError::into_inner);
-        let backend = &mut GpuBackend { on_gpu: &mut on_gpu, pages: kv_pool.pages(), kernels: cpu.kernels() };
-        Transformer { backend, architecture, weights, ropes }.forward(batch, buffers, logits);
+        let backend = &mut GpuBackend { on_gpu: &mut on_gpu, pages, cpu, host, entering };
+        let transformer = Transformer { backend, architecture, weights, ropes, placements };
+        transformer.forward(split.first(), batch, buffers, logits);
         on_gpu.finish().map_err(|error| ForwardError::Device(error.to_string()))
     }
 
-    fn commit(&mut self, batch: &mut [Accepted<'_, Self::Cache>]) {
+    fn commit(&mut self, batch: &mut [Accepted<'_, GpuCache>]) {
         batch::commit(batch);
-        self.kv_pool.pages().move_rows();
+        self.pools.gpu.pages().move_rows();
     }
 }

@@ -1,5 +1,6 @@
 //! Pages of KV caches on a GPU: slots in its memory, which has room for a fixed number of them.
 
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lookahead_gpu::{Gpu, GpuError, KvMemory, Memory, Pass, place};
@@ -10,7 +11,7 @@ use crate::language_model::OutOfCacheMemory;
 
 /// The memory of all KV caches of a model on a GPU.
 #[derive(Debug)]
-pub struct GpuPages {
+pub(crate) struct GpuPages {
     gpu: Arc<Gpu>,
     memory: KvMemory,
     page_bytes: usize,
@@ -30,17 +31,25 @@ struct Moves {
 
 /// A page: a slot, given back when it is dropped.
 #[derive(Debug)]
-pub struct GpuPage {
+pub(crate) struct GpuPage {
     slot: u32,
     slots: Arc<Slots>,
 }
 
 /// The slots that are free.
 #[derive(Debug)]
-struct Slots(Mutex<Vec<u32>>);
+struct Slots(Mutex<FreeSlots>);
+
+#[derive(Debug)]
+struct FreeSlots {
+    /// Those that were given back.
+    used: Vec<u32>,
+    /// Those that nobody has had yet.
+    new: Range<u32>,
+}
 
 impl Slots {
-    fn free(&self) -> MutexGuard<'_, Vec<u32>> {
+    fn free(&self) -> MutexGuard<'_, FreeSlots> {
         // Nothing in here panics half-way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -55,7 +64,7 @@ impl GpuPage {
 
 impl Drop for GpuPage {
     fn drop(&mut self) {
-        self.slots.free().push(self.slot);
+        self.slots.free().used.push(self.slot);
     }
 }
 
@@ -69,7 +78,7 @@ impl GpuPages {
     ) -> Result<Self, GpuError> {
         let moves =
             Moves { places: Vec::new(), pass: Pass::default(), memory: Memory::new(&gpu)?, error: None };
-        let slots = Arc::new(Slots(Mutex::new((0..slots as u32).rev().collect())));
+        let slots = Arc::new(Slots(Mutex::new(FreeSlots { used: Vec::new(), new: 0..slots as u32 })));
         Ok(Self { gpu, memory, page_bytes, slots, moves: Mutex::new(moves) })
     }
 
@@ -109,7 +118,8 @@ impl KvPages for GpuPages {
     }
 
     fn new_page(&self) -> Result<GpuPage, OutOfCacheMemory> {
-        let slot = self.slots.free().pop().ok_or(OutOfCacheMemory)?;
+        let mut free = self.slots.free();
+        let slot = free.used.pop().or_else(|| free.new.next()).ok_or(OutOfCacheMemory)?;
         Ok(GpuPage { slot, slots: Arc::clone(&self.slots) })
     }
 

@@ -11,6 +11,7 @@ use lookahead_kernels::{KvLayer, KvLayout, PAGE_ROWS};
 use crate::kv_pages::KvPages;
 use crate::kv_pool::KvPool;
 use crate::language_model::{Cache, OutOfCacheMemory};
+use crate::pass_cache::PassCache;
 use crate::recurrent_states::RecurrentStates;
 
 /// Keys and values of one sequence, and its states; `P` says where they lie, on the CPU as a rule.
@@ -32,44 +33,10 @@ impl<P: KvPages> KvCache<P> {
         Self { pool, pages: Vec::new(), capacity, committed: 0, pending: 0, states }
     }
 
-    /// Drops what is pending and makes `nodes` reserved rows pending instead, for a pass to fill. The first `certain`
-    /// of them are a part of a prompt; `is_last` says whether it ends with them.
-    pub(crate) fn begin(&mut self, nodes: usize, certain: usize, is_last: bool) {
-        debug_assert!(self.committed + nodes <= self.pages.len() * PAGE_ROWS, "reserved before");
-        self.pending = nodes;
-        self.states.begin(certain, is_last);
-    }
-
-    /// The states of recurrent layers.
-    pub(crate) fn states(&mut self) -> &mut RecurrentStates {
-        &mut self.states
-    }
-
     /// The pages that the cache has: row `r` lies in page `r / PAGE_ROWS`.
+    #[cfg(any(feature = "gpu", test))]
     pub(crate) fn pages(&self) -> &[Arc<P::Page>] {
         &self.pages
-    }
-
-    /// Gives back all but the first `pages` pages.
-    pub(crate) fn keep_pages(&mut self, pages: usize) {
-        for page in self.pages.drain(pages.min(self.pages.len())..) {
-            self.pool.give_back(page);
-        }
-    }
-
-    /// Commits the pending rows `path`, moved together, and drops the others.
-    ///
-    /// # Panics
-    /// If `path` names a node that is not pending, or does not ascend.
-    pub(crate) fn commit(&mut self, path: &[u32]) {
-        assert!(path.is_sorted_by(|a, b| a < b), "a path's nodes ascend");
-        assert!(path.last().is_none_or(|&last| (last as usize) < self.pending), "a path's nodes are pending");
-        let moves = path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from);
-        let rows = moves.map(|(to, from)| [self.committed + from, self.committed + to]);
-        self.pool.pages().copy_rows(&mut self.pages, rows);
-        self.states.commit(path);
-        self.committed += path.len();
-        self.pending = 0;
     }
 
     /// Takes pages for the rows before `end`, or none of them, and what the states need for `nodes` nodes of a draft.
@@ -106,6 +73,39 @@ fn copy<P: KvPages>(pool: &KvPool<P>, page: &P::Page) -> Result<Arc<P::Page>, Ou
     let mut copy = pool.take()?;
     pool.pages().copy_page(page, &mut copy);
     Ok(Arc::new(copy))
+}
+
+impl<P: KvPages> PassCache for KvCache<P> {
+    fn page_count(&self) -> usize {
+        self.pages.len()
+    }
+
+    fn keep_pages(&mut self, pages: usize) {
+        for page in self.pages.drain(pages.min(self.pages.len())..) {
+            self.pool.give_back(page);
+        }
+    }
+
+    fn begin(&mut self, nodes: usize, certain: usize, is_last: bool) {
+        debug_assert!(self.committed + nodes <= self.pages.len() * PAGE_ROWS, "reserved before");
+        self.pending = nodes;
+        self.states.begin(certain, is_last);
+    }
+
+    fn states(&mut self) -> &mut RecurrentStates {
+        &mut self.states
+    }
+
+    fn commit(&mut self, path: &[u32]) {
+        assert!(path.is_sorted_by(|a, b| a < b), "a path's nodes ascend");
+        assert!(path.last().is_none_or(|&last| (last as usize) < self.pending), "a path's nodes are pending");
+        let moves = path.iter().map(|&node| node as usize).enumerate().filter(|(to, from)| to != from);
+        let rows = moves.map(|(to, from)| [self.committed + from, self.committed + to]);
+        self.pool.pages().copy_rows(&mut self.pages, rows);
+        self.states.commit(path);
+        self.committed += path.len();
+        self.pending = 0;
+    }
 }
 
 impl<P: KvPages> Drop for KvCache<P> {

@@ -33,7 +33,15 @@ impl<P: KvPages> KvPool<P> {
         states: impl Iterator<Item = RecurrentShape>,
         max_bytes: Option<usize>,
     ) -> Self {
-        let budget = Arc::new(CacheBudget::new(max_bytes));
+        Self::with_budget(pages, states, Arc::new(CacheBudget::new(max_bytes)))
+    }
+
+    /// The same within a budget that others take of as well.
+    pub(crate) fn with_budget(
+        pages: P,
+        states: impl Iterator<Item = RecurrentShape>,
+        budget: Arc<CacheBudget>,
+    ) -> Self {
         let states = Arc::new(StatePool::new(states, Arc::clone(&budget)));
         Self { pages, states, budget, free: Mutex::default() }
     }

@@ -10,9 +10,13 @@ mod cpu_model;
 mod device_model;
 pub mod gguf;
 #[cfg(feature = "gpu")]
+mod gpu_cache;
+#[cfg(feature = "gpu")]
 mod gpu_model;
 #[cfg(feature = "gpu")]
 mod gpu_pages;
+#[cfg(feature = "gpu")]
+mod gpu_split;
 mod kv_cache;
 mod kv_pages;
 mod kv_pool;
@@ -21,6 +25,7 @@ mod load_error;
 mod logits;
 mod mapped_file;
 mod model_files;
+mod pass_cache;
 mod prompt_encoder;
 mod reasoning;
 mod recurrent_states;
@@ -36,9 +41,11 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cpu_model::CpuModel;
 pub use device_model::{DeviceCache, DeviceError, DeviceModel};
 #[cfg(feature = "gpu")]
-pub use gpu_model::{GpuModel, GpuModelError};
+pub use gpu_cache::GpuCache;
 #[cfg(feature = "gpu")]
-pub use gpu_pages::GpuPages;
+pub use gpu_model::{GpuModel, GpuModelError, gpu_fit};
+#[cfg(feature = "gpu")]
+pub use gpu_split::GpuFit;
 pub use kv_cache::KvCache;
 pub use kv_pages::KvPages;
 pub use language_model::{

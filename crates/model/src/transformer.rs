@@ -15,6 +15,8 @@ mod per_layer;
 mod placements;
 mod residual;
 
+use std::ops::Range;
+
 use lookahead_kernels::RopeTable;
 
 use self::attention::{AttentionBuffers, run_attention};
@@ -23,16 +25,16 @@ pub(crate) use self::cpu::Cpu;
 use self::feed_forward::{HiddenLayer, run_mlp};
 use self::logits::OutputHead;
 use self::per_layer::PerLayerInputs;
-use self::placements::Placements;
+pub(crate) use self::placements::Placements;
 use self::residual::{Residual, ResidualBuffers};
 use crate::architecture::{Architecture, Attention, KeysAndValues, Mixer, State};
 use crate::logits::Logits;
+use crate::pass_cache::PassCache as _;
 use crate::weights::{MixerWeights, Weights};
 
 /// Intermediate values of a pass, kept for the next one.
 #[derive(Debug, Default)]
 pub(crate) struct Buffers<Rows, Input> {
-    placements: Placements,
     residual: ResidualBuffers<Rows>,
     /// The input of the next matrix product.
     input: Input,
@@ -41,63 +43,120 @@ pub(crate) struct Buffers<Rows, Input> {
     per_layer: PerLayerInputs<Rows, Input>,
 }
 
-/// What a pass computes with.
-pub(crate) struct Transformer<'a, B> {
-    pub(crate) backend: &'a mut B,
+/// A pass over nodes that are placed, on a device.
+pub(crate) struct Transformer<'d, 'a, B> {
+    pub(crate) backend: &'d mut B,
     pub(crate) architecture: &'a Architecture,
     pub(crate) weights: &'a Weights,
     /// A table for each of the architecture's ropes.
-    pub(crate) ropes: &'a mut [RopeTable],
+    pub(crate) ropes: &'a [RopeTable],
+    /// Where the nodes stand.
+    pub(crate) placements: &'a Placements,
 }
 
-impl<B: Backend> Transformer<'_, B> {
-    /// Runs the trees of `batch`, whose caches have room for them, and writes the logits asked for to `logits`.
+impl<'a, B: Backend> Transformer<'_, 'a, B> {
+    /// Runs the trees of `batch`, whose caches have room for them, through the layers from `first` on, and writes the logits asked for to
+    /// `logits`. The layers before are another device's, as is what enters the first of these.
     pub(crate) fn forward(
-        self,
+        mut self,
+        first: usize,
         batch: &mut [Step<'_, B>],
         buffers: &mut Buffers<B::Rows, B::Input>,
         logits: &mut Logits,
     ) {
-        let Self { backend, architecture, weights, ropes } = self;
-        let Buffers { placements, residual, input, attention, hidden, per_layer } = buffers;
-        placements.place(batch, ropes);
-        let mut residual = Residual::new(architecture, weights, residual, placements.positions.len());
+        let Buffers { residual, input, attention, hidden, per_layer } = buffers;
+        let mut blocks = BlockBuffers { input, attention, hidden, per_layer };
+        let layers = first..self.architecture.layers.len();
+        let mut residual = self.run_layers(layers, batch, residual, &mut blocks);
+        for step in batch.iter_mut() {
+            step.cache.states().end();
+        }
+        let Self { backend, architecture, weights, placements, .. } = self;
+        let head = OutputHead { architecture, weights };
+        head.run(backend, batch, placements, &mut residual, blocks.input, logits);
+    }
+
+    /// Runs the first `count` layers only, and returns what enters the next one, `[node][hidden]`.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn enter<'b>(
+        mut self,
+        count: usize,
+        batch: &mut [Step<'_, B>],
+        buffers: &'b mut Buffers<B::Rows, B::Input>,
+    ) -> &'b B::Rows
+    where
+        'a: 'b,
+    {
+        let Buffers { residual, input, attention, hidden, per_layer } = buffers;
+        let mut blocks = BlockBuffers { input, attention, hidden, per_layer };
+        let residual = self.run_layers(0..count, batch, residual, &mut blocks);
+        residual.finish(self.backend, blocks.input)
+    }
+
+    /// Runs the layers of this device, and returns the stream behind the last one.
+    fn run_layers<'b>(
+        &mut self,
+        layers: Range<usize>,
+        batch: &mut [Step<'_, B>],
+        stream: &'b mut ResidualBuffers<B::Rows>,
+        buffers: &mut BlockBuffers<'_, B>,
+    ) -> Residual<'b, B>
+    where
+        'a: 'b,
+    {
+        let Self { ref mut backend, architecture, weights, ropes, placements } = *self;
+        let BlockBuffers { input, attention, hidden, per_layer } = buffers;
+        let mut residual = Residual::new(architecture, weights, stream, placements.positions.len());
         backend.embed(architecture, weights, batch, placements, residual.stream_mut());
         if let Some(weights) = &weights.per_layer {
-            per_layer.prepare(backend, architecture, weights, batch, &mut residual, input);
+            per_layer.prepare(*backend, architecture, weights, batch, &mut residual, input);
         }
         residual.split(backend, input);
         let mut cache_layers = CacheLayers::default();
         let norm = architecture.norm;
-        let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
-        for (block, weights) in blocks.zip(weights.layers.iter().flatten()) {
-            residual.read(backend, block.input, weights.norm.as_ref(), weights.mixer.input_codes(), input);
-            let out = residual.result(block.input, weights);
-            let layer = cache_layers.of(&block.mixer);
-            match (&block.mixer, &weights.mixer) {
-                (Mixer::Attention(spec), MixerWeights::Attention(weights)) => {
-                    let rope = spec.rope.map(|rope| &ropes[rope]);
-                    let block = AttentionBlock { spec, weights, norm, rope, kv_layer: layer };
-                    run_attention(backend, &block, batch, placements, input, attention, out);
+        for (index, (layer, weights)) in architecture.layers.iter().zip(&weights.layers).enumerate() {
+            for (block, weights) in layer.blocks.iter().zip(weights) {
+                let layer = cache_layers.of(&block.mixer);
+                if !layers.contains(&index) {
+                    continue;
                 }
-                (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
-                    run_mlp(backend, spec, mlp, input, hidden, out);
-                }
-                (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
-                    per_layer.run(backend, spec, weights, input, out);
-                }
-                (mixer, weights) => {
-                    let block = OtherBlock { mixer, weights, norm, ropes, layer };
-                    backend.run_other(&block, batch, placements, input, out);
+                residual.read(
+                    backend,
+                    block.input,
+                    weights.norm.as_ref(),
+                    weights.mixer.input_codes(),
+                    input,
+                );
+                let out = residual.result(block.input, weights);
+                match (&block.mixer, &weights.mixer) {
+                    (Mixer::Attention(spec), MixerWeights::Attention(weights)) => {
+                        let rope = spec.rope.map(|rope| &ropes[rope]);
+                        let block = AttentionBlock { spec, weights, norm, rope, kv_layer: layer };
+                        run_attention(*backend, &block, batch, placements, input, attention, out);
+                    }
+                    (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
+                        run_mlp(*backend, spec, mlp, input, hidden, out);
+                    }
+                    (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
+                        per_layer.run(*backend, spec, weights, input, out);
+                    }
+                    (mixer, weights) => {
+                        let block = OtherBlock { mixer, weights, norm, ropes, layer };
+                        backend.run_other(&block, batch, placements, input, out);
+                    }
                 }
             }
         }
-        for step in batch.iter_mut() {
-            step.cache.states().end();
-        }
-        let head = OutputHead { architecture, weights };
-        head.run(backend, batch, placements, &mut residual, input, logits);
+        residual
     }
+}
+
+/// What blocks share.
+struct BlockBuffers<'a, B: Backend> {
+    input: &'a mut B::Input,
+    attention: &'a mut AttentionBuffers<B::Rows>,
+    hidden: &'a mut HiddenLayer<B::Rows, B::Input>,
+    per_layer: &'a mut PerLayerInputs<B::Rows, B::Input>,
 }
 
 /// Counts the caches' layers: those of rows, and those of states.

@@ -6,14 +6,19 @@ use std::process::ExitCode;
 use clap::Args;
 use indicatif::BinaryBytes;
 use lookahead_gpu::{AdapterListing, Exactness, Gpu, GpuError, adapters};
+use lookahead_kernels::Kernels;
+use lookahead_model::{GpuFit, gpu_fit};
 use serde_json::{Value, json};
 
+use crate::arguments::PrecisionArgs;
+use crate::loaded_model::load_weights;
 use crate::output;
 
 const HELP: &str = "\
 Examples:
-  lookahead devices          What GPUs there are, and how they compute
-  lookahead devices --json   The same for programs: one array of objects
+  lookahead devices                         What GPUs there are, and how they compute
+  lookahead devices --model qwen2.5-1.5b    How many layers of a model fit each of them
+  lookahead devices --json                  The same for programs: one array of objects
 
 Each GPU is opened, and each operation that a model is made of runs on it beside the CPU:
   the CPU's bits         Answers and logits are those of the CPU, bit for bit
@@ -23,6 +28,10 @@ Each GPU is opened, and each operation that a model is made of runs on it beside
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct DevicesArgs {
+    /// Say what of this model fits: a path, a name that `lookahead models` lists, or hf:OWNER/REPO[/FILE.gguf]
+    #[arg(short, long, value_name = "PATH|NAME", help_heading = "Model")]
+    model: Option<String>,
+
     /// Print a JSON array
     #[arg(long, help_heading = "Output")]
     json: bool,
@@ -31,11 +40,20 @@ pub(crate) struct DevicesArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &DevicesArgs) -> anyhow::Result<ExitCode> {
     let listings = adapters();
+    let model = match &arguments.model {
+        Some(name) => Some(load_weights(name, Kernels::new(1), &PrecisionArgs::default())?.0),
+        None => None,
+    };
     let opened: Vec<_> = listings.iter().map(open).collect();
+    let fit =
+        |listing: &AdapterListing| model.as_ref().map(|model| gpu_fit(model.cpu(), listing.memory_bytes));
     let mut stdout = output::stdout();
     if arguments.json {
-        let array: Value =
-            listings.iter().zip(&opened).map(|(listing, opened)| to_json(listing, opened)).collect();
+        let array: Value = listings
+            .iter()
+            .zip(&opened)
+            .map(|(listing, opened)| to_json(listing, opened, fit(listing)))
+            .collect();
         writeln!(stdout, "{array:#}")?;
     } else if listings.is_empty() {
         writeln!(stdout, "{}", GpuError::NoAdapter)?;
@@ -61,6 +79,9 @@ pub(crate) fn run(arguments: &DevicesArgs) -> anyhow::Result<ExitCode> {
                 Ok(gpu) => {
                     writeln!(stdout, "   results      {}", exactness(gpu))?;
                     writeln!(stdout, "   arithmetic   {}", gpu.arithmetic())?;
+                    if let Some(fit) = fit(listing) {
+                        writeln!(stdout, "   model        {}", fitting(&fit))?;
+                    }
                 }
                 Err(error) => writeln!(stdout, "   cannot be used: {error}")?,
             }
@@ -85,9 +106,21 @@ fn exactness(gpu: &Gpu) -> String {
     }
 }
 
-fn to_json(listing: &AdapterListing, opened: &Result<Gpu, String>) -> Value {
+/// How much of the model fits, in words.
+fn fitting(fit: &GpuFit) -> String {
+    let &GpuFit { layers, fitting, weight_bytes, token_bytes } = fit;
+    let bytes =
+        format!("{} of weights, and {} for each token", BinaryBytes(weight_bytes), BinaryBytes(token_bytes));
+    match fitting {
+        0 => format!("none of its {layers} layers fits"),
+        _ if fitting == layers => format!("all of its {layers} layers fit: {bytes}"),
+        _ => format!("{fitting} of its {layers} layers fit (--gpu-layers {fitting}): {bytes}"),
+    }
+}
+
+fn to_json(listing: &AdapterListing, opened: &Result<Gpu, String>, fit: Option<GpuFit>) -> Value {
     let gpu = opened.as_ref().ok();
-    json!({
+    let mut object = json!({
         "name": listing.name,
         "driver": listing.driver,
         "backend": listing.backend,
@@ -99,5 +132,14 @@ fn to_json(listing: &AdapterListing, opened: &Result<Gpu, String>) -> Value {
         "results": gpu.map(exactness),
         "arithmetic": gpu.map(|gpu| gpu.arithmetic().to_string()),
         "error": opened.as_ref().err(),
-    })
+    });
+    if let Some(GpuFit { layers, fitting, weight_bytes, token_bytes }) = fit {
+        object["model"] = json!({
+            "layers": layers,
+            "fitting_layers": fitting,
+            "weight_bytes": weight_bytes,
+            "token_bytes": token_bytes,
+        });
+    }
+    object
 }

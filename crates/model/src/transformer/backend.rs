@@ -10,9 +10,8 @@ use lookahead_kernels::{InputCodes, Kept, RopeTable};
 
 use super::placements::Placements;
 use crate::architecture::{AltUp, Architecture, Attention, Mixer, Mlp, Norm, PerLayer};
-use crate::kv_cache::KvCache;
-use crate::kv_pages::KvPages;
 use crate::language_model::SequenceStep;
+use crate::pass_cache::PassCache;
 use crate::weights::{
     AltUpLayerWeights, AltUpWeights, AttentionWeights, Linear, MixerWeights, NormWeights,
     PerLayerInputsWeights, Weights,
@@ -24,8 +23,8 @@ pub(crate) trait Backend {
     type Rows: Debug + Default;
     /// The input of products: rows, in the forms in which products take them. Reused between passes.
     type Input: Debug + Default;
-    /// What its KV caches are made of.
-    type Pages: KvPages;
+    /// The cache of a sequence.
+    type Cache: PassCache;
 
     /// Writes the embeddings of the nodes' tokens to `stream`. It is the first operator of a pass.
     fn embed(
@@ -151,7 +150,7 @@ pub(crate) trait Backend {
 }
 
 /// One sequence's part of a pass on a device.
-pub(crate) type Step<'a, B> = SequenceStep<'a, KvCache<<B as Backend>::Pages>>;
+pub(crate) type Step<'a, B> = SequenceStep<'a, <B as Backend>::Cache>;
 
 /// What is made of rows for products.
 #[derive(Clone, Copy, Debug)]

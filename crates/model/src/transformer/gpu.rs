@@ -1,4 +1,7 @@
-//! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results.
+//! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results, or the CPU
+//! for the input of a block that it computes.
+
+mod host;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -11,16 +14,17 @@ use lookahead_gpu::{
     MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, SeenRows, StoredRows, elementwise, gate_heads,
     normalise, place, rotate, scale_rows,
 };
-use lookahead_kernels::{
-    Candidate, InputCodes, Keep, Kept, Kernels, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
-};
+use lookahead_kernels::{Candidate, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable, alibi_slope};
 
+pub(crate) use self::host::HostBuffers;
+use super::Cpu;
 use super::backend::{AttentionBlock, Backend, Normalised, OtherBlock, Step, Streams, StreamsStep, Sum};
 use super::cpu::embedding::embed;
 use super::placements::Placements;
 use crate::architecture::{
     Architecture, Block, Input as BlockInput, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm,
 };
+use crate::gpu_cache::GpuCache;
 use crate::gpu_pages::GpuPages;
 use crate::language_model::Cache as _;
 use crate::weights::{Linear, NormWeights, PerLayerInputsWeights, Weights};
@@ -173,7 +177,7 @@ impl CodesRoom {
     }
 }
 
-/// What of an architecture no operator here computes; `None` if there are operators for all.
+/// What of an architecture no operator here computes; `None` if there are operators for all, or the CPU computes the block beside the GPU.
 pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static str> {
     if architecture.altup.is_some() {
         return Some("several residual streams");
@@ -182,25 +186,27 @@ pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static s
         _ if matches!(input, BlockInput::Predicted | BlockInput::Corrected) => {
             Some("several residual streams")
         }
-        Mixer::Attention(_) => None,
         Mixer::Dense(mlp) => mlp.sparsity.map(|_| "networks of which few values count"),
-        Mixer::Latent(_) => Some("latent attention"),
-        Mixer::Recurrence(_) => Some("linear attention"),
-        Mixer::Scan(_) => Some("selective scans"),
-        Mixer::Convolution(_) => Some("gated convolutions"),
-        Mixer::Experts(_) => Some("mixtures of experts"),
         Mixer::PerLayer(_) => Some("inputs of each layer"),
-        Mixer::Laurel(_) => Some("narrow maps beside attention"),
+        _ => None,
     };
     architecture.layers.iter().flat_map(|layer| &layer.blocks).find_map(missing)
+}
+
+/// Whether there are operators for a block; the CPU computes others.
+pub(crate) fn has_operators(mixer: &Mixer) -> bool {
+    matches!(mixer, Mixer::Attention(_) | Mixer::Dense(_))
 }
 
 /// The GPU as a [`Backend`].
 pub(crate) struct GpuBackend<'a> {
     pub(crate) on_gpu: &'a mut OnGpu,
     pub(crate) pages: &'a GpuPages,
-    /// Computes what enters the first layer.
-    pub(crate) kernels: &'a Kernels,
+    /// The CPU, which computes what enters the first layer and what there are no operators for.
+    pub(crate) cpu: &'a mut Cpu,
+    pub(crate) host: &'a mut HostBuffers,
+    /// What enters the first of the GPU's layers, if the CPU computes layers before.
+    pub(crate) entering: Option<&'a [f32]>,
 }
 
 impl GpuBackend<'_> {
@@ -267,7 +273,7 @@ impl GpuBackend<'_> {
         let mut own = Vec::new();
         seen.clear();
         for (step, visible) in batch.iter().zip(&placements.visible) {
-            let (pages, committed) = (step.cache.pages(), step.cache.len());
+            let (pages, committed) = (step.cache.gpu().pages(), step.cache.len());
             seen.begin_sequence(pages.iter().map(|page| page.slot()));
             for node in 0..visible.len() {
                 let (context, path) = visible.of_node(node);
@@ -284,7 +290,7 @@ impl GpuBackend<'_> {
 impl Backend for GpuBackend<'_> {
     type Rows = GpuRows;
     type Input = GpuInput;
-    type Pages = GpuPages;
+    type Cache = GpuCache;
 
     fn embed(
         &mut self,
@@ -301,9 +307,15 @@ impl Backend for GpuBackend<'_> {
         self.place(batch, placements);
         // A row of the embedding for each node is little to upload, and the matrix need not be on the GPU.
         let (hidden, count) = (architecture.hidden_size, placements.positions.len());
-        let mut values = vec![0.0; count * hidden];
-        let tokens = batch.iter().flat_map(|step| step.tree.tokens()).zip(&placements.positions);
-        embed(self.kernels.isa(), architecture, weights, tokens, &mut Vec::new(), &mut values);
+        let values = if let Some(entering) = self.entering {
+            entering.to_vec()
+        } else {
+            let mut values = vec![0.0; count * hidden];
+            let tokens = batch.iter().flat_map(|step| step.tree.tokens()).zip(&placements.positions);
+            let isa = self.cpu.kernels().isa();
+            embed(isa, architecture, weights, tokens, &mut Vec::new(), &mut values);
+            values
+        };
         let at = self.on_gpu.pass.put_floats(values);
         let rows = Rows { at, width: hidden, count };
         *stream = GpuRows { rows, room: rows.len(), number: self.on_gpu.number };
@@ -557,13 +569,13 @@ impl Backend for GpuBackend<'_> {
 
     fn run_other(
         &mut self,
-        _: &OtherBlock<'_>,
-        _: &mut [Step<'_, Self>],
-        _: &Placements,
-        _: &mut GpuInput,
-        _: &mut GpuRows,
+        block: &OtherBlock<'_>,
+        batch: &mut [Step<'_, Self>],
+        placements: &Placements,
+        input: &mut GpuInput,
+        out: &mut GpuRows,
     ) {
-        unreachable!("{REFUSED}");
+        self.run_on_host(block, batch, placements, input, out);
     }
 
     fn step_streams(&mut self, _: Streams<'_>, _: StreamsStep<'_, GpuRows, GpuInput>, _: &mut GpuRows) {

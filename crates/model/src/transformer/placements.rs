@@ -5,8 +5,8 @@ use std::ops::Range;
 use lookahead_kernels::{RopeTable, ScanPlan, VisibleRows};
 
 use crate::kv_cache::KvCache;
-use crate::kv_pages::KvPages;
-use crate::language_model::{Cache, LogitsOf, SequenceStep};
+use crate::language_model::{LogitsOf, SequenceStep};
+use crate::pass_cache::PassCache;
 use crate::token_tree::TokenTree;
 
 /// Where the nodes of a pass stand.
@@ -29,11 +29,7 @@ pub(crate) struct Placements {
 
 impl Placements {
     /// Finds out where each node stands, and begins the pass in the caches.
-    pub(super) fn place<P: KvPages>(
-        &mut self,
-        batch: &mut [SequenceStep<'_, KvCache<P>>],
-        ropes: &mut [RopeTable],
-    ) {
+    pub(crate) fn place<C: PassCache>(&mut self, batch: &mut [SequenceStep<'_, C>], ropes: &mut [RopeTable]) {
         self.sequences.clear();
         self.asked.clear();
         self.positions.clear();

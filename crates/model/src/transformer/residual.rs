@@ -55,6 +55,13 @@ impl<'a, B: Backend> Residual<'a, B> {
         self.stream
     }
 
+    /// The stream, to which all results are added; `input` is scratch.
+    #[cfg(feature = "gpu")]
+    pub(super) fn finish(mut self, backend: &mut B, input: &mut B::Input) -> &'a B::Rows {
+        self.add_and_normalise(backend, None, InputCodes::NONE, input);
+        self.stream
+    }
+
     /// Makes all streams of this one, where there are several; `input` is scratch.
     pub(super) fn split(&mut self, backend: &mut B, input: &mut B::Input) {
         self.step_streams(backend, StreamsStep::Split(input));

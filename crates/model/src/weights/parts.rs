@@ -275,7 +275,12 @@ impl Weights {
     pub(crate) fn matrices<'a>(&'a self, architecture: &'a Architecture) -> impl Iterator<Item = &'a Matrix> {
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
         let weights = self.layers.iter().flatten();
-        let linears = weights.zip(blocks).flat_map(|(weights, block)| weights.mixer.linears(&block.mixer));
+        let linears = weights.zip(blocks).flat_map(|(weights, block)| {
+            weights.mixer.linears(match &block.mixer {
+                Mixer::Experts(experts) => experts.active,
+                _ => 0,
+            })
+        });
         let per_layer = self.per_layer.iter().map(|weights| &weights.projection);
         let altup = self.altup.iter().flat_map(AltUpWeights::linears);
         linears.chain(per_layer).chain(altup).map(|linear| &linear.matrix).chain([self.head()])
@@ -320,7 +325,7 @@ impl MixerWeights {
     }
 
     /// The linear maps that a token is multiplied with.
-    fn linears(&self, mixer: &Mixer) -> Vec<&Linear> {
+    pub(crate) fn linears(&self, experts: usize) -> Vec<&Linear> {
         match self {
             Self::Attention(AttentionWeights { query, keys_and_values, gate, output, .. }) => {
                 [query].into_iter().chain(keys_and_values).chain(gate).chain([output]).collect()
@@ -343,8 +348,7 @@ impl MixerWeights {
             Self::PerLayer(PerLayerWeights { gate, projection }) => vec![gate, projection],
             Self::Laurel(weights) => weights.maps.linears().collect(),
             Self::Experts(weights) => {
-                let active = if let Mixer::Experts(experts) = mixer { experts.active } else { 0 };
-                let experts = weights.experts.iter().take(active).flat_map(MlpWeights::linears);
+                let experts = weights.experts.iter().take(experts).flat_map(MlpWeights::linears);
                 let shared = weights.shared.iter().flat_map(SharedExpertWeights::linears);
                 [&weights.router].into_iter().chain(experts).chain(shared).collect()
             }

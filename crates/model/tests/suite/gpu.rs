@@ -9,7 +9,7 @@ use lookahead_kernels::{Kernels, KvType, WeightType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
     Accepted, Cache as _, Checkpoint, CpuModel, GpuModel, GpuModelError, Keep, LanguageModel, Logits,
-    LogitsOf, SequenceStep, TokenId, TokenTree,
+    LogitsOf, SequenceStep, TokenId, TokenTree, gpu_fit,
 };
 use proptest::prelude::*;
 
@@ -119,12 +119,13 @@ fn short_script() -> (Vec<TokenId>, Vec<Pass>) {
 /// Loads the same model twice, and compares what it says on both.
 fn check(
     load: impl Fn() -> CpuModel,
+    gpu_layers: Option<usize>,
     prompt: &[TokenId],
     passes: &[Pass],
     what: &str,
 ) -> Result<(), TestCaseError> {
     let Some(gpu) = gpu() else { return Ok(()) };
-    let mut on_gpu = GpuModel::new(load(), gpu, None).unwrap();
+    let mut on_gpu = GpuModel::new(load(), gpu, gpu_layers).unwrap();
     let expected = run(&mut load(), prompt, passes, 1);
     let found = run(&mut on_gpu, prompt, passes, 1);
     prop_assert!(found == expected, "{what}");
@@ -140,26 +141,28 @@ fn check(
 fn golden_models_have_the_bits_of_the_cpu() {
     let Some(gpu) = gpu() else { return };
     let (prompt, passes) = short_script();
-    let mut computed = 0;
+    let (mut whole, mut parted) = (0, 0);
     for name in Golden::NAMES {
         let load = || {
             let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
             CpuModel::load(&checkpoint, Kernels::new(1)).unwrap()
         };
-        match GpuModel::new(load(), Arc::clone(&gpu), None) {
-            Ok(mut on_gpu) => {
-                computed += 1;
-                assert!(
-                    run(&mut on_gpu, &prompt, &passes, 1) == run(&mut load(), &prompt, &passes, 1),
-                    "{name}: logits differ from the CPU's"
-                );
+        let expected = run(&mut load(), &prompt, &passes, 1);
+        // All layers on the GPU, and half of them.
+        let layers = load().architecture().layers.len();
+        for (gpu_layers, computed) in [(None, &mut whole), (Some(layers / 2), &mut parted)] {
+            match GpuModel::new(load(), Arc::clone(&gpu), gpu_layers) {
+                Ok(mut on_gpu) => {
+                    *computed += 1;
+                    let found = run(&mut on_gpu, &prompt, &passes, 1);
+                    assert!(found == expected, "{name}, {gpu_layers:?} layers: logits differ from the CPU's");
+                }
+                Err(GpuModelError::Unsupported { .. } | GpuModelError::NotParted { .. }) => {}
+                Err(error) => panic!("{name}: {error}"),
             }
-            Err(GpuModelError::Unsupported { .. }) => {}
-            Err(error) => panic!("{name}: {error}"),
         }
     }
-    // All that consist of attention and dense networks.
-    assert!(computed >= 40, "{computed} golden models ran on the GPU");
+    assert!(whole >= 70 && parted >= 60, "{whole} golden models ran on the GPU, {parted} in parts");
 }
 
 proptest! {
@@ -172,13 +175,14 @@ proptest! {
         kv_type in prop::sample::select(KvType::ALL.to_vec()),
         prompt in prop::collection::vec(0..256u32, 2..150),
         passes in prop::collection::vec(pass(), 3),
+        gpu_layers in prop_oneof![Just(None), Just(Some(1))],
     ) {
         let load = || {
             let tiny = TinyModel { architecture, weight_type, ..TinyModel::default() };
             let file = GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap();
             CpuModel::load(&file, Kernels::new(1)).unwrap().with_kv_type(kv_type)
         };
-        check(load, &prompt, &passes, &format!("{architecture} in {weight_type}"))?;
+        check(load, gpu_layers, &prompt, &passes, &format!("{architecture} in {weight_type}"))?;
     }
 }
 
@@ -186,15 +190,52 @@ proptest! {
 fn a_context_of_several_chunks_has_the_bits_of_the_cpu() {
     let (_, passes) = short_script();
     let prompt: Vec<TokenId> = (0..380).map(|i| i * 91 % 256).collect();
-    check(tiny_llama, &prompt, &passes, "a long prompt").unwrap();
+    check(tiny_llama, None, &prompt, &passes, "a long prompt").unwrap();
 }
 
 #[test]
-fn a_model_with_other_mixers_is_refused_with_a_word() {
+fn caches_of_both_devices_are_counted_together_and_forked_at_the_same_length() {
     let Some(gpu) = gpu() else { return };
-    let checkpoint = Checkpoint::open(Golden::load("mamba2").folder).unwrap();
-    let error = GpuModel::new(CpuModel::load(&checkpoint, Kernels::new(1)).unwrap(), gpu, None).unwrap_err();
-    assert!(error.to_string().contains("linear attention run on the CPU only"), "{error}");
+    let on_gpu = GpuModel::new(tiny_llama(), gpu, Some(1)).unwrap();
+    let on_cpu = tiny_llama();
+    let layers = on_cpu.architecture().layers.len();
+    assert!(layers > 1 && on_gpu.gpu_layers() == 1);
+    let token_bytes = on_gpu.cache_memory().token_bytes;
+    let on_gpu = on_gpu.with_kv_memory(3 * 64 * token_bytes).unwrap();
+    let memory = on_gpu.cache_memory();
+    assert_eq!((memory.total_bytes, memory.used_bytes), (3 * 64 * token_bytes, 0));
+
+    let mut on_gpu = on_gpu;
+    let mut cache = on_gpu.new_cache(192);
+    let prompt: Vec<TokenId> = (0..100).collect();
+    let tree = TokenTree::chain(&prompt).unwrap();
+    step(&mut on_gpu, &mut cache, &tree);
+    let path: Vec<u32> = (0..100).collect();
+    on_gpu.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
+    assert_eq!(on_gpu.cache_memory().used_bytes, 2 * 64 * token_bytes);
+    // The page that is not full is copied on both.
+    let fork = cache.fork(90, 192);
+    assert_eq!((fork.len(), on_gpu.cache_memory().used_bytes), (90, 3 * 64 * token_bytes));
+    // For another copy there is no memory: the fork begins with the full page.
+    assert_eq!(cache.fork(90, 192).len(), 64);
+    assert!(cache.reserve(0, 64).is_err(), "all is taken");
+    assert_eq!(on_gpu.cache_memory().used_bytes, 3 * 64 * token_bytes, "what fails takes nothing");
+    drop((cache, fork));
+    assert_eq!(on_gpu.cache_memory().used_bytes, 0);
+}
+
+#[test]
+fn what_fits_a_gpu_is_as_many_layers_as_its_memory_has_room_for() {
+    let model = tiny_llama();
+    let whole = gpu_fit(&model, None);
+    assert_eq!((whole.fitting, whole.layers), (2, 2));
+    let memory = |bytes: u64| bytes * 16 / 15 + 16;
+    let needed = whole.weight_bytes + 64 * whole.token_bytes;
+    assert_eq!(gpu_fit(&model, Some(memory(needed))), whole);
+    let fewer = gpu_fit(&model, Some(memory(needed - 100)));
+    assert_eq!(fewer.fitting, 1);
+    assert!(fewer.weight_bytes < whole.weight_bytes && fewer.token_bytes == whole.token_bytes / 2);
+    assert_eq!(gpu_fit(&model, Some(1000)).fitting, 0);
 }
 
 fn tiny_llama() -> CpuModel {

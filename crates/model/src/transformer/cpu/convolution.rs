@@ -7,6 +7,7 @@ use super::linear::apply;
 use crate::architecture::GatedConvolution;
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
+use crate::pass_cache::PassCache as _;
 use crate::transformer::placements::Placements;
 use crate::weights::ConvolutionWeights;
 

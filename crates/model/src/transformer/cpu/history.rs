@@ -5,6 +5,7 @@ use lookahead_kernels::{Kernels, RecurrenceShape, ScanPlan, recur};
 use crate::architecture::MOST_TAPS;
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
+use crate::pass_cache::PassCache as _;
 use crate::recurrent_states::LayerState;
 use crate::transformer::placements::Placements;
 

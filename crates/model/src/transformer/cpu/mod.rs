@@ -23,8 +23,7 @@ mod scan;
 use std::ops::Range;
 
 use lookahead_kernels::{
-    Activations, AttentionScratch, InputCodes, Kept, KeptScratch, Kernels, KvLayout, activate, gate,
-    keep_outliers,
+    Activations, AttentionScratch, InputCodes, Kept, KeptScratch, Kernels, activate, gate, keep_outliers,
 };
 
 use self::altup::{NodeStreams, StreamsBuffers};
@@ -32,6 +31,7 @@ use self::others::OtherBuffers;
 use super::backend::{AttentionBlock, Backend, Normalised, OtherBlock, Step, Streams, StreamsStep, Sum};
 use super::placements::Placements;
 use crate::architecture::{Architecture, Mlp, PerLayer};
+use crate::kv_cache::KvCache;
 use crate::weights::{Linear, PerLayerInputsWeights, Weights};
 
 /// The kernels, and memory that operators need besides what they are given, kept for the next ones.
@@ -66,7 +66,7 @@ impl Cpu {
 impl Backend for Cpu {
     type Rows = Vec<f32>;
     type Input = Activations;
-    type Pages = KvLayout;
+    type Cache = KvCache;
 
     fn embed(
         &mut self,
