@@ -34,4 +34,4 @@ pub use kv_pages::{KvMemory, StoredRows, place};
 pub use matrix::{Epilogue, GpuMatrix};
 pub use pass::{Memory, Pass};
 pub use rope::{RotatedHeads, rotate, scale_rows};
-pub use rows::{Codes, Elementwise, Input, NormOf, Rows, elementwise, normalise};
+pub use rows::{Codes, Elementwise, Input, NormOf, Rows, elementwise, keep_outliers, normalise};

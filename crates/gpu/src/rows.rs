@@ -109,6 +109,9 @@ fn quantize(gpu: &Gpu, pass: &mut Pass, values: Rows, columns: usize, codes: Cod
     pass.run(pipeline, None, &parameters, [width.div_ceil(64 * 32), count, 1]);
 }
 
+/// Sums over rows, for operators that need them.
+const LANE_SUMS: &str = include_str!("shaders/lane_sums.wgsl");
+
 /// A norm's weights, among the constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NormOf {
@@ -135,13 +138,22 @@ pub fn normalise(gpu: &Gpu, pass: &mut Pass, norm: NormOf, part: usize, from: Ro
     );
     let NormOf { is_layer, epsilon, weight, weight_stride, bias } = norm;
     let pipeline = gpu.pipeline(&format!("normalise {is_layer}"), Access::Read, || {
-        format!("const IS_LAYER: bool = {is_layer};\n{}", include_str!("shaders/normalise.wgsl"))
+        let constant = format!("const IS_LAYER: bool = {is_layer};\n");
+        [&constant, LANE_SUMS, include_str!("shaders/normalise.wgsl")].concat()
     });
     let places =
         [from.at, from.width, to.at, to.width, part, weight_stride, weight, bias.map_or(0, |at| at + 1)];
     let mut parameters = places.map(|place| place as u32).to_vec();
     parameters.push(epsilon.to_bits());
     pass.run(pipeline, None, &parameters, [from.width / part, from.count, 1]);
+}
+
+/// Leaves of each row of `rows` what lies `deviations` standard deviations above its mean, and nothing of the other values.
+pub fn keep_outliers(gpu: &Gpu, pass: &mut Pass, rows: Rows, deviations: f32) {
+    let source = || [LANE_SUMS, include_str!("shaders/keep_outliers.wgsl")].concat();
+    let pipeline = gpu.pipeline("keep outliers", Access::Read, source);
+    let parameters = [rows.at as u32, rows.width as u32, deviations.to_bits()];
+    pass.run(pipeline, None, &parameters, [1, rows.count, 1]);
 }
 
 /// An operator on each value of rows alone.

@@ -1,8 +1,9 @@
 //! Norms, activations, sums.
 
-use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, normalise};
+use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, keep_outliers, normalise};
 use lookahead_kernels::{
-    Activation, Isa, activate, add, add_scaled, gate, layer_norm_in_place, rms_norm_in_place, scale, soft_cap,
+    Activation, Isa, activate, add, add_scaled, gate, keep_outliers as keep_outliers_of, layer_norm_in_place,
+    rms_norm_in_place, scale, soft_cap,
 };
 use proptest::prelude::*;
 
@@ -66,6 +67,27 @@ proptest! {
         let to = if in_place { from } else { Rows::new(pass, count, width) };
         normalise(&bench.gpu, pass, norm, part, from, to);
         pass.read(to.at..to.at + to.len());
+        prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected));
+    }
+
+    #[test]
+    fn outliers_have_the_bits_of_the_cpu(
+        width in 1usize..300,
+        count in 1usize..5,
+        deviations in 0f32..2.0,
+        seed in any::<u64>(),
+    ) {
+        let Some(mut bench) = bench() else { return Ok(()) };
+        let mut noise = Noise::new(seed);
+        let values: Vec<f32> = (0..width * count).map(|_| wide(&mut noise)).collect();
+        let mut expected = values.clone();
+        for row in expected.chunks_exact_mut(width) {
+            keep_outliers_of(Isa::SCALAR, row, deviations);
+        }
+        let pass = &mut bench.pass;
+        let rows = Rows { at: pass.put_floats(values), width, count };
+        keep_outliers(&bench.gpu, pass, rows, deviations);
+        pass.read(rows.at..rows.at + rows.len());
         prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected));
     }
 

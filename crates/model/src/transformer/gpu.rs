@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::f32::consts::FRAC_1_SQRT_2;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
@@ -9,14 +10,14 @@ use std::sync::Arc;
 use lookahead_gpu::{
     Attention, AttentionPlaces, Best, Codes, Elementwise, Epilogue, Gpu, GpuError, GpuMatrix, Input,
     MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, SeenRows, StoredRows, elementwise, gate_heads,
-    normalise, place, rotate, scale_rows,
+    keep_outliers, normalise, place, rotate, scale_rows,
 };
 use lookahead_kernels::{
     Candidate, InputCodes, Keep, Kept, Kernels, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
 };
 
 use super::backend::{AttentionBlock, Backend, Normalised, OtherBlock, Step, Streams, StreamsStep, Sum};
-use super::cpu::embedding::embed;
+use super::cpu::embedding::{embed, layer_embedding};
 use super::placements::Placements;
 use crate::architecture::{
     Architecture, Block, Input as BlockInput, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm,
@@ -182,14 +183,12 @@ pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static s
         _ if matches!(input, BlockInput::Predicted | BlockInput::Corrected) => {
             Some("several residual streams")
         }
-        Mixer::Attention(_) => None,
-        Mixer::Dense(mlp) => mlp.sparsity.map(|_| "networks of which few values count"),
+        Mixer::Attention(_) | Mixer::Dense(_) | Mixer::PerLayer(_) => None,
         Mixer::Latent(_) => Some("latent attention"),
         Mixer::Recurrence(_) => Some("linear attention"),
         Mixer::Scan(_) => Some("selective scans"),
         Mixer::Convolution(_) => Some("gated convolutions"),
         Mixer::Experts(_) => Some("mixtures of experts"),
-        Mixer::PerLayer(_) => Some("inputs of each layer"),
         Mixer::Laurel(_) => Some("narrow maps beside attention"),
     };
     architecture.layers.iter().flat_map(|layer| &layer.blocks).find_map(missing)
@@ -506,29 +505,48 @@ impl Backend for GpuBackend<'_> {
         } else {
             (ups.rows, Elementwise::Activate(spec.activation), ups.rows)
         };
+        if let Some(deviations) = spec.sparsity {
+            let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+            keep_outliers(gpu, pass, rows, deviations);
+        }
         self.elementwise(operation, rows, other);
         self.quantize(rows, codes, to);
     }
 
     fn add_layer_embeddings(
         &mut self,
-        _: &Architecture,
-        _: &PerLayerInputsWeights,
-        _: &[Step<'_, Self>],
-        _: &mut GpuRows,
+        architecture: &Architecture,
+        weights: &PerLayerInputsWeights,
+        batch: &[Step<'_, Self>],
+        inputs: &mut GpuRows,
     ) {
-        unreachable!("{REFUSED}");
+        let rows = inputs.rows;
+        let mut values = vec![0.0; rows.len()];
+        let tokens = batch.iter().flat_map(|step| step.tree.tokens());
+        for (row, &token) in values.chunks_exact_mut(rows.width).zip(tokens) {
+            layer_embedding(self.kernels.isa(), weights, token, row);
+        }
+        let embeddings = Rows { at: self.on_gpu.pass.put_floats(values), ..rows };
+        let hidden = architecture.hidden_size as f32;
+        self.elementwise(Elementwise::Scale(1.0 / hidden.sqrt()), rows, rows);
+        let norm = self.on_gpu.norm(architecture.norm, &weights.norm);
+        self.normalise_part(norm, weights.norm.weight.len(), rows, rows);
+        self.elementwise(Elementwise::Add, rows, embeddings);
+        self.elementwise(Elementwise::Scale(FRAC_1_SQRT_2), rows, rows);
     }
 
     fn gate_layer_inputs(
         &mut self,
-        _: &PerLayer,
-        _: &mut GpuRows,
-        _: &mut GpuRows,
-        _: InputCodes,
-        _: &mut GpuInput,
+        spec: &PerLayer,
+        gates: &mut GpuRows,
+        inputs: &mut GpuRows,
+        codes: InputCodes,
+        to: &mut GpuInput,
     ) {
-        unreachable!("{REFUSED}");
+        let (gates, inputs) = (gates.rows, inputs.rows);
+        let of_layer = Rows { at: inputs.at + spec.layer * spec.size, ..inputs };
+        self.elementwise(Elementwise::Gate(spec.activation), gates, of_layer);
+        self.quantize(gates, codes, to);
     }
 
     fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &GpuInput, kept: Kept<'_>) {
