@@ -16,6 +16,7 @@ mod best;
 mod error;
 mod float_modes;
 mod gpu;
+mod heads;
 mod kv_pages;
 mod matrix;
 mod pass;
@@ -30,8 +31,11 @@ pub use attention::{Attention, AttentionPlaces, SeenRows, gate_heads};
 pub use best::{Best, MOST_RANKS};
 pub use error::GpuError;
 pub use gpu::Gpu;
+pub use heads::{HeadParts, copy_heads};
 pub use kv_pages::{KvMemory, StoredRows, place};
 pub use matrix::{Epilogue, GpuMatrix};
 pub use pass::{Memory, Pass};
 pub use rope::{RotatedHeads, rotate, scale_rows};
-pub use rows::{Codes, Elementwise, Input, NormOf, Rows, elementwise, keep_outliers, normalise};
+pub use rows::{
+    Codes, Elementwise, Input, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first,
+};

@@ -136,6 +136,26 @@ pub fn normalise(gpu: &Gpu, pass: &mut Pass, norm: NormOf, part: usize, from: Ro
         from.width.is_multiple_of(part) && (from.width, from.count) == (to.width, to.count),
         "rows of whole parts"
     );
+    normalise_parts(gpu, pass, norm, [part, from.width / part], from, to);
+}
+
+/// Normalises the first `part` floats of each row, in place.
+///
+/// # Panics
+/// If rows are shorter.
+pub fn normalise_first(gpu: &Gpu, pass: &mut Pass, norm: NormOf, part: usize, rows: Rows) {
+    assert!(part <= rows.width, "rows of a part");
+    normalise_parts(gpu, pass, norm, [part, 1], rows, rows);
+}
+
+fn normalise_parts(
+    gpu: &Gpu,
+    pass: &mut Pass,
+    norm: NormOf,
+    [part, parts]: [usize; 2],
+    from: Rows,
+    to: Rows,
+) {
     let NormOf { is_layer, epsilon, weight, weight_stride, bias } = norm;
     let pipeline = gpu.pipeline(&format!("normalise {is_layer}"), Access::Read, || {
         let constant = format!("const IS_LAYER: bool = {is_layer};\n");
@@ -145,7 +165,7 @@ pub fn normalise(gpu: &Gpu, pass: &mut Pass, norm: NormOf, part: usize, from: Ro
         [from.at, from.width, to.at, to.width, part, weight_stride, weight, bias.map_or(0, |at| at + 1)];
     let mut parameters = places.map(|place| place as u32).to_vec();
     parameters.push(epsilon.to_bits());
-    pass.run(pipeline, None, &parameters, [from.width / part, from.count, 1]);
+    pass.run(pipeline, None, &parameters, [parts, from.count, 1]);
 }
 
 /// Leaves of each row of `rows` what lies `deviations` standard deviations above its mean, and nothing of the other values.

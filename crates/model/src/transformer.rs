@@ -10,6 +10,7 @@ mod cpu;
 mod feed_forward;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
+mod latent_attention;
 mod logits;
 mod per_layer;
 mod placements;
@@ -18,9 +19,10 @@ mod residual;
 use lookahead_kernels::RopeTable;
 
 use self::attention::{AttentionBuffers, run_attention};
-use self::backend::{AttentionBlock, Backend, OtherBlock, Step};
+use self::backend::{AttentionBlock, Backend, LatentBlock, OtherBlock, Step};
 pub(crate) use self::cpu::Cpu;
 use self::feed_forward::{HiddenLayer, run_mlp};
+use self::latent_attention::{LatentBuffers, run_latent_attention};
 use self::logits::OutputHead;
 use self::per_layer::PerLayerInputs;
 use self::placements::Placements;
@@ -37,6 +39,7 @@ pub(crate) struct Buffers<Rows, Input> {
     /// The input of the next matrix product.
     input: Input,
     attention: AttentionBuffers<Rows>,
+    latent: LatentBuffers<Rows, Input>,
     hidden: HiddenLayer<Rows, Input>,
     per_layer: PerLayerInputs<Rows, Input>,
 }
@@ -59,7 +62,7 @@ impl<B: Backend> Transformer<'_, B> {
         logits: &mut Logits,
     ) {
         let Self { backend, architecture, weights, ropes } = self;
-        let Buffers { placements, residual, input, attention, hidden, per_layer } = buffers;
+        let Buffers { placements, residual, input, attention, latent, hidden, per_layer } = buffers;
         placements.place(batch, ropes);
         let mut residual = Residual::new(architecture, weights, residual, placements.positions.len());
         backend.embed(architecture, weights, batch, placements, residual.stream_mut());
@@ -80,6 +83,11 @@ impl<B: Backend> Transformer<'_, B> {
                     let block = AttentionBlock { spec, weights, norm, rope, kv_layer: layer };
                     run_attention(backend, &block, batch, placements, input, attention, out);
                 }
+                (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
+                    let rope = spec.rope.map(|rope| &ropes[rope]);
+                    let block = LatentBlock { spec, weights, norm, rope, kv_layer: layer };
+                    run_latent_attention(backend, &block, batch, placements, input, latent, out);
+                }
                 (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
                     run_mlp(backend, spec, mlp, input, hidden, out);
                 }
@@ -87,7 +95,7 @@ impl<B: Backend> Transformer<'_, B> {
                     per_layer.run(backend, spec, weights, input, out);
                 }
                 (mixer, weights) => {
-                    let block = OtherBlock { mixer, weights, norm, ropes, layer };
+                    let block = OtherBlock { mixer, weights, norm, layer };
                     backend.run_other(&block, batch, placements, input, out);
                 }
             }

@@ -5,6 +5,7 @@
 
 mod best;
 mod gpu;
+mod heads;
 mod matrix;
 mod noise;
 mod rows;

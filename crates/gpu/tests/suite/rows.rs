@@ -1,6 +1,6 @@
 //! Norms, activations, sums.
 
-use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, keep_outliers, normalise};
+use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first};
 use lookahead_kernels::{
     Activation, Isa, activate, add, add_scaled, gate, keep_outliers as keep_outliers_of, layer_norm_in_place,
     rms_norm_in_place, scale, soft_cap,
@@ -38,6 +38,7 @@ proptest! {
         parts in 1usize..5,
         count in 1usize..5,
         in_place in any::<bool>(),
+        only_first in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let Some(mut bench) = bench() else { return Ok(()) };
@@ -48,6 +49,9 @@ proptest! {
         let bias = if has_bias && is_layer { noise.floats(part) } else { Vec::new() };
         let mut expected = values.clone();
         for (index, x) in expected.chunks_exact_mut(part).enumerate() {
+            if only_first && index % parts > 0 {
+                continue;
+            }
             let weights = if each_part { &weights[index % parts * part..][..part] } else { &weights };
             if is_layer {
                 layer_norm_in_place(Isa::SCALAR, x, weights, &bias, 1e-5);
@@ -64,8 +68,12 @@ proptest! {
         };
         let pass = &mut bench.pass;
         let from = Rows { at: pass.put_floats(values), width, count };
-        let to = if in_place { from } else { Rows::new(pass, count, width) };
-        normalise(&bench.gpu, pass, norm, part, from, to);
+        let to = if in_place || only_first { from } else { Rows::new(pass, count, width) };
+        if only_first {
+            normalise_first(&bench.gpu, pass, norm, part, to);
+        } else {
+            normalise(&bench.gpu, pass, norm, part, from, to);
+        }
         pass.read(to.at..to.at + to.len());
         prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected));
     }

@@ -1,5 +1,7 @@
 //! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results.
 
+mod heads;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::f32::consts::FRAC_1_SQRT_2;
@@ -13,10 +15,13 @@ use lookahead_gpu::{
     keep_outliers, normalise, place, rotate, scale_rows,
 };
 use lookahead_kernels::{
-    Candidate, InputCodes, Keep, Kept, Kernels, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
+    AttentionShape, Candidate, InputCodes, Keep, Kept, Kernels, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
 };
 
-use super::backend::{AttentionBlock, Backend, Normalised, OtherBlock, Step, Streams, StreamsStep, Sum};
+use super::backend::{
+    AttentionBlock, Backend, CacheLayer, HeadParts, LatentBlock, Normalised, OtherBlock, Step, Streams,
+    StreamsStep, Sum,
+};
 use super::cpu::embedding::{embed, layer_embedding};
 use super::placements::Placements;
 use crate::architecture::{
@@ -50,6 +55,8 @@ pub(crate) struct OnGpu {
     places: usize,
     /// Where the angles of each rotary embedding lie that was used in this pass.
     angles: HashMap<usize, usize>,
+    /// The input of products of single heads.
+    head_input: GpuInput,
     /// Floats of logits that there is room for at once.
     logit_floats: usize,
     /// Of the first operator that failed.
@@ -73,6 +80,7 @@ impl OnGpu {
             chunks: 0..0,
             places: 0,
             angles: HashMap::new(),
+            head_input: GpuInput::default(),
             logit_floats: LOGIT_FLOATS,
             error: None,
         })
@@ -183,8 +191,7 @@ pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static s
         _ if matches!(input, BlockInput::Predicted | BlockInput::Corrected) => {
             Some("several residual streams")
         }
-        Mixer::Attention(_) | Mixer::Dense(_) | Mixer::PerLayer(_) => None,
-        Mixer::Latent(_) => Some("latent attention"),
+        Mixer::Attention(_) | Mixer::Latent(_) | Mixer::Dense(_) | Mixer::PerLayer(_) => None,
         Mixer::Recurrence(_) => Some("linear attention"),
         Mixer::Scan(_) => Some("selective scans"),
         Mixer::Convolution(_) => Some("gated convolutions"),
@@ -233,6 +240,29 @@ impl GpuBackend<'_> {
             (norm.weight_stride, norm.bias) = (head_dim, None);
         }
         self.normalise_part(norm, part, rows, rows);
+    }
+
+    /// Turns heads of all nodes to their positions, in place: their dimensions from `first` on.
+    fn rotate_heads(
+        &mut self,
+        rope: &RopeTable,
+        placements: &Placements,
+        rows: Rows,
+        head_dim: usize,
+        first: usize,
+    ) {
+        let angles = self.angles(rope, &placements.positions);
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        let heads = RotatedHeads {
+            nodes: rows.count,
+            heads: rows.width / head_dim,
+            head_dim,
+            dimensions: rope.dimensions(),
+            pairs: rope.pairs(),
+            rows: rows.at + first,
+            angles,
+        };
+        rotate(gpu, pass, heads);
     }
 
     fn elementwise(&mut self, operation: Elementwise, to: Rows, from: Rows) {
@@ -399,19 +429,8 @@ impl Backend for GpuBackend<'_> {
             normalise(self);
         }
         if let Some(rope) = rope {
-            let angles = self.angles(rope, &placements.positions);
             for rows in turned.into_iter().flatten() {
-                let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
-                let heads = RotatedHeads {
-                    nodes: rows.count,
-                    heads: rows.width / spec.key_dim,
-                    head_dim: spec.key_dim,
-                    dimensions: rope.dimensions(),
-                    pairs: rope.pairs(),
-                    rows: rows.at,
-                    angles,
-                };
-                rotate(gpu, pass, heads);
+                self.rotate_heads(rope, placements, rows, spec.key_dim, 0);
             }
         }
         if spec.norm_is_behind_rope {
@@ -426,45 +445,43 @@ impl Backend for GpuBackend<'_> {
         }
     }
 
+    fn turn_latents(
+        &mut self,
+        block: &LatentBlock<'_>,
+        placements: &Placements,
+        queries: &mut GpuRows,
+        latents: &mut GpuRows,
+    ) {
+        self.turn_latent_rows(block, placements, queries.rows, latents.rows);
+    }
+
     fn store(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
         _: &mut [Step<'_, Self>],
         _: &Placements,
         [keys, values]: [&GpuRows; 2],
     ) {
         let OnGpu { gpu, pass, places, .. } = &mut *self.on_gpu;
-        let rows = StoredRows {
-            nodes: keys.rows.count,
-            keys: keys.rows.at,
-            values: values.rows.at,
-            places: *places,
-        };
-        self.pages.memory().store(gpu, pass, block.kv_layer, rows);
+        let rows = StoredRows { keys: keys.rows, values: values.rows, places: *places };
+        self.pages.memory().store(gpu, pass, layer.index, rows);
     }
 
     fn attend(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
+        shape: AttentionShape<'_>,
         _: &[Step<'_, Self>],
         placements: &Placements,
         queries: &GpuRows,
         out: &mut GpuRows,
     ) {
-        let AttentionBlock { spec, weights, kv_layer, .. } = *block;
-        let out = self.make(out, placements.positions.len(), spec.heads * spec.value_dim);
-        let sinks = (!weights.sinks.is_empty()).then(|| self.on_gpu.constant(&weights.sinks));
-        let slopes = spec.alibi.then(|| self.on_gpu.slopes(spec.heads));
-        let attention = Attention {
-            kv: self.pages.memory(),
-            layer: kv_layer,
-            heads: spec.heads,
-            scale: spec.scale,
-            window: spec.window,
-            soft_cap: spec.soft_cap,
-            slopes,
-            sinks,
-        };
+        let AttentionShape { heads, scale, window, soft_cap, alibi, sinks } = shape;
+        let out = self.make(out, placements.positions.len(), heads * layer.shape.value_dim);
+        let sinks = (!sinks.is_empty()).then(|| self.on_gpu.constant(sinks));
+        let slopes = alibi.then(|| self.on_gpu.slopes(heads));
+        let (kv, layer) = (self.pages.memory(), layer.index);
+        let attention = Attention { kv, layer, heads, scale, window, soft_cap, slopes, sinks };
         let OnGpu { gpu, pass, seen, seen_at, chunks, .. } = &mut *self.on_gpu;
         let floats_of_node = attention.chunk_floats(seen, 1).max(1);
         let floats = floats_of_node * (CHUNK_FLOATS / floats_of_node).clamp(1, seen.len().max(1));
@@ -477,19 +494,34 @@ impl Backend for GpuBackend<'_> {
         attention.record(gpu, pass, seen, &places);
     }
 
+    fn apply_to_heads(
+        &mut self,
+        maps: &[Linear],
+        parts: [HeadParts; 2],
+        rows: &mut GpuRows,
+        out: &mut GpuRows,
+    ) {
+        self.multiply_heads(maps, parts, rows.rows, out);
+    }
+
+    fn copy_heads(&mut self, parts: [HeadParts; 2], rows: &GpuRows, out: &mut GpuRows) {
+        self.copy_heads_to(parts, rows.rows, out);
+    }
+
     fn gate_heads(
         &mut self,
-        block: &AttentionBlock<'_>,
-        gates: &mut GpuRows,
+        _: [usize; 2],
+        gates: Option<&mut GpuRows>,
         values: &mut GpuRows,
+        codes: InputCodes,
         to: &mut GpuInput,
     ) {
-        if block.spec.gate.is_some() && block.weights.gate.is_some() {
+        if let Some(gates) = gates {
             let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
             let (gates, values) = (gates.rows, values.rows);
             gate_heads(gpu, pass, values.count, [values.width, gates.width], values.at, gates.at);
         }
-        self.quantize(values.rows, block.weights.output.input_codes(), to);
+        self.quantize(values.rows, codes, to);
     }
 
     fn activate(

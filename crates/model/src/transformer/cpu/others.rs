@@ -5,7 +5,6 @@ use lookahead_kernels::Activations;
 use super::Cpu;
 use super::convolution::{ConvolutionBlock, ConvolutionBuffers};
 use super::experts::{ExpertsBuffers, run_experts};
-use super::latent_attention::{LatentAttentionBlock, LatentBuffers};
 use super::laurel::{LaurelBuffers, run_laurel};
 use super::recurrence::{RecurrenceBlock, RecurrenceBuffers};
 use super::scan::{ScanBlock, ScanBuffers};
@@ -19,7 +18,6 @@ use crate::weights::MixerWeights;
 /// Memory of the blocks, kept for the next ones.
 #[derive(Debug, Default)]
 pub(super) struct OtherBuffers {
-    latent: LatentBuffers,
     recurrence: RecurrenceBuffers,
     scan: ScanBuffers,
     convolution: ConvolutionBuffers,
@@ -37,14 +35,9 @@ pub(super) fn run(
     buffers: &mut OtherBuffers,
     out: &mut Vec<f32>,
 ) {
-    let &OtherBlock { mixer, weights, norm, ropes, layer } = block;
+    let &OtherBlock { mixer, weights, norm, layer } = block;
     let (kernels, epsilon) = (&cpu.kernels, norm.epsilon);
     match (mixer, weights) {
-        (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
-            let rope = spec.rope.map(|rope| &ropes[rope]);
-            let block = LatentAttentionBlock { kernels, spec, weights, norm, rope, kv_layer: layer };
-            block.run(batch, placements, input, &mut buffers.latent, out);
-        }
         (Mixer::Recurrence(spec), MixerWeights::Recurrence(weights)) => {
             let block = RecurrenceBlock { kernels, spec, weights, epsilon, layer };
             block.run(batch, placements, input, &mut buffers.recurrence, out);
