@@ -11,6 +11,7 @@ mod feed_forward;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
 mod latent_attention;
+mod laurel;
 mod logits;
 mod per_layer;
 mod placements;
@@ -23,6 +24,7 @@ use self::backend::{AttentionBlock, Backend, LatentBlock, OtherBlock, Step};
 pub(crate) use self::cpu::Cpu;
 use self::feed_forward::{HiddenLayer, run_mlp};
 use self::latent_attention::{LatentBuffers, run_latent_attention};
+use self::laurel::{LaurelBuffers, run_laurel};
 use self::logits::OutputHead;
 use self::per_layer::PerLayerInputs;
 use self::placements::Placements;
@@ -40,6 +42,7 @@ pub(crate) struct Buffers<Rows, Input> {
     input: Input,
     attention: AttentionBuffers<Rows>,
     latent: LatentBuffers<Rows, Input>,
+    laurel: LaurelBuffers<Rows, Input>,
     hidden: HiddenLayer<Rows, Input>,
     per_layer: PerLayerInputs<Rows, Input>,
 }
@@ -62,7 +65,7 @@ impl<B: Backend> Transformer<'_, B> {
         logits: &mut Logits,
     ) {
         let Self { backend, architecture, weights, ropes } = self;
-        let Buffers { placements, residual, input, attention, latent, hidden, per_layer } = buffers;
+        let Buffers { placements, residual, input, attention, latent, laurel, hidden, per_layer } = buffers;
         placements.place(batch, ropes);
         let mut residual = Residual::new(architecture, weights, residual, placements.positions.len());
         backend.embed(architecture, weights, batch, placements, residual.stream_mut());
@@ -87,6 +90,9 @@ impl<B: Backend> Transformer<'_, B> {
                     let rope = spec.rope.map(|rope| &ropes[rope]);
                     let block = LatentBlock { spec, weights, norm, rope, kv_layer: layer };
                     run_latent_attention(backend, &block, batch, placements, input, latent, out);
+                }
+                (Mixer::Laurel(_), MixerWeights::Laurel(weights)) => {
+                    run_laurel(backend, norm, weights, placements.positions.len(), input, laurel, out);
                 }
                 (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
                     run_mlp(backend, spec, mlp, input, hidden, out);

@@ -56,6 +56,15 @@ pub(crate) trait Backend {
         to: &mut Self::Input,
     );
 
+    /// `rows = norm(rows) + input`
+    fn normalise_and_add(
+        &mut self,
+        norm: Norm,
+        weights: &NormWeights,
+        input: &Self::Input,
+        rows: &mut Self::Rows,
+    );
+
     /// Moves the rows of the given nodes, which ascend, to the front and forgets the others.
     fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut Self::Rows, width: usize);
 

@@ -191,12 +191,13 @@ pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static s
         _ if matches!(input, BlockInput::Predicted | BlockInput::Corrected) => {
             Some("several residual streams")
         }
-        Mixer::Attention(_) | Mixer::Latent(_) | Mixer::Dense(_) | Mixer::PerLayer(_) => None,
+        Mixer::Attention(_) | Mixer::Latent(_) | Mixer::Dense(_) | Mixer::PerLayer(_) | Mixer::Laurel(_) => {
+            None
+        }
         Mixer::Recurrence(_) => Some("linear attention"),
         Mixer::Scan(_) => Some("selective scans"),
         Mixer::Convolution(_) => Some("gated convolutions"),
         Mixer::Experts(_) => Some("mixtures of experts"),
-        Mixer::Laurel(_) => Some("narrow maps beside attention"),
     };
     architecture.layers.iter().flat_map(|layer| &layer.blocks).find_map(missing)
 }
@@ -390,6 +391,12 @@ impl Backend for GpuBackend<'_> {
             self.elementwise(Elementwise::Scale(sum.stream_scale), stream.rows, stream.rows);
         }
         self.normalise(how, stream, to);
+    }
+
+    fn normalise_and_add(&mut self, norm: Norm, weights: &NormWeights, input: &GpuInput, rows: &mut GpuRows) {
+        let (rows, norm) = (rows.rows, self.on_gpu.norm(norm, weights));
+        self.normalise_part(norm, rows.width, rows, rows);
+        self.elementwise(Elementwise::Add, rows, input.input.values);
     }
 
     fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut GpuRows, width: usize) {

@@ -201,7 +201,8 @@ pub(crate) struct PerLayerWeights {
 /// The weights of a narrow map beside attention.
 #[derive(Debug)]
 pub(crate) struct LaurelWeights {
-    pub(crate) maps: Series,
+    pub(crate) left: Linear,
+    pub(crate) right: Linear,
     /// Of what they make.
     pub(crate) norm: NormWeights,
 }
@@ -315,7 +316,7 @@ impl MixerWeights {
             Self::Dense(mlp) => mlp.input_codes(),
             Self::Experts(experts) => experts.input_codes(),
             Self::PerLayer(weights) => weights.gate.input_codes(),
-            Self::Laurel(weights) => weights.maps.first.input_codes(),
+            Self::Laurel(weights) => weights.left.input_codes(),
         }
     }
 
@@ -341,7 +342,7 @@ impl MixerWeights {
             }
             Self::Dense(mlp) => mlp.linears().collect(),
             Self::PerLayer(PerLayerWeights { gate, projection }) => vec![gate, projection],
-            Self::Laurel(weights) => weights.maps.linears().collect(),
+            Self::Laurel(LaurelWeights { left, right, .. }) => vec![left, right],
             Self::Experts(weights) => {
                 let active = if let Mixer::Experts(experts) = mixer { experts.active } else { 0 };
                 let experts = weights.experts.iter().take(active).flat_map(MlpWeights::linears);

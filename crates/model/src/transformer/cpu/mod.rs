@@ -1,7 +1,6 @@
 //! The CPU: each operator is a job of the kernels, in which a task makes rows of what comes next while they are in its cache.
 //!
-//! Mixers that are computed here only are whole: recurrences, scans, convolutions, mixtures of experts, narrow
-//! maps beside attention; so are several residual streams ([`altup`]).
+//! Mixers that are computed here only are whole: recurrences, scans, convolutions, mixtures of experts; so are several residual streams ([`altup`]).
 
 mod altup;
 mod attention;
@@ -11,7 +10,6 @@ mod experts;
 mod heads;
 mod history;
 mod latent_attention;
-mod laurel;
 mod linear;
 mod logits;
 mod norm;
@@ -36,8 +34,8 @@ use super::backend::{
     StreamsStep, Sum,
 };
 use super::placements::Placements;
-use crate::architecture::{Architecture, Mlp, PerLayer};
-use crate::weights::{Linear, PerLayerInputsWeights, Weights};
+use crate::architecture::{Architecture, Mlp, Norm, PerLayer};
+use crate::weights::{Linear, NormWeights, PerLayerInputsWeights, Weights};
 
 /// The kernels, and memory that operators need besides what they are given, kept for the next ones.
 #[derive(Debug)]
@@ -116,6 +114,16 @@ impl Backend for Cpu {
         to: &mut Activations,
     ) {
         residual::add_and_normalise(&self.kernels, sum, how, stream, results, to);
+    }
+
+    fn normalise_and_add(
+        &mut self,
+        norm: Norm,
+        weights: &NormWeights,
+        input: &Activations,
+        rows: &mut Vec<f32>,
+    ) {
+        residual::normalise_and_add(&self.kernels, norm, weights, input, rows);
     }
 
     fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut Vec<f32>, width: usize) {

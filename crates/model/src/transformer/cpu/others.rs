@@ -5,7 +5,6 @@ use lookahead_kernels::Activations;
 use super::Cpu;
 use super::convolution::{ConvolutionBlock, ConvolutionBuffers};
 use super::experts::{ExpertsBuffers, run_experts};
-use super::laurel::{LaurelBuffers, run_laurel};
 use super::recurrence::{RecurrenceBlock, RecurrenceBuffers};
 use super::scan::{ScanBlock, ScanBuffers};
 use crate::architecture::Mixer;
@@ -22,7 +21,6 @@ pub(super) struct OtherBuffers {
     scan: ScanBuffers,
     convolution: ConvolutionBuffers,
     experts: ExpertsBuffers,
-    laurel: LaurelBuffers,
 }
 
 /// `out = block(input)`; `input` is overwritten.
@@ -52,9 +50,6 @@ pub(super) fn run(
         }
         (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
             run_experts(cpu, spec, weights, input, &mut buffers.experts, out);
-        }
-        (Mixer::Laurel(_), MixerWeights::Laurel(weights)) => {
-            run_laurel(kernels, norm, weights, input, &mut buffers.laurel, out);
         }
         _ => unreachable!("weights are loaded as the architecture says"),
     }
