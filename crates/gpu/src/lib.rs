@@ -24,6 +24,7 @@ mod probe;
 mod rope;
 mod rows;
 mod spirv;
+mod streams;
 
 pub use adapters::{AdapterListing, adapters, choose};
 pub use arithmetic::{Arithmetic, Exactness, Halves, MultiplyAdd, Quotients};
@@ -39,3 +40,4 @@ pub use rope::{RotatedHeads, rotate, scale_rows};
 pub use rows::{
     Codes, Elementwise, Input, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first,
 };
+pub use streams::{Shares, add_shares, match_magnitude, scale_columns};

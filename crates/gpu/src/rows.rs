@@ -110,7 +110,7 @@ fn quantize(gpu: &Gpu, pass: &mut Pass, values: Rows, columns: usize, codes: Cod
 }
 
 /// Sums over rows, for operators that need them.
-const LANE_SUMS: &str = include_str!("shaders/lane_sums.wgsl");
+pub(crate) const LANE_SUMS: &str = include_str!("shaders/lane_sums.wgsl");
 
 /// A norm's weights, among the constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -193,6 +193,8 @@ pub enum Elementwise {
     Gate(Activation),
     /// `to = cap * tanh(to / cap)`
     SoftCap(f32),
+    /// `to = tanh(to / divisor)`
+    TanhOf(f32),
 }
 
 impl Elementwise {
@@ -209,13 +211,16 @@ impl Elementwise {
             }
             Self::Gate(activation) => format!("{} * other", activation_of(activation)),
             Self::SoftCap(_) => "soft_cap(x)".to_owned(),
+            Self::TanhOf(_) => "hyperbolic_tangent(divide(x, p.value))".to_owned(),
         }
     }
 
     /// Its numbers, in the shader's order.
     fn numbers(self) -> [f32; 4] {
         match self {
-            Self::AddScaled(value) | Self::Scale(value) | Self::SoftCap(value) => [value, 0.0, 0.0, 0.0],
+            Self::AddScaled(value) | Self::Scale(value) | Self::SoftCap(value) | Self::TanhOf(value) => {
+                [value, 0.0, 0.0, 0.0]
+            }
             Self::Activate(Activation::Xielu { positive, negative, slope, limit })
             | Self::Gate(Activation::Xielu { positive, negative, slope, limit }) => {
                 [slope, positive, negative, limit]

@@ -9,3 +9,4 @@ mod heads;
 mod matrix;
 mod noise;
 mod rows;
+mod streams;

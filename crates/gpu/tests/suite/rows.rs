@@ -3,7 +3,7 @@
 use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first};
 use lookahead_kernels::{
     Activation, Isa, activate, add, add_scaled, gate, keep_outliers as keep_outliers_of, layer_norm_in_place,
-    rms_norm_in_place, scale, soft_cap,
+    rms_norm_in_place, scale, soft_cap, tanh,
 };
 use proptest::prelude::*;
 
@@ -101,7 +101,7 @@ proptest! {
 
     #[test]
     fn elementwise_operators_have_the_bits_of_the_cpu(
-        which in 0usize..7,
+        which in 0usize..8,
         activation in prop::sample::select(&ACTIVATIONS[..]),
         [width, more] in prop::array::uniform2(1usize..150),
         count in 1usize..5,
@@ -120,6 +120,7 @@ proptest! {
             Elementwise::Activate(activation),
             Elementwise::Gate(activation),
             Elementwise::SoftCap(30.0),
+            Elementwise::TanhOf(7.0),
         ][which];
         // Rows of the other in reverse.
         let order: Vec<u32> = (0..count as u32).rev().collect();
@@ -135,6 +136,7 @@ proptest! {
                 Elementwise::Activate(activation) => activate(isa, activation, &before, x),
                 Elementwise::Gate(activation) => gate(isa, activation, &before, y, x),
                 Elementwise::SoftCap(cap) => soft_cap(isa, x, cap),
+                Elementwise::TanhOf(divisor) => x.iter_mut().for_each(|x| *x = tanh(*x / divisor)),
             }
         }
         let pass = &mut bench.pass;

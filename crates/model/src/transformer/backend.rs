@@ -164,7 +164,7 @@ pub(crate) trait Backend {
     /// Multiplies `input` with the output head, makes logits of it, and writes of them what is to be kept.
     fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &Self::Input, kept: Kept<'_>);
 
-    /// Runs a block whose mixer is computed on the CPU only so far: one that is neither attention nor a dense network. `input` is
+    /// Runs a block whose mixer is computed on the CPU only so far: one that keeps states, or a mixture of experts. `input` is
     /// overwritten. Another device refuses models that have such blocks when they are loaded.
     fn run_other(
         &mut self,
@@ -175,8 +175,7 @@ pub(crate) trait Backend {
         out: &mut Self::Rows,
     );
 
-    /// Takes several residual streams a step on; `active` is the one that blocks add to. They are computed on the CPU only so far:
-    /// another device refuses models that have several when they are loaded.
+    /// Takes several residual streams a step on; `active` is the one that blocks add to.
     fn step_streams(
         &mut self,
         streams: Streams<'_>,

@@ -1,6 +1,7 @@
 //! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results.
 
 mod heads;
+mod streams;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -18,15 +19,14 @@ use lookahead_kernels::{
     AttentionShape, Candidate, InputCodes, Keep, Kept, Kernels, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
 };
 
+use self::streams::StreamsOnGpu;
 use super::backend::{
     AttentionBlock, Backend, CacheLayer, HeadParts, LatentBlock, Normalised, OtherBlock, Step, Streams,
     StreamsStep, Sum,
 };
 use super::cpu::embedding::{embed, layer_embedding};
 use super::placements::Placements;
-use crate::architecture::{
-    Architecture, Block, Input as BlockInput, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm,
-};
+use crate::architecture::{Architecture, Block, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm};
 use crate::gpu_pages::GpuPages;
 use crate::language_model::Cache as _;
 use crate::weights::{Linear, NormWeights, PerLayerInputsWeights, Weights};
@@ -57,6 +57,7 @@ pub(crate) struct OnGpu {
     angles: HashMap<usize, usize>,
     /// The input of products of single heads.
     head_input: GpuInput,
+    streams: StreamsOnGpu,
     /// Floats of logits that there is room for at once.
     logit_floats: usize,
     /// Of the first operator that failed.
@@ -81,6 +82,7 @@ impl OnGpu {
             places: 0,
             angles: HashMap::new(),
             head_input: GpuInput::default(),
+            streams: StreamsOnGpu::default(),
             logit_floats: LOGIT_FLOATS,
             error: None,
         })
@@ -184,13 +186,7 @@ impl CodesRoom {
 
 /// What of an architecture no operator here computes; `None` if there are operators for all.
 pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static str> {
-    if architecture.altup.is_some() {
-        return Some("several residual streams");
-    }
-    let missing = |Block { mixer, input, .. }: &Block| match mixer {
-        _ if matches!(input, BlockInput::Predicted | BlockInput::Corrected) => {
-            Some("several residual streams")
-        }
+    let missing = |block: &Block| match block.mixer {
         Mixer::Attention(_) | Mixer::Latent(_) | Mixer::Dense(_) | Mixer::PerLayer(_) | Mixer::Laurel(_) => {
             None
         }
@@ -269,6 +265,20 @@ impl GpuBackend<'_> {
     fn elementwise(&mut self, operation: Elementwise, to: Rows, from: Rows) {
         let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
         elementwise(gpu, pass, operation, to, from, None);
+    }
+
+    /// Copies the rows of the given nodes, those of each of `from` behind those of the one before.
+    fn kept(&mut self, nodes: &[Range<usize>], from: &[Rows]) -> GpuRows {
+        let kept: Vec<u32> = nodes.iter().cloned().flatten().map(|node| node as u32).collect();
+        let (count, width) = (kept.len(), from.first().map_or(0, |rows| rows.width));
+        let OnGpu { gpu, pass, number, .. } = &mut *self.on_gpu;
+        let rows = Rows::new(pass, from.len() * count, width);
+        let order = pass.put_words(kept);
+        for (index, from) in from.iter().enumerate() {
+            let to = Rows { at: rows.at + index * count * width, count, width };
+            elementwise(gpu, pass, Elementwise::Copy, to, *from, Some(order));
+        }
+        GpuRows { rows, room: rows.len(), number: *number }
     }
 
     /// Makes rows the input of products.
@@ -400,14 +410,8 @@ impl Backend for GpuBackend<'_> {
     }
 
     fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut GpuRows, width: usize) {
-        let kept: Vec<u32> = nodes.iter().cloned().flatten().map(|node| node as u32).collect();
-        let from = rows.rows;
-        debug_assert_eq!(from.width, width, "rows of this width");
-        let OnGpu { gpu, pass, number, .. } = &mut *self.on_gpu;
-        let to = Rows::new(pass, kept.len(), width);
-        let order = pass.put_words(kept);
-        elementwise(gpu, pass, Elementwise::Copy, to, from, Some(order));
-        *rows = GpuRows { rows: to, room: to.len(), number: *number };
+        debug_assert_eq!(rows.rows.width, width, "rows of this width");
+        *rows = self.kept(nodes, &[rows.rows]);
     }
 
     fn turn(
@@ -623,8 +627,13 @@ impl Backend for GpuBackend<'_> {
         unreachable!("{REFUSED}");
     }
 
-    fn step_streams(&mut self, _: Streams<'_>, _: StreamsStep<'_, GpuRows, GpuInput>, _: &mut GpuRows) {
-        unreachable!("{REFUSED}");
+    fn step_streams(
+        &mut self,
+        streams: Streams<'_>,
+        step: StreamsStep<'_, GpuRows, GpuInput>,
+        active: &mut GpuRows,
+    ) {
+        self.step(streams, step, active.rows);
     }
 }
 

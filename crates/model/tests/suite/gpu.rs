@@ -161,8 +161,8 @@ fn golden_models_have_the_bits_of_the_cpu() {
             Err(error) => panic!("{name}: {error}"),
         }
     }
-    // All that consist of attention and dense networks.
-    assert!(computed >= 40, "{computed} golden models ran on the GPU");
+    // All that have neither experts nor recurrent layers.
+    assert!(computed >= 46, "{computed} golden models ran on the GPU");
 }
 
 /// One layer of a golden model: the first, which has a dense network, with the attention of layer `attention`.

@@ -1,6 +1,7 @@
 //! The CPU: each operator is a job of the kernels, in which a task makes rows of what comes next while they are in its cache.
 //!
-//! Mixers that are computed here only are whole: recurrences, scans, convolutions, mixtures of experts; so are several residual streams ([`altup`]).
+//! Mixers that are computed here only are whole: recurrences, scans, convolutions, mixtures of experts. So are several residual streams
+//! ([`altup`]).
 
 mod altup;
 mod attention;
