@@ -11,6 +11,7 @@ use wgpu::{BindGroup, Buffer, CommandEncoderDescriptor};
 use crate::error::GpuError;
 use crate::gpu::{Access, Gpu};
 use crate::pass::Pass;
+use crate::rows::Rows;
 
 /// Threads of a workgroup of the operators here.
 const THREADS: usize = 64;
@@ -41,15 +42,13 @@ struct Layer {
     write: BindGroup,
 }
 
-/// Keys and values to store: where they lie in a pass.
+/// Keys and values of nodes to store: where they lie in a pass. Rows may be longer than what is stored of them.
 #[derive(Clone, Copy, Debug)]
 pub struct StoredRows {
-    /// Nodes.
-    pub nodes: usize,
-    /// Floats `[node][head][key_dim]`.
-    pub keys: usize,
-    /// Floats `[node][head][value_dim]`.
-    pub values: usize,
+    /// `[head][key_dim]`
+    pub keys: Rows,
+    /// `[head][value_dim]`
+    pub values: Rows,
     /// Words `[node]`: the [`place`] of each node's row.
     pub places: usize,
 }
@@ -143,15 +142,18 @@ impl KvMemory {
     /// Records that keys and values of nodes are stored in layer `layer`.
     ///
     /// # Panics
-    /// If there is no such layer.
+    /// If there is no such layer, or rows are shorter than what it keeps of them.
     pub fn store(&self, gpu: &Gpu, pass: &mut Pass, layer: usize, rows: StoredRows) {
         let Layer { shape, write, .. } = &self.layers[layer];
+        let StoredRows { keys, values, places } = rows;
+        let widths = [shape.key_dim, shape.value_dim].map(|dim| shape.heads * dim);
+        assert!(keys.width >= widths[0] && values.width >= widths[1], "rows of keys and values");
         let pipeline = self.pipeline(gpu, layer, "store rows", Access::Write, || {
             include_str!("shaders/store_rows.wgsl").to_owned()
         });
         let blocks = shape.heads * (shape.key_dim.div_ceil(BLOCK) + shape.value_dim.div_ceil(BLOCK));
-        let parameters = [rows.keys, rows.values, rows.places].map(|at| at as u32);
-        pass.run(pipeline, Some(write), &parameters, [blocks.div_ceil(THREADS), rows.nodes, 1]);
+        let parameters = [keys.at, keys.width, values.at, values.width, places].map(|place| place as u32);
+        pass.run(pipeline, Some(write), &parameters, [blocks.div_ceil(THREADS), keys.count, 1]);
     }
 
     /// The pipeline of an operator on layer `layer`: `source` behind how its pages lie.
@@ -318,8 +320,15 @@ mod tests {
                 for (&place, (key, value)) in places.iter().zip(rows) {
                     model.store(place, key, value);
                 }
-                let [keys, values] = [keys, values].map(|rows| pass.put_floats(rows));
-                let rows = StoredRows { nodes: places.len(), keys, values, places: at };
+                let count = places.len();
+                // Behind each row stands something that is not stored.
+                let [keys, values] =
+                    [(keys, heads * key_dim), (values, heads * value_dim)].map(|(rows, width)| {
+                        let rows =
+                            rows.chunks(width).flat_map(|row| row.iter().copied().chain([f32::NAN; 3]));
+                        Rows { at: pass.put_floats(rows.collect()), width: width + 3, count }
+                    });
+                let rows = StoredRows { keys, values, places: at };
                 self.kv.store(self.gpu, &mut pass, layer, rows);
             }
             self.memory.run(self.gpu, &pass).unwrap();

@@ -16,6 +16,7 @@ mod best;
 mod error;
 mod float_modes;
 mod gpu;
+mod heads;
 mod kv_pages;
 mod matrix;
 mod pass;
@@ -23,6 +24,7 @@ mod probe;
 mod rope;
 mod rows;
 mod spirv;
+mod streams;
 
 pub use adapters::{AdapterListing, adapters, choose};
 pub use arithmetic::{Arithmetic, Exactness, Halves, MultiplyAdd, Quotients};
@@ -30,8 +32,12 @@ pub use attention::{Attention, AttentionPlaces, SeenRows, gate_heads};
 pub use best::{Best, MOST_RANKS};
 pub use error::GpuError;
 pub use gpu::Gpu;
+pub use heads::{HeadParts, copy_heads};
 pub use kv_pages::{KvMemory, StoredRows, place};
 pub use matrix::{Epilogue, GpuMatrix};
 pub use pass::{Memory, Pass};
 pub use rope::{RotatedHeads, rotate, scale_rows};
-pub use rows::{Codes, Elementwise, Input, NormOf, Rows, elementwise, normalise};
+pub use rows::{
+    Codes, Elementwise, Input, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first,
+};
+pub use streams::{Shares, add_shares, match_magnitude, scale_columns};

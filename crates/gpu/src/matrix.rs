@@ -90,14 +90,15 @@ impl GpuMatrix {
         self.columns
     }
 
-    /// Multiplies the rows of `input` with the matrix, and each element with its factor, adds its bias, and writes to `out`.
+    /// Multiplies the rows of `input` with the matrix, and each element with its factor, adds its bias, and writes to `out`, whose rows
+    /// may be longer.
     ///
     /// # Panics
     /// If sizes do not agree, or the rows are not quantized as the weights need them.
     pub fn multiply(&self, gpu: &Gpu, pass: &mut Pass, input: &Input, epilogue: Epilogue, out: Rows) {
         let Rows { at: values, width, count: tokens } = input.values;
         assert_eq!((width, tokens), (self.columns, out.count), "inputs of the matrix");
-        assert_eq!(out.width, self.rows, "outputs of the matrix");
+        assert!(out.width >= self.rows, "room for the outputs of the matrix");
         let form = self.weight_type.packed_form();
         let codes = match form {
             PackedForm::Floats => None,

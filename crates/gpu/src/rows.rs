@@ -109,6 +109,9 @@ fn quantize(gpu: &Gpu, pass: &mut Pass, values: Rows, columns: usize, codes: Cod
     pass.run(pipeline, None, &parameters, [width.div_ceil(64 * 32), count, 1]);
 }
 
+/// Sums over rows, for operators that need them.
+pub(crate) const LANE_SUMS: &str = include_str!("shaders/lane_sums.wgsl");
+
 /// A norm's weights, among the constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct NormOf {
@@ -133,15 +136,44 @@ pub fn normalise(gpu: &Gpu, pass: &mut Pass, norm: NormOf, part: usize, from: Ro
         from.width.is_multiple_of(part) && (from.width, from.count) == (to.width, to.count),
         "rows of whole parts"
     );
+    normalise_parts(gpu, pass, norm, [part, from.width / part], from, to);
+}
+
+/// Normalises the first `part` floats of each row, in place.
+///
+/// # Panics
+/// If rows are shorter.
+pub fn normalise_first(gpu: &Gpu, pass: &mut Pass, norm: NormOf, part: usize, rows: Rows) {
+    assert!(part <= rows.width, "rows of a part");
+    normalise_parts(gpu, pass, norm, [part, 1], rows, rows);
+}
+
+fn normalise_parts(
+    gpu: &Gpu,
+    pass: &mut Pass,
+    norm: NormOf,
+    [part, parts]: [usize; 2],
+    from: Rows,
+    to: Rows,
+) {
     let NormOf { is_layer, epsilon, weight, weight_stride, bias } = norm;
     let pipeline = gpu.pipeline(&format!("normalise {is_layer}"), Access::Read, || {
-        format!("const IS_LAYER: bool = {is_layer};\n{}", include_str!("shaders/normalise.wgsl"))
+        let constant = format!("const IS_LAYER: bool = {is_layer};\n");
+        [&constant, LANE_SUMS, include_str!("shaders/normalise.wgsl")].concat()
     });
     let places =
         [from.at, from.width, to.at, to.width, part, weight_stride, weight, bias.map_or(0, |at| at + 1)];
     let mut parameters = places.map(|place| place as u32).to_vec();
     parameters.push(epsilon.to_bits());
-    pass.run(pipeline, None, &parameters, [from.width / part, from.count, 1]);
+    pass.run(pipeline, None, &parameters, [parts, from.count, 1]);
+}
+
+/// Leaves of each row of `rows` what lies `deviations` standard deviations above its mean, and nothing of the other values.
+pub fn keep_outliers(gpu: &Gpu, pass: &mut Pass, rows: Rows, deviations: f32) {
+    let source = || [LANE_SUMS, include_str!("shaders/keep_outliers.wgsl")].concat();
+    let pipeline = gpu.pipeline("keep outliers", Access::Read, source);
+    let parameters = [rows.at as u32, rows.width as u32, deviations.to_bits()];
+    pass.run(pipeline, None, &parameters, [1, rows.count, 1]);
 }
 
 /// An operator on each value of rows alone.
@@ -161,6 +193,8 @@ pub enum Elementwise {
     Gate(Activation),
     /// `to = cap * tanh(to / cap)`
     SoftCap(f32),
+    /// `to = tanh(to / divisor)`
+    TanhOf(f32),
 }
 
 impl Elementwise {
@@ -177,13 +211,16 @@ impl Elementwise {
             }
             Self::Gate(activation) => format!("{} * other", activation_of(activation)),
             Self::SoftCap(_) => "soft_cap(x)".to_owned(),
+            Self::TanhOf(_) => "hyperbolic_tangent(divide(x, p.value))".to_owned(),
         }
     }
 
     /// Its numbers, in the shader's order.
     fn numbers(self) -> [f32; 4] {
         match self {
-            Self::AddScaled(value) | Self::Scale(value) | Self::SoftCap(value) => [value, 0.0, 0.0, 0.0],
+            Self::AddScaled(value) | Self::Scale(value) | Self::SoftCap(value) | Self::TanhOf(value) => {
+                [value, 0.0, 0.0, 0.0]
+            }
             Self::Activate(Activation::Xielu { positive, negative, slope, limit })
             | Self::Gate(Activation::Xielu { positive, negative, slope, limit }) => {
                 [slope, positive, negative, limit]

@@ -17,20 +17,12 @@ use crate::kv_pool::KvPool;
 use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, LogitsOf, SequenceStep};
 use crate::logits::Logits;
 use crate::token_tree::TokenTree;
-use crate::transformer::gpu::{GpuBackend, GpuInput, GpuRows, HostBuffers, OnGpu, missing_operator};
+use crate::transformer::gpu::{GpuBackend, GpuInput, GpuRows, HostBuffers, OnGpu};
 use crate::transformer::{Buffers, Placements, Transformer};
 
 /// Why a model does not run on a GPU.
 #[derive(Debug, thiserror::Error)]
 pub enum GpuModelError {
-    /// There are no operators for something.
-    #[error("models with {missing} run on the CPU only so far ({family}): use --device cpu")]
-    Unsupported {
-        /// The family of the model.
-        family: &'static str,
-        /// What there are no operators for.
-        missing: &'static str,
-    },
     /// Its layers cannot be parted so.
     #[error(
         "{layers} layers are too few for the GPU: of {family} it needs {fewest} at least, as later layers take what earlier ones have; \
@@ -135,12 +127,9 @@ impl GpuModel {
     /// Uploads the last `gpu_layers` layers of a model, all by default. For KV caches there is room for a few contexts.
     ///
     /// # Errors
-    /// If the model has something that there are no operators for, its layers cannot be parted so, or they do not fit.
+    /// If its layers cannot be parted so, or they do not fit.
     pub fn new(cpu: CpuModel, gpu: Arc<Gpu>, gpu_layers: Option<usize>) -> Result<Self, GpuModelError> {
         let architecture = cpu.architecture();
-        if let Some(missing) = missing_operator(architecture) {
-            return Err(GpuModelError::Unsupported { family: architecture.family, missing });
-        }
         let split = Split::new(architecture, gpu_layers)?;
         if let Some(memory_bytes) = gpu.memory_bytes() {
             let fit = gpu_fit(&cpu, Some(memory_bytes));

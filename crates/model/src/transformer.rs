@@ -10,6 +10,8 @@ mod cpu;
 mod feed_forward;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
+mod latent_attention;
+mod laurel;
 mod logits;
 mod per_layer;
 mod placements;
@@ -20,9 +22,11 @@ use std::ops::Range;
 use lookahead_kernels::RopeTable;
 
 use self::attention::{AttentionBuffers, run_attention};
-use self::backend::{AttentionBlock, Backend, OtherBlock, Step};
+use self::backend::{AttentionBlock, Backend, LatentBlock, OtherBlock, Step};
 pub(crate) use self::cpu::Cpu;
 use self::feed_forward::{HiddenLayer, run_mlp};
+use self::latent_attention::{LatentBuffers, run_latent_attention};
+use self::laurel::{LaurelBuffers, run_laurel};
 use self::logits::OutputHead;
 use self::per_layer::PerLayerInputs;
 pub(crate) use self::placements::Placements;
@@ -36,9 +40,17 @@ use crate::weights::{MixerWeights, Weights};
 #[derive(Debug, Default)]
 pub(crate) struct Buffers<Rows, Input> {
     residual: ResidualBuffers<Rows>,
+    blocks: BlockBuffers<Rows, Input>,
+}
+
+/// Those of blocks.
+#[derive(Debug, Default)]
+struct BlockBuffers<Rows, Input> {
     /// The input of the next matrix product.
     input: Input,
     attention: AttentionBuffers<Rows>,
+    latent: LatentBuffers<Rows, Input>,
+    laurel: LaurelBuffers<Rows, Input>,
     hidden: HiddenLayer<Rows, Input>,
     per_layer: PerLayerInputs<Rows, Input>,
 }
@@ -56,7 +68,7 @@ pub(crate) struct Transformer<'d, 'a, B> {
 
 impl<'a, B: Backend> Transformer<'_, 'a, B> {
     /// Runs the trees of `batch`, whose caches have room for them, through the layers from `first` on, and writes the logits asked for to
-    /// `logits`. The layers before are another device's, as is what enters the first of these.
+    /// `logits`. Another device has run the layers before, whose results are given to this one.
     pub(crate) fn forward(
         mut self,
         first: usize,
@@ -64,16 +76,15 @@ impl<'a, B: Backend> Transformer<'_, 'a, B> {
         buffers: &mut Buffers<B::Rows, B::Input>,
         logits: &mut Logits,
     ) {
-        let Buffers { residual, input, attention, hidden, per_layer } = buffers;
-        let mut blocks = BlockBuffers { input, attention, hidden, per_layer };
+        let Buffers { residual, blocks } = buffers;
         let layers = first..self.architecture.layers.len();
-        let mut residual = self.run_layers(layers, batch, residual, &mut blocks);
+        let mut residual = self.run_layers(layers, batch, residual, blocks);
         for step in batch.iter_mut() {
             step.cache.states().end();
         }
         let Self { backend, architecture, weights, placements, .. } = self;
         let head = OutputHead { architecture, weights };
-        head.run(backend, batch, placements, &mut residual, blocks.input, logits);
+        head.run(backend, batch, placements, &mut residual, &mut blocks.input, logits);
     }
 
     /// Runs the first `count` layers only, and returns what enters the next one, `[node][hidden]`.
@@ -87,76 +98,73 @@ impl<'a, B: Backend> Transformer<'_, 'a, B> {
     where
         'a: 'b,
     {
-        let Buffers { residual, input, attention, hidden, per_layer } = buffers;
-        let mut blocks = BlockBuffers { input, attention, hidden, per_layer };
-        let residual = self.run_layers(0..count, batch, residual, &mut blocks);
-        residual.finish(self.backend, blocks.input)
+        let Buffers { residual, blocks } = buffers;
+        let residual = self.run_layers(0..count, batch, residual, blocks);
+        residual.finish(self.backend, &mut blocks.input)
     }
 
-    /// Runs the layers of this device, and returns the stream behind the last one.
+    /// Runs these layers, and returns the stream behind the last one.
     fn run_layers<'b>(
         &mut self,
         layers: Range<usize>,
         batch: &mut [Step<'_, B>],
         stream: &'b mut ResidualBuffers<B::Rows>,
-        buffers: &mut BlockBuffers<'_, B>,
+        buffers: &mut BlockBuffers<B::Rows, B::Input>,
     ) -> Residual<'b, B>
     where
         'a: 'b,
     {
-        let Self { ref mut backend, architecture, weights, ropes, placements } = *self;
-        let BlockBuffers { input, attention, hidden, per_layer } = buffers;
-        let mut residual = Residual::new(architecture, weights, stream, placements.positions.len());
+        let Self { architecture, weights, ropes, placements, .. } = *self;
+        let backend = &mut *self.backend;
+        let BlockBuffers { input, attention, latent, laurel, hidden, per_layer } = buffers;
+        let nodes = placements.positions.len();
+        let mut residual = Residual::new(architecture, weights, stream, nodes);
         backend.embed(architecture, weights, batch, placements, residual.stream_mut());
         if let Some(weights) = &weights.per_layer {
-            per_layer.prepare(*backend, architecture, weights, batch, &mut residual, input);
+            per_layer.prepare(backend, architecture, weights, batch, &mut residual, input);
         }
         residual.split(backend, input);
         let mut cache_layers = CacheLayers::default();
         let norm = architecture.norm;
-        for (index, (layer, weights)) in architecture.layers.iter().zip(&weights.layers).enumerate() {
-            for (block, weights) in layer.blocks.iter().zip(weights) {
-                let layer = cache_layers.of(&block.mixer);
-                if !layers.contains(&index) {
-                    continue;
+        let blocks = architecture.layers.iter().zip(&weights.layers).enumerate();
+        let blocks = blocks.flat_map(|(index, (layer, weights))| {
+            layer.blocks.iter().zip(weights).map(move |(block, weights)| (index, block, weights))
+        });
+        for (index, block, weights) in blocks {
+            let layer = cache_layers.of(&block.mixer);
+            if !layers.contains(&index) {
+                continue;
+            }
+            residual.read(backend, block.input, weights.norm.as_ref(), weights.mixer.input_codes(), input);
+            let out = residual.result(block.input, weights);
+            match (&block.mixer, &weights.mixer) {
+                (Mixer::Attention(spec), MixerWeights::Attention(weights)) => {
+                    let rope = spec.rope.map(|rope| &ropes[rope]);
+                    let block = AttentionBlock { spec, weights, norm, rope, kv_layer: layer };
+                    run_attention(backend, &block, batch, placements, input, attention, out);
                 }
-                residual.read(
-                    backend,
-                    block.input,
-                    weights.norm.as_ref(),
-                    weights.mixer.input_codes(),
-                    input,
-                );
-                let out = residual.result(block.input, weights);
-                match (&block.mixer, &weights.mixer) {
-                    (Mixer::Attention(spec), MixerWeights::Attention(weights)) => {
-                        let rope = spec.rope.map(|rope| &ropes[rope]);
-                        let block = AttentionBlock { spec, weights, norm, rope, kv_layer: layer };
-                        run_attention(*backend, &block, batch, placements, input, attention, out);
-                    }
-                    (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
-                        run_mlp(*backend, spec, mlp, input, hidden, out);
-                    }
-                    (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
-                        per_layer.run(*backend, spec, weights, input, out);
-                    }
-                    (mixer, weights) => {
-                        let block = OtherBlock { mixer, weights, norm, ropes, layer };
-                        backend.run_other(&block, batch, placements, input, out);
-                    }
+                (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
+                    let rope = spec.rope.map(|rope| &ropes[rope]);
+                    let block = LatentBlock { spec, weights, norm, rope, kv_layer: layer };
+                    run_latent_attention(backend, &block, batch, placements, input, latent, out);
+                }
+                (Mixer::Laurel(_), MixerWeights::Laurel(weights)) => {
+                    run_laurel(backend, norm, weights, nodes, input, laurel, out);
+                }
+                (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
+                    run_mlp(backend, spec, mlp, input, hidden, out);
+                }
+                (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
+                    per_layer.run(backend, spec, weights, input, out);
+                }
+                (mixer, weights) => {
+                    let block = OtherBlock { mixer, weights, norm, layer };
+                    backend.run_other(&block, batch, placements, input, out);
                 }
             }
         }
         residual
     }
-}
-
-/// What blocks share.
-struct BlockBuffers<'a, B: Backend> {
-    input: &'a mut B::Input,
-    attention: &'a mut AttentionBuffers<B::Rows>,
-    hidden: &'a mut HiddenLayer<B::Rows, B::Input>,
-    per_layer: &'a mut PerLayerInputs<B::Rows, B::Input>,
 }
 
 /// Counts the caches' layers: those of rows, and those of states.

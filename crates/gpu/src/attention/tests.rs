@@ -14,6 +14,7 @@ use super::*;
 use crate::kv_pages::{StoredRows, place};
 use crate::pass::Memory;
 use crate::probe::tests::gpu;
+use crate::rows::Rows;
 
 /// The layer that is attended to; another is there to be left alone.
 const LAYER: usize = 1;
@@ -94,9 +95,9 @@ impl<'a> Pair<'a> {
         let KvShape { heads, key_dim, value_dim } = self.case.shape;
         let width = heads * key_dim.max(value_dim);
         let mut pass = Pass::default();
-        let rows = pass.put_floats(vec![f32::INFINITY; places.len() * width]);
-        let rows =
-            StoredRows { nodes: places.len(), keys: rows, values: rows, places: pass.put_words(places) };
+        let count = places.len();
+        let rows = Rows { at: pass.put_floats(vec![f32::INFINITY; count * width]), width, count };
+        let rows = StoredRows { keys: rows, values: rows, places: pass.put_words(places) };
         self.kv.store(self.gpu, &mut pass, LAYER, rows);
         self.memory.borrow_mut().run(self.gpu, &pass).unwrap();
     }
@@ -125,8 +126,12 @@ impl<'a> Pair<'a> {
             }
         }
         let places = pass.put_words(places);
-        let [keys, values] = [keys, values].map(|rows| pass.put_floats(rows));
-        self.kv.store(self.gpu, pass, LAYER, StoredRows { nodes, keys, values, places });
+        let [keys, values] = [(keys, key_dim), (values, value_dim)].map(|(rows, dim)| Rows {
+            at: pass.put_floats(rows),
+            width: heads * dim,
+            count: nodes,
+        });
+        self.kv.store(self.gpu, pass, LAYER, StoredRows { keys, values, places });
     }
 
     /// Computes a tree behind each sequence, node `i` of which hangs off `parents[i] - 1`, or the context; returns the results of the GPU

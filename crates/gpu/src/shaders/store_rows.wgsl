@@ -1,7 +1,8 @@
 // Stores the keys and values of nodes: a block of dimensions a thread.
 
-/// `keys` and `values`: floats `[node][head][dimension]`; `places`: words `[node]`.
-struct Parameters { keys: u32, values: u32, places: u32 }
+/// `keys` and `values`: floats `[head][dimension]` of each node, those of the next node `keys_stride` and `values_stride` further on;
+/// `places`: words `[node]`.
+struct Parameters { keys: u32, keys_stride: u32, values: u32, values_stride: u32, places: u32 }
 var<immediate> p: Parameters;
 @group(1) @binding(0) var<storage, read_write> kv: array<u32>;
 
@@ -39,7 +40,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let head = id.x / KEY_BLOCKS;
         let block = id.x % KEY_BLOCKS;
         let first = block * BLOCK;
-        let source = p.keys + (node * KV_HEADS + head) * KEY_DIM + first;
+        let source = p.keys + node * p.keys_stride + head * KEY_DIM + first;
         let at = key_at(place, head, first / WORD_DIMS);
         store_block(source, min(BLOCK, KEY_DIM - first), at, PAGE_ROWS, key_at(place, head, KEY_WORDS + block));
     } else if id.x < KV_HEADS * (KEY_BLOCKS + VALUE_BLOCKS) {
@@ -47,7 +48,7 @@ fn main(@builtin(global_invocation_id) id: vec3<u32>) {
         let head = index / VALUE_BLOCKS;
         let block = index % VALUE_BLOCKS;
         let first = block * BLOCK;
-        let source = p.values + (node * KV_HEADS + head) * VALUE_DIM + first;
+        let source = p.values + node * p.values_stride + head * VALUE_DIM + first;
         let at = value_at(place, head, first / WORD_DIMS);
         store_block(source, min(BLOCK, VALUE_DIM - first), at, 1u, value_scale_at(place, head, block));
     }

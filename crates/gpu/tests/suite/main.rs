@@ -5,6 +5,8 @@
 
 mod best;
 mod gpu;
+mod heads;
 mod matrix;
 mod noise;
 mod rows;
+mod streams;

@@ -72,10 +72,14 @@ fn check(weight_type: WeightType, [rows, columns]: [usize; 2], tokens: usize, se
     let super_blocks = codes(matches!(form, PackedForm::SuperBlocks { .. }), 256);
     let input = Input { values, blocks, super_blocks };
     input.quantize(&bench.gpu, pass);
-    let out = Rows::new(pass, tokens, rows);
-    on_gpu.multiply(&bench.gpu, pass, &input, epilogue, out);
-    pass.read(out.at..out.at + out.len());
+    // Behind each row of results stands something that stays.
+    let wide = rows + 3;
+    let at = pass.put_floats(vec![7.0; tokens * wide]);
+    on_gpu.multiply(&bench.gpu, pass, &input, epilogue, Rows { at, width: wide, count: tokens });
+    pass.read(at..at + tokens * wide);
     let found = bench.memory.run(&bench.gpu, pass).unwrap();
+    let expected: Vec<f32> =
+        expected.chunks_exact(rows).flat_map(|row| row.iter().copied().chain([7.0; 3])).collect();
     assert!(
         bits(&found) == bits(&expected),
         "{weight_type}, {rows} x {columns}, {tokens} tokens, seed {seed}"

@@ -1,8 +1,9 @@
 //! Norms, activations, sums.
 
-use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, normalise};
+use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first};
 use lookahead_kernels::{
-    Activation, Isa, activate, add, add_scaled, gate, layer_norm_in_place, rms_norm_in_place, scale, soft_cap,
+    Activation, Isa, activate, add, add_scaled, gate, keep_outliers as keep_outliers_of, layer_norm_in_place,
+    rms_norm_in_place, scale, soft_cap, tanh,
 };
 use proptest::prelude::*;
 
@@ -37,6 +38,7 @@ proptest! {
         parts in 1usize..5,
         count in 1usize..5,
         in_place in any::<bool>(),
+        only_first in any::<bool>(),
         seed in any::<u64>(),
     ) {
         let Some(mut bench) = bench() else { return Ok(()) };
@@ -47,6 +49,9 @@ proptest! {
         let bias = if has_bias && is_layer { noise.floats(part) } else { Vec::new() };
         let mut expected = values.clone();
         for (index, x) in expected.chunks_exact_mut(part).enumerate() {
+            if only_first && index % parts > 0 {
+                continue;
+            }
             let weights = if each_part { &weights[index % parts * part..][..part] } else { &weights };
             if is_layer {
                 layer_norm_in_place(Isa::SCALAR, x, weights, &bias, 1e-5);
@@ -63,15 +68,40 @@ proptest! {
         };
         let pass = &mut bench.pass;
         let from = Rows { at: pass.put_floats(values), width, count };
-        let to = if in_place { from } else { Rows::new(pass, count, width) };
-        normalise(&bench.gpu, pass, norm, part, from, to);
+        let to = if in_place || only_first { from } else { Rows::new(pass, count, width) };
+        if only_first {
+            normalise_first(&bench.gpu, pass, norm, part, to);
+        } else {
+            normalise(&bench.gpu, pass, norm, part, from, to);
+        }
         pass.read(to.at..to.at + to.len());
         prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected));
     }
 
     #[test]
+    fn outliers_have_the_bits_of_the_cpu(
+        width in 1usize..300,
+        count in 1usize..5,
+        deviations in 0f32..2.0,
+        seed in any::<u64>(),
+    ) {
+        let Some(mut bench) = bench() else { return Ok(()) };
+        let mut noise = Noise::new(seed);
+        let values: Vec<f32> = (0..width * count).map(|_| wide(&mut noise)).collect();
+        let mut expected = values.clone();
+        for row in expected.chunks_exact_mut(width) {
+            keep_outliers_of(Isa::SCALAR, row, deviations);
+        }
+        let pass = &mut bench.pass;
+        let rows = Rows { at: pass.put_floats(values), width, count };
+        keep_outliers(&bench.gpu, pass, rows, deviations);
+        pass.read(rows.at..rows.at + rows.len());
+        prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected));
+    }
+
+    #[test]
     fn elementwise_operators_have_the_bits_of_the_cpu(
-        which in 0usize..7,
+        which in 0usize..8,
         activation in prop::sample::select(&ACTIVATIONS[..]),
         [width, more] in prop::array::uniform2(1usize..150),
         count in 1usize..5,
@@ -90,6 +120,7 @@ proptest! {
             Elementwise::Activate(activation),
             Elementwise::Gate(activation),
             Elementwise::SoftCap(30.0),
+            Elementwise::TanhOf(7.0),
         ][which];
         // Rows of the other in reverse.
         let order: Vec<u32> = (0..count as u32).rev().collect();
@@ -105,6 +136,7 @@ proptest! {
                 Elementwise::Activate(activation) => activate(isa, activation, &before, x),
                 Elementwise::Gate(activation) => gate(isa, activation, &before, y, x),
                 Elementwise::SoftCap(cap) => soft_cap(isa, x, cap),
+                Elementwise::TanhOf(divisor) => x.iter_mut().for_each(|x| *x = tanh(*x / divisor)),
             }
         }
         let pass = &mut bench.pass;

@@ -538,12 +538,13 @@ impl Attention {
     fn state(&self) -> State {
         match self.keys_and_values {
             KeysAndValues::Of(_) => State::Nothing,
-            KeysAndValues::TwoMatrices | KeysAndValues::OneMatrix => State::Rows(KvShape {
-                heads: self.kv_heads,
-                key_dim: self.key_dim,
-                value_dim: self.value_dim,
-            }),
+            KeysAndValues::TwoMatrices | KeysAndValues::OneMatrix => State::Rows(self.kv_shape()),
         }
+    }
+
+    /// The keys and values that it sees of a token.
+    pub(crate) fn kv_shape(&self) -> KvShape {
+        KvShape { heads: self.kv_heads, key_dim: self.key_dim, value_dim: self.value_dim }
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) fn run_attention<B: Backend>(
     out: &mut B::Rows,
 ) {
     let AttentionBuffers { queries, keys, values, mixed, gates } = buffers;
-    let weights = block.weights;
+    let (weights, layer) = (block.weights, block.cache_layer());
     match &weights.keys_and_values[..] {
         [key, value] => backend.apply(input, [(&weights.query, queries), (key, keys), (value, values)]),
         [both] => {
@@ -35,14 +35,16 @@ pub(super) fn run_attention<B: Backend>(
         _ => backend.apply(input, [(&weights.query, queries)]),
     }
     if let Some(gate) = &weights.gate {
-        backend.apply(input, [(gate, gates)]);
+        backend.apply(input, [(gate, &mut *gates)]);
     }
     let are_own = !weights.keys_and_values.is_empty();
     backend.turn(block, placements, queries, are_own.then_some([&mut *keys, &mut *values]));
     if are_own {
-        backend.store(block, batch, placements, [keys, values]);
+        backend.store(layer, batch, placements, [keys, values]);
     }
-    backend.attend(block, batch, placements, queries, mixed);
-    backend.gate_heads(block, gates, mixed, input);
+    backend.attend(layer, block.shape(), batch, placements, queries, mixed);
+    let shape = [placements.positions.len(), block.spec.heads * block.spec.value_dim];
+    let gates = weights.gate.is_some().then_some(gates);
+    backend.gate_heads(shape, gates, mixed, weights.output.input_codes(), input);
     backend.apply(input, [(&weights.output, out)]);
 }

@@ -6,14 +6,14 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use lookahead_kernels::{InputCodes, Kept, RopeTable};
+use lookahead_kernels::{AttentionShape, InputCodes, Kept, KvShape, RopeTable};
 
 use super::placements::Placements;
-use crate::architecture::{AltUp, Architecture, Attention, Mixer, Mlp, Norm, PerLayer};
+use crate::architecture::{AltUp, Architecture, Attention, LatentAttention, Mixer, Mlp, Norm, PerLayer};
 use crate::language_model::SequenceStep;
 use crate::pass_cache::PassCache;
 use crate::weights::{
-    AltUpLayerWeights, AltUpWeights, AttentionWeights, Linear, MixerWeights, NormWeights,
+    AltUpLayerWeights, AltUpWeights, AttentionWeights, LatentWeights, Linear, MixerWeights, NormWeights,
     PerLayerInputsWeights, Weights,
 };
 
@@ -55,6 +55,15 @@ pub(crate) trait Backend {
         to: &mut Self::Input,
     );
 
+    /// `rows = norm(rows) + input`
+    fn normalise_and_add(
+        &mut self,
+        norm: Norm,
+        weights: &NormWeights,
+        input: &Self::Input,
+        rows: &mut Self::Rows,
+    );
+
     /// Moves the rows of the given nodes, which ascend, to the front and forgets the others.
     fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut Self::Rows, width: usize);
 
@@ -67,31 +76,57 @@ pub(crate) trait Backend {
         keys_and_values: Option<[&mut Self::Rows; 2]>,
     );
 
-    /// Writes the nodes' keys and values to their caches.
+    /// Normalises latent rows, and turns what belongs to positions of them and of queries.
+    fn turn_latents(
+        &mut self,
+        block: &LatentBlock<'_>,
+        placements: &Placements,
+        queries: &mut Self::Rows,
+        latents: &mut Self::Rows,
+    );
+
+    /// Writes the nodes' keys and values to a layer of their caches. Rows of values may be longer than what is written of them.
     fn store(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
         batch: &mut [Step<'_, Self>],
         placements: &Placements,
         keys_and_values: [&Self::Rows; 2],
     );
 
-    /// Attention of the nodes over what they see of their caches.
+    /// Attention of the nodes over what they see of a layer of their caches.
     fn attend(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
+        shape: AttentionShape<'_>,
         batch: &[Step<'_, Self>],
         placements: &Placements,
         queries: &Self::Rows,
         out: &mut Self::Rows,
     );
 
-    /// `to = sigmoid(gates) * values`, if the block has gates: as many as values, or one for each head. Else `to = values`.
+    /// Multiplies a part of each head of `rows`, the first of `parts`, with the head's own map, and writes the result to a part of the
+    /// head in `out`, the second. What else there is in `out` stays.
+    fn apply_to_heads(
+        &mut self,
+        maps: &[Linear],
+        parts: [HeadParts; 2],
+        rows: &mut Self::Rows,
+        out: &mut Self::Rows,
+    );
+
+    /// Copies a part of each head of `rows`, the first of `parts`, to a part of the head in `out`, the second. What else there is in
+    /// `out` stays.
+    fn copy_heads(&mut self, parts: [HeadParts; 2], rows: &Self::Rows, out: &mut Self::Rows);
+
+    /// `to = sigmoid(gates) * values`: as many gates as values, or one for each head. Without gates `to = values`. The shape is that of
+    /// the values: nodes, and values of a node.
     fn gate_heads(
         &mut self,
-        block: &AttentionBlock<'_>,
-        gates: &mut Self::Rows,
+        shape: [usize; 2],
+        gates: Option<&mut Self::Rows>,
         values: &mut Self::Rows,
+        codes: InputCodes,
         to: &mut Self::Input,
     );
 
@@ -128,7 +163,7 @@ pub(crate) trait Backend {
     /// Multiplies `input` with the output head, makes logits of it, and writes of them what is to be kept.
     fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &Self::Input, kept: Kept<'_>);
 
-    /// Runs a block whose mixer is computed on the CPU only so far: one that is neither attention nor a dense network. `input` is
+    /// Runs a block whose mixer is computed on the CPU only so far: one that keeps states, or a mixture of experts. `input` is
     /// overwritten. Another device refuses models that have such blocks when they are loaded.
     fn run_other(
         &mut self,
@@ -139,8 +174,7 @@ pub(crate) trait Backend {
         out: &mut Self::Rows,
     );
 
-    /// Takes several residual streams a step on; `active` is the one that blocks add to. They are computed on the CPU only so far:
-    /// another device refuses models that have several when they are loaded.
+    /// Takes several residual streams a step on; `active` is the one that blocks add to.
     fn step_streams(
         &mut self,
         streams: Streams<'_>,
@@ -188,14 +222,82 @@ pub(crate) struct AttentionBlock<'a> {
     pub(super) kv_layer: usize,
 }
 
+impl<'a> AttentionBlock<'a> {
+    /// The layer that it sees.
+    pub(super) fn cache_layer(&self) -> CacheLayer {
+        CacheLayer { index: self.kv_layer, shape: self.spec.kv_shape() }
+    }
+
+    /// How queries see it.
+    pub(super) fn shape(&self) -> AttentionShape<'a> {
+        let &Attention { heads, scale, window, soft_cap, alibi, .. } = self.spec;
+        AttentionShape { heads, scale, window, soft_cap, alibi, sinks: &self.weights.sinks }
+    }
+}
+
+/// A latent attention block.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LatentBlock<'a> {
+    pub(super) spec: &'a LatentAttention,
+    pub(super) weights: &'a LatentWeights,
+    /// Of latent rows.
+    pub(super) norm: Norm,
+    pub(super) rope: Option<&'a RopeTable>,
+    /// Which of the caches' layers is its own.
+    pub(super) kv_layer: usize,
+}
+
+impl LatentBlock<'_> {
+    /// Its layer.
+    pub(super) fn cache_layer(&self) -> CacheLayer {
+        CacheLayer { index: self.kv_layer, shape: self.spec.kv_shape() }
+    }
+
+    /// How queries for latent rows see it.
+    pub(super) fn shape(&self) -> AttentionShape<'static> {
+        let &LatentAttention { heads, scale, .. } = self.spec;
+        AttentionShape { heads, scale, window: None, soft_cap: None, alibi: false, sinks: &[] }
+    }
+}
+
+/// A layer of the caches that has rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct CacheLayer {
+    /// Which of them.
+    pub(super) index: usize,
+    pub(super) shape: KvShape,
+}
+
+/// A part of each head of rows, `[node][head][head_dim]`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadParts {
+    pub(super) heads: usize,
+    pub(super) head_dim: usize,
+    /// Its first column in a head, and its columns.
+    pub(super) first: usize,
+    pub(super) width: usize,
+}
+
+impl HeadParts {
+    /// Values of a row.
+    pub(super) fn row_width(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    /// The columns of a row that are the part of head `head`.
+    pub(super) fn of_head(&self, head: usize) -> Range<usize> {
+        let first = head * self.head_dim + self.first;
+        first..first + self.width
+    }
+}
+
 /// A block that is computed on the CPU only so far.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OtherBlock<'a> {
     pub(super) mixer: &'a Mixer,
     pub(super) weights: &'a MixerWeights,
     pub(super) norm: Norm,
-    pub(super) ropes: &'a [RopeTable],
-    /// Which of the caches' layers is its own, with rows or with states.
+    /// Which of the caches' layers is its own, with states.
     pub(super) layer: usize,
 }
 

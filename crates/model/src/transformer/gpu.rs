@@ -1,10 +1,13 @@
 //! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results, or the CPU
 //! for the input of a block that it computes.
 
+mod heads;
 mod host;
+mod streams;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::f32::consts::FRAC_1_SQRT_2;
 use std::ops::Range;
 use std::ptr;
 use std::sync::Arc;
@@ -12,18 +15,22 @@ use std::sync::Arc;
 use lookahead_gpu::{
     Attention, AttentionPlaces, Best, Codes, Elementwise, Epilogue, Gpu, GpuError, GpuMatrix, Input,
     MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, SeenRows, StoredRows, elementwise, gate_heads,
-    normalise, place, rotate, scale_rows,
+    keep_outliers, normalise, place, rotate, scale_rows,
 };
-use lookahead_kernels::{Candidate, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable, alibi_slope};
+use lookahead_kernels::{
+    AttentionShape, Candidate, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
+};
 
 pub(crate) use self::host::HostBuffers;
+use self::streams::StreamsOnGpu;
 use super::Cpu;
-use super::backend::{AttentionBlock, Backend, Normalised, OtherBlock, Step, Streams, StreamsStep, Sum};
-use super::cpu::embedding::embed;
-use super::placements::Placements;
-use crate::architecture::{
-    Architecture, Block, Input as BlockInput, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm,
+use super::backend::{
+    AttentionBlock, Backend, CacheLayer, HeadParts, LatentBlock, Normalised, OtherBlock, Step, Streams,
+    StreamsStep, Sum,
 };
+use super::cpu::embedding::{embed, layer_embedding};
+use super::placements::Placements;
+use crate::architecture::{Architecture, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm};
 use crate::gpu_cache::GpuCache;
 use crate::gpu_pages::GpuPages;
 use crate::language_model::Cache as _;
@@ -53,6 +60,9 @@ pub(crate) struct OnGpu {
     places: usize,
     /// Where the angles of each rotary embedding lie that was used in this pass.
     angles: HashMap<usize, usize>,
+    /// The input of products of single heads.
+    head_input: GpuInput,
+    streams: StreamsOnGpu,
     /// Floats of logits that there is room for at once.
     logit_floats: usize,
     /// Of the first operator that failed.
@@ -76,6 +86,8 @@ impl OnGpu {
             chunks: 0..0,
             places: 0,
             angles: HashMap::new(),
+            head_input: GpuInput::default(),
+            streams: StreamsOnGpu::default(),
             logit_floats: LOGIT_FLOATS,
             error: None,
         })
@@ -177,25 +189,14 @@ impl CodesRoom {
     }
 }
 
-/// What of an architecture no operator here computes; `None` if there are operators for all, or the CPU computes the block beside the GPU.
-pub(crate) fn missing_operator(architecture: &Architecture) -> Option<&'static str> {
-    if architecture.altup.is_some() {
-        return Some("several residual streams");
-    }
-    let missing = |Block { mixer, input, .. }: &Block| match mixer {
-        _ if matches!(input, BlockInput::Predicted | BlockInput::Corrected) => {
-            Some("several residual streams")
-        }
-        Mixer::Dense(mlp) => mlp.sparsity.map(|_| "networks of which few values count"),
-        Mixer::PerLayer(_) => Some("inputs of each layer"),
-        _ => None,
-    };
-    architecture.layers.iter().flat_map(|layer| &layer.blocks).find_map(missing)
-}
-
 /// Whether there are operators for a block; the CPU computes others.
 pub(crate) fn has_operators(mixer: &Mixer) -> bool {
-    matches!(mixer, Mixer::Attention(_) | Mixer::Dense(_))
+    match mixer {
+        Mixer::Attention(_) | Mixer::Latent(_) | Mixer::Dense(_) | Mixer::PerLayer(_) | Mixer::Laurel(_) => {
+            true
+        }
+        Mixer::Recurrence(_) | Mixer::Scan(_) | Mixer::Convolution(_) | Mixer::Experts(_) => false,
+    }
 }
 
 /// The GPU as a [`Backend`].
@@ -242,9 +243,46 @@ impl GpuBackend<'_> {
         self.normalise_part(norm, part, rows, rows);
     }
 
+    /// Turns heads of all nodes to their positions, in place: their dimensions from `first` on.
+    fn rotate_heads(
+        &mut self,
+        rope: &RopeTable,
+        placements: &Placements,
+        rows: Rows,
+        head_dim: usize,
+        first: usize,
+    ) {
+        let angles = self.angles(rope, &placements.positions);
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        let heads = RotatedHeads {
+            nodes: rows.count,
+            heads: rows.width / head_dim,
+            head_dim,
+            dimensions: rope.dimensions(),
+            pairs: rope.pairs(),
+            rows: rows.at + first,
+            angles,
+        };
+        rotate(gpu, pass, heads);
+    }
+
     fn elementwise(&mut self, operation: Elementwise, to: Rows, from: Rows) {
         let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
         elementwise(gpu, pass, operation, to, from, None);
+    }
+
+    /// Copies the rows of the given nodes, those of each of `from` behind those of the one before.
+    fn kept(&mut self, nodes: &[Range<usize>], from: &[Rows]) -> GpuRows {
+        let kept: Vec<u32> = nodes.iter().cloned().flatten().map(|node| node as u32).collect();
+        let (count, width) = (kept.len(), from.first().map_or(0, |rows| rows.width));
+        let OnGpu { gpu, pass, number, .. } = &mut *self.on_gpu;
+        let rows = Rows::new(pass, from.len() * count, width);
+        let order = pass.put_words(kept);
+        for (index, from) in from.iter().enumerate() {
+            let to = Rows { at: rows.at + index * count * width, count, width };
+            elementwise(gpu, pass, Elementwise::Copy, to, *from, Some(order));
+        }
+        GpuRows { rows, room: rows.len(), number: *number }
     }
 
     /// Makes rows the input of products.
@@ -375,15 +413,15 @@ impl Backend for GpuBackend<'_> {
         self.normalise(how, stream, to);
     }
 
+    fn normalise_and_add(&mut self, norm: Norm, weights: &NormWeights, input: &GpuInput, rows: &mut GpuRows) {
+        let (rows, norm) = (rows.rows, self.on_gpu.norm(norm, weights));
+        self.normalise_part(norm, rows.width, rows, rows);
+        self.elementwise(Elementwise::Add, rows, input.input.values);
+    }
+
     fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut GpuRows, width: usize) {
-        let kept: Vec<u32> = nodes.iter().cloned().flatten().map(|node| node as u32).collect();
-        let from = rows.rows;
-        debug_assert_eq!(from.width, width, "rows of this width");
-        let OnGpu { gpu, pass, number, .. } = &mut *self.on_gpu;
-        let to = Rows::new(pass, kept.len(), width);
-        let order = pass.put_words(kept);
-        elementwise(gpu, pass, Elementwise::Copy, to, from, Some(order));
-        *rows = GpuRows { rows: to, room: to.len(), number: *number };
+        debug_assert_eq!(rows.rows.width, width, "rows of this width");
+        *rows = self.kept(nodes, &[rows.rows]);
     }
 
     fn turn(
@@ -412,19 +450,8 @@ impl Backend for GpuBackend<'_> {
             normalise(self);
         }
         if let Some(rope) = rope {
-            let angles = self.angles(rope, &placements.positions);
             for rows in turned.into_iter().flatten() {
-                let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
-                let heads = RotatedHeads {
-                    nodes: rows.count,
-                    heads: rows.width / spec.key_dim,
-                    head_dim: spec.key_dim,
-                    dimensions: rope.dimensions(),
-                    pairs: rope.pairs(),
-                    rows: rows.at,
-                    angles,
-                };
-                rotate(gpu, pass, heads);
+                self.rotate_heads(rope, placements, rows, spec.key_dim, 0);
             }
         }
         if spec.norm_is_behind_rope {
@@ -439,45 +466,43 @@ impl Backend for GpuBackend<'_> {
         }
     }
 
+    fn turn_latents(
+        &mut self,
+        block: &LatentBlock<'_>,
+        placements: &Placements,
+        queries: &mut GpuRows,
+        latents: &mut GpuRows,
+    ) {
+        self.turn_latent_rows(block, placements, queries.rows, latents.rows);
+    }
+
     fn store(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
         _: &mut [Step<'_, Self>],
         _: &Placements,
         [keys, values]: [&GpuRows; 2],
     ) {
         let OnGpu { gpu, pass, places, .. } = &mut *self.on_gpu;
-        let rows = StoredRows {
-            nodes: keys.rows.count,
-            keys: keys.rows.at,
-            values: values.rows.at,
-            places: *places,
-        };
-        self.pages.memory().store(gpu, pass, block.kv_layer, rows);
+        let rows = StoredRows { keys: keys.rows, values: values.rows, places: *places };
+        self.pages.memory().store(gpu, pass, layer.index, rows);
     }
 
     fn attend(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
+        shape: AttentionShape<'_>,
         _: &[Step<'_, Self>],
         placements: &Placements,
         queries: &GpuRows,
         out: &mut GpuRows,
     ) {
-        let AttentionBlock { spec, weights, kv_layer, .. } = *block;
-        let out = self.make(out, placements.positions.len(), spec.heads * spec.value_dim);
-        let sinks = (!weights.sinks.is_empty()).then(|| self.on_gpu.constant(&weights.sinks));
-        let slopes = spec.alibi.then(|| self.on_gpu.slopes(spec.heads));
-        let attention = Attention {
-            kv: self.pages.memory(),
-            layer: kv_layer,
-            heads: spec.heads,
-            scale: spec.scale,
-            window: spec.window,
-            soft_cap: spec.soft_cap,
-            slopes,
-            sinks,
-        };
+        let AttentionShape { heads, scale, window, soft_cap, alibi, sinks } = shape;
+        let out = self.make(out, placements.positions.len(), heads * layer.shape.value_dim);
+        let sinks = (!sinks.is_empty()).then(|| self.on_gpu.constant(sinks));
+        let slopes = alibi.then(|| self.on_gpu.slopes(heads));
+        let (kv, layer) = (self.pages.memory(), layer.index);
+        let attention = Attention { kv, layer, heads, scale, window, soft_cap, slopes, sinks };
         let OnGpu { gpu, pass, seen, seen_at, chunks, .. } = &mut *self.on_gpu;
         let floats_of_node = attention.chunk_floats(seen, 1).max(1);
         let floats = floats_of_node * (CHUNK_FLOATS / floats_of_node).clamp(1, seen.len().max(1));
@@ -490,19 +515,34 @@ impl Backend for GpuBackend<'_> {
         attention.record(gpu, pass, seen, &places);
     }
 
+    fn apply_to_heads(
+        &mut self,
+        maps: &[Linear],
+        parts: [HeadParts; 2],
+        rows: &mut GpuRows,
+        out: &mut GpuRows,
+    ) {
+        self.multiply_heads(maps, parts, rows.rows, out);
+    }
+
+    fn copy_heads(&mut self, parts: [HeadParts; 2], rows: &GpuRows, out: &mut GpuRows) {
+        self.copy_heads_to(parts, rows.rows, out);
+    }
+
     fn gate_heads(
         &mut self,
-        block: &AttentionBlock<'_>,
-        gates: &mut GpuRows,
+        _: [usize; 2],
+        gates: Option<&mut GpuRows>,
         values: &mut GpuRows,
+        codes: InputCodes,
         to: &mut GpuInput,
     ) {
-        if block.spec.gate.is_some() && block.weights.gate.is_some() {
+        if let Some(gates) = gates {
             let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
             let (gates, values) = (gates.rows, values.rows);
             gate_heads(gpu, pass, values.count, [values.width, gates.width], values.at, gates.at);
         }
-        self.quantize(values.rows, block.weights.output.input_codes(), to);
+        self.quantize(values.rows, codes, to);
     }
 
     fn activate(
@@ -518,29 +558,48 @@ impl Backend for GpuBackend<'_> {
         } else {
             (ups.rows, Elementwise::Activate(spec.activation), ups.rows)
         };
+        if let Some(deviations) = spec.sparsity {
+            let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+            keep_outliers(gpu, pass, rows, deviations);
+        }
         self.elementwise(operation, rows, other);
         self.quantize(rows, codes, to);
     }
 
     fn add_layer_embeddings(
         &mut self,
-        _: &Architecture,
-        _: &PerLayerInputsWeights,
-        _: &[Step<'_, Self>],
-        _: &mut GpuRows,
+        architecture: &Architecture,
+        weights: &PerLayerInputsWeights,
+        batch: &[Step<'_, Self>],
+        inputs: &mut GpuRows,
     ) {
-        unreachable!("{REFUSED}");
+        let rows = inputs.rows;
+        let mut values = vec![0.0; rows.len()];
+        let tokens = batch.iter().flat_map(|step| step.tree.tokens());
+        for (row, &token) in values.chunks_exact_mut(rows.width).zip(tokens) {
+            layer_embedding(self.cpu.kernels().isa(), weights, token, row);
+        }
+        let embeddings = Rows { at: self.on_gpu.pass.put_floats(values), ..rows };
+        let hidden = architecture.hidden_size as f32;
+        self.elementwise(Elementwise::Scale(1.0 / hidden.sqrt()), rows, rows);
+        let norm = self.on_gpu.norm(architecture.norm, &weights.norm);
+        self.normalise_part(norm, weights.norm.weight.len(), rows, rows);
+        self.elementwise(Elementwise::Add, rows, embeddings);
+        self.elementwise(Elementwise::Scale(FRAC_1_SQRT_2), rows, rows);
     }
 
     fn gate_layer_inputs(
         &mut self,
-        _: &PerLayer,
-        _: &mut GpuRows,
-        _: &mut GpuRows,
-        _: InputCodes,
-        _: &mut GpuInput,
+        spec: &PerLayer,
+        gates: &mut GpuRows,
+        inputs: &mut GpuRows,
+        codes: InputCodes,
+        to: &mut GpuInput,
     ) {
-        unreachable!("{REFUSED}");
+        let (gates, inputs) = (gates.rows, inputs.rows);
+        let of_layer = Rows { at: inputs.at + spec.layer * spec.size, ..inputs };
+        self.elementwise(Elementwise::Gate(spec.activation), gates, of_layer);
+        self.quantize(gates, codes, to);
     }
 
     fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &GpuInput, kept: Kept<'_>) {
@@ -578,13 +637,15 @@ impl Backend for GpuBackend<'_> {
         self.run_on_host(block, batch, placements, input, out);
     }
 
-    fn step_streams(&mut self, _: Streams<'_>, _: StreamsStep<'_, GpuRows, GpuInput>, _: &mut GpuRows) {
-        unreachable!("{REFUSED}");
+    fn step_streams(
+        &mut self,
+        streams: Streams<'_>,
+        step: StreamsStep<'_, GpuRows, GpuInput>,
+        active: &mut GpuRows,
+    ) {
+        self.step(streams, step, active.rows);
     }
 }
-
-/// Why some operators are never asked for.
-const REFUSED: &str = "models with such blocks are refused when they are loaded";
 
 impl GpuBackend<'_> {
     fn multiply(&mut self, input: &GpuInput, linear: &Linear, out: Rows) {

@@ -114,10 +114,10 @@ impl Loader<'_> {
                 MixerWeights::PerLayer(PerLayerWeights { gate, projection })
             }
             Mixer::Laurel(spec) => {
-                let first = self.linear(Part::of_layer(layer, "laurel_l"), spec.rank, hidden)?;
-                let second = self.linear(Part::of_layer(layer, "laurel_r"), hidden, spec.rank)?;
+                let left = self.linear(Part::of_layer(layer, "laurel_l"), spec.rank, hidden)?;
+                let right = self.linear(Part::of_layer(layer, "laurel_r"), hidden, spec.rank)?;
                 let norm = self.norm(Part::of_layer(layer, "laurel_post_norm"), hidden)?;
-                MixerWeights::Laurel(LaurelWeights { maps: Series { first, second: Some(second) }, norm })
+                MixerWeights::Laurel(LaurelWeights { left, right, norm })
             }
         };
         let norms = match &block.mixer {

@@ -201,7 +201,8 @@ pub(crate) struct PerLayerWeights {
 /// The weights of a narrow map beside attention.
 #[derive(Debug)]
 pub(crate) struct LaurelWeights {
-    pub(crate) maps: Series,
+    pub(crate) left: Linear,
+    pub(crate) right: Linear,
     /// Of what they make.
     pub(crate) norm: NormWeights,
 }
@@ -320,7 +321,7 @@ impl MixerWeights {
             Self::Dense(mlp) => mlp.input_codes(),
             Self::Experts(experts) => experts.input_codes(),
             Self::PerLayer(weights) => weights.gate.input_codes(),
-            Self::Laurel(weights) => weights.maps.first.input_codes(),
+            Self::Laurel(weights) => weights.left.input_codes(),
         }
     }
 
@@ -346,7 +347,7 @@ impl MixerWeights {
             }
             Self::Dense(mlp) => mlp.linears().collect(),
             Self::PerLayer(PerLayerWeights { gate, projection }) => vec![gate, projection],
-            Self::Laurel(weights) => weights.maps.linears().collect(),
+            Self::Laurel(LaurelWeights { left, right, .. }) => vec![left, right],
             Self::Experts(weights) => {
                 let experts = weights.experts.iter().take(experts).flat_map(MlpWeights::linears);
                 let shared = weights.shared.iter().flat_map(SharedExpertWeights::linears);

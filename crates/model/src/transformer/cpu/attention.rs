@@ -1,13 +1,14 @@
 //! Rows of queries, keys, values and gates, and the caches that they meet in.
 
 use lookahead_kernels::{
-    Activation, Attended, AttentionScratch, AttentionShape, Isa, Kernels, attention, gate, scale, sigmoid,
+    Activation, Attended, AttentionScratch, AttentionShape, Isa, Kernels, KvShape, attention, gate, scale,
+    sigmoid,
 };
 
 use super::norm::normalise_heads;
 use crate::kv_cache::KvCache;
 use crate::language_model::SequenceStep;
-use crate::transformer::backend::AttentionBlock;
+use crate::transformer::backend::{AttentionBlock, CacheLayer};
 use crate::transformer::placements::Placements;
 
 /// Normalises queries, keys and values, and turns the first two to their positions. There may be no keys and values.
@@ -55,48 +56,41 @@ pub(super) fn turn(
     });
 }
 
-/// Writes the nodes' keys and values to their caches.
+/// Writes the nodes' keys and values to a layer of their caches.
 pub(super) fn store(
-    block: &AttentionBlock<'_>,
+    CacheLayer { index, shape }: CacheLayer,
     batch: &mut [SequenceStep<'_, KvCache>],
     placements: &Placements,
     [keys, values]: [&Vec<f32>; 2],
 ) {
-    let spec = block.spec;
-    let (key_width, value_width) = (spec.kv_heads * spec.key_dim, spec.kv_heads * spec.value_dim);
+    let KvShape { heads, key_dim, value_dim } = shape;
+    let (key_width, value_width) = (heads * key_dim, heads * value_dim);
+    let value_stride = values.len() / placements.positions.len().max(1);
     for (step, nodes) in batch.iter_mut().zip(&placements.sequences) {
         for (node, row) in nodes.clone().enumerate() {
             let key = &keys[row * key_width..][..key_width];
-            let value = &values[row * value_width..][..value_width];
-            step.cache.write(block.kv_layer, node, key, value);
+            let value = &values[row * value_stride..][..value_width];
+            step.cache.write(index, node, key, value);
         }
     }
 }
 
-/// Attention of the nodes over what they see of their caches.
+/// Attention of the nodes over what they see of a layer of their caches.
 pub(super) fn attend(
     kernels: &Kernels,
-    block: &AttentionBlock<'_>,
+    layer: CacheLayer,
+    shape: AttentionShape<'_>,
     batch: &[SequenceStep<'_, KvCache>],
     placements: &Placements,
     queries: &[f32],
     scratch: &mut AttentionScratch,
     out: &mut Vec<f32>,
 ) {
-    let &AttentionBlock { spec, weights, kv_layer, .. } = block;
-    let shape = AttentionShape {
-        heads: spec.heads,
-        scale: spec.scale,
-        window: spec.window,
-        soft_cap: spec.soft_cap,
-        alibi: spec.alibi,
-        sinks: &weights.sinks,
-    };
     let attended = |sequence: usize| Attended {
-        layer: batch[sequence].cache.layer(kv_layer),
+        layer: batch[sequence].cache.layer(layer.index),
         visible: &placements.visible[sequence],
     };
-    out.resize(placements.positions.len() * spec.heads * spec.value_dim, 0.0);
+    out.resize(placements.positions.len() * shape.heads * layer.shape.value_dim, 0.0);
     attention(kernels, shape, queries, batch.len(), &attended, scratch, out);
 }
 

@@ -1,5 +1,7 @@
 //! Embeddings of tokens.
 
+use std::f32::consts::FRAC_1_SQRT_2;
+
 use lookahead_kernels::{Isa, add, scale};
 use lookahead_trie::TokenId;
 
@@ -51,11 +53,21 @@ pub(super) fn add_layer_embeddings<'a>(
         for part in row.chunks_exact_mut(size) {
             normalise(isa, architecture.norm, &weights.norm, part);
         }
-        // Tokens that stand for images and sounds may have no row: they share the first.
-        let token = if (token as usize) < weights.embedding.rows() { token as usize } else { 0 };
-        weights.embedding.dequantize_row(token, embedding);
-        scale(isa, embedding, (size as f32).sqrt());
+        layer_embedding(isa, weights, token, embedding);
         add(isa, row, embedding);
-        scale(isa, row, std::f32::consts::FRAC_1_SQRT_2);
+        scale(isa, row, FRAC_1_SQRT_2);
     }
+}
+
+/// Writes what layers are given of a token besides the residual stream to `row`, `[layer][size]`, as it is before anything is added.
+pub(in crate::transformer) fn layer_embedding(
+    isa: Isa,
+    weights: &PerLayerInputsWeights,
+    token: TokenId,
+    row: &mut [f32],
+) {
+    // Tokens that stand for images and sounds may have no row: they share the first.
+    let token = if (token as usize) < weights.embedding.rows() { token as usize } else { 0 };
+    weights.embedding.dequantize_row(token, row);
+    scale(isa, row, (weights.norm.weight.len() as f32).sqrt());
 }

@@ -1,16 +1,16 @@
 //! The CPU: each operator is a job of the kernels, in which a task makes rows of what comes next while they are in its cache.
 //!
-//! Mixers that are computed here only are whole: latent attention, recurrences, scans, convolutions, mixtures of experts, narrow
-//! maps beside attention; so are several residual streams ([`altup`]).
+//! Mixers that are computed here only are whole: recurrences, scans, convolutions, mixtures of experts. So are several residual streams
+//! ([`altup`]).
 
 mod altup;
 mod attention;
 mod convolution;
 pub(super) mod embedding;
 mod experts;
+mod heads;
 mod history;
 mod latent_attention;
-mod laurel;
 mod linear;
 mod logits;
 mod norm;
@@ -23,16 +23,21 @@ mod scan;
 use std::ops::Range;
 
 use lookahead_kernels::{
-    Activations, AttentionScratch, InputCodes, Kept, KeptScratch, Kernels, activate, gate, keep_outliers,
+    Activations, AttentionScratch, AttentionShape, InputCodes, Kept, KeptScratch, Kernels, activate, gate,
+    keep_outliers,
 };
 
 use self::altup::{NodeStreams, StreamsBuffers};
+use self::heads::HeadBuffers;
 use self::others::OtherBuffers;
-use super::backend::{AttentionBlock, Backend, Normalised, OtherBlock, Step, Streams, StreamsStep, Sum};
+use super::backend::{
+    AttentionBlock, Backend, CacheLayer, HeadParts, LatentBlock, Normalised, OtherBlock, Step, Streams,
+    StreamsStep, Sum,
+};
 use super::placements::Placements;
-use crate::architecture::{Architecture, Mlp, PerLayer};
+use crate::architecture::{Architecture, Mlp, Norm, PerLayer};
 use crate::kv_cache::KvCache;
-use crate::weights::{Linear, PerLayerInputsWeights, Weights};
+use crate::weights::{Linear, NormWeights, PerLayerInputsWeights, Weights};
 
 /// The kernels, and memory that operators need besides what they are given, kept for the next ones.
 #[derive(Debug)]
@@ -41,6 +46,7 @@ pub(crate) struct Cpu {
     /// A row of an embedding.
     embedding: Vec<f32>,
     attention: AttentionScratch,
+    heads: HeadBuffers,
     kept: KeptScratch,
     others: OtherBuffers,
     streams: StreamsBuffers,
@@ -52,6 +58,7 @@ impl Cpu {
             kernels,
             embedding: Vec::new(),
             attention: AttentionScratch::default(),
+            heads: HeadBuffers::default(),
             kept: KeptScratch::default(),
             others: OtherBuffers::default(),
             streams: StreamsBuffers::default(),
@@ -111,6 +118,16 @@ impl Backend for Cpu {
         residual::add_and_normalise(&self.kernels, sum, how, stream, results, to);
     }
 
+    fn normalise_and_add(
+        &mut self,
+        norm: Norm,
+        weights: &NormWeights,
+        input: &Activations,
+        rows: &mut Vec<f32>,
+    ) {
+        residual::normalise_and_add(&self.kernels, norm, weights, input, rows);
+    }
+
     fn keep_nodes(&mut self, nodes: &[Range<usize>], rows: &mut Vec<f32>, width: usize) {
         residual::keep_rows(rows, width, nodes);
     }
@@ -125,39 +142,65 @@ impl Backend for Cpu {
         attention::turn(&self.kernels, block, placements, queries, keys_and_values);
     }
 
+    fn turn_latents(
+        &mut self,
+        block: &LatentBlock<'_>,
+        placements: &Placements,
+        queries: &mut Vec<f32>,
+        latents: &mut Vec<f32>,
+    ) {
+        latent_attention::turn_latents(&self.kernels, block, placements, queries, latents);
+    }
+
     fn store(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
         batch: &mut [Step<'_, Self>],
         placements: &Placements,
         keys_and_values: [&Vec<f32>; 2],
     ) {
-        attention::store(block, batch, placements, keys_and_values);
+        attention::store(layer, batch, placements, keys_and_values);
     }
 
     fn attend(
         &mut self,
-        block: &AttentionBlock<'_>,
+        layer: CacheLayer,
+        shape: AttentionShape<'_>,
         batch: &[Step<'_, Self>],
         placements: &Placements,
         queries: &Vec<f32>,
         out: &mut Vec<f32>,
     ) {
-        attention::attend(&self.kernels, block, batch, placements, queries, &mut self.attention, out);
+        attention::attend(&self.kernels, layer, shape, batch, placements, queries, &mut self.attention, out);
+    }
+
+    fn apply_to_heads(
+        &mut self,
+        maps: &[Linear],
+        parts: [HeadParts; 2],
+        rows: &mut Vec<f32>,
+        out: &mut Vec<f32>,
+    ) {
+        heads::apply_to_heads(&self.kernels, maps, parts, rows, &mut self.heads, out);
+    }
+
+    fn copy_heads(&mut self, parts: [HeadParts; 2], rows: &Vec<f32>, out: &mut Vec<f32>) {
+        heads::copy_heads(parts, rows, out);
     }
 
     fn gate_heads(
         &mut self,
-        block: &AttentionBlock<'_>,
-        gates: &mut Vec<f32>,
+        shape: [usize; 2],
+        gates: Option<&mut Vec<f32>>,
         values: &mut Vec<f32>,
+        codes: InputCodes,
         to: &mut Activations,
     ) {
-        let (width, codes) = (block.spec.heads * block.spec.value_dim, block.weights.output.input_codes());
-        let gate_width = block.spec.gate.map_or(0, |gate| gate.factors(block.spec));
-        let tokens = values.len() / width;
-        let sources = [(&mut values[..], width), (&mut gates[..tokens * gate_width], gate_width)];
-        to.compute(&self.kernels, [tokens, width], codes, sources, width, |_, [values, gates], row| {
+        let [nodes, width] = shape;
+        let gates = gates.map(|gates| &mut gates[..]).unwrap_or_default();
+        let gate_width = gates.len() / nodes.max(1);
+        let sources = [(&mut values[..], width), (gates, gate_width)];
+        to.compute(&self.kernels, shape, codes, sources, width, |_, [values, gates], row| {
             attention::gate_heads(self.kernels.isa(), gates, values, row);
         });
     }

@@ -5,8 +5,6 @@ use lookahead_kernels::Activations;
 use super::Cpu;
 use super::convolution::{ConvolutionBlock, ConvolutionBuffers};
 use super::experts::{ExpertsBuffers, run_experts};
-use super::latent_attention::{LatentAttentionBlock, LatentBuffers};
-use super::laurel::{LaurelBuffers, run_laurel};
 use super::recurrence::{RecurrenceBlock, RecurrenceBuffers};
 use super::scan::{ScanBlock, ScanBuffers};
 use crate::architecture::Mixer;
@@ -19,12 +17,10 @@ use crate::weights::MixerWeights;
 /// Memory of the blocks, kept for the next ones.
 #[derive(Debug, Default)]
 pub(super) struct OtherBuffers {
-    latent: LatentBuffers,
     recurrence: RecurrenceBuffers,
     scan: ScanBuffers,
     convolution: ConvolutionBuffers,
     experts: ExpertsBuffers,
-    laurel: LaurelBuffers,
 }
 
 /// `out = block(input)`; `input` is overwritten.
@@ -37,14 +33,9 @@ pub(super) fn run(
     buffers: &mut OtherBuffers,
     out: &mut Vec<f32>,
 ) {
-    let &OtherBlock { mixer, weights, norm, ropes, layer } = block;
+    let &OtherBlock { mixer, weights, norm, layer } = block;
     let (kernels, epsilon) = (&cpu.kernels, norm.epsilon);
     match (mixer, weights) {
-        (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
-            let rope = spec.rope.map(|rope| &ropes[rope]);
-            let block = LatentAttentionBlock { kernels, spec, weights, norm, rope, kv_layer: layer };
-            block.run(batch, placements, input, &mut buffers.latent, out);
-        }
         (Mixer::Recurrence(spec), MixerWeights::Recurrence(weights)) => {
             let block = RecurrenceBlock { kernels, spec, weights, epsilon, layer };
             block.run(batch, placements, input, &mut buffers.recurrence, out);
@@ -59,9 +50,6 @@ pub(super) fn run(
         }
         (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
             run_experts(cpu, spec, weights, input, &mut buffers.experts, out);
-        }
-        (Mixer::Laurel(_), MixerWeights::Laurel(weights)) => {
-            run_laurel(kernels, norm, weights, input, &mut buffers.laurel, out);
         }
         _ => unreachable!("weights are loaded as the architecture says"),
     }

@@ -5,7 +5,9 @@ use std::ops::Range;
 use lookahead_kernels::{Activations, Isa, Kernels, add, add_scaled, scale};
 
 use super::norm::{normalise, normalise_to};
+use crate::architecture::Norm;
 use crate::transformer::backend::{Normalised, Sum};
+use crate::weights::NormWeights;
 
 /// Adds `results` to `stream` as `sum` says, then `to = norm(stream)`.
 pub(super) fn add_and_normalise(
@@ -49,6 +51,21 @@ pub(super) fn normalise_rows(kernels: &Kernels, how: Normalised<'_>, rows: &mut 
     let width = shape[1];
     to.compute(kernels, shape, codes, [(rows, width)], 3 * width, |_, [from], row| {
         normalise_to(kernels.isa(), norm, weights, from, row);
+    });
+}
+
+/// `rows = norm(rows) + input`
+pub(super) fn normalise_and_add(
+    kernels: &Kernels,
+    norm: Norm,
+    weights: &NormWeights,
+    input: &Activations,
+    rows: &mut [f32],
+) {
+    let (isa, columns) = (kernels.isa(), input.columns());
+    kernels.for_each_row(input.tokens(), 3 * columns, [(rows, columns)], |token, [row]| {
+        normalise(isa, norm, weights, row);
+        add(isa, row, input.row(token));
     });
 }
 
