@@ -12,12 +12,24 @@ use crate::recurrent_states::RecurrentStates;
 pub struct GpuCache {
     gpu: KvCache<GpuPages>,
     cpu: KvCache,
+    /// Whether a pass has failed that had begun to change its states.
+    is_lost: bool,
 }
 
 impl GpuCache {
     /// Two empty parts of the same capacity, which are counted in the same budget.
     pub(crate) fn new(gpu: KvCache<GpuPages>, cpu: KvCache) -> Self {
-        Self { gpu, cpu }
+        Self { gpu, cpu, is_lost: false }
+    }
+
+    /// Notes that a pass has failed on the way: states are changed in place, so those of the sequence are lost.
+    pub(crate) fn lose_states(&mut self) {
+        self.is_lost |= !self.states().is_empty();
+    }
+
+    /// Whether its states are lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.is_lost
     }
 
     /// What lies on the GPU.
@@ -65,7 +77,7 @@ impl Cache for GpuCache {
             let cpu = self.cpu.fork(len, capacity);
             let gpu = self.gpu.fork(cpu.len(), capacity);
             if gpu.len() == cpu.len() {
-                return Self { gpu, cpu };
+                return Self { gpu, cpu, is_lost: self.is_lost };
             }
             len = gpu.len();
         }

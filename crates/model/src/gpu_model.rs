@@ -91,6 +91,10 @@ fn advice(fit: &GpuFit) -> String {
     }
 }
 
+/// Why a sequence does not go on.
+const LOST_STATES: &str =
+    "the states of a sequence were lost with an earlier pass, which failed: begin it again";
+
 /// Nodes of a pass, however large its buffers may be.
 const MOST_NODES: usize = 32_768;
 /// Bytes for KV caches where the user names none, at most.
@@ -327,6 +331,9 @@ impl LanguageModel for GpuModel {
         if let Some(error) = pages.error() {
             return Err(ForwardError::Device(error));
         }
+        if batch.iter().any(|step| step.cache.is_lost()) {
+            return Err(ForwardError::Device(LOST_STATES.to_owned()));
+        }
         placements.place(batch, ropes);
         let (placements, ropes) = (&*placements, &ropes[..]);
         let entering = if split.first() > 0 {
@@ -340,7 +347,10 @@ impl LanguageModel for GpuModel {
         let backend = &mut GpuBackend { on_gpu: &mut on_gpu, pages, cpu, host, entering };
         let transformer = Transformer { backend, architecture, weights, ropes, placements };
         transformer.forward(split.first(), batch, buffers, logits);
-        on_gpu.finish().map_err(|error| ForwardError::Device(error.to_string()))
+        on_gpu.finish().map_err(|error| {
+            batch.iter_mut().for_each(|step| step.cache.lose_states());
+            ForwardError::Device(error.to_string())
+        })
     }
 
     fn commit(&mut self, batch: &mut [Accepted<'_, GpuCache>]) {

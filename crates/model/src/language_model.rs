@@ -183,7 +183,7 @@ pub enum ForwardError {
     /// The caches of the model together have no memory for the tree.
     #[error(transparent)]
     OutOfCacheMemory(#[from] OutOfCacheMemory),
-    /// The device has failed. What caches hold of this pass is anything.
+    /// The device has failed. What caches hold of this pass is anything; sequences with states of recurrent layers do not go on.
     #[error("{0}")]
     Device(String),
 }

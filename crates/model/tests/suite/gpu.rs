@@ -9,8 +9,8 @@ use lookahead_gpu::{Gpu, GpuError, choose};
 use lookahead_kernels::{Kernels, KvType, WeightType};
 use lookahead_model::gguf::GgufFile;
 use lookahead_model::{
-    Accepted, Cache as _, Checkpoint, CpuModel, GpuModel, GpuModelError, Keep, LanguageModel, Logits,
-    LogitsOf, SequenceStep, TokenId, TokenTree, gpu_fit,
+    Accepted, Cache as _, Checkpoint, CpuModel, GpuCache, GpuModel, GpuModelError, Keep, LanguageModel,
+    Logits, LogitsOf, SequenceStep, TokenId, TokenTree, gpu_fit,
 };
 use proptest::prelude::*;
 use safetensors::{SafeTensors, serialize};
@@ -293,9 +293,11 @@ fn step<M: LanguageModel>(model: &mut M, cache: &mut M::Cache, tree: &TokenTree)
     (0..logits.rows()).map(|row| bits(&logits, row)).collect()
 }
 
+/// Nodes that are too many for a pass.
+const TOO_MANY: usize = 70_000;
+
 #[test]
 fn a_pass_that_is_too_large_says_so_and_leaves_other_caches_as_they_are() {
-    const TOO_MANY: usize = 70_000;
     let Some(gpu) = gpu() else { return };
     let mut on_gpu = GpuModel::new(tiny_llama(), gpu, None).unwrap();
     assert!(on_gpu.pass_nodes() < TOO_MANY);
@@ -319,6 +321,28 @@ fn a_pass_that_is_too_large_says_so_and_leaves_other_caches_as_they_are() {
     drop(large);
 
     assert!(step(&mut on_gpu, &mut cache, &tree) == step(&mut on_cpu, &mut expected_cache, &tree));
+}
+
+#[test]
+fn a_sequence_whose_states_were_lost_with_a_pass_does_not_go_on() {
+    let Some(gpu) = gpu() else { return };
+    let checkpoint = Checkpoint::open(Golden::load("mamba2").folder).unwrap();
+    let mut model = GpuModel::new(CpuModel::load(&checkpoint, Kernels::new(1)).unwrap(), gpu, None).unwrap();
+    let mut cache = model.new_cache(TOO_MANY + 10);
+    let tree = TokenTree::chain(&[1, 2, 3]).unwrap();
+    step(&mut model, &mut cache, &tree);
+    model.commit(&mut [Accepted { cache: &mut cache, path: &[0, 1, 2] }]);
+    let fork = cache.fork(3, 20);
+
+    let chain = TokenTree::chain(&vec![3; TOO_MANY]).unwrap();
+    let mut forward = |cache: &mut GpuCache, tree: &TokenTree| {
+        let step = SequenceStep { tree, cache, logits_of: LogitsOf::Nothing, keep: Keep::Row };
+        model.forward(&mut [step], &mut Logits::default())
+    };
+    assert!(forward(&mut cache, &chain).unwrap_err().to_string().contains("--prefill-chunk"));
+    assert!(forward(&mut cache, &tree).unwrap_err().to_string().contains("begin it again"));
+    let mut fork = fork;
+    forward(&mut fork, &tree).unwrap();
 }
 
 #[test]

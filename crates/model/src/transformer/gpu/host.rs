@@ -28,6 +28,8 @@ impl GpuBackend<'_> {
         let Rows { at, width, count } = input.input.values;
         self.on_gpu.pass.read(at..at + count * width);
         let values = self.on_gpu.run();
+        // As wide as the input: both are added to the same stream.
+        let to = self.make(out, count, width);
         if self.on_gpu.error.is_some() {
             return;
         }
@@ -37,8 +39,6 @@ impl GpuBackend<'_> {
             row.copy_from_slice(&values[index * width..][..width]);
         });
         cpu.run_other(block, &mut cpu_steps(batch), placements, input, result);
-        let values = std::mem::take(result);
-        let to = self.make(out, count, values.len() / count.max(1));
-        self.on_gpu.pass.write_floats(to.at, values);
+        self.on_gpu.pass.write_floats(to.at, std::mem::take(result));
     }
 }
