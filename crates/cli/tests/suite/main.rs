@@ -6,6 +6,7 @@ mod bench;
 mod calibrate;
 mod chat;
 mod checkpoint;
+mod devices;
 mod generate;
 mod inspect;
 mod logits;
