@@ -71,7 +71,7 @@ proptest! {
 
     #[test]
     fn elementwise_operators_have_the_bits_of_the_cpu(
-        which in 0usize..7,
+        which in 0usize..8,
         activation in prop::sample::select(&ACTIVATIONS[..]),
         [width, more] in prop::array::uniform2(1usize..150),
         count in 1usize..5,
@@ -83,6 +83,7 @@ proptest! {
         let from: Vec<f32> = (0..(width + more) * count).map(|_| wide(&mut noise)).collect();
         let isa = Isa::SCALAR;
         let operation = [
+            Elementwise::Zero,
             Elementwise::Copy,
             Elementwise::Add,
             Elementwise::AddScaled(0.22),
@@ -98,6 +99,7 @@ proptest! {
             let y = &from[row as usize * (width + more)..][..width];
             let before = x.to_vec();
             match operation {
+                Elementwise::Zero => x.fill(0.0),
                 Elementwise::Copy => x.copy_from_slice(y),
                 Elementwise::Add => add(isa, x, y),
                 Elementwise::AddScaled(factor) => add_scaled(isa, x, y, factor),
