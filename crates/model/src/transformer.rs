@@ -7,6 +7,7 @@
 mod attention;
 mod backend;
 mod cpu;
+mod experts;
 mod feed_forward;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
@@ -14,12 +15,14 @@ mod logits;
 mod per_layer;
 mod placements;
 mod residual;
+mod routing;
 
 use lookahead_kernels::RopeTable;
 
 use self::attention::{AttentionBuffers, run_attention};
 use self::backend::{AttentionBlock, Backend, OtherBlock, Step};
 pub(crate) use self::cpu::Cpu;
+use self::experts::{ExpertsBuffers, run_experts};
 use self::feed_forward::{HiddenLayer, run_mlp};
 use self::logits::OutputHead;
 use self::per_layer::PerLayerInputs;
@@ -38,6 +41,7 @@ pub(crate) struct Buffers<Rows, Input> {
     input: Input,
     attention: AttentionBuffers<Rows>,
     hidden: HiddenLayer<Rows, Input>,
+    experts: ExpertsBuffers<Rows, Input>,
     per_layer: PerLayerInputs<Rows, Input>,
 }
 
@@ -59,7 +63,7 @@ impl<B: Backend> Transformer<'_, B> {
         logits: &mut Logits,
     ) {
         let Self { backend, architecture, weights, ropes } = self;
-        let Buffers { placements, residual, input, attention, hidden, per_layer } = buffers;
+        let Buffers { placements, residual, input, attention, hidden, experts, per_layer } = buffers;
         placements.place(batch, ropes);
         let mut residual = Residual::new(architecture, weights, residual, placements.positions.len());
         backend.embed(architecture, weights, batch, placements, residual.stream_mut());
@@ -82,6 +86,9 @@ impl<B: Backend> Transformer<'_, B> {
                 }
                 (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
                     run_mlp(backend, spec, mlp, input, hidden, out);
+                }
+                (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
+                    run_experts(backend, spec, weights, input, experts, out);
                 }
                 (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
                     per_layer.run(backend, spec, weights, input, out);

@@ -274,11 +274,35 @@ impl Weights {
     /// The matrices that a token is multiplied with. Of experts, as many as it takes: they are alike.
     pub(crate) fn matrices<'a>(&'a self, architecture: &'a Architecture) -> impl Iterator<Item = &'a Matrix> {
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
-        let weights = self.layers.iter().flatten();
-        let linears = weights.zip(blocks).flat_map(|(weights, block)| weights.mixer.linears(&block.mixer));
+        self.matrices_with(blocks.map(|block| match &block.mixer {
+            Mixer::Experts(experts) => experts.active,
+            _ => 0,
+        }))
+    }
+
+    /// The matrices that any token is multiplied with: those of all experts.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn all_matrices(&self) -> impl Iterator<Item = &Matrix> {
+        self.matrices_with(std::iter::repeat(usize::MAX))
+    }
+
+    /// The same with so many experts of each block.
+    fn matrices_with(&self, experts: impl Iterator<Item = usize>) -> impl Iterator<Item = &Matrix> {
+        let blocks = self.layers.iter().flatten();
+        let linears = blocks.zip(experts).flat_map(|(block, experts)| block.mixer.linears(experts));
         let per_layer = self.per_layer.iter().map(|weights| &weights.projection);
         let altup = self.altup.iter().flat_map(AltUpWeights::linears);
         linears.chain(per_layer).chain(altup).map(|linear| &linear.matrix).chain([self.head()])
+    }
+
+    /// The linear maps of all experts, of which a token takes few.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn experts(&self) -> impl Iterator<Item = &Linear> {
+        let experts = self.layers.iter().flatten().flat_map(|block| match &block.mixer {
+            MixerWeights::Experts(weights) => &weights.experts[..],
+            _ => &[],
+        });
+        experts.flat_map(MlpWeights::linears)
     }
 }
 
@@ -319,8 +343,8 @@ impl MixerWeights {
         }
     }
 
-    /// The linear maps that a token is multiplied with.
-    fn linears(&self, mixer: &Mixer) -> Vec<&Linear> {
+    /// The linear maps that a token is multiplied with if it takes so many experts.
+    fn linears(&self, experts: usize) -> Vec<&Linear> {
         match self {
             Self::Attention(AttentionWeights { query, keys_and_values, gate, output, .. }) => {
                 [query].into_iter().chain(keys_and_values).chain(gate).chain([output]).collect()
@@ -343,8 +367,7 @@ impl MixerWeights {
             Self::PerLayer(PerLayerWeights { gate, projection }) => vec![gate, projection],
             Self::Laurel(weights) => weights.maps.linears().collect(),
             Self::Experts(weights) => {
-                let active = if let Mixer::Experts(experts) = mixer { experts.active } else { 0 };
-                let experts = weights.experts.iter().take(active).flat_map(MlpWeights::linears);
+                let experts = weights.experts.iter().take(experts).flat_map(MlpWeights::linears);
                 let shared = weights.shared.iter().flat_map(SharedExpertWeights::linears);
                 [&weights.router].into_iter().chain(experts).chain(shared).collect()
             }

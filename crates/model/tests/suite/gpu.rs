@@ -158,7 +158,7 @@ fn golden_models_have_the_bits_of_the_cpu() {
             Err(error) => panic!("{name}: {error}"),
         }
     }
-    // All that consist of attention and dense networks.
+    // All that consist of attention, dense networks and mixtures of experts.
     assert!(computed >= 40, "{computed} golden models ran on the GPU");
 }
 
@@ -195,6 +195,25 @@ fn a_model_with_other_mixers_is_refused_with_a_word() {
     let checkpoint = Checkpoint::open(Golden::load("mamba2").folder).unwrap();
     let error = GpuModel::new(CpuModel::load(&checkpoint, Kernels::new(1)).unwrap(), gpu, None).unwrap_err();
     assert!(error.to_string().contains("linear attention run on the CPU only"), "{error}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mixtures_of_experts_have_the_bits_of_the_cpu_whatever_is_drafted(
+        // With a gated shared expert; weights on inputs; learned scales; biases; groups.
+        name in prop::sample::select(vec!["qwen2-moe", "llama4", "gemma4-moe", "gpt-oss", "glm4-moe"]),
+        quantize in prop::sample::select(vec![None, Some(WeightType::Q8_0), Some(WeightType::Q4_0)]),
+        prompt in prop::collection::vec(0..256u32, 2..150),
+        passes in prop::collection::vec(pass(), 3),
+    ) {
+        let load = || {
+            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
+            CpuModel::load_quantized(&checkpoint, Kernels::new(1), quantize).unwrap()
+        };
+        check(load, &prompt, &passes, &format!("{name} in {quantize:?}"))?;
+    }
 }
 
 fn tiny_llama() -> CpuModel {

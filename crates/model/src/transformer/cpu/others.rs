@@ -1,10 +1,8 @@
 //! Blocks that are computed on the CPU only.
 
-use lookahead_kernels::Activations;
+use lookahead_kernels::{Activations, Kernels};
 
-use super::Cpu;
 use super::convolution::{ConvolutionBlock, ConvolutionBuffers};
-use super::experts::{ExpertsBuffers, run_experts};
 use super::latent_attention::{LatentAttentionBlock, LatentBuffers};
 use super::laurel::{LaurelBuffers, run_laurel};
 use super::recurrence::{RecurrenceBlock, RecurrenceBuffers};
@@ -23,13 +21,12 @@ pub(super) struct OtherBuffers {
     recurrence: RecurrenceBuffers,
     scan: ScanBuffers,
     convolution: ConvolutionBuffers,
-    experts: ExpertsBuffers,
     laurel: LaurelBuffers,
 }
 
 /// `out = block(input)`; `input` is overwritten.
 pub(super) fn run(
-    cpu: &mut Cpu,
+    kernels: &Kernels,
     block: &OtherBlock<'_>,
     batch: &mut [SequenceStep<'_, KvCache>],
     placements: &Placements,
@@ -38,7 +35,7 @@ pub(super) fn run(
     out: &mut Vec<f32>,
 ) {
     let &OtherBlock { mixer, weights, norm, ropes, layer } = block;
-    let (kernels, epsilon) = (&cpu.kernels, norm.epsilon);
+    let epsilon = norm.epsilon;
     match (mixer, weights) {
         (Mixer::Latent(spec), MixerWeights::Latent(weights)) => {
             let rope = spec.rope.map(|rope| &ropes[rope]);
@@ -56,9 +53,6 @@ pub(super) fn run(
         (Mixer::Convolution(spec), MixerWeights::Convolution(weights)) => {
             let block = ConvolutionBlock { kernels, spec, weights, layer };
             block.run(batch, placements, input, &mut buffers.convolution, out);
-        }
-        (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
-            run_experts(cpu, spec, weights, input, &mut buffers.experts, out);
         }
         (Mixer::Laurel(_), MixerWeights::Laurel(weights)) => {
             run_laurel(kernels, norm, weights, input, &mut buffers.laurel, out);
