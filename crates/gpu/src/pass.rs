@@ -83,7 +83,7 @@ impl Pass {
     /// Floats that are there when the pass begins.
     pub fn put_floats(&mut self, values: Vec<f32>) -> usize {
         let at = self.floats(values.len());
-        self.float_uploads.push((at, values));
+        put(&mut self.float_uploads, at, values);
         at
     }
 
@@ -95,7 +95,7 @@ impl Pass {
     /// Words that are there when the pass begins.
     pub fn put_words(&mut self, values: Vec<u32>) -> usize {
         let at = self.words(values.len());
-        self.word_uploads.push((at, values));
+        put(&mut self.word_uploads, at, values);
         at
     }
 
@@ -253,22 +253,23 @@ impl Memory {
                 if bytes > gpu.largest_binding() {
                     return Err(GpuError::PassTooLarge { what, size: bytes, limit: gpu.largest_binding() });
                 }
-                let larger = gpu.buffer(what, bytes)?;
-                grown.push((std::mem::replace(buffer, larger.clone()), larger));
+                grown.push((buffer, gpu.buffer(what, bytes)?));
             }
         }
         if !grown.is_empty() {
             // A pass may go on from what is in them.
             let mut encoder = gpu.device.create_command_encoder(&CommandEncoderDescriptor::default());
-            for (from, to) in grown {
-                encoder.copy_buffer_to_buffer(&from, 0, &to, 0, from.size());
+            for (buffer, larger) in grown {
+                encoder.copy_buffer_to_buffer(buffer, 0, &larger, 0, buffer.size());
+                *buffer = larger;
             }
             gpu.queue.submit([encoder.finish()]);
             self.bound = gpu.bind_shared([&self.floats, &self.words, &self.constants]);
-            self.known_constants = 0;
         }
         if self.known_constants < self.constant_values.len() {
-            gpu.queue.write_buffer(&self.constants, 0, &bytes_of(&self.constant_values, f32::to_le_bytes));
+            let (known, added) = self.constant_values.split_at(self.known_constants);
+            let at = 4 * known.len() as u64;
+            gpu.queue.write_buffer(&self.constants, at, &bytes_of(added, f32::to_le_bytes));
             self.known_constants = self.constant_values.len();
         }
         if 4 * read as u64 > self.staging.size() {
@@ -281,6 +282,17 @@ impl Memory {
 impl std::fmt::Debug for Memory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Memory({} bytes)", self.bytes())
+    }
+}
+
+/// Adds values to those that are uploaded. What lies behind the last of them goes with them: a pass with many experts has many short ones.
+fn put<T: Copy + Default>(uploads: &mut Vec<(usize, Vec<T>)>, at: usize, values: Vec<T>) {
+    match uploads.last_mut() {
+        Some((start, before)) if at == (*start + before.len()).next_multiple_of(4) => {
+            before.resize(at - *start, T::default());
+            before.extend(values);
+        }
+        _ => uploads.push((at, values)),
     }
 }
 

@@ -179,6 +179,8 @@ pub fn keep_outliers(gpu: &Gpu, pass: &mut Pass, rows: Rows, deviations: f32) {
 /// An operator on each value of rows alone.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Elementwise {
+    /// `to = 0`
+    Zero,
     /// `to = from`
     Copy,
     /// `to += from`
@@ -201,6 +203,7 @@ impl Elementwise {
     /// The shader's expression of it, of the value before, `x`, and the other.
     fn expression(self) -> String {
         match self {
+            Self::Zero => "0.0f".to_owned(),
             Self::Copy => "other".to_owned(),
             Self::Add => "x + other".to_owned(),
             Self::AddScaled(_) => "multiply_add(p.value, other, x)".to_owned(),

@@ -154,9 +154,12 @@ impl GpuModel {
         Ok(model)
     }
 
-    /// Runs a token, so that all weights are there and all operators are compiled before somebody waits for them, and it is known what a
-    /// token takes.
+    /// Uploads experts, and runs a token, so that all weights are there and all operators are compiled before somebody waits for them,
+    /// and it is known what a token takes.
     fn upload(&mut self) -> Result<(), GpuModelError> {
+        let mut on_gpu = self.on_gpu.lock().unwrap_or_else(PoisonError::into_inner);
+        self.cpu.weights().experts(self.split.first()).try_for_each(|linear| on_gpu.upload(linear))?;
+        drop(on_gpu);
         let tree = TokenTree::chain(&[0]).expect("a token");
         let mut cache = self.new_cache(1);
         let mut logits = Logits::default();
@@ -348,7 +351,9 @@ impl LanguageModel for GpuModel {
         let transformer = Transformer { backend, architecture, weights, ropes, placements };
         transformer.forward(split.first(), batch, buffers, logits);
         on_gpu.finish().map_err(|error| {
-            batch.iter_mut().for_each(|step| step.cache.lose_states());
+            for step in &mut *batch {
+                step.cache.lose_states();
+            }
             ForwardError::Device(error.to_string())
         })
     }
@@ -356,5 +361,53 @@ impl LanguageModel for GpuModel {
     fn commit(&mut self, batch: &mut [Accepted<'_, GpuCache>]) {
         batch::commit(batch);
         self.pools.gpu.pages().move_rows();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lookahead_fixtures::Golden;
+    use lookahead_gpu::choose;
+
+    use super::*;
+    use crate::checkpoint::Checkpoint;
+
+    /// A model of experts, of which a token takes some; `None`, and a word, where there is no GPU.
+    fn mixture() -> Option<GpuModel> {
+        let gpu = match choose(None) {
+            Ok(listing) => Arc::new(Gpu::open(&listing).unwrap()),
+            Err(error @ GpuError::NoAdapter) => {
+                eprintln!("nothing is tested: {error}");
+                return None;
+            }
+            Err(error) => panic!("{error}"),
+        };
+        let checkpoint = Checkpoint::open(Golden::load("mixtral").folder).unwrap();
+        let cpu = CpuModel::load(&checkpoint, Kernels::new(1)).unwrap();
+        Some(GpuModel::new(cpu, gpu, None).unwrap())
+    }
+
+    #[test]
+    fn all_experts_are_there_when_a_model_is_loaded() {
+        let Some(model) = mixture() else { return };
+        let (weights, on_gpu) = (model.cpu.weights(), model.on_gpu.lock().unwrap());
+        let architecture = model.cpu.architecture();
+        let all = model.split.matrices(architecture, weights).count();
+        assert!(weights.matrices(architecture).count() < all);
+        assert_eq!(on_gpu.matrices(), all);
+    }
+
+    #[test]
+    fn a_token_takes_no_more_where_others_take_other_experts() {
+        const TOKENS: usize = 100;
+        let Some(mut model) = mixture() else { return };
+        let floats = |model: &GpuModel| model.on_gpu.lock().unwrap().pass_floats();
+        let of_one = floats(&model);
+        let tree = TokenTree::chain(&(0..TOKENS as u32).collect::<Vec<_>>()).unwrap();
+        let mut cache = model.new_cache(TOKENS);
+        let (logits_of, keep) = (LogitsOf::Last, Keep::Best(1));
+        let step = SequenceStep { tree: &tree, cache: &mut cache, logits_of, keep };
+        model.forward(&mut [step], &mut Logits::default()).unwrap();
+        assert!(floats(&model) <= TOKENS * of_one, "{} floats, and {of_one} of one token", floats(&model));
     }
 }

@@ -98,16 +98,24 @@ impl Split {
         }
     }
 
-    /// Bytes of the weights on the GPU.
-    pub(crate) fn weight_bytes(self, architecture: &Architecture, weights: &Weights) -> u64 {
+    /// The matrices on the GPU.
+    pub(crate) fn matrices<'a>(
+        self,
+        architecture: &'a Architecture,
+        weights: &'a Weights,
+    ) -> impl Iterator<Item = &'a Matrix> {
         let layers = architecture.layers.iter().zip(&weights.layers).enumerate();
-        let blocks = layers.flat_map(|(index, (layer, weights))| {
+        let blocks = layers.flat_map(move |(index, (layer, weights))| {
             let blocks = layer.blocks.iter().zip(weights);
             blocks.filter(move |(block, _)| self.is_on_gpu(index, &block.mixer))
         });
         let linears = blocks.flat_map(|(_, weights)| weights.mixer.linears(usize::MAX));
-        let matrices = linears.map(|linear| &linear.matrix).chain([weights.head()]);
-        matrices.map(|matrix| Matrix::bytes(matrix) as u64).sum()
+        linears.map(|linear| &linear.matrix).chain(weights.shared_matrices())
+    }
+
+    /// Their bytes.
+    pub(crate) fn weight_bytes(self, architecture: &Architecture, weights: &Weights) -> u64 {
+        self.matrices(architecture, weights).map(|matrix| matrix.bytes() as u64).sum()
     }
 }
 

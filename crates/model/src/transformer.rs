@@ -7,6 +7,7 @@
 mod attention;
 mod backend;
 mod cpu;
+mod experts;
 mod feed_forward;
 #[cfg(feature = "gpu")]
 pub(crate) mod gpu;
@@ -16,6 +17,7 @@ mod logits;
 mod per_layer;
 mod placements;
 mod residual;
+mod routing;
 
 use std::ops::Range;
 
@@ -24,6 +26,7 @@ use lookahead_kernels::RopeTable;
 use self::attention::{AttentionBuffers, run_attention};
 use self::backend::{AttentionBlock, Backend, LatentBlock, OtherBlock, Step};
 pub(crate) use self::cpu::Cpu;
+use self::experts::{ExpertsBuffers, run_experts};
 use self::feed_forward::{HiddenLayer, run_mlp};
 use self::latent_attention::{LatentBuffers, run_latent_attention};
 use self::laurel::{LaurelBuffers, run_laurel};
@@ -52,6 +55,7 @@ struct BlockBuffers<Rows, Input> {
     latent: LatentBuffers<Rows, Input>,
     laurel: LaurelBuffers<Rows, Input>,
     hidden: HiddenLayer<Rows, Input>,
+    experts: ExpertsBuffers<Rows, Input>,
     per_layer: PerLayerInputs<Rows, Input>,
 }
 
@@ -116,7 +120,7 @@ impl<'a, B: Backend> Transformer<'_, 'a, B> {
     {
         let Self { architecture, weights, ropes, placements, .. } = *self;
         let backend = &mut *self.backend;
-        let BlockBuffers { input, attention, latent, laurel, hidden, per_layer } = buffers;
+        let BlockBuffers { input, attention, latent, laurel, hidden, experts, per_layer } = buffers;
         let nodes = placements.positions.len();
         let mut residual = Residual::new(architecture, weights, stream, nodes);
         backend.embed(architecture, weights, batch, placements, residual.stream_mut());
@@ -153,6 +157,9 @@ impl<'a, B: Backend> Transformer<'_, 'a, B> {
                 }
                 (Mixer::Dense(spec), MixerWeights::Dense(mlp)) => {
                     run_mlp(backend, spec, mlp, input, hidden, out);
+                }
+                (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
+                    run_experts(backend, spec, weights, input, experts, out);
                 }
                 (Mixer::PerLayer(spec), MixerWeights::PerLayer(weights)) => {
                     per_layer.run(backend, spec, weights, input, out);

@@ -3,7 +3,8 @@
 use crate::program::Directory;
 use lookahead_fixtures::TinyModel;
 
-const GENERATE: &str = "generate --model model.gguf --json --max-tokens 12 --prompt again_and_again_and_again --logits-hash";
+const GENERATE: &str =
+    "generate --model model.gguf --json --max-tokens 12 --prompt again_and_again_and_again --logits-hash";
 
 fn directory() -> Directory {
     Directory::with_model(&TinyModel { layers: 3, ..TinyModel::default() })

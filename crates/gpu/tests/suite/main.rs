@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used)] // a test's way to fail
 
 mod best;
+mod experts;
 mod gpu;
 mod heads;
 mod matrix;

@@ -113,6 +113,7 @@ proptest! {
         let from: Vec<f32> = (0..(width + more) * count).map(|_| wide(&mut noise)).collect();
         let isa = Isa::SCALAR;
         let operation = [
+            Elementwise::Zero,
             Elementwise::Copy,
             Elementwise::Add,
             Elementwise::AddScaled(0.22),
@@ -129,6 +130,7 @@ proptest! {
             let y = &from[row as usize * (width + more)..][..width];
             let before = x.to_vec();
             match operation {
+                Elementwise::Zero => x.fill(0.0),
                 Elementwise::Copy => x.copy_from_slice(y),
                 Elementwise::Add => add(isa, x, y),
                 Elementwise::AddScaled(factor) => add_scaled(isa, x, y, factor),

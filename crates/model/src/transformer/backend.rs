@@ -9,6 +9,7 @@ use std::ops::Range;
 use lookahead_kernels::{AttentionShape, InputCodes, Kept, KvShape, RopeTable};
 
 use super::placements::Placements;
+use super::routing::Route;
 use crate::architecture::{AltUp, Architecture, Attention, LatentAttention, Mixer, Mlp, Norm, PerLayer};
 use crate::language_model::SequenceStep;
 use crate::pass_cache::PassCache;
@@ -140,6 +141,24 @@ pub(crate) trait Backend {
         to: &mut Self::Input,
     );
 
+    /// Moves rows to where blocks see them. What was computed before stays; the rows themselves may be gone.
+    fn read_back<const N: usize>(&mut self, rows: [(&mut Self::Rows, &mut Vec<f32>); N]);
+
+    /// `rows = 0`, as many and as wide as those of `like`.
+    fn zero(&mut self, like: &Self::Input, rows: &mut Self::Rows);
+
+    /// `to = weight * (scales * from)`, a row for each route: that of its token.
+    fn gather(&mut self, gathered: &Gathered<'_>, from: &Self::Input, to: &mut Self::Input);
+
+    /// `to[row] += factor * from`, for each row of `from` the row and the factor that `rows` gives next; no row twice.
+    fn add_rows(
+        &mut self,
+        rows: impl Iterator<Item = (usize, f32)>,
+        width: usize,
+        from: &Self::Rows,
+        to: &mut Self::Rows,
+    );
+
     /// `inputs = (norm(inputs / sqrt(hidden)) + embedding(token) * sqrt(size)) / sqrt(2)`, part by part: what layers are given of the
     /// nodes' tokens besides the residual stream.
     fn add_layer_embeddings(
@@ -163,8 +182,7 @@ pub(crate) trait Backend {
     /// Multiplies `input` with the output head, makes logits of it, and writes of them what is to be kept.
     fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &Self::Input, kept: Kept<'_>);
 
-    /// Runs a block whose mixer is computed on the CPU only so far: one that keeps states, or a mixture of experts. `input` is
-    /// overwritten. Another device refuses models that have such blocks when they are loaded.
+    /// Runs a block that keeps states of recurrent layers, which the CPU computes whatever the device. `input` is overwritten.
     fn run_other(
         &mut self,
         block: &OtherBlock<'_>,
@@ -291,7 +309,19 @@ impl HeadParts {
     }
 }
 
-/// A block that is computed on the CPU only so far.
+/// What an expert is given of its tokens.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Gathered<'a> {
+    pub(super) routes: &'a [Route],
+    /// Factors on each column; empty if there are none.
+    pub(super) scales: &'a [f32],
+    /// Whether rows are multiplied with the routes' weights.
+    pub(super) weighs_inputs: bool,
+    /// The quantized forms that are needed.
+    pub(super) codes: InputCodes,
+}
+
+/// A block that keeps states of recurrent layers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OtherBlock<'a> {
     pub(super) mixer: &'a Mixer,

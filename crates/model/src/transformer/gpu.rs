@@ -1,5 +1,5 @@
-//! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results, or the CPU
-//! for the input of a block that it computes.
+//! The operators of a transformer on a GPU. Each is recorded into a pass, which runs when the output head asks for its results, routers do for
+//! theirs, or the CPU for the input of a block that it computes.
 
 mod heads;
 mod host;
@@ -14,8 +14,8 @@ use std::sync::Arc;
 
 use lookahead_gpu::{
     Attention, AttentionPlaces, Best, Codes, Elementwise, Epilogue, Gpu, GpuError, GpuMatrix, Input,
-    MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, SeenRows, StoredRows, elementwise, gate_heads,
-    keep_outliers, normalise, place, rotate, scale_rows,
+    MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, Scattered, SeenRows, StoredRows, add_rows,
+    elementwise, gate_heads, gather, keep_outliers, normalise, place, rotate, scale_rows,
 };
 use lookahead_kernels::{
     AttentionShape, Candidate, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
@@ -25,8 +25,8 @@ pub(crate) use self::host::HostBuffers;
 use self::streams::StreamsOnGpu;
 use super::Cpu;
 use super::backend::{
-    AttentionBlock, Backend, CacheLayer, HeadParts, LatentBlock, Normalised, OtherBlock, Step, Streams,
-    StreamsStep, Sum,
+    AttentionBlock, Backend, CacheLayer, Gathered, HeadParts, LatentBlock, Normalised, OtherBlock, Step,
+    Streams, StreamsStep, Sum,
 };
 use super::cpu::embedding::{embed, layer_embedding};
 use super::placements::Placements;
@@ -46,6 +46,8 @@ pub(crate) struct OnGpu {
     pass: Pass,
     /// The number of the pass: rows of an earlier one have lost their places.
     number: u64,
+    /// Nodes of the pass. Rows have room for one each, though experts take few at first: those of the next may be more.
+    nodes: usize,
     matrices: HashMap<usize, GpuMatrix>,
     /// Norms, biases and sinks, and where they lie.
     constants: HashMap<usize, usize>,
@@ -78,6 +80,7 @@ impl OnGpu {
             memory,
             pass: Pass::default(),
             number: 0,
+            nodes: 0,
             matrices: HashMap::new(),
             constants: HashMap::new(),
             slopes: HashMap::new(),
@@ -91,6 +94,12 @@ impl OnGpu {
             logit_floats: LOGIT_FLOATS,
             error: None,
         })
+    }
+
+    /// Uploads a linear map that no pass may have used yet.
+    pub(crate) fn upload(&mut self, linear: &Linear) -> Result<(), GpuError> {
+        self.epilogue(linear);
+        uploaded(&self.gpu, &mut self.matrices, &linear.matrix).map(drop)
     }
 
     /// Runs what was recorded and not run yet, and says whether all went well.
@@ -124,6 +133,18 @@ impl OnGpu {
         self.pass.len()
     }
 
+    /// Matrices that it has.
+    #[cfg(test)]
+    pub(crate) fn matrices(&self) -> usize {
+        self.matrices.len()
+    }
+
+    /// Where the factors and biases of a linear map lie.
+    fn epilogue(&mut self, linear: &Linear) -> Epilogue {
+        let mut constant = |values: &Option<Vec<f32>>| values.as_ref().map(|values| self.constant(values));
+        Epilogue { factors: constant(&linear.factors), bias: constant(&linear.bias) }
+    }
+
     /// Where values lie among the constants.
     fn constant(&mut self, values: &[f32]) -> usize {
         let key = values.as_ptr().addr();
@@ -145,6 +166,18 @@ impl OnGpu {
             bias: (!weights.bias.is_empty()).then(|| self.constant(&weights.bias)),
         }
     }
+}
+
+/// The copy of a matrix, which is made when it is first asked for.
+fn uploaded<'a>(
+    gpu: &Gpu,
+    matrices: &'a mut HashMap<usize, GpuMatrix>,
+    matrix: &Matrix,
+) -> Result<&'a GpuMatrix, GpuError> {
+    Ok(match matrices.entry(ptr::from_ref(matrix).addr()) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(GpuMatrix::upload(gpu, matrix)?),
+    })
 }
 
 /// Floats for what chunks of attention come to: as many nodes as these are enough for are computed at once.
@@ -180,10 +213,11 @@ struct CodesRoom {
 }
 
 impl CodesRoom {
-    fn make(&mut self, pass: &mut Pass, number: u64, rows: Rows, columns: usize) -> Codes {
-        if self.number != number || self.values < rows.len() {
-            let codes = Codes::new(pass, rows.count, rows.width, columns);
-            *self = Self { codes, values: rows.len(), number };
+    /// Room for the codes of `rows` rows of `width` values.
+    fn make(&mut self, pass: &mut Pass, number: u64, [rows, width]: [usize; 2], columns: usize) -> Codes {
+        if self.number != number || self.values < rows * width {
+            let codes = Codes::new(pass, rows, width, columns);
+            *self = Self { codes, values: rows * width, number };
         }
         self.codes
     }
@@ -192,10 +226,13 @@ impl CodesRoom {
 /// Whether there are operators for a block; the CPU computes others.
 pub(crate) fn has_operators(mixer: &Mixer) -> bool {
     match mixer {
-        Mixer::Attention(_) | Mixer::Latent(_) | Mixer::Dense(_) | Mixer::PerLayer(_) | Mixer::Laurel(_) => {
-            true
-        }
-        Mixer::Recurrence(_) | Mixer::Scan(_) | Mixer::Convolution(_) | Mixer::Experts(_) => false,
+        Mixer::Recurrence(_) | Mixer::Scan(_) | Mixer::Convolution(_) => false,
+        Mixer::Attention(_)
+        | Mixer::Latent(_)
+        | Mixer::Dense(_)
+        | Mixer::Experts(_)
+        | Mixer::PerLayer(_)
+        | Mixer::Laurel(_) => true,
     }
 }
 
@@ -213,9 +250,10 @@ pub(crate) struct GpuBackend<'a> {
 impl GpuBackend<'_> {
     /// Makes room for `count` rows of `width` floats.
     fn make(&mut self, rows: &mut GpuRows, count: usize, width: usize) -> Rows {
-        let OnGpu { pass, number, .. } = &mut *self.on_gpu;
+        let OnGpu { pass, number, nodes, .. } = &mut *self.on_gpu;
         if rows.number != *number || rows.room < count * width {
-            *rows = GpuRows { rows: Rows::new(pass, count, width), room: count * width, number: *number };
+            let made = Rows::new(pass, count.max(*nodes), width);
+            *rows = GpuRows { rows: made, room: made.len(), number: *number };
         }
         rows.rows = Rows { at: rows.rows.at, width, count };
         rows.rows
@@ -287,12 +325,13 @@ impl GpuBackend<'_> {
 
     /// Makes rows the input of products.
     fn quantize(&mut self, rows: Rows, codes: InputCodes, to: &mut GpuInput) {
-        let OnGpu { gpu, pass, number, .. } = &mut *self.on_gpu;
+        let OnGpu { gpu, pass, number, nodes, .. } = &mut *self.on_gpu;
         let GpuInput { input, blocks, super_blocks, .. } = to;
+        let room = [rows.count.max(*nodes), rows.width];
         *input = Input {
             values: rows,
-            blocks: codes.blocks().then(|| blocks.make(pass, *number, rows, 32)),
-            super_blocks: codes.super_blocks().then(|| super_blocks.make(pass, *number, rows, 256)),
+            blocks: codes.blocks().then(|| blocks.make(pass, *number, room, 32)),
+            super_blocks: codes.super_blocks().then(|| super_blocks.make(pass, *number, room, 256)),
         };
         input.quantize(gpu, pass);
     }
@@ -341,6 +380,7 @@ impl Backend for GpuBackend<'_> {
         self.on_gpu.pass.clear();
         self.on_gpu.angles.clear();
         self.on_gpu.number += 1;
+        self.on_gpu.nodes = placements.positions.len();
         self.on_gpu.chunks = 0..0;
         self.place(batch, placements);
         // A row of the embedding for each node is little to upload, and the matrix need not be on the GPU.
@@ -566,6 +606,58 @@ impl Backend for GpuBackend<'_> {
         self.quantize(rows, codes, to);
     }
 
+    fn read_back<const N: usize>(&mut self, rows: [(&mut GpuRows, &mut Vec<f32>); N]) {
+        for (GpuRows { rows, .. }, _) in &rows {
+            self.on_gpu.pass.read(rows.at..rows.at + rows.len());
+        }
+        let read = self.on_gpu.run();
+        let mut read = &read[..];
+        for (GpuRows { rows, .. }, to) in rows {
+            to.clear();
+            to.extend(read.split_off(..rows.len()).unwrap_or_default());
+            // After an error nothing runs: any values do.
+            to.resize(rows.len(), 0.0);
+        }
+    }
+
+    fn zero(&mut self, like: &GpuInput, rows: &mut GpuRows) {
+        let Rows { count, width, .. } = like.input.values;
+        let rows = self.make(rows, count, width);
+        self.elementwise(Elementwise::Zero, rows, rows);
+    }
+
+    fn gather(&mut self, gathered: &Gathered<'_>, from: &GpuInput, to: &mut GpuInput) {
+        let &Gathered { routes, scales, weighs_inputs, codes } = gathered;
+        let from = from.input.values;
+        let rows = self.make(&mut to.values, routes.len(), from.width);
+        let column_factors = (!scales.is_empty()).then(|| self.on_gpu.constant(scales));
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        let tokens = routes.iter().map(|route| route.token as u32).collect();
+        let weights = || routes.iter().map(|route| route.weight).collect();
+        let gathered = lookahead_gpu::Gathered {
+            rows: pass.put_words(tokens),
+            column_factors,
+            row_factors: weighs_inputs.then(|| pass.put_floats(weights())),
+        };
+        gather(gpu, pass, gathered, from, rows);
+        self.quantize(rows, codes, to);
+    }
+
+    fn add_rows(
+        &mut self,
+        rows: impl Iterator<Item = (usize, f32)>,
+        width: usize,
+        from: &GpuRows,
+        to: &mut GpuRows,
+    ) {
+        debug_assert_eq!(from.rows.width, width, "rows of this width");
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        let rows = rows.take(from.rows.count).map(|(row, factor)| (row as u32, factor));
+        let (rows, factors) = rows.unzip();
+        let scattered = Scattered { rows: pass.put_words(rows), factors: pass.put_floats(factors) };
+        add_rows(gpu, pass, scattered, from.rows, to.rows);
+    }
+
     fn add_layer_embeddings(
         &mut self,
         architecture: &Architecture,
@@ -649,26 +741,16 @@ impl Backend for GpuBackend<'_> {
 
 impl GpuBackend<'_> {
     fn multiply(&mut self, input: &GpuInput, linear: &Linear, out: Rows) {
-        let mut constant =
-            |values: &Option<Vec<f32>>| values.as_ref().map(|values| self.on_gpu.constant(values));
-        let epilogue = Epilogue { factors: constant(&linear.factors), bias: constant(&linear.bias) };
+        let epilogue = self.on_gpu.epilogue(linear);
         self.multiply_by(&input.input, &linear.matrix, epilogue, out);
     }
 
     fn multiply_by(&mut self, input: &Input, matrix: &Matrix, epilogue: Epilogue, out: Rows) {
         let OnGpu { gpu, pass, matrices, error, .. } = &mut *self.on_gpu;
-        let key = ptr::from_ref(matrix).addr();
-        let uploaded = match matrices.entry(key) {
-            Entry::Occupied(entry) => entry.into_mut(),
-            Entry::Vacant(entry) => match GpuMatrix::upload(gpu, matrix) {
-                Ok(uploaded) => entry.insert(uploaded),
-                Err(failed) => {
-                    error.get_or_insert(failed);
-                    return;
-                }
-            },
-        };
-        uploaded.multiply(gpu, pass, input, epilogue, out);
+        match uploaded(gpu, matrices, matrix) {
+            Ok(uploaded) => uploaded.multiply(gpu, pass, input, epilogue, out),
+            Err(failed) => _ = error.get_or_insert(failed),
+        }
     }
 
     /// Runs the pass and reads of each row of logits what is to be kept.

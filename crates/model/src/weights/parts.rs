@@ -275,16 +275,28 @@ impl Weights {
     /// The matrices that a token is multiplied with. Of experts, as many as it takes: they are alike.
     pub(crate) fn matrices<'a>(&'a self, architecture: &'a Architecture) -> impl Iterator<Item = &'a Matrix> {
         let blocks = architecture.layers.iter().flat_map(|layer| &layer.blocks);
-        let weights = self.layers.iter().flatten();
-        let linears = weights.zip(blocks).flat_map(|(weights, block)| {
-            weights.mixer.linears(match &block.mixer {
-                Mixer::Experts(experts) => experts.active,
-                _ => 0,
-            })
+        let linears = self.layers.iter().flatten().zip(blocks).flat_map(|(weights, block)| {
+            let experts = if let Mixer::Experts(experts) = block.mixer { experts.active } else { 0 };
+            weights.mixer.linears(experts)
         });
+        linears.map(|linear| &linear.matrix).chain(self.shared_matrices())
+    }
+
+    /// Those of no layer.
+    pub(crate) fn shared_matrices(&self) -> impl Iterator<Item = &Matrix> {
         let per_layer = self.per_layer.iter().map(|weights| &weights.projection);
         let altup = self.altup.iter().flat_map(AltUpWeights::linears);
-        linears.chain(per_layer).chain(altup).map(|linear| &linear.matrix).chain([self.head()])
+        per_layer.chain(altup).map(|linear| &linear.matrix).chain([self.head()])
+    }
+
+    /// The linear maps of all experts in the layers from `first` on; a token takes few of them.
+    #[cfg(feature = "gpu")]
+    pub(crate) fn experts(&self, first: usize) -> impl Iterator<Item = &Linear> {
+        let experts = self.layers[first..].iter().flatten().flat_map(|block| match &block.mixer {
+            MixerWeights::Experts(weights) => &weights.experts[..],
+            _ => &[],
+        });
+        experts.flat_map(MlpWeights::linears)
     }
 }
 
@@ -325,7 +337,7 @@ impl MixerWeights {
         }
     }
 
-    /// The linear maps that a token is multiplied with.
+    /// The linear maps that a token is multiplied with if it takes so many experts.
     pub(crate) fn linears(&self, experts: usize) -> Vec<&Linear> {
         match self {
             Self::Attention(AttentionWeights { query, keys_and_values, gate, output, .. }) => {

@@ -280,6 +280,26 @@ fn what_fits_a_gpu_is_as_many_layers_as_its_memory_has_room_for() {
     assert_eq!(gpu_fit(&model, Some(1000)).fitting, 0);
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn mixtures_of_experts_have_the_bits_of_the_cpu_whatever_is_drafted(
+        // With a gated shared expert; weights on inputs; learned scales; biases; groups.
+        name in prop::sample::select(vec!["qwen2-moe", "llama4", "gemma4-moe", "gpt-oss", "glm4-moe"]),
+        quantize in prop::sample::select(vec![None, Some(WeightType::Q8_0), Some(WeightType::Q4_0)]),
+        prompt in prop::collection::vec(0..256u32, 2..150),
+        passes in prop::collection::vec(pass(), 3),
+        gpu_layers in prop_oneof![Just(None), Just(Some(1))],
+    ) {
+        let load = || {
+            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
+            CpuModel::load_quantized(&checkpoint, Kernels::new(1), quantize).unwrap()
+        };
+        check(load, gpu_layers, &prompt, &passes, &format!("{name} in {quantize:?}"))?;
+    }
+}
+
 fn tiny_llama() -> CpuModel {
     let tiny = TinyModel { architecture: "llama", weight_type: WeightType::Q8_0, ..TinyModel::default() };
     CpuModel::load(&GgufFile::from_bytes("tiny", tiny_model(&tiny)).unwrap(), Kernels::new(1)).unwrap()

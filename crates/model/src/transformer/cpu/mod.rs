@@ -1,7 +1,6 @@
 //! The CPU: each operator is a job of the kernels, in which a task makes rows of what comes next while they are in its cache.
 //!
-//! Mixers that are computed here only are whole: recurrences, scans, convolutions, mixtures of experts. So are several residual streams
-//! ([`altup`]).
+//! Mixers that keep states are whole: recurrences, scans, convolutions. So are several residual streams ([`altup`]).
 
 mod altup;
 mod attention;
@@ -17,9 +16,9 @@ mod norm;
 mod others;
 mod recurrence;
 mod residual;
-mod routing;
 mod scan;
 
+use std::mem::swap;
 use std::ops::Range;
 
 use lookahead_kernels::{
@@ -31,8 +30,8 @@ use self::altup::{NodeStreams, StreamsBuffers};
 use self::heads::HeadBuffers;
 use self::others::OtherBuffers;
 use super::backend::{
-    AttentionBlock, Backend, CacheLayer, HeadParts, LatentBlock, Normalised, OtherBlock, Step, Streams,
-    StreamsStep, Sum,
+    AttentionBlock, Backend, CacheLayer, Gathered, HeadParts, LatentBlock, Normalised, OtherBlock, Step,
+    Streams, StreamsStep, Sum,
 };
 use super::placements::Placements;
 use crate::architecture::{Architecture, Mlp, Norm, PerLayer};
@@ -234,6 +233,31 @@ impl Backend for Cpu {
         }
     }
 
+    fn read_back<const N: usize>(&mut self, rows: [(&mut Vec<f32>, &mut Vec<f32>); N]) {
+        for (rows, to) in rows {
+            swap(rows, to);
+        }
+    }
+
+    fn zero(&mut self, like: &Activations, rows: &mut Vec<f32>) {
+        rows.clear();
+        rows.resize(like.tokens() * like.columns(), 0.0);
+    }
+
+    fn gather(&mut self, gathered: &Gathered<'_>, from: &Activations, to: &mut Activations) {
+        experts::gather(&self.kernels, gathered, from, to);
+    }
+
+    fn add_rows(
+        &mut self,
+        rows: impl Iterator<Item = (usize, f32)>,
+        width: usize,
+        from: &Vec<f32>,
+        to: &mut Vec<f32>,
+    ) {
+        experts::add_rows(self.kernels.isa(), rows, width, from, to);
+    }
+
     fn add_layer_embeddings(
         &mut self,
         architecture: &Architecture,
@@ -281,10 +305,7 @@ impl Backend for Cpu {
         input: &mut Activations,
         out: &mut Vec<f32>,
     ) {
-        // They are lent, as the networks of experts take all of the CPU.
-        let mut buffers = std::mem::take(&mut self.others);
-        others::run(self, block, batch, placements, input, &mut buffers, out);
-        self.others = buffers;
+        others::run(&self.kernels, block, batch, placements, input, &mut self.others, out);
     }
 
     fn step_streams(

@@ -1,10 +1,8 @@
 //! Blocks that are computed on the CPU only.
 
-use lookahead_kernels::Activations;
+use lookahead_kernels::{Activations, Kernels};
 
-use super::Cpu;
 use super::convolution::{ConvolutionBlock, ConvolutionBuffers};
-use super::experts::{ExpertsBuffers, run_experts};
 use super::recurrence::{RecurrenceBlock, RecurrenceBuffers};
 use super::scan::{ScanBlock, ScanBuffers};
 use crate::architecture::Mixer;
@@ -20,12 +18,11 @@ pub(super) struct OtherBuffers {
     recurrence: RecurrenceBuffers,
     scan: ScanBuffers,
     convolution: ConvolutionBuffers,
-    experts: ExpertsBuffers,
 }
 
 /// `out = block(input)`; `input` is overwritten.
 pub(super) fn run(
-    cpu: &mut Cpu,
+    kernels: &Kernels,
     block: &OtherBlock<'_>,
     batch: &mut [SequenceStep<'_, KvCache>],
     placements: &Placements,
@@ -34,7 +31,7 @@ pub(super) fn run(
     out: &mut Vec<f32>,
 ) {
     let &OtherBlock { mixer, weights, norm, layer } = block;
-    let (kernels, epsilon) = (&cpu.kernels, norm.epsilon);
+    let epsilon = norm.epsilon;
     match (mixer, weights) {
         (Mixer::Recurrence(spec), MixerWeights::Recurrence(weights)) => {
             let block = RecurrenceBlock { kernels, spec, weights, epsilon, layer };
@@ -47,9 +44,6 @@ pub(super) fn run(
         (Mixer::Convolution(spec), MixerWeights::Convolution(weights)) => {
             let block = ConvolutionBlock { kernels, spec, weights, layer };
             block.run(batch, placements, input, &mut buffers.convolution, out);
-        }
-        (Mixer::Experts(spec), MixerWeights::Experts(weights)) => {
-            run_experts(cpu, spec, weights, input, &mut buffers.experts, out);
         }
         _ => unreachable!("weights are loaded as the architecture says"),
     }
