@@ -21,7 +21,9 @@ proptest! {
         let mut noise = Noise::new(seed);
         let [mut expected, like] = [0, 1].map(|_| noise.floats(width * count));
         if is_small {
-            expected.iter_mut().for_each(|value| *value *= 1e-4);
+            for value in &mut expected {
+                *value *= 1e-4;
+            }
         }
         let pass = &mut bench.pass;
         let [rows, of] = [&expected, &like].map(|rows| Rows { at: pass.put_floats(rows.clone()), width, count });

@@ -194,6 +194,18 @@ fn one_layer(name: &'static str, attention: usize, quantize: Option<WeightType>)
 }
 
 #[test]
+fn streams_and_inputs_of_each_layer_have_the_bits_of_the_cpu() {
+    let (prompt, passes) = short_script();
+    for name in ["gemma3n", "gemma4"] {
+        let load = || {
+            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
+            CpuModel::load_quantized(&checkpoint, Kernels::new(1), Some(WeightType::Q8_0)).unwrap()
+        };
+        check(load, &prompt, &passes, name).unwrap();
+    }
+}
+
+#[test]
 fn latent_attention_has_the_bits_of_the_cpu() {
     let (prompt, passes) = short_script();
     // With queries of two maps and of one, with gates.

@@ -78,8 +78,7 @@ pub(super) fn store(
 /// Attention of the nodes over what they see of a layer of their caches.
 pub(super) fn attend(
     kernels: &Kernels,
-    layer: CacheLayer,
-    shape: AttentionShape<'_>,
+    (layer, shape): (CacheLayer, AttentionShape<'_>),
     batch: &[SequenceStep<'_, KvCache>],
     placements: &Placements,
     queries: &[f32],

@@ -170,7 +170,15 @@ impl Backend for Cpu {
         queries: &Vec<f32>,
         out: &mut Vec<f32>,
     ) {
-        attention::attend(&self.kernels, layer, shape, batch, placements, queries, &mut self.attention, out);
+        attention::attend(
+            &self.kernels,
+            (layer, shape),
+            batch,
+            placements,
+            queries,
+            &mut self.attention,
+            out,
+        );
     }
 
     fn apply_to_heads(

@@ -53,6 +53,7 @@ impl GpuBackend<'_> {
         self.on_gpu.streams = on_gpu;
     }
 
+    /// Makes the streams of what enters the first layer: the first is that itself, the others are projections of the same magnitude.
     fn split(
         &mut self,
         described: Streams<'_>,
@@ -74,6 +75,7 @@ impl GpuBackend<'_> {
         self.elementwise(Elementwise::Copy, active, on_gpu.stream(spec.active, spec.streams));
     }
 
+    /// `h_i = h_i + sum of c_ij h_j`, where `c = prediction(modalities)`.
     fn predict(&mut self, described: Streams<'_>, on_gpu: &mut StreamsOnGpu, active: Rows, input: &GpuInput) {
         let modalities = self.route(described, on_gpu, input);
         let streams = on_gpu.streams.rows;
@@ -85,6 +87,8 @@ impl GpuBackend<'_> {
         self.elementwise(Elementwise::Copy, active, on_gpu.stream(spec.active, spec.streams));
     }
 
+    /// `h_i = h_i + (1 + c_i) (x - h_active)`, where `x` is what the layer has made of the active stream and
+    /// `c = correction(modalities)`. Leaves the corrected active stream, perhaps scaled.
     fn correct(&mut self, described: Streams<'_>, on_gpu: &mut StreamsOnGpu, active: Rows, input: &GpuInput) {
         let modalities = self.route(described, on_gpu, input);
         let Streams { spec, .. } = described;
@@ -102,6 +106,7 @@ impl GpuBackend<'_> {
         }
     }
 
+    /// `h_i = h_i + norm(result)` for all streams but the first.
     fn add(
         &mut self,
         described: Streams<'_>,
@@ -121,12 +126,14 @@ impl GpuBackend<'_> {
         self.elementwise(Elementwise::Copy, active, on_gpu.stream(spec.active, spec.streams));
     }
 
+    /// Forgets all nodes but those of the given ranges.
     fn keep(&mut self, described: Streams<'_>, on_gpu: &mut StreamsOnGpu, ranges: &[Range<usize>]) {
         let count = described.spec.streams;
         let streams: Vec<_> = (0..count).map(|stream| on_gpu.stream(stream, count)).collect();
         on_gpu.streams = self.kept(ranges, &streams);
     }
 
+    /// Makes one of the streams: the mean of the first and of projections of the others that have its magnitude.
     fn merge(
         &mut self,
         described: Streams<'_>,
