@@ -1,7 +1,6 @@
 //! Models on a GPU: every logit of theirs has the CPU's bits, for chunks of prompts, trees, batches, forks, whatever is kept of a row. Where
 //! there is no GPU, not even one in software, the tests say so and pass.
 
-use std::fs;
 use std::sync::{Arc, OnceLock};
 
 use lookahead_fixtures::{Golden, TinyModel, tiny_model};
@@ -13,8 +12,6 @@ use lookahead_model::{
     Logits, LogitsOf, SequenceStep, TokenId, TokenTree, gpu_fit,
 };
 use proptest::prelude::*;
-use safetensors::{SafeTensors, serialize};
-use serde_json::json;
 
 fn gpu() -> Option<Arc<Gpu>> {
     static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
@@ -146,10 +143,7 @@ fn golden_models_have_the_bits_of_the_cpu() {
     let (prompt, passes) = short_script();
     let (mut whole, mut parted) = (0, 0);
     for name in Golden::NAMES {
-        let load = || {
-            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
-            CpuModel::load(&checkpoint, Kernels::new(1)).unwrap()
-        };
+        let load = || golden(name, None);
         let expected = run(&mut load(), &prompt, &passes, 1);
         // All layers on the GPU, and half of them.
         let layers = load().architecture().layers.len();
@@ -168,54 +162,13 @@ fn golden_models_have_the_bits_of_the_cpu() {
     assert!(whole == Golden::NAMES.len() && parted >= 70, "{whole} golden models ran, {parted} in parts");
 }
 
-/// One layer of a golden model: the first, which has a dense network, with the attention of layer `attention`.
-fn one_layer(name: &'static str, attention: usize, quantize: Option<WeightType>) -> CpuModel {
-    let Golden { folder, mut config, .. } = Golden::load(name);
-    for (field, value) in [
-        ("num_hidden_layers", json!(1)),
-        ("num_nextn_predict_layers", json!(0)),
-        ("first_k_dense_replace", json!(1)),
-        ("mlp_layer_types", json!(["dense"])),
-        ("layer_types", json!(["full_attention"])),
-        ("layer_group_size", json!(1)),
-    ] {
-        config[field] = value;
-    }
-    let bytes = fs::read(folder.join("model.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap().tensors();
-    let is_replaced = |name: &str| attention > 0 && name.contains("layers.0.attention.");
-    let tensors = tensors.into_iter().filter(|(name, _)| !is_replaced(name));
-    let from = format!("layers.{attention}.attention.");
-    let tensors = tensors.map(|(name, view)| (name.replace(&from, "layers.0.attention."), view));
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("model.safetensors"), serialize(tensors, None).unwrap()).unwrap();
-    fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-    CpuModel::load_quantized(&Checkpoint::open(folder.path()).unwrap(), Kernels::new(1), quantize).unwrap()
-}
-
 #[test]
-fn streams_and_inputs_of_each_layer_have_the_bits_of_the_cpu() {
+fn quantized_models_with_latent_attention_or_several_streams_have_the_bits_of_the_cpu() {
     let (prompt, passes) = short_script();
-    for name in ["gemma3n", "gemma4"] {
-        let load = || {
-            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
-            CpuModel::load_quantized(&checkpoint, Kernels::new(1), Some(WeightType::Q8_0)).unwrap()
-        };
-        check(load, &prompt, &passes, name).unwrap();
-    }
-}
-
-#[test]
-fn latent_attention_has_the_bits_of_the_cpu() {
-    let (prompt, passes) = short_script();
-    // With queries of two maps and of one, with gates.
-    for (name, attention) in
-        [("deepseek-v2", 0), ("deepseek-v2-lite", 0), ("glm4-moe-lite", 0), ("ling-3", 3)]
-    {
-        for quantize in [None, Some(WeightType::Q8_0)] {
-            let what = format!("{name} in {quantize:?}");
-            check(|| one_layer(name, attention, quantize), None, &prompt, &passes, &what).unwrap();
-        }
+    // With queries of two maps and of one, with gates; with inputs of each layer.
+    for name in ["deepseek-v2", "deepseek-v2-lite", "ling-3", "gemma3n", "gemma4"] {
+        let load = || golden(name, Some(WeightType::Q8_0));
+        check(load, None, &prompt, &passes, name).unwrap();
     }
 }
 
@@ -304,12 +257,14 @@ proptest! {
         passes in prop::collection::vec(pass(), 3),
         gpu_layers in prop_oneof![Just(None), Just(Some(1))],
     ) {
-        let load = || {
-            let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
-            CpuModel::load_quantized(&checkpoint, Kernels::new(1), quantize).unwrap()
-        };
+        let load = || golden(name, quantize);
         check(load, gpu_layers, &prompt, &passes, &format!("{name} in {quantize:?}"))?;
     }
+}
+
+fn golden(name: &'static str, quantize: Option<WeightType>) -> CpuModel {
+    let checkpoint = Checkpoint::open(Golden::load(name).folder).unwrap();
+    CpuModel::load_quantized(&checkpoint, Kernels::new(1), quantize).unwrap()
 }
 
 fn tiny_llama() -> CpuModel {
@@ -330,12 +285,18 @@ const TOO_MANY: usize = 70_000;
 
 #[test]
 fn a_pass_that_is_too_large_says_so_and_leaves_other_caches_as_they_are() {
+    check_too_large(tiny_llama);
+    // Its passes run in parts.
+    check_too_large(|| golden("mixtral", None));
+}
+
+fn check_too_large(load: impl Fn() -> CpuModel) {
     let Some(gpu) = gpu() else { return };
-    let mut on_gpu = GpuModel::new(tiny_llama(), gpu, None).unwrap();
+    let mut on_gpu = GpuModel::new(load(), gpu, None).unwrap();
     assert!(on_gpu.pass_nodes() < TOO_MANY);
     let token_bytes = on_gpu.cache_memory().token_bytes;
     on_gpu = on_gpu.with_kv_memory((TOO_MANY + 1000) * token_bytes).unwrap();
-    let mut on_cpu = tiny_llama();
+    let mut on_cpu = load();
     let tree = TokenTree::new(vec![7, 8, 9, 10, 11, 12], vec![0, 0, 0, 1, 2, 4]).unwrap();
     let (mut cache, mut expected_cache) = (on_gpu.new_cache(100), on_cpu.new_cache(100));
     assert!(step(&mut on_gpu, &mut cache, &tree) == step(&mut on_cpu, &mut expected_cache, &tree));
