@@ -158,11 +158,18 @@ fn operands() -> Vec<f32> {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::sync::{Arc, OnceLock};
+
     use super::*;
     use crate::adapters::adapters;
 
-    /// The GPU that tests run on, if there is one.
-    pub(crate) fn gpu() -> Option<Gpu> {
+    /// The GPU that tests run on, if there is one. They share it, and so the operators that it has compiled.
+    pub(crate) fn gpu() -> Option<Arc<Gpu>> {
+        static GPU: OnceLock<Option<Arc<Gpu>>> = OnceLock::new();
+        GPU.get_or_init(|| open().map(Arc::new)).clone()
+    }
+
+    fn open() -> Option<Gpu> {
         let listing = adapters().into_iter().find(|listing| listing.missing.is_none());
         let Some(listing) = listing else {
             eprintln!("no GPU, and none in software: nothing is tested");
@@ -180,7 +187,7 @@ pub(crate) mod tests {
 
     #[test]
     fn what_is_made_without_the_device_is_what_an_exact_one_makes() {
-        let Some(mut gpu) = gpu() else { return };
+        let Some(mut gpu) = open() else { return };
         let corrected =
             Arithmetic { quotients: Quotients::Corrected, halves: Halves::FromBits, ..gpu.arithmetic() };
         let wrong = compare(&mut gpu, corrected).unwrap();
@@ -189,7 +196,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_multiply_add_that_rounds_twice_is_noticed() {
-        let Some(mut gpu) = gpu() else { return };
+        let Some(mut gpu) = open() else { return };
         let separate = Arithmetic { multiply_add: MultiplyAdd::Separate, ..gpu.arithmetic() };
         assert!(compare(&mut gpu, separate).unwrap().contains(&"multiply-adds"));
     }

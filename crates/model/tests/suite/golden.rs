@@ -11,12 +11,12 @@ use lookahead_model::{
 const TOLERANCE: f32 = 1e-4;
 
 /// The model from its checkpoint, and from a GGUF file.
-fn load(golden: &Golden, isa: Isa) -> Vec<(&'static str, CpuModel)> {
+fn load(golden: &Golden) -> Vec<(&'static str, CpuModel)> {
     let checkpoint = Checkpoint::open(&golden.folder).unwrap();
-    let mut models = vec![("checkpoint", CpuModel::load(&checkpoint, Kernels::with_isa(isa, 2)).unwrap())];
+    let mut models = vec![("checkpoint", CpuModel::load(&checkpoint, Kernels::new(2)).unwrap())];
     if let Some(bytes) = golden.gguf() {
         let file = GgufFile::from_bytes(golden.name, bytes).unwrap();
-        models.push(("GGUF", CpuModel::load(&file, Kernels::with_isa(isa, 2)).unwrap()));
+        models.push(("GGUF", CpuModel::load(&file, Kernels::new(2)).unwrap()));
     }
     models
 }
@@ -41,9 +41,10 @@ fn logits_of_every_position_agree_with_the_reference() {
     let mut differing = Vec::new();
     for name in Golden::NAMES {
         let golden = Golden::load(name);
-        for isa in Isa::available() {
-            for (form, model) in load(&golden, isa) {
-                let mut model = model.with_kv_type(KvType::F32);
+        for (form, model) in load(&golden) {
+            let model = model.with_kv_type(KvType::F32);
+            for isa in Isa::available() {
+                let mut model = model.with_kernels(Kernels::with_isa(isa, 2));
                 let mut cache = model.new_cache(golden.input_ids.len());
                 let logits = run(&mut model, &mut cache, &golden.input_ids);
                 let expected = golden.logits.chunks(golden.vocabulary_size);
@@ -74,7 +75,7 @@ fn logits_of_every_position_agree_with_the_reference() {
 fn greedy_continuations_agree_with_the_reference() {
     for name in Golden::NAMES {
         let golden = Golden::load(name);
-        for (form, model) in load(&golden, Isa::detect()) {
+        for (form, model) in load(&golden) {
             let mut model = model.with_kv_type(KvType::F32);
             let mut cache = model.new_cache(golden.input_ids.len() + golden.greedy.len());
             let prompt = run(&mut model, &mut cache, &golden.input_ids);

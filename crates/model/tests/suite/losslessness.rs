@@ -61,15 +61,20 @@ fn model(weights: Weights, threads: usize) -> CpuModel {
 /// Bits of the logits after each token, one token a pass.
 fn plain(model: &mut CpuModel, tokens: &[TokenId]) -> Vec<Vec<u32>> {
     let mut cache = model.new_cache(tokens.len());
+    plain_behind(model, &mut cache, tokens)
+}
+
+/// As [`plain`], behind what `cache` holds.
+fn plain_behind(model: &mut CpuModel, cache: &mut KvCache, tokens: &[TokenId]) -> Vec<Vec<u32>> {
     let mut logits = Logits::default();
     tokens
         .iter()
         .map(|&token| {
             let tree = TokenTree::chain(&[token]).unwrap();
             let step =
-                SequenceStep { tree: &tree, cache: &mut cache, logits_of: LogitsOf::Last, keep: Keep::Row };
+                SequenceStep { tree: &tree, cache: &mut *cache, logits_of: LogitsOf::Last, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
-            model.commit(&mut [Accepted { cache: &mut cache, path: &[0] }]);
+            model.commit(&mut [Accepted { cache: &mut *cache, path: &[0] }]);
             bits(logits.row(0))
         })
         .collect()
@@ -83,6 +88,10 @@ fn bits(logits: &[f32]) -> Vec<u32> {
 fn tree(seeds: &[(u32, TokenId)]) -> TokenTree {
     let parents = seeds.iter().enumerate().map(|(node, (seed, _))| seed % (node.max(1) as u32)).collect();
     TokenTree::new(seeds.iter().map(|seed| seed.1).collect(), parents).unwrap()
+}
+
+fn tokens_of(tree: &TokenTree, path: &[u32]) -> Vec<TokenId> {
+    path.iter().map(|&node| tree.tokens()[node as usize]).collect()
 }
 
 fn tokens(len: std::ops::Range<usize>) -> impl Strategy<Value = Vec<TokenId>> {
@@ -114,20 +123,20 @@ proptest! {
             let path = tree.path_to(tree.len() - 1);
             model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
         }
-        let mut context = prompt;
+        let mut plain_cache = model.new_cache(128);
+        plain_behind(&mut model, &mut plain_cache, &prompt);
         for (round, tree) in [tree(&seeds), tree(&next_seeds)].iter().enumerate() {
             let step = SequenceStep { tree, cache: &mut cache, logits_of: LogitsOf::Every, keep: Keep::Row };
             model.forward(&mut [step], &mut logits).unwrap();
             for node in 0..tree.len() {
-                let path = tree.path_to(node);
-                let sequence: Vec<TokenId> =
-                    context.iter().copied().chain(path.iter().map(|&n| tree.tokens()[n as usize])).collect();
-                let expected = plain(&mut model, &sequence);
-                prop_assert_eq!(&bits(logits.row(node)), &expected[sequence.len() - 1], "round {}, node {}", round, node);
+                let path = tokens_of(tree, &tree.path_to(node));
+                let mut fork = plain_cache.fork(plain_cache.len(), 128);
+                let expected = plain_behind(&mut model, &mut fork, &path);
+                prop_assert_eq!(&bits(logits.row(node)), &expected[path.len() - 1], "round {}, node {}", round, node);
             }
             let path = tree.path_to(kept.index(tree.len()));
             model.commit(&mut [Accepted { cache: &mut cache, path: &path }]);
-            context.extend(path.iter().map(|&n| tree.tokens()[n as usize]));
+            plain_behind(&mut model, &mut plain_cache, &tokens_of(tree, &path));
         }
     }
 
