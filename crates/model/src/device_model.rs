@@ -5,9 +5,7 @@ use lookahead_kernels::{Kernels, KvType};
 use crate::architecture::Architecture;
 use crate::cpu_model::CpuModel;
 #[cfg(feature = "gpu")]
-use crate::gpu_cache::GpuCache;
-#[cfg(feature = "gpu")]
-use crate::gpu_model::{GpuModel, GpuModelError};
+use crate::gpu::{GpuCache, GpuModel, GpuModelError};
 use crate::kv_cache::KvCache;
 use crate::language_model::{
     Accepted, Cache, CacheMemory, ForwardError, LanguageModel, OutOfCacheMemory, SequenceStep,

@@ -10,13 +10,7 @@ mod cpu_model;
 mod device_model;
 pub mod gguf;
 #[cfg(feature = "gpu")]
-mod gpu_cache;
-#[cfg(feature = "gpu")]
-mod gpu_model;
-#[cfg(feature = "gpu")]
-mod gpu_pages;
-#[cfg(feature = "gpu")]
-mod gpu_split;
+mod gpu;
 mod kv_cache;
 mod kv_pages;
 mod kv_pool;
@@ -41,11 +35,7 @@ pub use checkpoint::{Checkpoint, CheckpointError};
 pub use cpu_model::CpuModel;
 pub use device_model::{DeviceCache, DeviceError, DeviceModel};
 #[cfg(feature = "gpu")]
-pub use gpu_cache::GpuCache;
-#[cfg(feature = "gpu")]
-pub use gpu_model::{GpuModel, GpuModelError, gpu_fit};
-#[cfg(feature = "gpu")]
-pub use gpu_split::GpuFit;
+pub use gpu::{GpuCache, GpuFit, GpuModel, GpuModelError, gpu_fit};
 pub use kv_cache::KvCache;
 pub use kv_pages::KvPages;
 pub use language_model::{

@@ -31,8 +31,7 @@ use super::backend::{
 use super::cpu::embedding::{embed, layer_embedding};
 use super::placements::Placements;
 use crate::architecture::{Architecture, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm};
-use crate::gpu_cache::GpuCache;
-use crate::gpu_pages::GpuPages;
+use crate::gpu::{GpuCache, GpuPages};
 use crate::language_model::Cache as _;
 use crate::weights::{Linear, NormWeights, PerLayerInputsWeights, Weights};
 

@@ -4,7 +4,7 @@ use lookahead_gpu::Rows;
 use lookahead_kernels::Activations;
 
 use super::{GpuBackend, GpuInput, GpuRows};
-use crate::gpu_cache::cpu_steps;
+use crate::gpu::cpu_steps;
 use crate::transformer::backend::{Backend as _, OtherBlock, Step};
 use crate::transformer::placements::Placements;
 

@@ -4,8 +4,8 @@
 use lookahead_gpu::KvMemory;
 use lookahead_kernels::{KvShape, KvType, Matrix, PAGE_ROWS};
 
+use super::error::GpuModelError;
 use crate::architecture::{Architecture, Attention, KeysAndValues, Mixer, State};
-use crate::gpu_model::GpuModelError;
 use crate::transformer::gpu::has_operators;
 use crate::weights::Weights;
 

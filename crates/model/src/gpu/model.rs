@@ -2,94 +2,20 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lookahead_gpu::{Exactness, Gpu, GpuError, KvMemory};
-use lookahead_kernels::{Keep, Kernels, KvLayout, PAGE_ROWS, RopeTable};
+use lookahead_gpu::{Exactness, Gpu};
+use lookahead_kernels::{Keep, Kernels, RopeTable};
 
+use super::cache::{GpuCache, cpu_steps};
+use super::error::GpuModelError;
+use super::pools::Pools;
+use super::split::{GpuFit, Split};
 use crate::batch;
-use crate::cache_budget::CacheBudget;
 use crate::cpu_model::{CpuModel, CpuParts};
-use crate::gpu_cache::{GpuCache, cpu_steps};
-use crate::gpu_pages::GpuPages;
-use crate::gpu_split::{GpuFit, Split, usable_bytes};
-use crate::kv_cache::KvCache;
-use crate::kv_pages::KvPages as _;
-use crate::kv_pool::KvPool;
 use crate::language_model::{Accepted, CacheMemory, ForwardError, LanguageModel, LogitsOf, SequenceStep};
 use crate::logits::Logits;
 use crate::token_tree::TokenTree;
 use crate::transformer::gpu::{GpuBackend, GpuInput, GpuRows, HostBuffers, OnGpu};
 use crate::transformer::{Buffers, Placements, Transformer};
-
-/// Why a model does not run on a GPU.
-#[derive(Debug, thiserror::Error)]
-pub enum GpuModelError {
-    /// Its layers cannot be parted so.
-    #[error(
-        "{layers} layers are too few for the GPU: of {family} it needs {fewest} at least, as later layers take what earlier ones have; \
-         --gpu-layers {fewest} does"
-    )]
-    NotParted {
-        /// The family of the model.
-        family: &'static str,
-        /// Layers that the GPU was to compute.
-        layers: usize,
-        /// How many it must compute then, at least.
-        fewest: usize,
-    },
-    /// It does not fit.
-    #[error(
-        "the model does not fit: its weights take {} bytes there and keys and values {} a token, and {name} has {memory_bytes} bytes; \
-         {}, a smaller quantization may fit",
-        .whole.weight_bytes,
-        .whole.token_bytes,
-        advice(.fit)
-    )]
-    TooLarge {
-        /// The layers that were to be there.
-        whole: GpuFit,
-        /// What fits.
-        fit: GpuFit,
-        /// Bytes of the GPU's memory.
-        memory_bytes: u64,
-        /// The GPU.
-        name: String,
-    },
-    /// Beside the weights there is no room for KV caches of the size asked for.
-    #[error(
-        "{bytes} bytes for KV caches do not fit: beside the weights, {name} has {left} left; a smaller --kv-memory does, or fewer \
-         --gpu-layers"
-    )]
-    NoRoom {
-        /// What was asked for.
-        bytes: u64,
-        /// Bytes that are left.
-        left: u64,
-        /// The GPU.
-        name: String,
-    },
-    /// KV caches of the size asked for do not fit.
-    #[error("{bytes} bytes are too few for KV caches: a page of {PAGE_ROWS} tokens takes {page_bytes}")]
-    NoPage {
-        /// What was asked for.
-        bytes: usize,
-        /// Bytes of a page.
-        page_bytes: usize,
-    },
-    /// The GPU fails.
-    #[error(transparent)]
-    Gpu(#[from] GpuError),
-    /// It fails in the first pass.
-    #[error(transparent)]
-    FirstPass(#[from] ForwardError),
-}
-
-/// What to do where a model does not fit.
-fn advice(fit: &GpuFit) -> String {
-    match fit.fitting {
-        0 => "--device cpu computes all of it on the CPU".to_owned(),
-        layers => format!("--gpu-layers {layers} leaves the other {} layers to the CPU", fit.layers - layers),
-    }
-}
 
 /// Why a sequence does not go on.
 const LOST_STATES: &str =
@@ -97,10 +23,6 @@ const LOST_STATES: &str =
 
 /// Nodes of a pass, however large its buffers may be.
 const MOST_NODES: usize = 32_768;
-/// Bytes for KV caches where the user names none, at most.
-const DEFAULT_KV_BYTES: usize = 2 << 30;
-/// Whole contexts for which there is room then, at most.
-const DEFAULT_CONTEXTS: usize = 4;
 
 /// A model on a GPU, or a part of it: the CPU computes the layers before, and blocks that the GPU has no operators for.
 #[derive(Debug)]
@@ -118,13 +40,6 @@ pub struct GpuModel {
     gpu: Arc<Gpu>,
     /// Nodes that a pass may have: their values are one buffer.
     pass_nodes: usize,
-}
-
-/// The memory of KV caches: what lies on the GPU, and on the CPU, in one budget.
-#[derive(Clone, Debug)]
-struct Pools {
-    gpu: Arc<KvPool<GpuPages>>,
-    cpu: Arc<KvPool>,
 }
 
 impl GpuModel {
@@ -182,7 +97,7 @@ impl GpuModel {
     pub fn with_kv_memory(mut self, bytes: usize) -> Result<Self, GpuModelError> {
         let page_bytes = self.pools.page_bytes();
         // The memory that there was is given back first.
-        self.pools = Pools::new(&self.cpu, self.split, &self.gpu, Some(page_bytes))?;
+        self.pools = Pools::new(&self.cpu, self.split, &self.gpu, Some(page_bytes.max(1)))?;
         self.pools = Pools::new(&self.cpu, self.split, &self.gpu, Some(bytes))?;
         Ok(self)
     }
@@ -238,56 +153,6 @@ pub fn gpu_fit(cpu: &CpuModel, memory_bytes: Option<u64>) -> GpuFit {
     GpuFit::most(cpu.architecture(), cpu.weights(), cpu.kv_type(), memory_bytes)
 }
 
-impl Pools {
-    /// Memory of up to `bytes` bytes, by default for a few contexts.
-    fn new(
-        cpu: &CpuModel,
-        split: Split,
-        gpu: &Arc<Gpu>,
-        bytes: Option<usize>,
-    ) -> Result<Self, GpuModelError> {
-        let (architecture, kv_type) = (cpu.architecture(), cpu.kv_type());
-        let [gpu_shapes, cpu_shapes] = split.kv_shapes(architecture);
-        let layout = KvLayout::new(kv_type, cpu_shapes);
-        let gpu_page_bytes = KvMemory::slot_bytes(kv_type, gpu_shapes.iter().copied()) as usize;
-        let page_bytes = gpu_page_bytes + layout.page_bytes();
-        let weight_bytes = split.weight_bytes(architecture, cpu.weights());
-        let left =
-            gpu.memory_bytes().map_or(u64::MAX, |bytes| usable_bytes(bytes).saturating_sub(weight_bytes));
-        // A layer's rows are one buffer.
-        let largest = gpu_shapes.iter().map(|&shape| KvMemory::slot_bytes(kv_type, [shape])).max();
-        let most = (gpu.largest_binding() / largest.unwrap_or(0).max(1)).min(u64::from(KvMemory::MOST_SLOTS));
-        let by_default = || {
-            let context =
-                architecture.context_length.div_ceil(PAGE_ROWS) * page_bytes + architecture.state_bytes();
-            let bytes = (DEFAULT_CONTEXTS * context).min(DEFAULT_KV_BYTES).max(page_bytes);
-            bytes.min(usize::try_from(left).unwrap_or(usize::MAX))
-        };
-        let bytes = bytes.unwrap_or_else(by_default);
-        let slots = ((bytes / page_bytes.max(1)) as u64).min(most) as usize;
-        if slots == 0 {
-            return Err(GpuModelError::NoPage { bytes, page_bytes });
-        }
-        let kept = (slots * gpu_page_bytes) as u64;
-        if kept > left {
-            return Err(GpuModelError::NoRoom { bytes: kept, left, name: gpu.name().to_owned() });
-        }
-        let memory = KvMemory::new(gpu, kv_type, gpu_shapes, slots)?;
-        let pages = GpuPages::new(Arc::clone(gpu), memory, slots, gpu_page_bytes)?;
-        let budget = Arc::new(CacheBudget::new(Some(bytes.min(slots.saturating_mul(page_bytes.max(1))))));
-        let states = architecture.recurrent_states();
-        Ok(Self {
-            gpu: Arc::new(KvPool::with_budget(pages, std::iter::empty(), Arc::clone(&budget))),
-            cpu: Arc::new(KvPool::with_budget(layout, states, budget)),
-        })
-    }
-
-    /// Bytes of a page, on both.
-    fn page_bytes(&self) -> usize {
-        self.gpu.pages().page_bytes() + self.cpu.pages().page_bytes()
-    }
-}
-
 impl LanguageModel for GpuModel {
     type Cache = GpuCache;
 
@@ -312,13 +177,11 @@ impl LanguageModel for GpuModel {
     }
 
     fn new_cache(&self, capacity: usize) -> GpuCache {
-        let Pools { gpu, cpu } = &self.pools;
-        GpuCache::new(KvCache::new(Arc::clone(gpu), capacity), KvCache::new(Arc::clone(cpu), capacity))
+        self.pools.new_cache(capacity)
     }
 
     fn cache_memory(&self) -> CacheMemory {
-        let memory = self.pools.cpu.memory();
-        CacheMemory { token_bytes: self.pools.page_bytes() / PAGE_ROWS, ..memory }
+        self.pools.memory()
     }
 
     fn forward(
@@ -330,7 +193,7 @@ impl LanguageModel for GpuModel {
         let vocabulary_size = cpu.vocabulary_size();
         let CpuParts { architecture, weights, cpu, buffers: cpu_buffers } = cpu.parts();
         batch::begin(batch, vocabulary_size, weights.positions(architecture))?;
-        let pages = pools.gpu.pages();
+        let pages = pools.gpu_pages();
         if let Some(error) = pages.error() {
             return Err(ForwardError::Device(error));
         }
@@ -360,14 +223,14 @@ impl LanguageModel for GpuModel {
 
     fn commit(&mut self, batch: &mut [Accepted<'_, GpuCache>]) {
         batch::commit(batch);
-        self.pools.gpu.pages().move_rows();
+        self.pools.gpu_pages().move_rows();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use lookahead_fixtures::Golden;
-    use lookahead_gpu::choose;
+    use lookahead_gpu::{GpuError, choose};
 
     use super::*;
     use crate::checkpoint::Checkpoint;

@@ -1,7 +1,7 @@
 //! The cache of one sequence of a model on a GPU, in two parts: the rows of layers that the GPU computes lie there; those of the others, and
 //! the states of recurrent layers, on the CPU. Both have the same rows, in as many pages.
 
-use crate::gpu_pages::GpuPages;
+use super::pages::GpuPages;
 use crate::kv_cache::KvCache;
 use crate::language_model::{Cache, OutOfCacheMemory, SequenceStep};
 use crate::pass_cache::PassCache;
