@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use lookahead_engine::{CostCurve, measure_cost_curve};
+use lookahead_model::DeviceModel;
 use serde::{Deserialize, Serialize};
 
 use crate::loaded_model::{LoadedModel, weight_files};
@@ -22,13 +23,14 @@ use crate::store::ModelStore;
 /// Tokens in front of the passes that are measured, unless the user says otherwise: a short conversation.
 pub(crate) const CONTEXT: usize = 256;
 
-/// Tokens of the passes that are measured: every one where drafts are likely, fewer beyond.
-pub(crate) const TOKENS: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64];
+/// Tokens of the passes that are measured, as far as a device's passes go: every one where drafts are likely, fewer beyond.
+const TOKENS: [usize; 19] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32, 48, 64, 96, 128];
 
 /// The time for the passes; a model that takes longer for one round of them gets it.
 pub(crate) const BUDGET: Duration = Duration::from_secs(5);
 
-/// Tokens of the passes that a first answer waits for: adaptive drafts may be longer, but the curve goes on as a line from there.
+/// Tokens of the passes that a first answer waits for on a CPU: adaptive drafts may be longer, but the curve goes on as a line from
+/// there. On a GPU, whose curve may be flat to its end, the first answer waits for all.
 const FIRST_USE_TOKENS: [usize; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32];
 
 /// What a first answer may wait for them, as far as a slow model allows.
@@ -47,15 +49,23 @@ const VERSION: &str = if cfg!(debug_assertions) {
     env!("CARGO_PKG_VERSION")
 };
 
+/// Tokens of the passes that are measured for `model`, ascending. A GPU is idle in small passes, so that larger ones cost it little
+/// more; on a CPU nothing pays in passes over more than 64.
+pub(crate) fn tokens(model: &DeviceModel) -> &'static [usize] {
+    let largest = if model.gpu().is_some() { 128 } else { 64 };
+    &TOKENS[..TOKENS.partition_point(|&tokens| tokens <= largest)]
+}
+
 /// The curve of `loaded`: the one that is kept, or else a new one, which takes about a second and is kept for next time.
 /// `None`, and a warning in the log, if it cannot be measured.
 pub(crate) fn cost_curve(loaded: &mut LoadedModel) -> Option<Arc<CostCurve>> {
-    curve_over(loaded, &FIRST_USE_TOKENS, FIRST_USE_BUDGET)
+    let tokens = if loaded.model.gpu().is_some() { tokens(&loaded.model) } else { &FIRST_USE_TOKENS };
+    curve_over(loaded, tokens, FIRST_USE_BUDGET)
 }
 
 /// As [`cost_curve`], for passes of several sequences together, which run more tokens.
 pub(crate) fn cost_curve_of_batches(loaded: &mut LoadedModel) -> Option<Arc<CostCurve>> {
-    curve_over(loaded, &TOKENS, BATCH_BUDGET)
+    curve_over(loaded, tokens(&loaded.model), BATCH_BUDGET)
 }
 
 fn curve_over(loaded: &mut LoadedModel, tokens: &[usize], budget: Duration) -> Option<Arc<CostCurve>> {

@@ -13,8 +13,8 @@ use crate::masks::MaskThreads;
 use crate::sequence::{NodeLogits, Pass};
 use crate::{EngineError, FinishReason, GeneratedToken, GenerationRequest, Sampler, Sequence, Verified};
 
-/// Rows of a cache beyond the sequence's own tokens, so that the draft trees of its last steps need not
-/// shrink.
+/// Rows of a cache beyond the sequence's own tokens, so that draft trees of fewer nodes need not shrink in its
+/// last steps.
 const DRAFT_ROWS: usize = 64;
 
 /// How the engine cuts its work. No token and no bit of a logit depends on it.
@@ -195,8 +195,12 @@ impl<M: LanguageModel> Engine<M> {
         let is_any_ready = sequences.iter().any(|sequence| sequence.is_active() && is_ready(sequence));
         // Where all masks are late the oldest sequence waits for its own beside a pass.
         let mut may_wait = !is_any_ready;
-        let draft = |(sequence, &rows): (&mut Sequence<_>, _)| {
+        // However many draft, they fit into a pass together.
+        let active = sequences.iter().filter(|sequence| sequence.is_active()).count();
+        let most_nodes = (self.model.pass_nodes() / active.max(1)).max(1);
+        let draft = |(sequence, &rows): (&mut Sequence<_>, &usize)| {
             let runs = is_ready(sequence) || std::mem::take(&mut may_wait);
+            let rows = if sequence.prefill_left() == 0 { rows.min(most_nodes) } else { rows };
             if runs { sequence.draft(rows, vocabulary_size, budget) } else { None }
         };
         let mut passes: Vec<Option<Pass>> = sequences.iter_mut().zip(rows).map(draft).collect();

@@ -19,7 +19,7 @@ use lookahead_bench::{
 use lookahead_engine::{CostCurve, Engine, EngineOptions, measure_cost_curve, spellings};
 
 use crate::arguments::LoadArgs;
-use crate::calibration::{BUDGET, CONTEXT, TOKENS, cpu_model};
+use crate::calibration::{self, BUDGET, CONTEXT, cpu_model};
 use crate::loaded_model::{LoadedModel, weight_file_bytes};
 use crate::{interrupt, output, progress};
 
@@ -156,7 +156,8 @@ pub(crate) fn run(arguments: &BenchArgs) -> anyhow::Result<ExitCode> {
         Identity { subject: subject(arguments, &loaded, peer)?, suite: suite::fingerprint(&plan.tasks) };
     let mut journal = Journal::open(&out.join("runs.jsonl"), identity, || -> anyhow::Result<CostCurve> {
         let spinner = progress::spinner("Measuring what a pass costs");
-        let curve = measure_cost_curve(&mut loaded.model, CONTEXT, &TOKENS, BUDGET, |_| ());
+        let tokens = calibration::tokens(&loaded.model);
+        let curve = measure_cost_curve(&mut loaded.model, CONTEXT, tokens, BUDGET, |_| ());
         spinner.finish_and_clear();
         Ok(curve?)
     })?;

@@ -59,13 +59,13 @@ pub(crate) struct CalibrateArgs {
 /// Runs the command.
 pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
     let mut loaded = arguments.load.load()?;
-    let context = fitting_context(arguments.context, loaded.model.context_length());
+    let tokens = calibration::tokens(&loaded.model);
+    let context = fitting_context(arguments.context, loaded.model.context_length(), tokens);
     let bar = progress::steps(100);
     bar.set_message("Measuring forward passes");
-    let measured =
-        measure_cost_curve(&mut loaded.model, context, &calibration::TOKENS, calibration::BUDGET, |part| {
-            bar.set_position((100.0 * part) as u64);
-        });
+    let measured = measure_cost_curve(&mut loaded.model, context, tokens, calibration::BUDGET, |part| {
+        bar.set_position((100.0 * part) as u64);
+    });
     bar.set_message("Measuring the machine");
     let ceilings = match loaded.model.gpu() {
         None => Some(Ceilings::measure(loaded.model.kernels(), CEILINGS_BUDGET)),
@@ -86,10 +86,9 @@ pub(crate) fn run(arguments: &CalibrateArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// `context`, or as much of it as the model's own context of `context_length` tokens holds in front of the passes.
-fn fitting_context(context: usize, context_length: usize) -> usize {
-    let largest =
-        calibration::TOKENS.into_iter().filter(|&tokens| tokens <= context_length).max().unwrap_or(0);
+/// `context`, or as much of it as the model's own context of `context_length` tokens holds in front of passes over `tokens`.
+fn fitting_context(context: usize, context_length: usize, tokens: &[usize]) -> usize {
+    let largest = tokens.iter().copied().filter(|&tokens| tokens <= context_length).max().unwrap_or(0);
     let fitting = context.min(context_length - largest);
     if fitting < context {
         progress::note(&format!(
@@ -179,7 +178,8 @@ mod tests {
             (256, 64, 0),
             (9, 40, 8),
         ] {
-            assert_eq!(fitting_context(context, context_length), fitting, "{context} of {context_length}");
+            let found = fitting_context(context, context_length, &[1, 2, 4, 32, 64]);
+            assert_eq!(found, fitting, "{context} of {context_length}");
         }
     }
 }

@@ -12,8 +12,8 @@ use lookahead_trie::{
 use super::draft::{Draft, DraftLimits};
 use super::interface::Drafter;
 
-/// Nodes that an adaptive draft may have, the root not counted, and its greatest depth: a long copy fills it. The cost curve decides how
-/// many of them run.
+/// Nodes that an adaptive draft may have, the root not counted, and its greatest depth: a long copy fills it. More of them where the
+/// cost curve was measured further. The curve decides how many of them run.
 const ADAPTIVE_LENGTH: usize = 63;
 
 /// The path probability of the least likely node that an adaptive draft may have: below the price of a token on any
@@ -48,12 +48,14 @@ pub struct DraftPolicy {
 }
 
 impl DraftPolicy {
-    /// Drafts as many nodes, up to 63, as promise the most tokens per time by the cost curve of the model. In a step
-    /// without a draft that pays, that is none.
+    /// Drafts as many nodes as promise the most tokens per time by the cost curve of the model: up to 63, or as many as the
+    /// curve's largest pass runs beside a root. In a step without a draft that pays, that is none.
     pub fn adaptive(cost: Arc<CostCurve>) -> Self {
+        let largest_pass = cost.points().last().map_or(1, |point| point.tokens);
+        let draft_length = ADAPTIVE_LENGTH.max(largest_pass - 1);
         Self {
-            draft_length: ADAPTIVE_LENGTH,
-            branch_length: ADAPTIVE_LENGTH,
+            draft_length,
+            branch_length: draft_length,
             min_probability: ADAPTIVE_PROBABILITY,
             cost: Some(cost),
             ..Self::default()

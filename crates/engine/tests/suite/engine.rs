@@ -93,6 +93,41 @@ fn an_adaptive_draft_is_as_long_as_its_price_allows() {
 }
 
 #[test]
+fn an_adaptive_draft_goes_as_far_as_passes_were_measured() {
+    let model = || HashModel::new(16, 4.0, 3);
+    let traced = || GenerationRequest { trace_logits: true, ..request(&PROMPT, 600) };
+    let plain = generate(model(), traced(), NoDraft);
+    let whole = [&PROMPT[..], &plain.token_ids].concat();
+    for (largest_pass, longest) in [(32, 63), (64, 63), (128, 127)] {
+        let points = [1, largest_pass].map(|tokens| CostPoint { tokens, ms: 1.0 });
+        let flat = Arc::new(CostCurve::new(points.to_vec()).unwrap());
+        let namespace = Arc::new(Namespace::new(1 << 20).unwrap());
+        namespace.warm_up(&whole).unwrap();
+        let drafter = NamespaceDrafter::new(namespace, DraftPolicy::adaptive(flat));
+        let lookahead = generate(model(), traced(), drafter);
+        assert_eq!(lookahead.token_ids, plain.token_ids);
+        assert_eq!(lookahead.logits_trace.unwrap().rows(), plain.logits_trace.as_ref().unwrap().rows());
+        // What is known beforehand is copied whole.
+        let lengths = [lookahead.stats.draft_lengths, lookahead.stats.accepted_lengths];
+        assert_eq!(lengths.map(|lengths| lengths.counts().len() - 1), [longest; 2]);
+    }
+}
+
+#[test]
+fn drafts_of_several_fit_into_a_pass_together() {
+    let mut engine = engine(HashModel { pass_nodes: 40, ..HashModel::new(16, 4.0, 3) });
+    let mut sequences = [0, 1, 2].map(|more| {
+        let drafter = drafter_by(DraftPolicy::adaptive(curve(1.0)));
+        engine.start(request(&PROMPT.map(|token| token + more), 400), Box::new(drafter)).unwrap()
+    });
+    while sequences.iter().any(|sequence| !sequence.has_ended()) {
+        engine.step(&mut sequences, |_, _| ControlFlow::Continue(())).unwrap();
+    }
+    let largest = engine.model().passes.iter().map(|nodes| nodes.iter().sum::<usize>()).max();
+    assert!((30..=40).contains(&largest.unwrap()), "{largest:?} nodes");
+}
+
+#[test]
 fn drafts_of_several_follow_what_passes_really_take() {
     // Two answers at once by adaptive drafts: their tokens, and how many nodes a step drafts.
     let drafted = |truth: f64| {

@@ -201,6 +201,17 @@ fn a_context_of_several_chunks_has_the_bits_of_the_cpu() {
 }
 
 #[test]
+fn a_tree_of_128_nodes_has_the_bits_of_the_cpu() {
+    let (prompt, mut passes) = short_script();
+    // Every third node begins a branch further up.
+    let parents = (0..128u32).map(|node| if node % 3 == 0 { node / 2 } else { node - 1 });
+    let tokens = (0..128).map(|node| node * 53 % 256);
+    passes[0].trees = vec![TokenTree::new(tokens.collect(), parents.collect()).unwrap()];
+    passes[0].committed = vec![127];
+    check(tiny_llama, None, &prompt, &passes, "a large tree").unwrap();
+}
+
+#[test]
 fn caches_of_both_devices_are_counted_together_and_forked_at_the_same_length() {
     let Some(gpu) = gpu() else { return };
     let on_gpu = GpuModel::new(tiny_llama(), gpu, Some(1)).unwrap();

@@ -21,6 +21,8 @@ pub(crate) struct HashModel {
     pub memory: Arc<Memory>,
     /// Caches can be forked behind multiples of so many tokens only, as if there were snapshots of a recurrent state.
     pub snapshot_every: usize,
+    /// Nodes that a pass may have.
+    pub pass_nodes: usize,
     /// What a pass takes, at least.
     pub pace: Option<Arc<CostCurve>>,
     /// Nodes of each pass, by sequence.
@@ -41,6 +43,7 @@ impl HashModel {
             seed,
             memory,
             snapshot_every: 1,
+            pass_nodes: usize::MAX,
             pace: None,
             passes: Vec::new(),
             commits: Vec::new(),
@@ -158,6 +161,10 @@ impl LanguageModel for HashModel {
 
     fn context_length(&self) -> usize {
         self.context_length
+    }
+
+    fn pass_nodes(&self) -> usize {
+        self.pass_nodes
     }
 
     fn new_cache(&self, capacity: usize) -> HashCache {
