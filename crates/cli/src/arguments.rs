@@ -25,10 +25,10 @@ pub(crate) struct ModelArgs {
     pub(crate) model: String,
 }
 
-/// How exact the model's numbers are, and what computes them.
+/// How exact the model's numbers are.
 #[derive(Clone, Debug, Default, Args)]
 #[command(next_help_heading = "Model")]
-pub(crate) struct PrecisionArgs {
+pub(crate) struct NumberArgs {
     /// Numbers that the KV cache holds: f16 takes half the memory of f32, q8_0 about a quarter; each has results of its
     /// own, exact and the same every time
     #[arg(long, value_name = "TYPE", default_value_t,
@@ -39,14 +39,22 @@ pub(crate) struct PrecisionArgs {
     #[arg(long, value_name = "TYPE",
           value_parser = PossibleValuesParser::new(QUANTIZED.map(|(name, _)| name)).map(|name| weight_type(&name)))]
     pub(crate) quantize: Option<WeightType>,
+}
+
+/// How exact the model's numbers are, and what computes them.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "Model")]
+pub(crate) struct PrecisionArgs {
+    #[command(flatten)]
+    pub(crate) numbers: NumberArgs,
 
     /// What computes: cpu, gpu, or one of several GPUs by its number or a part of its name, as in gpu:1 or gpu:radeon; `devices` lists them
     #[arg(long, value_name = "DEVICE", default_value_t, value_parser = device)]
     pub(crate) device: DeviceChoice,
 
-    /// Layers that the GPU computes, the last ones; the CPU computes those before, with the same results. All of them, unless given;
+    /// Layers that the GPU computes, the last ones; the CPU computes those before. All of them, unless given, or if there are no more;
     /// `devices --model` says how many fit
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = gpu_layers)]
     pub(crate) gpu_layers: Option<NonZeroUsize>,
 }
 
@@ -82,6 +90,10 @@ fn device(text: &str) -> Result<DeviceChoice, String> {
     } else {
         Err("this program was built without GPUs: build it with --features gpu".to_owned())
     }
+}
+
+fn gpu_layers(text: &str) -> Result<NonZeroUsize, String> {
+    text.parse().map_err(|_| "it must be from 1 on; --device cpu computes all layers on the CPU".to_owned())
 }
 
 /// What weights can be rounded to.

@@ -59,7 +59,7 @@ impl LoadedModel {
         })?;
         let load_time = began.elapsed();
         tracing::info!(path = %path.display(), seconds = load_time.as_secs_f64(), "loaded the model");
-        Ok(Self { model, prompts, load_time, path, quantize: precision.quantize })
+        Ok(Self { model, prompts, load_time, path, quantize: precision.numbers.quantize })
     }
 
     /// Text to tokens and back.
@@ -120,8 +120,8 @@ fn read_weights(
     precision: &PrecisionArgs,
 ) -> anyhow::Result<DeviceModel> {
     let load = || -> anyhow::Result<CpuModel> {
-        let model = CpuModel::load_quantized(files, kernels, precision.quantize)?;
-        Ok(model.with_kv_type(precision.kv_type))
+        let model = CpuModel::load_quantized(files, kernels, precision.numbers.quantize)?;
+        Ok(model.with_kv_type(precision.numbers.kv_type))
     };
     match &precision.device {
         DeviceChoice::Cpu => {

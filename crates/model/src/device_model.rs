@@ -98,7 +98,7 @@ impl DeviceModel {
         }
     }
 
-    /// The same model with at most `bytes` bytes for all KV caches together; on a GPU, as many of them as it has.
+    /// The same model with at most `bytes` bytes for all KV caches together.
     ///
     /// # Errors
     /// If a GPU has no memory for them.

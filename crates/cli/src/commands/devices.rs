@@ -10,7 +10,7 @@ use lookahead_kernels::Kernels;
 use lookahead_model::{GpuFit, gpu_fit};
 use serde_json::{Value, json};
 
-use crate::arguments::PrecisionArgs;
+use crate::arguments::{NumberArgs, PrecisionArgs};
 use crate::loaded_model::load_weights;
 use crate::output;
 
@@ -28,9 +28,13 @@ Each GPU is opened, and each operation that a model is made of runs on it beside
 #[derive(Debug, Args)]
 #[command(after_long_help = HELP)]
 pub(crate) struct DevicesArgs {
-    /// Say what of this model fits: a path, a name that `lookahead models` lists, or hf:OWNER/REPO[/FILE.gguf]
+    /// Say what of this model fits, which is loaded for that: a path, a name that `lookahead models` lists, or
+    /// hf:OWNER/REPO[/FILE.gguf], fetched on first use
     #[arg(short, long, value_name = "PATH|NAME", help_heading = "Model")]
     model: Option<String>,
+
+    #[command(flatten)]
+    numbers: NumberArgs,
 
     /// Print a JSON array
     #[arg(long, help_heading = "Output")]
@@ -41,7 +45,10 @@ pub(crate) struct DevicesArgs {
 pub(crate) fn run(arguments: &DevicesArgs) -> anyhow::Result<ExitCode> {
     let listings = adapters();
     let model = match &arguments.model {
-        Some(name) => Some(load_weights(name, Kernels::new(1), &PrecisionArgs::default())?.0),
+        Some(name) => {
+            let precision = PrecisionArgs { numbers: arguments.numbers.clone(), ..PrecisionArgs::default() };
+            Some(load_weights(name, Kernels::new(1), &precision)?.0)
+        }
         None => None,
     };
     let opened: Vec<_> = listings.iter().map(open).collect();

@@ -149,7 +149,7 @@ pub(crate) struct LimitArgs {
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub(crate) preparations: Option<usize>,
 
-    /// Memory of KV caches together, such as 2GiB [default: a quarter of the machine's]
+    /// Memory of KV caches together, such as 2GiB [default: a quarter of the machine's; on a GPU, what four contexts take, 2 GiB at most]
     #[arg(long, value_name = "SIZE")]
     pub(crate) kv_memory: Option<ByteSize>,
 

@@ -22,6 +22,8 @@ const ROPE_OBJECTS: [&str; 2] = ["rope_parameters", "rope_scaling"];
 
 /// More heads or dimensions than any model has: beyond it, a file is damaged.
 const SANE_COUNT: usize = 1 << 20;
+/// Contexts are longer: some models say 10 million tokens.
+const SANE_CONTEXT: usize = 1 << 24;
 
 /// The same for layers, each of which takes memory before anything is found to be wrong.
 const SANE_LAYERS: usize = 1 << 12;
@@ -188,6 +190,7 @@ impl<'a> Hyperparameters<'a> {
             Some(number) if name == "block_count" && number > SANE_LAYERS => {
                 Err(self.invalid(name, "at most 4096"))
             }
+            Some(number) if name == "context_length" && number <= SANE_CONTEXT => Ok(Some(number)),
             Some(number) if number > SANE_COUNT => Err(self.invalid(name, "at most 1048576")),
             number => Ok(number),
         }

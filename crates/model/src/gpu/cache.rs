@@ -32,6 +32,13 @@ impl GpuCache {
         self.is_lost
     }
 
+    /// Reserves in both parts, or in neither.
+    fn reserve_both(&mut self, certain: usize, nodes: usize) -> Result<(), OutOfCacheMemory> {
+        let pages = self.page_count();
+        self.cpu.reserve(certain, nodes)?;
+        self.gpu.reserve(certain, nodes).inspect_err(|_| self.cpu.keep_pages(pages))
+    }
+
     /// What lies on the GPU.
     pub(crate) fn gpu(&self) -> &KvCache<GpuPages> {
         &self.gpu
@@ -57,13 +64,10 @@ impl Cache for GpuCache {
     }
 
     fn reserve(&mut self, certain: usize, nodes: usize) -> Result<(), OutOfCacheMemory> {
-        let pages = self.page_count();
-        self.cpu.reserve(certain, nodes)?;
-        let reserved = match self.gpu.reserve(certain, nodes) {
-            Err(_) if self.states().give_back_spare() => self.gpu.reserve(certain, nodes),
+        match self.reserve_both(certain, nodes) {
+            Err(_) if self.states().give_back_spare() => self.reserve_both(certain, nodes),
             reserved => reserved,
-        };
-        reserved.inspect_err(|_| self.cpu.keep_pages(pages))
+        }
     }
 
     fn forkable(&self, len: usize) -> usize {

@@ -11,8 +11,7 @@ use crate::language_model::ForwardError;
 pub enum GpuModelError {
     /// Its layers cannot be parted so.
     #[error(
-        "{layers} layers are too few for the GPU: of {family} it needs {fewest} at least, as later layers take what earlier ones have; \
-         --gpu-layers {fewest} does"
+        "{family} cannot be parted so that the GPU computes {layers} of its layers: --gpu-layers {fewest} is the least"
     )]
     NotParted {
         /// The family of the model.
@@ -40,16 +39,15 @@ pub enum GpuModelError {
         /// The GPU.
         name: String,
     },
-    /// Beside the weights there is no room for KV caches of the size asked for.
+    /// There is no room for KV caches of the size asked for.
     #[error(
-        "{bytes} bytes for KV caches do not fit: beside the weights, {name} has {left} left; a smaller --kv-memory does, or fewer \
-         --gpu-layers"
+        "{bytes} bytes for KV caches do not fit {name}: beside the weights, --kv-memory {most_bytes} is the most"
     )]
     NoRoom {
         /// What was asked for.
-        bytes: u64,
-        /// Bytes that are left.
-        left: u64,
+        bytes: usize,
+        /// What there is room for.
+        most_bytes: usize,
         /// The GPU.
         name: String,
     },

@@ -93,7 +93,7 @@ impl GpuModel {
     /// The same model with at most `bytes` bytes for all KV caches together.
     ///
     /// # Errors
-    /// If they are too few for a page, or the GPU has not so many.
+    /// If they are too few for a page, or more than there is room for on the GPU.
     pub fn with_kv_memory(mut self, bytes: usize) -> Result<Self, GpuModelError> {
         let page_bytes = self.pools.page_bytes();
         // The memory that there was is given back first.

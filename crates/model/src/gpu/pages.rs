@@ -102,7 +102,9 @@ impl GpuPages {
 
     /// Why rows were not moved, if they were not.
     pub(crate) fn error(&self) -> Option<String> {
-        self.moves().error.as_ref().map(ToString::to_string)
+        let error =
+            |error| format!("{error}; rows of caches are lost, and the program must be started again");
+        self.moves().error.as_ref().map(error)
     }
 
     fn moves(&self) -> MutexGuard<'_, Moves> {

@@ -49,22 +49,27 @@ impl Pools {
         let weight_bytes = split.weight_bytes(architecture, cpu.weights());
         let left =
             gpu.memory_bytes().map_or(u64::MAX, |bytes| usable_bytes(bytes).saturating_sub(weight_bytes));
-        let bytes = bytes.unwrap_or_else(|| default_bytes(architecture, page_bytes, left));
         // A layer's rows are one buffer.
         let largest = gpu_shapes.iter().map(|&shape| KvMemory::slot_bytes(kv_type, [shape])).max();
-        let most = (gpu.largest_binding() / largest.unwrap_or(0).max(1)).min(u64::from(KvMemory::MOST_SLOTS));
-        let slots = ((bytes / page_bytes.max(1)) as u64).min(most) as usize;
+        let most = (gpu.largest_binding() / largest.unwrap_or(0).max(1))
+            .min(left / (gpu_page_bytes as u64).max(1))
+            .min(u64::from(KvMemory::MOST_SLOTS)) as usize;
+        let most_bytes = if page_bytes == 0 { usize::MAX } else { most.saturating_mul(page_bytes) };
+        let bytes = match bytes {
+            None => default_bytes(architecture, page_bytes).min(most_bytes),
+            Some(bytes) if bytes > most_bytes => {
+                return Err(GpuModelError::NoRoom { bytes, most_bytes, name: gpu.name().to_owned() });
+            }
+            Some(bytes) => bytes,
+        };
+        let slots = (bytes / page_bytes.max(1)).min(most);
         if slots == 0 {
             return Err(GpuModelError::NoPage { bytes, page_bytes });
         }
-        let kept = (slots * gpu_page_bytes) as u64;
-        if kept > left {
-            return Err(GpuModelError::NoRoom { bytes: kept, left, name: gpu.name().to_owned() });
-        }
         let memory = KvMemory::new(gpu, kv_type, gpu_shapes, slots)?;
         let pages = GpuPages::new(Arc::clone(gpu), memory, slots, gpu_page_bytes)?;
-        // No more than there are slots for; where rows take nothing, all is for states.
-        let bytes = if page_bytes == 0 { bytes } else { bytes.min(slots * page_bytes) };
+        // Where there are no states, all is for whole pages.
+        let bytes = if architecture.state_bytes() == 0 { slots * page_bytes } else { bytes };
         let budget = Arc::new(CacheBudget::new(Some(bytes)));
         let states = architecture.recurrent_states();
         Ok(Self {
@@ -95,11 +100,11 @@ impl Pools {
     }
 }
 
-/// Bytes for KV caches where the user names none, of which the GPU has `left`.
-fn default_bytes(architecture: &Architecture, page_bytes: usize, left: u64) -> usize {
+/// Bytes for KV caches where the user names none.
+fn default_bytes(architecture: &Architecture, page_bytes: usize) -> usize {
     let contexts = DEFAULT_CONTEXTS * architecture.context_length.div_ceil(PAGE_ROWS) * page_bytes;
     // States have snapshots, and drafts feed into them.
     let wanted =
         if architecture.state_bytes() > 0 { DEFAULT_KV_BYTES } else { contexts.min(DEFAULT_KV_BYTES) };
-    wanted.max(page_bytes).min(usize::try_from(left).unwrap_or(usize::MAX))
+    wanted.max(2 * page_bytes)
 }

@@ -124,7 +124,7 @@ impl Split {
 pub struct GpuFit {
     /// Layers of the model.
     pub layers: usize,
-    /// How many of them fit with a page of keys and values, the last ones.
+    /// How many of them fit, the last ones, with keys and values of a context of 4,096 tokens, or of the model's if that is shorter.
     pub fitting: usize,
     /// Bytes of the weights of those, and of the output head.
     pub weight_bytes: u64,
@@ -142,14 +142,18 @@ impl GpuFit {
     ) -> Self {
         let layers = architecture.layers.len();
         let splits = (1..=layers).rev().filter_map(|count| Split::new(architecture, Some(count)).ok());
+        let context = architecture.context_length.min(FITTING_CONTEXT).next_multiple_of(PAGE_ROWS);
         let fits = |fit: &Self| {
-            let bytes = fit.weight_bytes + fit.token_bytes * PAGE_ROWS as u64;
+            let bytes = fit.weight_bytes + fit.token_bytes * context as u64;
             memory_bytes.is_none_or(|memory| bytes <= usable_bytes(memory))
         };
         let nothing = Self { layers, fitting: 0, weight_bytes: 0, token_bytes: 0 };
         splits.map(|split| split.fit(architecture, weights, kv_type)).find(fits).unwrap_or(nothing)
     }
 }
+
+/// Tokens for whose keys and values there is room where layers are said to fit.
+const FITTING_CONTEXT: usize = 4096;
 
 /// Of the memory of a GPU, the part that is left for the values of passes and for others.
 const SPARE_PART: u64 = 16;

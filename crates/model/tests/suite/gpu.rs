@@ -243,12 +243,28 @@ fn caches_of_both_devices_are_counted_together_and_forked_at_the_same_length() {
 }
 
 #[test]
+fn what_is_reserved_is_there_on_both_devices() {
+    let Some(gpu) = gpu() else { return };
+    for short in [0, 1] {
+        let model = GpuModel::new(golden("granite-hybrid", None), Arc::clone(&gpu), None).unwrap();
+        let memory = model.cache_memory();
+        let page_bytes = 64 * memory.token_bytes;
+        assert!(page_bytes <= 16 * memory.node_bytes, "what nodes feed in could make room for a page");
+        let bytes = memory.state_bytes + 16 * memory.node_bytes + page_bytes - short;
+        let model = model.with_kv_memory(bytes).unwrap();
+        let mut cache = model.new_cache(64);
+        assert_eq!(cache.reserve(0, 16).is_ok(), short == 0, "{short} bytes too few");
+    }
+}
+
+#[test]
 fn what_fits_a_gpu_is_as_many_layers_as_its_memory_has_room_for() {
     let model = tiny_llama();
     let whole = gpu_fit(&model, None);
     assert_eq!((whole.fitting, whole.layers), (2, 2));
     let memory = |bytes: u64| bytes * 16 / 15 + 16;
-    let needed = whole.weight_bytes + 64 * whole.token_bytes;
+    let context = model.context_length().min(4096).next_multiple_of(64) as u64;
+    let needed = whole.weight_bytes + context * whole.token_bytes;
     assert_eq!(gpu_fit(&model, Some(memory(needed))), whole);
     let fewer = gpu_fit(&model, Some(memory(needed - 100)));
     assert_eq!(fewer.fitting, 1);
@@ -354,7 +370,7 @@ fn a_sequence_whose_states_were_lost_with_a_pass_does_not_go_on() {
 #[test]
 fn caches_take_no_more_than_their_bound() {
     let Some(gpu) = gpu() else { return };
-    let model = GpuModel::new(tiny_llama(), gpu, None).unwrap();
+    let model = GpuModel::new(tiny_llama(), Arc::clone(&gpu), None).unwrap();
     let page_bytes = 64 * model.cache_memory().token_bytes;
     let model = model.with_kv_memory(3 * page_bytes + 1).unwrap();
     assert_eq!(model.cache_memory().total_bytes, 3 * page_bytes);
@@ -363,4 +379,11 @@ fn caches_take_no_more_than_their_bound() {
     drop(first);
     assert!(second.reserve(0, 192).is_ok());
     assert!(matches!(model.with_kv_memory(page_bytes - 1), Err(GpuModelError::NoPage { .. })));
+    let model = GpuModel::new(tiny_llama(), gpu, Some(1)).unwrap();
+    let Err(GpuModelError::NoRoom { bytes, most_bytes, .. }) = model.with_kv_memory(1 << 60) else {
+        panic!("more than any GPU has");
+    };
+    assert_eq!(bytes, 1 << 60);
+    let model = GpuModel::new(tiny_llama(), self::gpu().unwrap(), Some(1)).unwrap();
+    assert_eq!(model.with_kv_memory(most_bytes).unwrap().cache_memory().total_bytes, most_bytes);
 }
