@@ -13,6 +13,7 @@ mod adapters;
 mod arithmetic;
 mod attention;
 mod best;
+mod elementwise;
 mod error;
 mod experts;
 mod float_modes;
@@ -20,6 +21,7 @@ mod gpu;
 mod heads;
 mod kv_pages;
 mod matrix;
+mod norm;
 mod pass;
 mod probe;
 mod rope;
@@ -29,17 +31,17 @@ mod streams;
 
 pub use adapters::{AdapterListing, adapters, choose};
 pub use arithmetic::{Arithmetic, Exactness, Halves, MultiplyAdd, Quotients};
-pub use attention::{Attention, AttentionPlaces, SeenRows, gate_heads};
+pub use attention::{Attention, AttentionPlaces, SeenRows};
 pub use best::{Best, MOST_RANKS};
+pub use elementwise::{Elementwise, elementwise};
 pub use error::GpuError;
 pub use experts::{Gathered, Scattered, add_rows, gather};
 pub use gpu::Gpu;
 pub use heads::{HeadParts, copy_heads};
 pub use kv_pages::{KvMemory, StoredRows, place};
 pub use matrix::{Epilogue, GpuMatrix};
+pub use norm::{Added, NormOf, keep_outliers, normalise, normalise_first};
 pub use pass::{Memory, Pass};
 pub use rope::{RotatedHeads, rotate, scale_rows};
-pub use rows::{
-    Codes, Elementwise, Input, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first,
-};
+pub use rows::{Codes, Input, Rows};
 pub use streams::{Shares, add_shares, match_magnitude, scale_columns};

@@ -1,8 +1,9 @@
 //! Several residual streams: what they are made of, and what they give each other.
 
 use crate::gpu::{Access, Gpu};
+use crate::norm::LANE_SUMS;
 use crate::pass::Pass;
-use crate::rows::{LANE_SUMS, Rows};
+use crate::rows::Rows;
 
 /// Threads of a workgroup of the operators here.
 const THREADS: usize = 64;

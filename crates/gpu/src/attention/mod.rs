@@ -178,25 +178,3 @@ impl Attention<'_> {
         }
     }
 }
-
-/// Records that values, floats `[node][width]` from `values` on, are multiplied by the sigmoids of their gates, floats
-/// `[node][gates_width]` from `gates` on: a gate for each value, or for each head.
-///
-/// # Panics
-/// If the gates do not share the values evenly.
-pub fn gate_heads(
-    gpu: &Gpu,
-    pass: &mut Pass,
-    nodes: usize,
-    [width, gates_width]: [usize; 2],
-    values: usize,
-    gates: usize,
-) {
-    /// Threads of a workgroup.
-    const THREADS: usize = 64;
-    assert!(gates_width > 0 && width.is_multiple_of(gates_width), "gates share values evenly");
-    let source = || include_str!("../shaders/gate_heads.wgsl").to_owned();
-    let pipeline = gpu.pipeline("gate heads", Access::Read, source);
-    let parameters = [values, gates, width, gates_width].map(|parameter| parameter as u32);
-    pass.run(pipeline, None, &parameters, [width.div_ceil(THREADS), nodes, 1]);
-}

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use lookahead_kernels::{
-    Activation, Attended, AttentionScratch, AttentionShape, Isa, Kernels, KvLayout, KvPage, KvType,
-    PAGE_ROWS, VisibleRows, alibi_slope, attention, gate, scale, sigmoid,
+    Attended, AttentionScratch, AttentionShape, Isa, Kernels, KvLayout, KvPage, KvType, PAGE_ROWS,
+    VisibleRows, alibi_slope, attention,
 };
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
@@ -305,36 +305,5 @@ fn a_chain_over_the_border_of_a_chunk_has_the_cpus_results() {
             };
             check(&gpu, case, &[2 * ATTENTION_CHUNK - 10], std::slice::from_ref(&chain), &slots).unwrap();
         }
-    }
-}
-
-#[test]
-fn values_are_gated_as_on_the_cpu() {
-    let Some(gpu) = gpu() else { return };
-    let (nodes, width) = (3, 72);
-    let values: Vec<f32> = (0..nodes * width).map(|i| (i as f32 * 0.37).rem_euclid(9.0) - 4.0).collect();
-    for gates_width in [width, 3] {
-        let gates: Vec<f32> =
-            (0..nodes * gates_width).map(|i| (i as f32 * 1.91).rem_euclid(30.0) - 15.0).collect();
-        let mut pass = Pass::default();
-        let [at, gates_at] = [values.clone(), gates.clone()].map(|values| pass.put_floats(values));
-        gate_heads(&gpu, &mut pass, nodes, [width, gates_width], at, gates_at);
-        pass.read(at..at + values.len());
-        let found = Memory::new(&gpu).unwrap().run(&gpu, &pass).unwrap();
-        let mut expected = values.clone();
-        for ((row, values), gates) in
-            expected.chunks_mut(width).zip(values.chunks(width)).zip(gates.chunks(gates_width))
-        {
-            if gates_width == width {
-                gate(Isa::SCALAR, Activation::Sigmoid, gates, values, row);
-            } else {
-                for (head, gate) in row.chunks_mut(width / gates_width).zip(gates) {
-                    scale(Isa::SCALAR, head, sigmoid(*gate));
-                }
-            }
-        }
-        let [found, expected] =
-            [found, expected].map(|values| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>());
-        assert_eq!(found, expected, "{gates_width} gates of {width} values");
     }
 }

@@ -1,20 +1,23 @@
-// Operators on each value of rows alone.
+// Operators on each value of rows alone, and the quantization of what they make of it.
 
 struct Parameters {
     result: u32,
     source: u32,
-    // Floats of a row of each, and how many of them are meant.
-    result_stride: u32,
-    source_stride: u32,
+    // Floats of a row of each.
     width: u32,
+    source_stride: u32,
+    // Values of the result that have the same value of the source.
+    repeat: u32,
+    // Where the rows of the source are said, in `words`, plus 1; 0 if they are those of the result.
+    rows: u32,
     // A factor, or a limit.
     value: f32,
     // Of numbers that an activation has.
     positive: f32,
     negative: f32,
     limit: f32,
-    // Where the rows of the source are said, in `words`, plus 1; 0 if they are those of the result.
-    rows: u32,
+    blocks: Codes,
+    super_blocks: Codes,
 }
 var<immediate> p: Parameters;
 
@@ -69,15 +72,24 @@ fn soft_cap(x: f32) -> f32 {
 }
 
 @compute @workgroup_size(64)
-fn main(@builtin(global_invocation_id) id: vec3<u32>) {
-    if id.x >= p.width {
-        return;
-    }
-    var row = id.y;
+fn main(@builtin(local_invocation_index) thread: u32, @builtin(workgroup_id) group: vec3<u32>) {
+    let first = 256u * group.x + 4u * thread;
+    var row = group.y;
     if p.rows > 0u {
-        row = words[p.rows - 1u + id.y];
+        row = words[p.rows - 1u + row];
     }
-    let result = p.result + id.y * p.result_stride + id.x;
-    let source = p.source + row * p.source_stride + id.x;
-    floats[result] = operation(floats[result], floats[source]);
+    let result = p.result + group.y * p.width;
+    let source = p.source + row * p.source_stride;
+    var x = vec4<f32>();
+    for (var i = 0u; i < 4u; i++) {
+        let column = first + i;
+        if column < p.width {
+            x[i] = floats[result + column];
+            if HAS_OPERATION {
+                x[i] = operation(x[i], floats[source + column / p.repeat]);
+                floats[result + column] = x[i];
+            }
+        }
+    }
+    quantize(thread, (group.y * p.width + first) / 4u, first < p.width, x, p.blocks, p.super_blocks);
 }

@@ -7,6 +7,7 @@ mod best;
 mod experts;
 mod gpu;
 mod heads;
+mod input;
 mod matrix;
 mod noise;
 mod rows;

@@ -9,7 +9,7 @@ use crate::gpu::{bench, bits};
 use crate::noise::Noise;
 
 /// Rows of random blocks whose scales are finite and not too far apart.
-fn random_rows(weight_type: WeightType, weights: usize, noise: &mut Noise) -> Vec<u8> {
+pub(crate) fn random_rows(weight_type: WeightType, weights: usize, noise: &mut Noise) -> Vec<u8> {
     let mut bytes = Vec::new();
     while bytes.len() < weights / weight_type.block_weights() * weight_type.block_bytes() {
         let mut block: Vec<u8> = (0..weight_type.block_bytes()).map(|_| noise.next() as u8).collect();

@@ -3,7 +3,7 @@
 use lookahead_gpu::{Elementwise, NormOf, Rows, elementwise, keep_outliers, normalise, normalise_first};
 use lookahead_kernels::{
     Activation, Isa, activate, add, add_scaled, gate, keep_outliers as keep_outliers_of, layer_norm_in_place,
-    rms_norm_in_place, scale, soft_cap, tanh,
+    rms_norm_in_place, scale, sigmoid, soft_cap, tanh,
 };
 use proptest::prelude::*;
 
@@ -101,7 +101,7 @@ proptest! {
 
     #[test]
     fn elementwise_operators_have_the_bits_of_the_cpu(
-        which in 0usize..8,
+        which in 0usize..10,
         activation in prop::sample::select(&ACTIVATIONS[..]),
         [width, more] in prop::array::uniform2(1usize..150),
         count in 1usize..5,
@@ -122,6 +122,7 @@ proptest! {
             Elementwise::Gate(activation),
             Elementwise::SoftCap(30.0),
             Elementwise::TanhOf(7.0),
+            Elementwise::ScaleBySigmoid,
         ][which];
         // Rows of the other in reverse.
         let order: Vec<u32> = (0..count as u32).rev().collect();
@@ -138,6 +139,7 @@ proptest! {
                 Elementwise::Activate(activation) => activate(isa, activation, &before, x),
                 Elementwise::Gate(activation) => gate(isa, activation, &before, y, x),
                 Elementwise::SoftCap(cap) => soft_cap(isa, x, cap),
+                Elementwise::ScaleBySigmoid => gate(isa, Activation::Sigmoid, y, &before, x),
                 Elementwise::TanhOf(divisor) => x.iter_mut().for_each(|x| *x = tanh(*x / divisor)),
             }
         }
@@ -148,5 +150,26 @@ proptest! {
         elementwise(&bench.gpu, pass, operation, to, from, Some(rows));
         pass.read(to.at..to.at + to.len());
         prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected), "{operation:?}");
+    }
+
+    #[test]
+    fn values_that_share_a_gate_have_the_bits_of_the_cpu(
+        [gates, shared] in prop::array::uniform2(1usize..40),
+        count in 1usize..5,
+        seed in any::<u64>(),
+    ) {
+        let Some(mut bench) = bench() else { return Ok(()) };
+        let mut noise = Noise::new(seed);
+        let mut expected: Vec<f32> = (0..gates * shared * count).map(|_| wide(&mut noise)).collect();
+        let gate_values: Vec<f32> = (0..gates * count).map(|_| wide(&mut noise)).collect();
+        let pass = &mut bench.pass;
+        let to = Rows { at: pass.put_floats(expected.clone()), width: gates * shared, count };
+        let from = Rows { at: pass.put_floats(gate_values.clone()), width: gates, count };
+        elementwise(&bench.gpu, pass, Elementwise::ScaleBySigmoid, to, from, None);
+        pass.read(to.at..to.at + to.len());
+        for (values, gate) in expected.chunks_exact_mut(shared).zip(gate_values) {
+            scale(Isa::SCALAR, values, sigmoid(gate));
+        }
+        prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected));
     }
 }

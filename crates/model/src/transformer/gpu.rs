@@ -13,9 +13,9 @@ use std::ptr;
 use std::sync::Arc;
 
 use lookahead_gpu::{
-    Attention, AttentionPlaces, Best, Codes, Elementwise, Epilogue, Gpu, GpuError, GpuMatrix, Input,
+    Added, Attention, AttentionPlaces, Best, Codes, Elementwise, Epilogue, Gpu, GpuError, GpuMatrix, Input,
     MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, Scattered, SeenRows, StoredRows, add_rows,
-    elementwise, gate_heads, gather, keep_outliers, normalise, place, rotate, scale_rows,
+    elementwise, gather, keep_outliers, normalise, place, rotate, scale_rows,
 };
 use lookahead_kernels::{
     AttentionShape, Candidate, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
@@ -322,9 +322,9 @@ impl GpuBackend<'_> {
         GpuRows { rows, room: rows.len(), number: *number }
     }
 
-    /// Makes rows the input of products.
-    fn quantize(&mut self, rows: Rows, codes: InputCodes, to: &mut GpuInput) {
-        let OnGpu { gpu, pass, number, nodes, .. } = &mut *self.on_gpu;
+    /// Makes rows the input of products, with room for their codes.
+    fn input(&mut self, rows: Rows, codes: InputCodes, to: &mut GpuInput) -> Input {
+        let OnGpu { pass, number, nodes, .. } = &mut *self.on_gpu;
         let GpuInput { input, blocks, super_blocks, .. } = to;
         let room = [rows.count.max(*nodes), rows.width];
         *input = Input {
@@ -332,7 +332,37 @@ impl GpuBackend<'_> {
             blocks: codes.blocks().then(|| blocks.make(pass, *number, room, 32)),
             super_blocks: codes.super_blocks().then(|| super_blocks.make(pass, *number, room, 256)),
         };
+        *input
+    }
+
+    /// Makes rows the input of products.
+    fn quantize(&mut self, rows: Rows, codes: InputCodes, to: &mut GpuInput) {
+        let input = self.input(rows, codes, to);
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
         input.quantize(gpu, pass);
+    }
+
+    /// Changes rows, and makes them the input of products.
+    fn change(
+        &mut self,
+        operation: Elementwise,
+        rows: Rows,
+        from: Rows,
+        codes: InputCodes,
+        to: &mut GpuInput,
+    ) {
+        let input = self.input(rows, codes, to);
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        input.change(gpu, pass, operation, from);
+    }
+
+    /// Adds to rows, normalises them, and makes them the input of products.
+    fn normalise_input(&mut self, added: Added<'_>, how: Normalised<'_>, rows: Rows, to: &mut GpuInput) {
+        let norm = how.weights.map(|weights| self.on_gpu.norm(how.norm, weights));
+        let values = if norm.is_some() { self.make(&mut to.values, rows.count, rows.width) } else { rows };
+        let input = self.input(values, how.codes, to);
+        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
+        input.normalise(gpu, pass, added, norm, rows);
     }
 
     /// Where the angles of the pass's nodes lie.
@@ -411,13 +441,7 @@ impl Backend for GpuBackend<'_> {
     }
 
     fn normalise(&mut self, how: Normalised<'_>, rows: &mut GpuRows, to: &mut GpuInput) {
-        let mut values = rows.rows;
-        if let Some(weights) = how.weights {
-            let norm = self.on_gpu.norm(how.norm, weights);
-            values = self.make(&mut to.values, values.count, values.width);
-            self.normalise_part(norm, values.width, rows.rows, values);
-        }
-        self.quantize(values, how.codes, to);
+        self.normalise_input(Added::NOTHING, how, rows.rows, to);
     }
 
     fn add_and_normalise(
@@ -442,14 +466,9 @@ impl Backend for GpuBackend<'_> {
             self.normalise_part(norm, first.rows.width, first.rows, first.rows);
             added = &results[..1];
         }
-        let operation = if sum.scale == 1.0 { Elementwise::Add } else { Elementwise::AddScaled(sum.scale) };
-        for result in added {
-            self.elementwise(operation, stream.rows, result.rows);
-        }
-        if sum.stream_scale != 1.0 {
-            self.elementwise(Elementwise::Scale(sum.stream_scale), stream.rows, stream.rows);
-        }
-        self.normalise(how, stream, to);
+        let added: Vec<_> = added.iter().map(|result| result.rows).collect();
+        let added = Added { rows: &added, factor: sum.scale, scale: sum.stream_scale };
+        self.normalise_input(added, how, stream.rows, to);
     }
 
     fn normalise_and_add(&mut self, norm: Norm, weights: &NormWeights, input: &GpuInput, rows: &mut GpuRows) {
@@ -576,12 +595,10 @@ impl Backend for GpuBackend<'_> {
         codes: InputCodes,
         to: &mut GpuInput,
     ) {
-        if let Some(gates) = gates {
-            let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
-            let (gates, values) = (gates.rows, values.rows);
-            gate_heads(gpu, pass, values.count, [values.width, gates.width], values.at, gates.at);
+        match gates {
+            Some(gates) => self.change(Elementwise::ScaleBySigmoid, values.rows, gates.rows, codes, to),
+            None => self.quantize(values.rows, codes, to),
         }
-        self.quantize(values.rows, codes, to);
     }
 
     fn activate(
@@ -601,8 +618,7 @@ impl Backend for GpuBackend<'_> {
             let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
             keep_outliers(gpu, pass, rows, deviations);
         }
-        self.elementwise(operation, rows, other);
-        self.quantize(rows, codes, to);
+        self.change(operation, rows, other, codes, to);
     }
 
     fn read_back<const N: usize>(&mut self, rows: [(&mut GpuRows, &mut Vec<f32>); N]) {
@@ -689,8 +705,7 @@ impl Backend for GpuBackend<'_> {
     ) {
         let (gates, inputs) = (gates.rows, inputs.rows);
         let of_layer = Rows { at: inputs.at + spec.layer * spec.size, ..inputs };
-        self.elementwise(Elementwise::Gate(spec.activation), gates, of_layer);
-        self.quantize(gates, codes, to);
+        self.change(Elementwise::Gate(spec.activation), gates, of_layer, codes, to);
     }
 
     fn head(&mut self, architecture: &Architecture, weights: &Weights, input: &GpuInput, kept: Kept<'_>) {
