@@ -3,26 +3,25 @@
 
 mod heads;
 mod host;
+mod on_gpu;
+mod results;
+mod rows;
 mod streams;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::f32::consts::FRAC_1_SQRT_2;
 use std::ops::Range;
 use std::ptr;
-use std::sync::Arc;
 
 use lookahead_gpu::{
-    Added, Attention, AttentionPlaces, Best, Codes, Elementwise, Epilogue, Gpu, GpuError, GpuMatrix, Input,
-    MOST_RANKS, Memory, NormOf, Pass, RotatedHeads, Rows, Scattered, SeenRows, StoredRows, add_rows,
-    elementwise, gather, keep_outliers, normalise, place, rotate, scale_rows,
+    Added, Attention, AttentionPlaces, Elementwise, Epilogue, Input, NormOf, RotatedHeads, Rows, Scattered,
+    StoredRows, add_rows, elementwise, gather, keep_outliers, normalise, place, rotate, scale_rows,
 };
-use lookahead_kernels::{
-    AttentionShape, Candidate, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable, alibi_slope,
-};
+use lookahead_kernels::{AttentionShape, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable};
 
 pub(crate) use self::host::HostBuffers;
-use self::streams::StreamsOnGpu;
+pub(crate) use self::on_gpu::OnGpu;
+use self::on_gpu::uploaded;
+pub(crate) use self::rows::{GpuInput, GpuRows};
 use super::Cpu;
 use super::backend::{
     AttentionBlock, Backend, CacheLayer, Gathered, HeadParts, LatentBlock, Normalised, OtherBlock, Step,
@@ -30,197 +29,13 @@ use super::backend::{
 };
 use super::cpu::embedding::{embed, layer_embedding};
 use super::placements::Placements;
-use crate::architecture::{Architecture, Mixer, Mlp, Norm, NormKind, PerLayer, QkNorm};
+use crate::architecture::{Architecture, Mixer, Mlp, Norm, PerLayer, QkNorm};
 use crate::gpu::{GpuCache, GpuPages};
 use crate::language_model::Cache as _;
 use crate::weights::{Linear, NormWeights, PerLayerInputsWeights, Weights};
 
-/// What a model has on a GPU: copies of its weights, and the memory of a pass.
-///
-/// Weights are found by the address of those on the CPU, which stay where they are as long as the model is loaded.
-#[derive(Debug)]
-pub(crate) struct OnGpu {
-    gpu: Arc<Gpu>,
-    memory: Memory,
-    pass: Pass,
-    /// The number of the pass: rows of an earlier one have lost their places.
-    number: u64,
-    /// Nodes of the pass. Rows have room for one each, though experts take few at first: those of the next may be more.
-    nodes: usize,
-    matrices: HashMap<usize, GpuMatrix>,
-    /// Norms, biases and sinks, and where they lie.
-    constants: HashMap<usize, usize>,
-    /// The slopes of ALiBi, for each number of heads.
-    slopes: HashMap<usize, usize>,
-    /// What the nodes of this pass see, and where that lies.
-    seen: SeenRows,
-    seen_at: usize,
-    /// Room for what chunks of attention come to, in this pass.
-    chunks: Range<usize>,
-    /// Where the row of each node is to be stored.
-    places: usize,
-    /// Where the angles of each rotary embedding lie that was used in this pass.
-    angles: HashMap<usize, usize>,
-    /// The input of products of single heads.
-    head_input: GpuInput,
-    streams: StreamsOnGpu,
-    /// Floats of logits that there is room for at once.
-    logit_floats: usize,
-    /// Of the first operator that failed.
-    error: Option<GpuError>,
-}
-
-impl OnGpu {
-    /// Nothing yet: weights are uploaded when they are first used.
-    pub(crate) fn new(gpu: Arc<Gpu>) -> Result<Self, GpuError> {
-        let memory = Memory::new(&gpu)?;
-        Ok(Self {
-            gpu,
-            memory,
-            pass: Pass::default(),
-            number: 0,
-            nodes: 0,
-            matrices: HashMap::new(),
-            constants: HashMap::new(),
-            slopes: HashMap::new(),
-            seen: SeenRows::default(),
-            seen_at: 0,
-            chunks: 0..0,
-            places: 0,
-            angles: HashMap::new(),
-            head_input: GpuInput::default(),
-            streams: StreamsOnGpu::default(),
-            logit_floats: LOGIT_FLOATS,
-            error: None,
-        })
-    }
-
-    /// Uploads a linear map that no pass may have used yet.
-    pub(crate) fn upload(&mut self, linear: &Linear) -> Result<(), GpuError> {
-        self.epilogue(linear);
-        uploaded(&self.gpu, &mut self.matrices, &linear.matrix).map(drop)
-    }
-
-    /// Runs what was recorded and not run yet, and says whether all went well.
-    pub(crate) fn finish(&mut self) -> Result<(), GpuError> {
-        if !self.pass.is_empty() {
-            self.run();
-        }
-        self.error.take().map_or(Ok(()), Err)
-    }
-
-    /// Runs what was recorded and returns what is read of it; nothing if an operator has failed.
-    fn run(&mut self) -> Vec<f32> {
-        if self.error.is_some() {
-            self.pass.clear();
-        }
-        let read = self.memory.run(&self.gpu, &self.pass);
-        self.pass.go_on();
-        read.unwrap_or_else(|error| {
-            self.error.get_or_insert(error);
-            Vec::new()
-        })
-    }
-
-    /// Gives room for so many floats of logits at once.
-    pub(crate) fn set_logit_floats(&mut self, floats: usize) {
-        self.logit_floats = floats;
-    }
-
-    /// Floats that the values of the last pass took.
-    pub(crate) fn pass_floats(&self) -> usize {
-        self.pass.len()
-    }
-
-    /// Matrices that it has.
-    #[cfg(test)]
-    pub(crate) fn matrices(&self) -> usize {
-        self.matrices.len()
-    }
-
-    /// Where the factors and biases of a linear map lie.
-    fn epilogue(&mut self, linear: &Linear) -> Epilogue {
-        let mut constant = |values: &Option<Vec<f32>>| values.as_ref().map(|values| self.constant(values));
-        Epilogue { factors: constant(&linear.factors), bias: constant(&linear.bias) }
-    }
-
-    /// Where values lie among the constants.
-    fn constant(&mut self, values: &[f32]) -> usize {
-        let key = values.as_ptr().addr();
-        *self.constants.entry(key).or_insert_with(|| self.memory.add_constants(values))
-    }
-
-    /// Where the slopes of ALiBi for so many heads lie.
-    fn slopes(&mut self, heads: usize) -> usize {
-        let slopes = || (0..heads).map(|head| alibi_slope(head, heads)).collect::<Vec<_>>();
-        *self.slopes.entry(heads).or_insert_with(|| self.memory.add_constants(&slopes()))
-    }
-
-    fn norm(&mut self, norm: Norm, weights: &NormWeights) -> NormOf {
-        NormOf {
-            is_layer: norm.kind == NormKind::Layer,
-            epsilon: norm.epsilon,
-            weight: self.constant(&weights.weight),
-            weight_stride: 0,
-            bias: (!weights.bias.is_empty()).then(|| self.constant(&weights.bias)),
-        }
-    }
-}
-
-/// The copy of a matrix, which is made when it is first asked for.
-fn uploaded<'a>(
-    gpu: &Gpu,
-    matrices: &'a mut HashMap<usize, GpuMatrix>,
-    matrix: &Matrix,
-) -> Result<&'a GpuMatrix, GpuError> {
-    Ok(match matrices.entry(ptr::from_ref(matrix).addr()) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(GpuMatrix::upload(gpu, matrix)?),
-    })
-}
-
 /// Floats for what chunks of attention come to: as many nodes as these are enough for are computed at once.
 const CHUNK_FLOATS: usize = 4 << 20;
-/// Floats of logits that there is room for at once.
-const LOGIT_FLOATS: usize = 16 << 20;
-
-/// Rows on the GPU.
-#[derive(Debug, Default)]
-pub(crate) struct GpuRows {
-    rows: Rows,
-    /// Floats that there is room for, in the pass of this number.
-    room: usize,
-    number: u64,
-}
-
-/// The input of products on the GPU, with room of its own.
-#[derive(Debug, Default)]
-pub(crate) struct GpuInput {
-    input: Input,
-    /// For rows that are not those of something else.
-    values: GpuRows,
-    blocks: CodesRoom,
-    super_blocks: CodesRoom,
-}
-
-/// Room for codes: of so many values, in the pass of this number.
-#[derive(Debug, Default)]
-struct CodesRoom {
-    codes: Codes,
-    values: usize,
-    number: u64,
-}
-
-impl CodesRoom {
-    /// Room for the codes of `rows` rows of `width` values.
-    fn make(&mut self, pass: &mut Pass, number: u64, [rows, width]: [usize; 2], columns: usize) -> Codes {
-        if self.number != number || self.values < rows * width {
-            let codes = Codes::new(pass, rows, width, columns);
-            *self = Self { codes, values: rows * width, number };
-        }
-        self.codes
-    }
-}
 
 /// Whether there are operators for a block; the CPU computes others.
 pub(crate) fn has_operators(mixer: &Mixer) -> bool {
@@ -766,56 +581,4 @@ impl GpuBackend<'_> {
             Err(failed) => _ = error.get_or_insert(failed),
         }
     }
-
-    /// Runs the pass and reads of each row of logits what is to be kept.
-    fn read(&mut self, logits: Rows, kept: Kept<'_>) {
-        let Kept { keep, mut rows, mut best } = kept;
-        let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
-        // Few best are found there; of more, the rows are read and looked through here.
-        let mut found = Vec::new();
-        let mut first = 0;
-        for keep in keep.chunk_by(|a, b| a == b) {
-            let rows = first..first + keep.len();
-            first = rows.end;
-            found.push(match keep[0] {
-                Keep::Best(ranks) if ranks <= MOST_RANKS => {
-                    Some(Best::find(gpu, pass, logits, rows.map(|row| row as u32).collect(), ranks))
-                }
-                Keep::Best(_) | Keep::Row => {
-                    pass.read(logits.at + rows.start * logits.width..logits.at + rows.end * logits.width);
-                    None
-                }
-            });
-        }
-        let read = self.on_gpu.run();
-        if self.on_gpu.error.is_some() {
-            return;
-        }
-        let mut read = &read[..];
-        for (keep, found) in keep.chunk_by(|a, b| a == b).zip(&found) {
-            let len = found.as_ref().map_or(logits.width * keep.len(), Best::len);
-            let values = read.split_off(..len).expect("all was read");
-            match keep[0] {
-                Keep::Row => rows.split_off_mut(..len).expect("room for each row").copy_from_slice(values),
-                Keep::Best(ranks) => {
-                    let out = best.split_off_mut(..ranks * keep.len()).expect("room for each rank");
-                    if let Some(found) = found {
-                        found.write(values, out);
-                    } else {
-                        let rows = values.chunks_exact(logits.width);
-                        rows.zip(out.chunks_exact_mut(ranks)).for_each(|(row, out)| best_of(row, out));
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// The best of a row, by rank.
-fn best_of(row: &[f32], out: &mut [Candidate]) {
-    let candidates = (0..).zip(row).filter(|(_, logit)| !logit.is_nan());
-    let mut candidates: Vec<_> = candidates.map(|(token, &logit)| Candidate { token, logit }).collect();
-    candidates.sort_unstable_by(Candidate::by_rank);
-    candidates.resize(out.len(), Candidate::NONE);
-    out.copy_from_slice(&candidates);
 }
