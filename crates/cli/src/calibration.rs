@@ -29,8 +29,7 @@ const TOKENS: [usize; 19] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 32,
 /// The time for the passes; a model that takes longer for one round of them gets it.
 pub(crate) const BUDGET: Duration = Duration::from_secs(5);
 
-/// Tokens of the passes that a first answer waits for on a CPU: adaptive drafts may be longer, but the curve goes on as a line from
-/// there. On a GPU, whose curve may be flat to its end, the first answer waits for all.
+/// Tokens of the passes that a first answer waits for: adaptive drafts may be longer, but the curve goes on as a line from there.
 const FIRST_USE_TOKENS: [usize; 14] = [1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32];
 
 /// What a first answer may wait for them, as far as a slow model allows.
@@ -59,8 +58,7 @@ pub(crate) fn tokens(model: &DeviceModel) -> &'static [usize] {
 /// The curve of `loaded`: the one that is kept, or else a new one, which takes about a second and is kept for next time.
 /// `None`, and a warning in the log, if it cannot be measured.
 pub(crate) fn cost_curve(loaded: &mut LoadedModel) -> Option<Arc<CostCurve>> {
-    let tokens = if loaded.model.gpu().is_some() { tokens(&loaded.model) } else { &FIRST_USE_TOKENS };
-    curve_over(loaded, tokens, FIRST_USE_BUDGET)
+    curve_over(loaded, &FIRST_USE_TOKENS, FIRST_USE_BUDGET)
 }
 
 /// As [`cost_curve`], for passes of several sequences together, which run more tokens.
