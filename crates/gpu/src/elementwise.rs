@@ -20,6 +20,8 @@ pub enum Elementwise {
     Add,
     /// `to += factor * from`, rounded once.
     AddScaled(f32),
+    /// `to *= from`
+    Multiply,
     /// `to *= factor`
     Scale(f32),
     /// `to = activation(to)`
@@ -42,6 +44,7 @@ impl Elementwise {
             Self::Copy => "other".to_owned(),
             Self::Add => "x + other".to_owned(),
             Self::AddScaled(_) => "multiply_add(p.value, other, x)".to_owned(),
+            Self::Multiply => "x * other".to_owned(),
             Self::Scale(_) => "x * p.value".to_owned(),
             Self::Activate(activation) => activation_of(activation).to_owned(),
             Self::Gate(Activation::ClampedSwish) => {

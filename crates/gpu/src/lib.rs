@@ -42,6 +42,6 @@ pub use kv_pages::{KvMemory, StoredRows, place};
 pub use matrix::{Epilogue, GpuMatrix};
 pub use norm::{Added, NormOf, keep_outliers, normalise, normalise_first};
 pub use pass::{Memory, Pass};
-pub use rope::{RotatedHeads, rotate, scale_rows};
+pub use rope::{RotatedHeads, rotate};
 pub use rows::{Codes, Input, Rows};
 pub use streams::{Shares, add_shares, match_magnitude, scale_columns};

@@ -37,14 +37,6 @@ pub fn rotate(gpu: &Gpu, pass: &mut Pass, heads: RotatedHeads) {
     pass.run(pipeline, None, &parameters, [(heads * half).div_ceil(THREADS), nodes, 1]);
 }
 
-/// Records that each row, floats `[row][width]` from `rows` on, is multiplied by its factor, floats `[row]` from `factors` on.
-pub fn scale_rows(gpu: &Gpu, pass: &mut Pass, [count, width]: [usize; 2], rows: usize, factors: usize) {
-    let source = || include_str!("shaders/scale_rows.wgsl").to_owned();
-    let pipeline = gpu.pipeline("scale rows", Access::Read, source);
-    let parameters = [rows, factors, width].map(|parameter| parameter as u32);
-    pass.run(pipeline, None, &parameters, [width.div_ceil(THREADS), count, 1]);
-}
-
 #[cfg(test)]
 mod tests {
     use lookahead_kernels::{Isa, RopeTable};
@@ -95,21 +87,5 @@ mod tests {
             Ok(())
         });
         run.unwrap();
-    }
-
-    #[test]
-    fn each_row_has_its_factor() {
-        let Some(gpu) = gpu() else { return };
-        let mut rows: Vec<f32> = (0..3 * 77u16).map(|i| f32::from(i) * 0.37 - 40.0).collect();
-        let factors = vec![1.0, 0.3, -7.7];
-        let mut pass = Pass::default();
-        let [at, factors_at] = [rows.clone(), factors.clone()].map(|values| pass.put_floats(values));
-        scale_rows(&gpu, &mut pass, [3, 77], at, factors_at);
-        pass.read(at..at + rows.len());
-        let found = Memory::new(&gpu).unwrap().run(&gpu, &pass).unwrap();
-        for (row, factor) in rows.chunks_mut(77).zip(factors) {
-            lookahead_kernels::scale(Isa::SCALAR, row, factor);
-        }
-        assert_eq!(bits(&found), bits(&rows));
     }
 }

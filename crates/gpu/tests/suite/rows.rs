@@ -101,7 +101,7 @@ proptest! {
 
     #[test]
     fn elementwise_operators_have_the_bits_of_the_cpu(
-        which in 0usize..10,
+        which in 0usize..11,
         activation in prop::sample::select(&ACTIVATIONS[..]),
         [width, more] in prop::array::uniform2(1usize..150),
         count in 1usize..5,
@@ -123,6 +123,7 @@ proptest! {
             Elementwise::SoftCap(30.0),
             Elementwise::TanhOf(7.0),
             Elementwise::ScaleBySigmoid,
+            Elementwise::Multiply,
         ][which];
         // Rows of the other in reverse.
         let order: Vec<u32> = (0..count as u32).rev().collect();
@@ -135,6 +136,7 @@ proptest! {
                 Elementwise::Copy => x.copy_from_slice(y),
                 Elementwise::Add => add(isa, x, y),
                 Elementwise::AddScaled(factor) => add_scaled(isa, x, y, factor),
+                Elementwise::Multiply => x.iter_mut().zip(y).for_each(|(x, y)| *x *= y),
                 Elementwise::Scale(factor) => scale(isa, x, factor),
                 Elementwise::Activate(activation) => activate(isa, activation, &before, x),
                 Elementwise::Gate(activation) => gate(isa, activation, &before, y, x),
@@ -172,4 +174,21 @@ proptest! {
         }
         prop_assert!(bits(&bench.memory.run(&bench.gpu, pass).unwrap()) == bits(&expected));
     }
+}
+
+#[test]
+fn each_row_has_its_factor() {
+    let Some(mut bench) = bench() else { return };
+    let mut rows: Vec<f32> = (0..3 * 77u16).map(|i| f32::from(i) * 0.37 - 40.0).collect();
+    let factors = vec![1.0, 0.3, -7.7];
+    let pass = &mut bench.pass;
+    let to = Rows { at: pass.put_floats(rows.clone()), width: 77, count: 3 };
+    let from = Rows { at: pass.put_floats(factors.clone()), width: 1, count: 3 };
+    elementwise(&bench.gpu, pass, Elementwise::Multiply, to, from, None);
+    pass.read(to.at..to.at + to.len());
+    let found = bench.memory.run(&bench.gpu, pass).unwrap();
+    for (row, factor) in rows.chunks_mut(77).zip(factors) {
+        scale(Isa::SCALAR, row, factor);
+    }
+    assert_eq!(bits(&found), bits(&rows));
 }

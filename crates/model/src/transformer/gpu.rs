@@ -14,7 +14,7 @@ use std::ptr;
 
 use lookahead_gpu::{
     Added, Attention, AttentionPlaces, Elementwise, Epilogue, Input, NormOf, RotatedHeads, Rows, Scattered,
-    StoredRows, add_rows, elementwise, gather, keep_outliers, normalise, place, rotate, scale_rows,
+    StoredRows, add_rows, elementwise, gather, keep_outliers, normalise, place, rotate,
 };
 use lookahead_kernels::{AttentionShape, InputCodes, Keep, Kept, Matrix, PAGE_ROWS, RopeTable};
 
@@ -332,10 +332,9 @@ impl Backend for GpuBackend<'_> {
         }
         if let Some(scale) = spec.query_scale {
             let factors: Vec<f32> = placements.positions.iter().map(|&position| scale.at(position)).collect();
-            let OnGpu { gpu, pass, .. } = &mut *self.on_gpu;
-            let factors = pass.put_floats(factors);
-            let Rows { at, width, count } = queries.rows;
-            scale_rows(gpu, pass, [count, width], at, factors);
+            let count = factors.len();
+            let factors = Rows { at: self.on_gpu.pass.put_floats(factors), width: 1, count };
+            self.elementwise(Elementwise::Multiply, queries.rows, factors);
         }
     }
 
